@@ -1,0 +1,192 @@
+"""Merges the layers of settings into one `Config` and remembers where every value came from.
+
+Precedence, later wins: schema default < model size < optimisation level < `params.yaml` < `--config` file < command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from model.config.schema import Config
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, malformed or out of range; the message names it and the cure."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and the layer that each value came from.
+
+    Attributes:
+        config: The merged, validated settings.
+        origins: Dotted key -> name of the layer that set it (`default` where none did).
+    """
+
+    config: Config
+    origins: dict[str, str]
+
+    def differences(self) -> dict[str, tuple[Any, Any, str]]:
+        """Dotted key -> (schema default, value, origin) of every value that is not the schema's default."""
+        defaults = flatten(Config().model_dump())
+        values = flatten(self.config.model_dump())
+        return {
+            key: (defaults[key], value, self.origins[key]) for key, value in values.items() if value != defaults[key]
+        }
+
+
+@cache
+def presets() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The shipped presets as data: (per model size, per optimisation level)."""
+    here = Path(__file__).parent
+    return tuple(yaml.safe_load((here / name).read_text("utf-8")) for name in ("sizes.yaml", "levels.yaml"))
+
+
+def batch_range(model_size: str) -> tuple[int, int]:
+    """Smallest and largest batch that fit a model size (clips)."""
+    low, high = presets()[0][model_size]["batch_range"]
+    return low, high
+
+
+def resolve(
+    params_file: Path | None = None,
+    config_file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Merge all layers.
+
+    Args:
+        params_file: The project's `params.yaml`; `None` leaves the layer out.
+        config_file: A `--config` file of the same form, laid over it.
+        overrides: Command-line values by dotted key (`training.batch_size`).
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or range, or an unreadable file.
+    """
+    user_layers = [(str(path), _read(path)) for path in (params_file, config_file) if path is not None]
+    user_layers.append(("command line", dict(overrides or {})))
+
+    chosen = Config().model_dump(include={"model_size", "optimization_level"})
+    for name, layer in user_layers:
+        _refuse_unknown(layer, name)
+        chosen.update({key: layer[key] for key in chosen if key in layer})
+    sizes, levels = presets()
+    for key, known in (("model_size", sizes), ("optimization_level", levels)):
+        if chosen[key] not in known:
+            raise ConfigError(f"{key}: {chosen[key]!r} is not one of {', '.join(known)}")
+    size = {key: value for key, value in flatten(sizes[chosen["model_size"]]).items() if key != "batch_range"}
+    layers = [
+        (f"model size {chosen['model_size']}", size),
+        (f"level {chosen['optimization_level']}", flatten(levels[chosen["optimization_level"]])),
+        *user_layers,
+    ]
+
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(known_keys(), "default")
+    for name, layer in layers:
+        for key, value in layer.items():
+            merged[key] = value
+            origins[key] = name
+    try:
+        config = Config.model_validate(_nest(merged))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origins)) from error
+    return Resolved(config, origins)
+
+
+def subset(config: Config, *sections: str) -> dict[str, Any]:
+    """The named sections (and top-level keys) as plain data: what one pipeline step is told, and nothing else."""
+    return config.model_dump(mode="json", include=set(sections))
+
+
+def settings_hash(*settings: BaseModel | Mapping[str, Any]) -> str:
+    """Hash (16 hex digits) of settings; equal settings give equal hashes, whatever their order of keys."""
+    plain = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in settings]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Every dotted key of the schema."""
+    return tuple(_walk(Config))
+
+
+def nearest_key(key: str) -> str:
+    """The known key that looks most like `key`: by its last part first, since people forget the section."""
+    leaf = key.rsplit(".", 1)[-1]
+    leaves = {known.rsplit(".", 1)[-1]: known for known in known_keys()}
+    for candidates, wanted, answer in ((leaves, leaf, leaves.get), (known_keys(), key, str)):
+        if match := difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.6):
+            return answer(match[0])
+    return ""
+
+
+def _walk(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _walk(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(Path(path).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; give an existing settings file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must hold sections and keys, but holds a {type(tree).__name__}")
+    return flatten(tree)
+
+
+def _refuse_unknown(layer: Mapping[str, Any], name: str) -> None:
+    for key in layer:
+        if key not in known_keys():
+            near = nearest_key(key)
+            hint = f"; did you mean `{near}`?" if near else "; `myxtts config show` lists the known keys"
+            raise ConfigError(f"{name}: unknown setting `{key}`{hint}")
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, leaf = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = value
+    return tree
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        where = origins.get(key, "settings")
+        lines.append(f"{where}: `{key}` = {problem['input']!r}: {problem['msg']}")
+    return "\n".join(lines)
