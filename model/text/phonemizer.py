@@ -1,0 +1,36 @@
+"""Normalised text to phones: espeak-ng speaks the words, the punctuation between them is kept as tokens."""
+
+from __future__ import annotations
+
+import re
+
+from model.text.espeak import phone_words
+from model.text.languages import language_of
+
+_CLAUSE = re.compile(r"(?:^|\s+)(-)(?=\s|$)|([,.?!;:…])(?=\s|$)")
+
+
+def phonemize(text: str, language: str) -> list[list[str]]:
+    """Words and marks of a normalised text, in order.
+
+    espeak-ng drops punctuation, so it is given one piece between two marks at a time.
+
+    Args:
+        text: As `normalize` gives it.
+        language: Language name.
+
+    Returns:
+        For every word the list of its phones with stress marks, for every mark a list with just the mark.
+
+    Raises:
+        TextError: the language is unknown.
+    """
+    voice = language_of(language).voice
+    sequence: list[list[str]] = []
+    position = 0
+    for mark in _CLAUSE.finditer(text):
+        sequence += phone_words(text[position : mark.start()], voice)
+        if sequence and len(sequence[-1]) and not _CLAUSE.fullmatch(sequence[-1][0]):
+            sequence.append([mark[1] or mark[2]])
+        position = mark.end()
+    return sequence + phone_words(text[position:], voice)

@@ -1,0 +1,66 @@
+"""The fixed table of input symbols. Its hash travels with features and voices: another table is another model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+TABLE_VERSION = 1
+
+PAD, BOS, EOS, WORD_BOUNDARY = "_", "^", "$", " "
+MARKS = (",", ".", "?", "!", ";", ":", "-", "…")
+"""Punctuation, as tokens of its own: it carries pauses and melody. `-` stands for every dash between words."""
+
+STRESSES = ("none", "primary", "secondary")
+"""The second channel of every token."""
+_STRESS_MARKS = {"ˈ": 1, "ˌ": 2}
+
+# What espeak-ng gives as one phone for English (American, British, Scottish) and Persian: seen over 31 000 words of
+# a pronouncing dictionary and over all pairs of Persian letters.
+_COMPOUNDS = (
+    "iː uː ɑː ɔː ɜː aː eː oː ɛː ʉː əː yː øː ɪː ʊː "  # long vowels
+    "eɪ aɪ ɔɪ aʊ oʊ əʊ iə eə ʊə aɪə aɪɚ ʌʉ eʲ ɪʲ "  # diphthongs and triphthongs
+    "ɑːɹ ɔːɹ ɛɹ ɪɹ ʊɹ ʌɹ əɹ ʉɹ "  # vowels before r
+    "əl n̩ l̩ m̩ ɑ̃ ɔ̃ ɛ̃ "  # syllabic and nasal
+    "tʃ dʒ ts dz tɕ dʑ pf ɛɪ œy"  # affricates; diphthongs of neighbours
+).split()
+_LETTERS = "abcdefhijklmnopqrstuvwxyz"
+_IPA = "ɡɐɑɒæɓʙβɔɕçɗɖðʤəɘɚɛɜɝɞɟʄɢʛɦɧħɥʜɨɪʝɭɬɫɮʟɱɯɰŋɳɲɴøɵɸθœɶʘɹɺɾɻʀʁɽʂʃʈʧʉʊʋⱱʌɣɤʍχʎʏʑʐʒʔʡʕʢǀǁǂǃᵻᵿ"
+_MODIFIERS = "ːˑ̩̯̪̬̃̊ʰʲʷˠˤˀ˞"
+
+SYMBOLS: tuple[str, ...] = (PAD, BOS, EOS, WORD_BOUNDARY, *MARKS, *_COMPOUNDS, *_LETTERS, *_IPA, *_MODIFIERS)
+NUM_SYMBOLS = len(SYMBOLS)
+NUM_STRESSES = len(STRESSES)
+SYMBOL_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+_LONGEST = max(map(len, SYMBOLS))
+_FIRST_PHONE = SYMBOL_IDS[MARKS[-1]] + 1
+
+
+def symbols_hash() -> str:
+    """Hash (16 hex digits) of the table and of the way it is used."""
+    content = "\n".join((str(TABLE_VERSION), *SYMBOLS, *STRESSES))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def split_phone(phone: str, unknown: Counter | None = None) -> list[tuple[int, int]]:
+    """(symbol id, stress) of every symbol that a phone of espeak-ng consists of; one for a phone of the table.
+
+    Args:
+        phone: IPA with stress marks, `ˈoʊ`. Digits are left out: espeak-ng writes its own phoneme `q1` so.
+        unknown: Counts the characters that the table lacks.
+    """
+    stress = max((_STRESS_MARKS.get(character, 0) for character in phone), default=0)
+    rest = "".join(c for c in phone.replace(":", "ː") if c not in _STRESS_MARKS and not c.isdigit())
+    found: list[tuple[int, int]] = []
+    while rest:
+        for length in range(min(_LONGEST, len(rest)), 0, -1):
+            symbol = SYMBOL_IDS.get(rest[:length], 0)
+            if symbol >= _FIRST_PHONE:
+                found.append((symbol, stress))
+                break
+        else:
+            length = 1
+            if unknown is not None:
+                unknown[rest[0]] += 1
+        rest = rest[length:]
+    return found
