@@ -1,4 +1,4 @@
-"""The one mel extractor: log-mel spectrograms in the HiFi-GAN convention, whose settings are hashed into all it makes."""
+"""The one mel extractor: log-mel spectrograms in the HiFi-GAN convention, hashed into all that it makes."""
 
 from __future__ import annotations
 
@@ -133,6 +133,4 @@ def _hertz_to_mel(hertz: float) -> float:
 
 
 def _mel_to_hertz(mels: np.ndarray) -> np.ndarray:
-    return np.where(
-        mels < _KNEE_MEL, mels * _HERTZ_PER_MEL, _KNEE_HERTZ * np.exp(_LOG_STEP * (mels - _KNEE_MEL))
-    )
+    return np.where(mels < _KNEE_MEL, mels * _HERTZ_PER_MEL, _KNEE_HERTZ * np.exp(_LOG_STEP * (mels - _KNEE_MEL)))

@@ -1,0 +1,125 @@
+"""The pretrained speaker encoder: equal to the original, refuses to run without its weights, tells speakers apart."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.audio.io import read_audio
+from model.speaker_encoder import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, centroid, partial_starts
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("resemblyzer") is None, reason="the resemblyzer wheel (weights) is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SpeakerEncoder:
+    return SpeakerEncoder.load()
+
+
+@pytest.fixture(scope="module")
+def original(monkeypatch_module):
+    """The original network and front end, loaded file by file: its package needs modules that we do not install."""
+    package = types.ModuleType("resemblyzer")
+    package.__path__ = [str(Path(importlib.util.find_spec("resemblyzer").origin).parent)]
+    morphology = types.ModuleType("scipy.ndimage.morphology")
+    morphology.binary_dilation = None
+    for name, module in {
+        "resemblyzer": package,
+        "webrtcvad": types.ModuleType("webrtcvad"),
+        "scipy.ndimage.morphology": morphology,
+    }.items():
+        monkeypatch_module.setitem(sys.modules, name, module)
+    voice_encoder = importlib.import_module("resemblyzer.voice_encoder")
+    yield voice_encoder.VoiceEncoder("cpu", verbose=False)
+    for name in [name for name in sys.modules if name.startswith("resemblyzer")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def voice_like(seconds: float, f0: float = 140.0, seed: int = 0) -> np.ndarray:
+    """Harmonics with a moving pitch, loud enough not to be raised in level."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(f0 * (1 + 0.1 * np.sin(3 * t))) / SAMPLE_RATE
+    tone = sum(np.sin(k * phase) / k for k in range(1, 20))
+    return (0.15 * tone + 0.01 * generator.standard_normal(len(t))).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.6, 2.0, 3.33, 8.0])
+def test_equals_the_original(encoder, original, seconds):
+    samples = voice_like(seconds)
+    assert np.abs(encoder.embed(samples) - original.embed_utterance(samples)).max() < 1e-4
+
+
+@pytest.mark.parametrize("samples", [100, 25599, 25600, 40000, 64000, 100001])
+def test_partials_start_where_the_originals_do(original, samples):
+    _, slices = original.compute_partial_slices(samples, rate=1.3, min_coverage=0.75)
+    assert partial_starts(samples) == [piece.start for piece in slices]
+
+
+def test_vectors_have_unit_length_and_any_rate_is_accepted(encoder):
+    samples = voice_like(2.0)
+    vector = encoder.embed(samples, 22050)
+    assert vector.shape == (256,)
+    assert vector.dtype == np.float32
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_many_at_once_equal_one_by_one(encoder):
+    clips = [voice_like(1.0), voice_like(4.0, 220.0), voice_like(2.5, 90.0)]
+    together = encoder.embed_many(clips)
+    for clip, vector in zip(clips, together, strict=True):
+        assert np.abs(encoder.embed(clip) - vector).max() < 1e-5
+
+
+def test_quiet_recordings_are_raised_to_one_level(encoder):
+    samples = voice_like(2.0) * 0.01
+    assert np.abs(encoder.embed(samples) - encoder.embed(samples * 0.1)).max() < 1e-3
+
+
+def test_missing_weights_are_an_error_that_names_the_cure(tmp_path):
+    with pytest.raises(SpeakerEncoderError, match="pip install --no-deps resemblyzer"):
+        SpeakerEncoder.load(tmp_path / "pretrained.pt")
+
+
+def test_other_weights_are_refused(tmp_path):
+    torch.save({"model_state": {"linear.weight": torch.zeros(3, 3)}}, tmp_path / "pretrained.pt")
+    with pytest.raises(SpeakerEncoderError, match="not the weights"):
+        SpeakerEncoder.load(tmp_path / "pretrained.pt")
+    (tmp_path / "pretrained.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(SpeakerEncoderError, match="not the weights"):
+        SpeakerEncoder.load(tmp_path / "pretrained.pt")
+
+
+def test_silence_has_no_speaker(encoder):
+    with pytest.raises(SpeakerEncoderError, match="without any sound"):
+        encoder.embed(np.zeros(SAMPLE_RATE, dtype=np.float32))
+
+
+def test_no_parameter_is_trained(encoder):
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+@pytest.mark.real_data
+def test_clips_of_one_speaker_are_closer_than_those_of_two(encoder, real_data):
+    clips = {
+        name: [read_audio(path, SAMPLE_RATE) for path in sorted((real_data / name / "wavs").iterdir())[:4]]
+        for name in ("kathleen", "ljspeech")
+    }
+    vectors = {name: encoder.embed_many(own) for name, own in clips.items()}
+    within = np.mean([own @ own.T for own in vectors.values()])
+    assert within > (vectors["kathleen"] @ vectors["ljspeech"].T).mean() + 0.1
+    first, second = (centroid(own) for own in vectors.values())
+    assert all(own @ first > own @ second for own in vectors["kathleen"])
+    assert all(own @ second > own @ first for own in vectors["ljspeech"])
