@@ -1,0 +1,5 @@
+"""The acoustic model and its parts."""
+
+from model.acoustic.model import AcousticModel, Inventory, ModelOutput, Synthesis
+
+__all__ = ["AcousticModel", "Inventory", "ModelOutput", "Synthesis"]

@@ -184,7 +184,9 @@ class TrainingConfig(Section):
     use_mixed_precision: bool = False
     """bfloat16 autocast with float32 islands (aligner, losses)."""
     evaluation_interval: Positive = 200
-    """Steps between validations; a checkpoint is written at each."""
+    """Steps between validations; a scored checkpoint is written at each."""
+    checkpoint_interval: Positive = 100
+    """Steps between the unscored checkpoints that bound what a crash can lose."""
     keep_top_k: Positive = 2
     """Best checkpoints kept besides the last one."""
     log_interval: Positive = 20

@@ -1,0 +1,139 @@
+"""Alignment as a left-to-right hidden Markov model: prior, likelihood (forward-sum) and best path (Viterbi).
+
+One emission matrix, log-probabilities of token t at frame s, serves all three. A path starts at the first token, ends at
+the last, and each frame stays or advances by one. Shapes: B batch, S frames, T tokens. Sources: One TTS Alignment To Rule
+Them All (arXiv:2108.10447), Glow-TTS (arXiv:2005.11129).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numba
+import numpy as np
+import torch
+from scipy.special import betaln, gammaln
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.acoustic.layers import length_mask
+
+IMPOSSIBLE = -1e4
+"""Log-probability of what cannot be: finite, so that no arithmetic on padding makes a NaN."""
+
+
+@lru_cache(maxsize=4096)
+def diagonal_prior(frames: int, tokens: int) -> Tensor:
+    """Beta-binomial prior that favours the diagonal: (S, T) float32 log-probabilities, each row a distribution.
+
+    Frame s of S expects token t of T with the beta-binomial law of n = T - 1, alpha = s + 1, beta = S - s.
+    """
+    s = np.arange(1, frames + 1)[:, None]
+    t = np.arange(tokens)[None, :]
+    n = tokens - 1
+    alpha, beta = s, frames - s + 1
+    choose = gammaln(n + 1) - gammaln(t + 1) - gammaln(n - t + 1)
+    log_prob = choose + betaln(t + alpha, n - t + beta) - betaln(alpha, beta)
+    return torch.from_numpy(log_prob.astype(np.float32))
+
+
+def batch_prior(mel_lengths: Tensor, token_lengths: Tensor) -> Tensor:
+    """Diagonal priors of a batch, padded with zeros: (B, S, T)."""
+    pairs = list(zip(mel_lengths.tolist(), token_lengths.tolist(), strict=True))
+    prior = torch.zeros(len(pairs), max(s for s, _ in pairs), max(t for _, t in pairs))
+    for row, (frames, tokens) in zip(prior, pairs, strict=True):
+        row[:frames, :tokens] = diagonal_prior(frames, tokens)
+    return prior.to(mel_lengths.device)
+
+
+def forward_sum_loss(log_emission: Tensor, token_lengths: Tensor, mel_lengths: Tensor, blank_logprob: float) -> Tensor:
+    """Negative log-likelihood per frame of the text given the speech, summed over all monotonic paths.
+
+    Computed as a connectionist temporal classification loss over an added blank column. With `blank_logprob` = -1e4 it
+    is exactly the likelihood of the left-to-right HMM; the published -1 lets frames skip, which is softer early on.
+
+    Args:
+        log_emission: (B, S, T) log-probabilities, padded tokens at `IMPOSSIBLE`.
+        token_lengths, mel_lengths: (B,).
+        blank_logprob: Log-score of the blank, before normalisation.
+
+    Returns:
+        Scalar: mean over clips of -log likelihood / frames. A clip with fewer frames than tokens contributes zero.
+    """
+    padded = F.pad(log_emission.float(), (1, 0), value=blank_logprob)  # (B, S, 1 + T)
+    log_prob = padded.log_softmax(dim=-1).transpose(0, 1)  # (S, B, 1 + T)
+    targets = torch.arange(1, log_emission.shape[2] + 1, device=log_emission.device)
+    nll = F.ctc_loss(
+        log_prob,
+        targets.expand(log_emission.shape[0], -1),
+        mel_lengths,
+        token_lengths,
+        blank=0,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return (nll / mel_lengths).mean()
+
+
+def best_path(log_emission: Tensor, token_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
+    """Monotonic alignment search: frames per token on the most probable path.
+
+    Returns:
+        (B, T) int64 durations: each token of a clip at least 1, their sum the clip's frames; 0 at padding.
+
+    Raises:
+        ValueError: a clip has fewer frames than tokens, so no path exists.
+    """
+    if bool((mel_lengths < token_lengths).any()):
+        worst = int((mel_lengths - token_lengths).argmin())
+        raise ValueError(
+            f"clip {worst} of the batch has {int(mel_lengths[worst])} frames for {int(token_lengths[worst])} tokens: "
+            "no token may take less than one frame; remove the clip or mend its transcript"
+        )
+    durations = _viterbi(
+        log_emission.detach().float().cpu().numpy(), token_lengths.cpu().numpy(), mel_lengths.cpu().numpy()
+    )
+    return torch.from_numpy(durations).to(log_emission.device)
+
+
+@numba.njit(cache=True, nogil=True)
+def _viterbi(log_emission, token_lengths, mel_lengths):
+    batch, _, most_tokens = log_emission.shape
+    durations = np.zeros((batch, most_tokens), dtype=np.int64)
+    for b in range(batch):
+        tokens, frames = token_lengths[b], mel_lengths[b]
+        score = np.full(tokens, -np.inf, dtype=np.float64)
+        advanced = np.zeros((frames, tokens), dtype=np.bool_)
+        score[0] = log_emission[b, 0, 0]
+        for s in range(1, frames):
+            # From right to left, so that score[t - 1] still holds the previous frame.
+            for t in range(min(s, tokens - 1), -1, -1):
+                if t > 0 and score[t - 1] > score[t]:
+                    score[t] = score[t - 1] + log_emission[b, s, t]
+                    advanced[s, t] = True
+                else:
+                    score[t] += log_emission[b, s, t]
+        t = tokens - 1
+        for s in range(frames - 1, -1, -1):
+            durations[b, t] += 1
+            if advanced[s, t]:
+                t -= 1
+    return durations
+
+
+def binarization_loss(log_soft: Tensor, durations: Tensor, mel_lengths: Tensor) -> Tensor:
+    """Mean over frames of -log of the soft alignment on the hard path: pulls the soft one onto it. Scalar."""
+    mask = length_mask(mel_lengths, log_soft.shape[1])
+    index = token_of_frame(durations, log_soft.shape[1])
+    picked = log_soft.gather(2, index[:, :, None]).squeeze(2)  # (B, S)
+    return -(picked * mask).sum() / mask.sum()
+
+
+def token_of_frame(durations: Tensor, frames: int) -> Tensor:
+    """Durations (B, T) -> for each of `frames` frames the token that it belongs to, (B, frames) int64.
+
+    Frames past the end point at the last token; a mask hides them. No data-dependent shape.
+    """
+    ends = durations.cumsum(dim=1)  # (B, T)
+    positions = torch.arange(frames, device=durations.device).expand(durations.shape[0], -1)
+    return torch.searchsorted(ends, positions.contiguous(), right=True).clamp(max=durations.shape[1] - 1)

@@ -1,0 +1,132 @@
+"""Building blocks shared by the acoustic model: length masks, adaptive layer norm, feed-forward transformer blocks.
+
+Shapes: B batch, T positions (tokens or frames), D width, C condition width. Padding is always told by a mask made from
+lengths, and every block leaves padded positions at zero, so a clip alone and in a batch gives the same result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """(B,) lengths -> (B, size) bool, True inside each sequence."""
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` (B, T, ...) over the positions where `mask` (B, T) is True."""
+    weights = mask.reshape(mask.shape + (1,) * (values.dim() - mask.dim())).to(values.dtype)
+    return (values * weights).sum() / weights.expand_as(values).sum().clamp(min=1.0)
+
+
+class Conv1d(nn.Conv1d):
+    """Length-keeping convolution over (B, T, D) instead of (B, D, T), odd kernel.
+
+    Computed as one matrix product over shifted copies: equal to the convolution, needs no transposes, and twice as fast
+    in bfloat16 on a CPU, whose convolution kernels gain little from it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int):
+        super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        reach, length = self.padding[0], x.shape[1]
+        padded = F.pad(x, (0, 0, reach, reach))
+        shifted = torch.cat([padded[:, i : i + length] for i in range(self.kernel_size[0])], dim=2)
+        return F.linear(shifted, self.weight.transpose(1, 2).flatten(1), self.bias)
+
+
+class AdaptiveLayerNorm(nn.Module):
+    """Layer norm whose scale and shift come from a condition vector (as in StyleTTS 2, arXiv:2306.07691).
+
+    Zero-initialised: an untrained model ignores the condition, and learns how far to follow it.
+    """
+
+    def __init__(self, dim: int, condition_dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.modulation = nn.Linear(condition_dim, 2 * dim)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, None, :].chunk(2, dim=-1)  # (B, 1, D) each
+        return self.norm(x) * (1 + scale) + shift
+
+
+class RotaryAttention(nn.Module):
+    """Multi-head self-attention with rotary position embeddings (RoFormer, arXiv:2104.09864).
+
+    Positions enter only as differences, so a text longer than any in training still works. No dropout on the attention
+    weights: it would rule out the fused kernels (and cost a quarter of a step on a CPU).
+    """
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+        half = dim // num_heads // 2
+        self.register_buffer("frequencies", 10000.0 ** (-torch.arange(half) / half), persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        qkv = self.query_key_value(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv  # (B, heads, T, D / heads)
+        if x.device.type == "cpu":  # the fused kernel's backward pass is slower in bfloat16 there
+            value = value.float()
+        angles = torch.arange(length, device=x.device)[:, None] * self.frequencies  # (T, D / heads / 2)
+        cosine, sine = angles.cos(), angles.sin()
+        query, key = (_rotate(item, cosine, sine).to(value.dtype) for item in (query, key))
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return self.output(out.transpose(1, 2).reshape(batch, length, dim).to(x.dtype))
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+
+
+class FeedForwardTransformerBlock(nn.Module):
+    """Pre-norm block of FastSpeech (arXiv:1905.09263): self-attention, then a convolutional feed-forward part."""
+
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int, kernel_size: int, dropout: float, condition_dim: int):
+        super().__init__()
+        self.attention_norm = AdaptiveLayerNorm(dim, condition_dim)
+        self.attention = RotaryAttention(dim, num_heads)
+        self.feed_forward_norm = AdaptiveLayerNorm(dim, condition_dim)
+        self.expand = Conv1d(dim, ffn_dim, kernel_size)
+        self.contract = Conv1d(ffn_dim, dim, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        keep = mask[:, :, None].to(x.dtype)
+        x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask))
+        hidden = self.expand(self.feed_forward_norm(x, condition) * keep)
+        x = x + self.dropout(self.contract(F.relu(hidden)))
+        return x * keep
+
+
+class Transformer(nn.Module):
+    """A stack of feed-forward transformer blocks with a final norm.
+
+    (B, T, D), mask (B, T), condition (B, C) -> (B, T, D), zero at padding.
+    """
+
+    def __init__(
+        self, layers: int, dim: int, num_heads: int, ffn_dim: int, kernel_size: int, dropout: float, condition_dim: int
+    ):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            FeedForwardTransformerBlock(dim, num_heads, ffn_dim, kernel_size, dropout, condition_dim)
+            for _ in range(layers)
+        )
+        self.norm = AdaptiveLayerNorm(dim, condition_dim)
+
+    def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, mask, condition)
+        return self.norm(x, condition) * mask[:, :, None].to(x.dtype)

@@ -1,0 +1,202 @@
+"""The acoustic model: text, speaker and language to a mel spectrogram, in one parallel pass.
+
+A text encoder, a learned aligner (training only), predictors of duration, pitch and energy, a length regulator and a mel
+decoder, after FastSpeech 2 (arXiv:2006.04558) and FastPitch (arXiv:2006.06873). Shapes: B batch, T tokens, S frames,
+M mel bands, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.acoustic.aligner import Aligner, Alignment
+from model.acoustic.alignment import token_of_frame
+from model.acoustic.layers import Conv1d, Transformer, length_mask
+from model.acoustic.predictors import DurationPredictor, ProsodyPredictor, average_over_tokens
+from model.config.schema import ModelConfig
+from model.features.batching import Batch
+
+LONGEST_TOKEN = 200
+"""Frames (2.3 s) past which a predicted duration is a fault, not a pause: it is cut there."""
+
+
+@dataclass
+class Prosody:
+    """Per-token targets or predictions: durations (B, T) frames, pitch (B, T) and energy (B, T) normalised."""
+
+    log_durations: Tensor
+    pitch: Tensor
+    energy: Tensor
+
+
+@dataclass
+class ModelOutput:
+    """What one teacher-forced pass gives: mel (B, S, M) log-mel, the alignment, predictions and their targets."""
+
+    mel: Tensor
+    alignment: Alignment
+    predicted: Prosody
+    target: Prosody
+
+
+@dataclass
+class Synthesis:
+    """What one free-running pass gives: mel (B, S, M) log-mel, mel_lengths (B,), durations (B, T), prosody used."""
+
+    mel: Tensor
+    mel_lengths: Tensor
+    durations: Tensor
+    prosody: Prosody
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Sizes and statistics that come from the data, not from a setting."""
+
+    num_symbols: int
+    num_stresses: int
+    num_languages: int
+    n_mels: int
+    mel_mean: float
+    mel_std: float
+
+
+class AcousticModel(nn.Module):
+    """See the module's description."""
+
+    def __init__(self, config: ModelConfig, inventory: Inventory):
+        super().__init__()
+        self.config, self.inventory = config, inventory
+        dim = config.hidden_dim
+        self.symbol_embedding = nn.Embedding(inventory.num_symbols, dim, padding_idx=0)
+        self.stress_embedding = nn.Embedding(inventory.num_stresses, dim)
+        for embedding in (self.symbol_embedding, self.stress_embedding):
+            nn.init.normal_(embedding.weight, std=dim**-0.5)
+        self.speaker_projection = nn.Linear(config.speaker_embedding_dim, dim)
+        self.language_embedding = nn.Embedding(inventory.num_languages, dim)
+        nn.init.normal_(self.language_embedding.weight, std=dim**-0.5)
+
+        stack = (dim, config.num_heads, config.ffn_dim, config.kernel_size, config.dropout, dim)
+        self.encoder = Transformer(config.encoder_layers, *stack)
+        self.decoder = Transformer(config.decoder_layers, *stack)
+        self.aligner = Aligner(dim, inventory.n_mels, config.aligner_dim)
+        self.duration_predictor = DurationPredictor(
+            dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.dropout
+        )
+        if config.enable_prosody_prediction:
+            self.pitch_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.dropout)
+            self.energy_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.dropout)
+            self.pitch_embedding = Conv1d(1, dim, 3)
+            self.energy_embedding = Conv1d(1, dim, 3)
+        self.position_in_token = nn.Linear(3, dim)
+        self.mel_head = nn.Linear(dim, inventory.n_mels)
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Teacher-forced pass: durations from the aligner, pitch and energy from the recording."""
+        encoded, embedded, mask, condition = self._encode(
+            batch.ids, batch.token_lengths, batch.speaker_vector, batch.language
+        )
+        mel_mask = length_mask(batch.mel_lengths, batch.mel.shape[1])
+        normalised = self._normalise(batch.mel) * mel_mask[:, :, None]
+        alignment = self.aligner(embedded, normalised, batch.token_lengths, batch.mel_lengths)
+        target = Prosody(
+            alignment.durations.float().log1p(),
+            average_over_tokens(batch.pitch, alignment.durations, batch.voiced & mel_mask),
+            average_over_tokens(batch.energy, alignment.durations, mel_mask),
+        )
+        predicted = self._predict_prosody(encoded, mask, batch.token_lengths)
+        mel = self._decode(self._add_prosody(encoded, target, mask), alignment.durations, mel_mask, condition)
+        return ModelOutput(mel, alignment, predicted, target)
+
+    @torch.no_grad()
+    def synthesize(
+        self,
+        ids: Tensor,
+        token_lengths: Tensor,
+        speaker_vector: Tensor,
+        language: Tensor,
+        speed: float = 1.0,
+        pitch_shift: Tensor | float = 0.0,
+        energy_shift: Tensor | float = 0.0,
+    ) -> Synthesis:
+        """Free-running pass: everything predicted from the text, the speaker and the language.
+
+        Args:
+            ids: (B, T, 2) symbol and stress.
+            token_lengths, language: (B,).
+            speaker_vector: (B, speaker_embedding_dim) unit vectors.
+            speed: Above 1 is faster; divides every duration.
+            pitch_shift, energy_shift: Added to the predicted values, in their normalised units; scalar or (B, 1).
+        """
+        encoded, _, mask, condition = self._encode(ids, token_lengths, speaker_vector, language)
+        predicted = self._predict_prosody(encoded, mask, token_lengths)
+        frames = (predicted.log_durations.expm1() / speed).round().clamp(1, LONGEST_TOKEN).long()
+        durations = frames * mask
+        used = Prosody(durations.float().log1p(), predicted.pitch + pitch_shift, predicted.energy + energy_shift)
+        mel_lengths = durations.sum(1)
+        mel_mask = length_mask(mel_lengths, int(mel_lengths.max()))
+        mel = self._decode(self._add_prosody(encoded, used, mask), durations, mel_mask, condition)
+        return Synthesis(mel, mel_lengths, durations, used)
+
+    def align(self, ids: Tensor, token_lengths: Tensor, mel: Tensor, mel_lengths: Tensor) -> Alignment:
+        """Alignment of recorded speech (B, S, M) with its text (B, T, 2)."""
+        mask = length_mask(token_lengths, ids.shape[1])
+        mel_mask = length_mask(mel_lengths, mel.shape[1])
+        normalised = self._normalise(mel) * mel_mask[:, :, None]
+        return self.aligner(self._embed(ids, mask), normalised, token_lengths, mel_lengths)
+
+    def _normalise(self, mel: Tensor) -> Tensor:
+        return (mel - self.inventory.mel_mean) / self.inventory.mel_std
+
+    def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return (self.symbol_embedding(ids[..., 0]) + self.stress_embedding(ids[..., 1])) * mask[:, :, None]
+
+    def _encode(
+        self, ids: Tensor, token_lengths: Tensor, speaker_vector: Tensor, language: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """-> encoded (B, T, D), embedded (B, T, D), mask (B, T), condition (B, D)."""
+        mask = length_mask(token_lengths, ids.shape[1])
+        embedded = self._embed(ids, mask)
+        condition = self.speaker_projection(speaker_vector) + self.language_embedding(language)
+        return self.encoder(embedded, mask, condition), embedded, mask, condition
+
+    def _predict_prosody(self, encoded: Tensor, mask: Tensor, token_lengths: Tensor) -> Prosody:
+        # Detached: hard durations are noisy targets early on and must not bend the encoder (as Glow-TTS does).
+        log_durations = self.duration_predictor(encoded.detach(), token_lengths)
+        if not self.config.enable_prosody_prediction:
+            return Prosody(log_durations, torch.zeros_like(log_durations), torch.zeros_like(log_durations))
+        return Prosody(log_durations, self.pitch_predictor(encoded, mask), self.energy_predictor(encoded, mask))
+
+    def _add_prosody(self, encoded: Tensor, prosody: Prosody, mask: Tensor) -> Tensor:
+        if not self.config.enable_prosody_prediction:
+            return encoded
+        keep = mask[:, :, None].to(encoded.dtype)
+        pitch = self.pitch_embedding(prosody.pitch[:, :, None] * keep)
+        energy = self.energy_embedding(prosody.energy[:, :, None] * keep)
+        return (encoded + pitch + energy) * keep
+
+    def _decode(self, encoded: Tensor, durations: Tensor, mel_mask: Tensor, condition: Tensor) -> Tensor:
+        """Encoded tokens (B, T, D) stretched by durations (B, T) -> log-mel (B, S, M)."""
+        frames = mel_mask.shape[1]
+        index = token_of_frame(durations, frames)  # (B, S)
+        x = encoded.gather(1, index[:, :, None].expand(-1, -1, encoded.shape[2]))
+        x = x + self.position_in_token(_position_features(durations, index))
+        x = self.decoder(x * mel_mask[:, :, None].to(x.dtype), mel_mask, condition)
+        mel = self.mel_head(x).float() * self.inventory.mel_std + self.inventory.mel_mean
+        return mel * mel_mask[:, :, None]
+
+
+def _position_features(durations: Tensor, index: Tensor) -> Tensor:
+    """Where each frame stands in its token: share done, log frames since the start, log frames to the end (B, S, 3).
+
+    Repeated token vectors are all alike; without this the decoder would have to count frames by itself.
+    """
+    ends = durations.cumsum(1).gather(1, index)  # (B, S)
+    length = durations.gather(1, index).clamp(min=1)
+    position = torch.arange(index.shape[1], device=index.device)[None, :]
+    since_start = (position - (ends - length)).clamp(min=0).float()
+    to_end = (ends - 1 - position).clamp(min=0).float()
+    return torch.stack(((since_start + 0.5) / length, since_start.log1p(), to_end.log1p()), dim=2)

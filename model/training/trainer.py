@@ -1,0 +1,326 @@
+"""The training loop: from a feature store to a voice, in one readable pass, resumable at every step.
+
+What a run leaves in its output folder: `checkpoints/` (last and best), `plots/` and `samples/` per validation,
+`history.jsonl` (every logged value), and at the end `voice/`, the export that synthesis and the registry read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from model.acoustic import AcousticModel, Inventory
+from model.config import Config, settings_hash, subset
+from model.features.batching import TrainingBatches
+from model.features.store import FeatureStore
+from model.text import NUM_STRESSES, NUM_SYMBOLS
+from model.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    best_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from model.training.logging import NullLogger, RunLogger
+from model.training.losses import loss_terms, loss_weights, weighted_sum
+from model.training.schedule import learning_rate
+from model.training.validation import validate, write_previews
+from model.voice import Speaker, Voice, write_voice
+
+log = logging.getLogger(__name__)
+
+PRIMARY_MEASURE = "validation/mel"
+"""What "best" means: unweighted, so that no loss weight can move it."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot start or go on; the message says why and what to change."""
+
+
+class StopTraining(Exception):
+    """Raised by `on_validation` to end a run early (a pruned trial); the run keeps its checkpoints."""
+
+
+@dataclass
+class TrainingResult:
+    """How a run ended: steps done, the step of the exported weights, the voice folder, the last validation."""
+
+    steps: int
+    best_step: int
+    voice: Path
+    metrics: dict[str, float]
+
+
+@dataclass
+class _Progress:
+    """What is counted while running; the part in the checkpoint is `saved`."""
+
+    step: int = 0
+    skipped_in_a_row: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def saved(self) -> dict:
+        return {"skipped_in_a_row": self.skipped_in_a_row, "metrics": self.metrics}
+
+
+def train(
+    config: Config,
+    features: Path,
+    output: Path,
+    logger: RunLogger | None = None,
+    on_validation: Callable[[int, dict[str, float]], None] | None = None,
+) -> TrainingResult:
+    """Train an acoustic model, or go on where an interrupted run of the same settings stopped.
+
+    Args:
+        config: Resolved settings.
+        features: A feature store.
+        output: Folder of this run. A finished run in it is returned at once.
+        logger: Receives metrics, plots and audio.
+        on_validation: Called with (step, metrics) after each validation; may raise `StopTraining`.
+
+    Raises:
+        TrainingError: the folder belongs to other settings, or too many steps in a row were not finite.
+        FeatureError: the store was made with another extractor or symbol table.
+        KeyboardInterrupt: after an interrupt, once the running step is saved.
+    """
+    logger = logger or NullLogger()
+    store = FeatureStore(features)
+    store.check(config.audio)
+    torch.set_num_threads(config.training.num_threads or physical_cores())
+    torch.manual_seed(config.seed)
+
+    settings = config.training
+    model = AcousticModel(config.model, inventory_of(store))
+    optimizer = make_optimizer(model, settings.weight_decay)
+    average = ExponentialAverage(model, settings.ema_decay)
+    batches = TrainingBatches(store, settings.batch_size, config.seed)
+    progress = _Progress()
+    fingerprint = run_fingerprint(config, store)
+    checkpoints = output / "checkpoints"
+    _resume(checkpoints, fingerprint, model, average, optimizer, batches, progress)
+    log.info(
+        "training %s: %.2f M parameters, %d clips, steps %d to %d, %d threads",
+        config.model_size,
+        sum(p.numel() for p in model.parameters()) / 1e6,
+        len(store.split("train")),
+        progress.step,
+        settings.max_steps,
+        torch.get_num_threads(),
+    )
+
+    def save(score: float | None = None) -> None:
+        extra = {"fingerprint": fingerprint, "batches": batches.state_dict(), **progress.saved()}
+        state = (model.state_dict(), average.state_dict(), optimizer.state_dict(), torch.get_rng_state())
+        save_checkpoint(checkpoints, Checkpoint(progress.step, *state, extra, score), settings.keep_top_k)
+
+    output.mkdir(parents=True, exist_ok=True)
+    frames, started = 0, time.monotonic()
+    bar = tqdm(total=settings.max_steps, initial=progress.step, unit="step", disable=None, mininterval=1.0)
+    with _interruptible() as interrupted, (output / "history.jsonl").open("a", encoding="utf-8") as history, bar:
+        while progress.step < settings.max_steps:
+            batch = next(batches)
+            rate = learning_rate(progress.step, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+            model.train()
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.use_mixed_precision):
+                output_of_model = model(batch)
+            terms = loss_terms(output_of_model, batch, config.loss)
+            loss = weighted_sum(terms, loss_weights(config.loss, progress.step / settings.max_steps))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = clip_gradients(model, settings.gradient_clip_value, settings.gradient_clip_norm)
+            if math.isfinite(norm) and math.isfinite(float(loss)):
+                optimizer.step()
+                progress.skipped_in_a_row = 0
+            else:
+                _skip(progress, settings.max_skipped_steps, batch.clip_ids, history)
+            average.update(model, progress.step)
+            progress.step += 1
+            frames += int(batch.mel_lengths.sum())
+            bar.update()
+
+            if progress.step % settings.log_interval == 0:
+                values = {f"train/{name}": float(term) for name, term in terms.items()}
+                elapsed = time.monotonic() - started
+                values |= {"train/loss": float(loss), "train/learning_rate": rate, "train/gradient_norm": norm}
+                values["train/frames_per_second"] = frames / elapsed
+                _report(history, logger, progress.step, values)
+                bar.set_postfix(mel=f"{values['train/mel']:.3f}", align=f"{values['train/forward_sum']:.3f}")
+                frames, started = 0, time.monotonic()
+            if progress.step % settings.evaluation_interval == 0 or progress.step == settings.max_steps:
+                with average.applied_to(model):
+                    progress.metrics = validate(model, store, config)
+                    previews = write_previews(model, store, config, output, progress.step)
+                _report(history, logger, progress.step, progress.metrics)
+                for path in previews:
+                    logger.artifact(path, path.parent.name)
+                log.info(
+                    "step %d of %d: %s",
+                    progress.step,
+                    settings.max_steps,
+                    ", ".join(f"{name.split('/')[1]} {value:.3f}" for name, value in progress.metrics.items()),
+                )
+                save(progress.metrics[PRIMARY_MEASURE])
+                if on_validation is not None:
+                    on_validation(progress.step, progress.metrics)
+                started = time.monotonic()
+            elif progress.step % settings.checkpoint_interval == 0:
+                save()
+            if interrupted.is_set():
+                save()
+                raise KeyboardInterrupt
+    return _export(config, store, checkpoints, output / "voice", progress)
+
+
+def inventory_of(store: FeatureStore) -> Inventory:
+    """What a model of this data must know of it."""
+    return Inventory(
+        NUM_SYMBOLS,
+        NUM_STRESSES,
+        len(store.languages),
+        store.audio.n_mels,
+        store.statistics.mel_mean,
+        store.statistics.mel_std,
+    )
+
+
+def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares biases, norms and embeddings (anything that is not a matrix or kernel)."""
+    decayed, spared = [], []
+    for name, parameter in model.named_parameters():
+        (spared if parameter.dim() < 2 or "embedding" in name else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def clip_gradients(model: nn.Module, value: float, norm: float) -> float:
+    """Clip each gradient element to +-`value`, then all to a joint `norm`; returns the norm before the second."""
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    nn.utils.clip_grad_value_(parameters, value)
+    return float(nn.utils.clip_grad_norm_(parameters, norm))
+
+
+def physical_cores() -> int:
+    """Cores to compute on; torch's own guess already counts those that this process may use."""
+    return torch.get_num_threads()
+
+
+def run_fingerprint(config: Config, store: FeatureStore) -> str:
+    """Hash of all that shapes the weights: settings and data. Runs of equal fingerprint may continue each other."""
+    return settings_hash(subset(config, "model", "loss", "training", "seed"), {"features": store.content_hash})
+
+
+class ExponentialAverage:
+    """Moving average of a model's weights; `decay` 0 follows the raw weights. Early on it averages over fewer steps."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.shadow = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
+        current = model.state_dict()
+        torch._foreach_lerp_([self.shadow[name] for name in current], list(current.values()), 1.0 - decay)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Swap the averaged weights in, and the raw ones back afterwards."""
+        raw = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.shadow)
+        try:
+            yield
+        finally:
+            model.load_state_dict(raw)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.shadow
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.shadow = {name: state[name].clone() for name in self.shadow}
+
+
+def _resume(checkpoints: Path, fingerprint: str, model, average, optimizer, batches, progress: _Progress) -> None:
+    found = list_checkpoints(checkpoints)
+    if not found:
+        return
+    path = found[-1][2]
+    checkpoint = load_checkpoint(path)
+    if checkpoint.extra["fingerprint"] != fingerprint:
+        raise TrainingError(
+            f"{path}: made with other settings or data ({checkpoint.extra['fingerprint']}, now {fingerprint}); "
+            "give another output folder, or remove this one to start over"
+        )
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: does not fit this version of the model: {error}") from error
+    average.load_state_dict(checkpoint.ema)
+    optimizer.load_state_dict(checkpoint.optimizer)
+    batches.load_state_dict(checkpoint.extra["batches"])
+    torch.set_rng_state(checkpoint.rng)
+    progress.step = checkpoint.step
+    progress.skipped_in_a_row = checkpoint.extra["skipped_in_a_row"]
+    progress.metrics = checkpoint.extra["metrics"]
+    log.info("going on from %s", path)
+
+
+def _skip(progress: _Progress, limit: int, clip_ids: list[str], history) -> None:
+    progress.skipped_in_a_row += 1
+    history.write(json.dumps({"step": progress.step, "skipped": clip_ids}) + "\n")
+    log.warning("step %d skipped: loss or gradient is not finite; clips %s", progress.step, ", ".join(clip_ids))
+    if progress.skipped_in_a_row >= limit:
+        raise TrainingError(
+            f"{limit} steps in a row were not finite (training.max_skipped_steps), the last on clips "
+            f"{', '.join(clip_ids)}; lower training.learning_rate, or look at these clips"
+        )
+
+
+def _report(history, logger: RunLogger, step: int, values: dict[str, float]) -> None:
+    history.write(json.dumps({"step": step, **values}) + "\n")
+    history.flush()
+    logger.metrics(step, values)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a run stops between steps. Only the main thread may listen."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _export(config: Config, store: FeatureStore, checkpoints: Path, folder: Path, progress: _Progress) -> TrainingResult:
+    best = load_checkpoint(best_checkpoint(checkpoints))
+    statistics = store.statistics
+    speakers = {
+        name: Speaker(store.speaker_centroid(name).tolist(), *statistics.log_f0[name]) for name in store.speakers
+    }
+    voice = Voice(
+        None, config, inventory_of(store), speakers, store.languages, store.speaker_languages, statistics.energy_std, best.step
+    )
+    write_voice(folder, voice, best.ema)
+    return TrainingResult(progress.step, best.step, folder, progress.metrics)

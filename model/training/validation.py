@@ -1,0 +1,90 @@
+"""Validation of a model in training: teacher-forced and free-running measures, an alignment plot, a spoken sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.acoustic import AcousticModel
+from model.acoustic.layers import length_mask
+from model.audio.io import write_audio
+from model.config import Config
+from model.evaluation.metrics import dtw_path
+from model.features.batching import Batch, evaluation_batches
+from model.features.store import FeatureStore
+from model.training.losses import loss_terms
+from model.vocoder import build_vocoder
+
+
+@torch.no_grad()
+def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[str, float]:
+    """Measures on the validation split, unweighted, averaged over clips.
+
+    Returns:
+        `validation/<term>`: each teacher-forced loss term. `validation/mel_free`: mean absolute log-mel error of speech
+        from text alone, aligned to the recording by dynamic time warping. `validation/length_ratio`: its length over
+        the recording's. `validation/duration_error`: frames per token against the aligner's. `validation/sharpness`:
+        mean over frames of the soft alignment's largest share (1 = each frame belongs to one token).
+    """
+    model.eval()
+    sums: dict[str, float] = {}
+    clips = 0
+    for batch in evaluation_batches(store, "validation", config.training.batch_size):
+        size = len(batch.clip_ids)
+        output = model(batch)
+        values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
+        values |= _free_running(model, batch)
+        tokens = length_mask(batch.token_lengths, batch.ids.shape[1])
+        frames = length_mask(batch.mel_lengths, batch.mel.shape[1])
+        error = (output.predicted.log_durations.expm1() - output.alignment.durations).abs()
+        values["duration_error"] = float(error[tokens].mean())
+        values["sharpness"] = float(output.alignment.log_soft.exp().amax(2)[frames].mean())
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + size * value
+        clips += size
+    return {f"validation/{name}": value / clips for name, value in sums.items()}
+
+
+def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
+    speech = model.synthesize(batch.ids, batch.token_lengths, batch.speaker_vector, batch.language)
+    errors, ratios = [], []
+    for i in range(len(batch.clip_ids)):
+        spoken = speech.mel[i, : speech.mel_lengths[i]].numpy()
+        recorded = batch.mel[i, : batch.mel_lengths[i]].numpy()
+        rows, columns = dtw_path(spoken, recorded)
+        errors.append(float(np.abs(spoken[rows] - recorded[columns]).mean()))
+        ratios.append(len(spoken) / len(recorded))
+    return {"mel_free": float(np.mean(errors)), "length_ratio": float(np.mean(ratios))}
+
+
+@torch.no_grad()
+def write_previews(model: AcousticModel, store: FeatureStore, config: Config, output: Path, step: int) -> list[Path]:
+    """Plot the alignment of the first validation clip and speak its text; returns the files written."""
+    from matplotlib.figure import Figure  # heavy, and only needed here
+
+    model.eval()
+    batch = next(iter(evaluation_batches(store, "validation", 1)))
+    alignment = model(batch).alignment
+    speech = model.synthesize(batch.ids, batch.token_lengths, batch.speaker_vector, batch.language)
+    spoken = speech.mel[0].numpy()
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    soft, predicted, recorded = figure.subplots(3, 1)
+    soft.imshow(alignment.log_soft[0].exp().T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma")
+    path = np.repeat(np.arange(alignment.durations.shape[1]), alignment.durations[0].numpy())
+    soft.plot(np.arange(len(path)), path, color="cyan", linewidth=0.8, label="best path")
+    soft.set(title=f"step {step}: alignment of {batch.clip_ids[0]}", xlabel="frame", ylabel="token")
+    soft.legend(loc="upper left")
+    for axes, mel, title in ((predicted, spoken, "synthesised from text"), (recorded, batch.mel[0].numpy(), "recording")):
+        axes.imshow(mel.T, origin="lower", aspect="auto", vmin=-11.5, vmax=2.0)
+        axes.set(title=title, xlabel="frame", ylabel="mel band")
+    plot = output / "plots" / f"alignment-{step:08d}.png"
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(plot, dpi=80)
+
+    sample = output / "samples" / f"validation-{step:08d}.wav"
+    sample.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(sample, build_vocoder(config.vocoder, config.audio)(spoken), config.audio.sample_rate)
+    return [plot, sample]

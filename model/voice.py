@@ -1,0 +1,121 @@
+"""The voice: a trained acoustic model as a folder that needs nothing else to speak.
+
+`model.safetensors` holds the weights, `voice.json` what they fit: settings, extractor and symbol hashes, speakers with
+their vectors and pitch statistics, languages. Training writes it, synthesis and the registry read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.acoustic import AcousticModel, Inventory
+from model.audio.mel import extractor_hash
+from model.config import Config
+from model.text import symbols_hash
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "voice.json"
+
+
+class VoiceError(RuntimeError):
+    """A voice folder is missing, damaged, untrained or made by another version; the message says which and the cure."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One voice of the training data: a unit vector, and mean and deviation of its log F0 (Hz)."""
+
+    vector: list[float]
+    log_f0_mean: float
+    log_f0_std: float
+
+
+@dataclass
+class Voice:
+    """A loaded voice."""
+
+    model: AcousticModel
+    config: Config
+    inventory: Inventory
+    speakers: dict[str, Speaker]
+    languages: list[str]
+    speaker_languages: dict[str, str]
+    energy_std: float
+    steps: int
+
+
+def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
+    """Write `weights` and the description of `voice` to `folder`, replacing what was there in one move."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
+    description: dict[str, Any] = {
+        "format": FORMAT,
+        "steps": voice.steps,
+        "extractor_hash": extractor_hash(voice.config.audio),
+        "symbols_hash": symbols_hash(),
+        "weights_sha256": _sha256(partial / WEIGHTS),
+        "languages": voice.languages,
+        "speakers": {name: asdict(speaker) for name, speaker in voice.speakers.items()},
+        "speaker_languages": voice.speaker_languages,
+        "energy_std": voice.energy_std,
+        "inventory": asdict(voice.inventory),
+        "config": voice.config.model_dump(mode="json"),
+    }
+    (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+    return folder
+
+
+def read_voice(folder: Path) -> Voice:
+    """Load a voice for synthesis, in evaluation mode.
+
+    Raises:
+        VoiceError: missing or damaged files, another symbol table or format, or weights that were never trained.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise VoiceError(f"{folder}: no {DESCRIPTION} here; give the `voice` folder of a finished training") from error
+    if description["format"] != FORMAT:
+        raise VoiceError(f"{folder}: voice format {description['format']}, this version reads {FORMAT}; export it again")
+    if description["steps"] == 0:
+        raise VoiceError(f"{folder}: these weights were never trained (0 steps) and would only make noise; train first")
+    if description["symbols_hash"] != symbols_hash():
+        raise VoiceError(
+            f"{folder}: trained with symbol table {description['symbols_hash']}, this version has {symbols_hash()}; "
+            "use the version that trained it or train again"
+        )
+    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != description["weights_sha256"]:
+        raise VoiceError(f"{folder / WEIGHTS}: missing or not the weights that {DESCRIPTION} describes; fetch it again")
+    config = Config.model_validate(description["config"])
+    inventory = Inventory(**description["inventory"])
+    model = AcousticModel(config.model, inventory)
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    speakers = {name: Speaker(**speaker) for name, speaker in description["speakers"].items()}
+    return Voice(
+        model.eval(),
+        config,
+        inventory,
+        speakers,
+        description["languages"],
+        description["speaker_languages"],
+        description["energy_std"],
+        description["steps"],
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

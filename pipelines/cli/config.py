@@ -1,0 +1,65 @@
+"""`myxtts config`: the resolved settings with their origins, and the pre-training checklist."""
+
+import json
+
+import click
+
+from model.config import Resolved
+from model.config.resolution import flatten
+from model.diagnosis.checklist import blocking, checklist
+from pipelines.cli.settings import settings_options
+
+SECTIONS = ("model", "loss", "training")
+
+
+@click.group()
+def config() -> None:
+    """Show and check settings."""
+
+
+@config.command()
+@click.option("--changed", is_flag=True, help="Only what differs from the schema's defaults.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@settings_options(*SECTIONS)
+def show(settings: Resolved, changed: bool, as_json: bool) -> None:
+    """Every value, where it came from, and the parameter count of the model."""
+    values = flatten(settings.config.model_dump())
+    if changed:
+        values = {key: values[key] for key in settings.differences()}
+    parameters = _parameter_count(settings)
+    if as_json:
+        rows = {key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()}
+        click.echo(json.dumps({"settings": rows, "parameters": parameters}, indent=1))
+        return
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        click.echo(f"{key:{width}}  {value!s:24}  {settings.origins[key]}")
+    click.echo(f"\nacoustic model: {parameters / 1e6:.2f} million parameters")
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@settings_options(*SECTIONS)
+def check(settings: Resolved, as_json: bool) -> None:
+    """The checklist before training; exits 1 when a finding forbids it."""
+    findings = checklist(settings.config)
+    if as_json:
+        click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
+            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+    if blocking(findings):
+        raise SystemExit(1)
+
+
+def _parameter_count(settings: Resolved) -> int:
+    import torch
+
+    from model.acoustic import AcousticModel, Inventory
+    from model.text import NUM_STRESSES, NUM_SYMBOLS
+
+    inventory = Inventory(NUM_SYMBOLS, NUM_STRESSES, 1, settings.config.audio.n_mels, 0.0, 1.0)
+    with torch.device("meta"):  # shapes only: no memory, no time
+        model = AcousticModel(settings.config.model, inventory)
+    return sum(parameter.numel() for parameter in model.parameters())
