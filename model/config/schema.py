@@ -31,7 +31,7 @@ class CorpusConfig(Section):
     format: Literal["generated", "ljspeech"] = "generated"
     """`generated` speaks sentences with a synthesiser; `ljspeech` reads `metadata.csv` + `wavs/`."""
     path: str = ""
-    """Folder of a recorded corpus; empty for `generated`."""
+    """Folder of a recorded corpus; for `generated`, of the lists `sentences_<language>.txt` (empty: those shipped)."""
     language: str = "en"
     """Language of a recorded corpus (espeak-ng voice name)."""
     speaker: str = "speaker"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from ctypes import c_char, c_char_p, c_int, c_long, c_short, c_size_t, c_uint, c_void_p
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class _Espeak:
         try:
             self.library = ctypes.CDLL(path)
         except OSError as error:
-            raise TextError(f"{path}: espeak-ng does not load ({error}); reinstall the package espeakng-loader") from error
+            raise TextError(f"{path}: espeak-ng does not load ({error}); reinstall espeakng-loader") from error
         self.library.espeak_Initialize.argtypes = [c_int, c_int, c_char_p, c_int]
         self.library.espeak_SetVoiceByName.argtypes = [c_char_p]
         self.library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(c_char_p), c_int, c_int]
@@ -175,6 +176,4 @@ def speak(text: str, voice: str) -> tuple[np.ndarray, int, list[tuple[str, float
 def _timings(events: list[tuple[int, int, str]], rate: int) -> list[tuple[str, float, float]]:
     """A phone lasts until the next phone, pause or end of clause."""
     marks = [(sample, name) for kind, sample, name in events if kind in (_EVENT_PHONEME, _EVENT_END)]
-    return [
-        (name, start / rate, end / rate) for (start, name), (end, _) in zip(marks, marks[1:], strict=False) if name
-    ]
+    return [(name, start / rate, end / rate) for (start, name), (end, _) in pairwise(marks) if name]

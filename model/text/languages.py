@@ -48,7 +48,8 @@ def _english(voice: str) -> Language:
             "St.": "Saint", "Co.": "Company", "Jr.": "Junior", "Sr.": "Senior", "Maj.": "Major", "Gen.": "General",
             "Capt.": "Captain", "Lt.": "Lieutenant", "Col.": "Colonel", "Sgt.": "Sergeant", "Rev.": "Reverend",
             "Hon.": "Honorable", "Ltd.": "Limited", "Esq.": "Esquire", "vs.": "versus", "etc.": "et cetera",
-            "e.g.": "for example", "i.e.": "that is", "a.m.": "ay em", "p.m.": "pea em",  # spelt so that the lone A is no article
+            "e.g.": "for example", "i.e.": "that is",
+            "a.m.": "ay em", "p.m.": "pea em",  # spelt so that the lone A is no article
         },
         symbols={"&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "°": "degrees", "#": "number"},
         currencies={"$": ("dollar", "dollars"), "£": ("pound", "pounds"), "€": ("euro", "euros")},

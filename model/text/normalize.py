@@ -15,9 +15,11 @@ ZERO_WIDTH_NON_JOINER = "\u200c"
 
 # One sign for each kind of mark. Brackets are pauses; quotation marks are not heard.
 _MARKS = str.maketrans(
-    {"،": ",", "؛": ";", "؟": "?", "٫": ".", "٬": ",", "¿": " ", "¡": " ", "(": ", ", ")": ",", "[": ", ", "]": ",", "{": ", ", "}": ","}
+    {"،": ",", "؛": ";", "؟": "?", "٫": ".", "٬": ",", "¿": " ", "¡": " "}
+    | dict.fromkeys("([{", ", ")
+    | dict.fromkeys(")]}", ",")
     | dict.fromkeys("‘’‛ʼ´`", "'")
-    | dict.fromkeys("“”„«»‹›\"*_", " ")
+    | dict.fromkeys('“”„«»‹›"*_', " ")
     | dict.fromkeys("—–―", " - ")
     | dict.fromkeys("‐‑", "-")
     | {"−": "-", "/": " ", "\\": " ", "|": " ", "~": " ", "\u00ad": "", "\ufeff": "", "\u200b": "", "\u200d": ""}
@@ -52,6 +54,7 @@ def normalize(text: str, language: str) -> Normalized:
     result = Normalized("")
     text = unicodedata.normalize("NFKC", text.replace("…", " … ").translate(_MARKS)).translate(_MARKS)
     text = re.sub(r"-{2,}", " - ", text.replace("...", " … "))
+    text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)  # a quotation mark, not an apostrophe
     for variant, letter in rules.letters.items():
         text = text.replace(variant, letter)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)

@@ -17,7 +17,7 @@ _STRESS_MARKS = {"ˈ": 1, "ˌ": 2}
 
 # What espeak-ng gives as one phone for English (American, British, Scottish) and Persian: seen over 31 000 words of
 # a pronouncing dictionary and over all pairs of Persian letters.
-_COMPOUNDS = (
+_COMPOUNDS = (  # noqa: SIM905 - one line a kind reads better than fifty quoted strings
     "iː uː ɑː ɔː ɜː aː eː oː ɛː ʉː əː yː øː ɪː ʊː "  # long vowels
     "eɪ aɪ ɔɪ aʊ oʊ əʊ iə eə ʊə aɪə aɪɚ ʌʉ eʲ ɪʲ "  # diphthongs and triphthongs
     "ɑːɹ ɔːɹ ɛɹ ɪɹ ʊɹ ʌɹ əɹ ʉɹ "  # vowels before r

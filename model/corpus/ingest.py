@@ -1,0 +1,95 @@
+"""The `ingest` stage: a corpus of any format becomes normalised audio and one manifest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from model.audio.io import AudioError, resample, write_audio
+from model.config import Config
+from model.config.schema import CorpusConfig
+from model.corpus.errors import CorpusError
+from model.corpus.folders import stage_folder
+from model.corpus.generated import generated_source
+from model.corpus.ljspeech import audio_reason, ljspeech_source
+from model.corpus.manifest import Clip, write_manifest
+from model.corpus.problems import Problem, write_problems
+from model.corpus.sources import Source, Utterance
+from model.corpus.timings import write_alignments
+
+logger = logging.getLogger(__name__)
+
+FORMATS: dict[str, Callable[[CorpusConfig], Source]] = {"generated": generated_source, "ljspeech": ljspeech_source}
+AUDIO_FOLDER = "audio"
+
+
+def ingest(config: Config, destination: Path, progress: bool = False) -> list[Clip]:
+    """Read or generate the corpus of `config.corpus` into `destination`.
+
+    Writes `manifest.jsonl`, `audio/<id>.flac` (mono, 16 bit, `audio.sample_rate`), `problems.jsonl` (rows and files
+    that could not be read), `source.json` (format and engines) and, for speech whose speaker tells when each phone
+    is said, `alignments.jsonl`.
+
+    Returns:
+        The clips written.
+
+    Raises:
+        CorpusError: the corpus as a whole cannot be read or made.
+    """
+    source = FORMATS[config.corpus.format](config.corpus)
+    logger.info("corpus %s: %d utterances, engines %s", config.corpus.name, len(source.utterances), source.engines)
+    with stage_folder(destination) as folder:
+        (folder / AUDIO_FOLDER).mkdir()
+
+        def store(utterance: Utterance) -> tuple[Clip, list | None] | Problem:
+            return _store(utterance, folder, config.audio.sample_rate)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = list(
+                tqdm(
+                    pool.map(store, source.utterances),
+                    total=len(source.utterances),
+                    desc="ingest",
+                    unit="clip",
+                    disable=not progress,
+                )
+            )
+        clips = [result[0] for result in results if not isinstance(result, Problem)]
+        problems = [*source.problems, *(result for result in results if isinstance(result, Problem))]
+        if not clips and not problems:
+            raise CorpusError(f"corpus {config.corpus.name}: has no utterances; check corpus.path and corpus.format")
+        write_manifest(folder, clips)
+        write_problems(folder, problems)
+        timings = {clip.id: times for clip, times in (r for r in results if not isinstance(r, Problem)) if times}
+        if timings:
+            write_alignments(folder, timings)
+        about = {"name": config.corpus.name, "format": config.corpus.format, "engines": list(source.engines)}
+        (folder / "source.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    return clips
+
+
+def _store(utterance: Utterance, folder: Path, sample_rate: int) -> tuple[Clip, list | None] | Problem:
+    try:
+        sound = utterance.record()
+    except AudioError as error:
+        return Problem(utterance.id, utterance.origin, audio_reason(error), error.reason)
+    samples = resample(sound.samples, sound.sample_rate, sample_rate)
+    name = f"{AUDIO_FOLDER}/{utterance.id}.flac"
+    write_audio(folder / name, samples, sample_rate)
+    clip = Clip(
+        id=utterance.id,
+        audio=name,
+        text=utterance.text,
+        language=utterance.language,
+        speaker=utterance.speaker,
+        seconds=round(len(samples) / sample_rate, 6),
+        sample_rate=sample_rate,
+        source_sample_rate=sound.sample_rate,
+    )
+    return clip, sound.timings

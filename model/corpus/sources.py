@@ -1,0 +1,51 @@
+"""What a reader of a corpus format gives to `ingest`: utterances to be recorded, and rows that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from model.corpus.problems import Problem
+
+Timings = list[tuple[str, float, float]]
+"""(phone, start, end) in seconds."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples (N,) float32 mono, their rate in Hz, and the times of the phones where the speaker tells them."""
+
+    samples: np.ndarray
+    sample_rate: int
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One clip to be.
+
+    Attributes:
+        id, text, language, speaker: As in the manifest.
+        origin: Where it comes from, for messages: a row of a file, or a voice.
+        record: Reads or speaks it. May raise `AudioError`.
+    """
+
+    id: str
+    text: str
+    language: str
+    speaker: str
+    origin: str
+    record: Callable[[], Sound]
+
+
+@dataclass(frozen=True)
+class Source:
+    """All utterances of a corpus, what was wrong with rows that gave none, and a word on how it is made."""
+
+    utterances: list[Utterance]
+    problems: list[Problem] = field(default_factory=list)
+    engines: tuple[str, ...] = ()
+    folder: Path | None = None
