@@ -1,0 +1,11 @@
+"""The `evaluate` step as a pipeline component."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def evaluate(training: dsl.Input[dsl.Model], settings: str, evaluation: dsl.Output[dsl.Artifact]):
+    """Measures of the voice on held-out and training sentences."""
+    from components.step import run_step
+
+    run_step("evaluate", evaluation, training=training.path, settings=settings)

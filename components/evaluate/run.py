@@ -1,0 +1,87 @@
+"""Measure a voice on held-out and training sentences, and put the measures into its MLflow run."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.source import code_hash
+from components.state import State, read_json
+from components.step import read_pointer
+from components.tracking import append_to_run
+from model.config import Config, settings_hash
+from model.config.resolution import flatten
+from model.evaluation.evaluate import evaluate
+
+
+def run(training: str, settings: str) -> dict[str, Any]:
+    """Evaluate the voice of a training, or find it evaluated.
+
+    Args:
+        training: Path of the pointer that `train` wrote.
+        settings: JSON of the sections that evaluation reads.
+
+    Returns:
+        The training's pointer with `folder` = the evaluation (`metrics.json`, `report.html`).
+    """
+    trained = read_pointer(training)
+    told = json.loads(settings)
+    folder = measure(
+        State.locate(),
+        Path(trained["voice"]),
+        trained["hash"],
+        trained["features"],
+        trained["corpus"],
+        trained["data"],
+        told,
+    )
+    metrics = read_json(folder / "metrics.json")
+    append_to_run(
+        State.locate(), Path(trained["spool"]), numbers(metrics), [folder / "metrics.json", folder / "report.html"]
+    )
+    return {
+        **trained,
+        "folder": str(folder),
+        "training": trained["folder"],
+        "evaluation_settings": json.dumps(told, sort_keys=True),
+        "summary": "",
+    }
+
+
+def measure(
+    state: State, voice: Path, weights_hash: str, features: str, corpus: str, data_hash: str, told: Mapping[str, Any]
+) -> Path:
+    """Folder with the measures of `voice` on this data under these settings, measured now if it is not there yet.
+
+    Args:
+        state: Where results are kept.
+        voice: Exported voice.
+        weights_hash: sha256 of its weights.
+        features: Folder of the features.
+        corpus: Folder of the corpus that the features were made from.
+        data_hash: DVC hash of that corpus.
+        told: Settings of the evaluation.
+    """
+    code = code_hash("components.evaluate.run")
+    key = settings_hash({"weights": weights_hash, "data": data_hash, "settings": told, "code": code})
+    folder = state.evaluation(key)
+    with state.lock(f"evaluation-{key}"):
+        if not (folder / "metrics.json").is_file():
+            partial = folder.with_name(f".{key}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            evaluate(voice, Path(features), Path(corpus), Config.model_validate(told), partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    return folder
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The measured values as MLflow metrics; what does not apply is left out, never logged as 0."""
+    return {
+        f"evaluation/{name.removesuffix('.value').replace('.', '/')}": float(value)
+        for name, value in flatten(metrics).items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }

@@ -1,0 +1,20 @@
+"""The few measures that decide on a promotion, read from an evaluation's `metrics.json`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+LOWER_IS_BETTER = {
+    "mel_cepstral_distortion": True,
+    "character_error_increase": True,
+    "alignment_coverage": False,
+}
+PRIMARY = "mel_cepstral_distortion"
+
+
+def measures(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """The deciding measures; `None` means that a measure does not apply, which is neither good nor bad.
+
+    Args:
+        metrics: Contents of `metrics.json`.
+    """
+    return {name: metrics["gate"][name]["value"] for name in LOWER_IS_BETTER}

@@ -1,0 +1,165 @@
+"""Decide on a promotion: thresholds first, then the champion; move the alias only when both agree."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.evaluate.run import measure
+from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures
+from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
+from components.state import State, read_json, write_json
+from components.step import read_pointer
+from model.config import Config, settings_hash
+from model.config.schema import RegistryConfig
+
+PASSED, FAILED, NOT_APPLICABLE = "pass", "fail", "not applicable"
+
+
+class GateFailed(RuntimeError):
+    """The candidate was not promoted; the message names every check that failed."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, report: Path) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the gate.
+
+    Attributes:
+        name: What was asked.
+        result: `pass`, `fail` or `not applicable`.
+        reason: The numbers behind it.
+    """
+
+    name: str
+    result: str
+    reason: str
+
+
+def run(registration: str, settings: str) -> dict[str, Any]:
+    """Judge the registered version and promote it when it passes.
+
+    Args:
+        registration: Path of the pointer that `register` wrote.
+        settings: JSON of the section `registry`.
+
+    Returns:
+        The registration's pointer with `champion`.
+
+    Raises:
+        GateFailed: a check failed; nothing was promoted.
+    """
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    registered = read_pointer(registration)
+    config = Config.model_validate(json.loads(settings)).registry
+    state = State.locate()
+    registry = Registry(state)
+    name, number = registered["name"], registered["version"]
+    candidate = registry.version(name, number)
+    champion_number = registry.aliases(name).get(CHAMPION, "")
+    mine = measures(read_json(Path(registered["folder"]) / "metrics.json"))
+    checks = threshold_checks(mine, config)
+    if ROLLED_BACK in candidate.tags:
+        reason = f"was rolled back: {candidate.tags[ROLLED_BACK]}; promote it by hand if it is right after all"
+        checks.append(Check("not rolled back", FAILED, reason))
+    if champion_number not in ("", number):
+        champion = registry.version(name, champion_number)
+        checks += champion_checks(mine, champion_measures(state, registry, champion, registered), config)
+    failed = [check for check in checks if check.result == FAILED]
+    folder = state.gate(settings_hash({"name": name, "version": number}))
+    report = {
+        **registered,
+        "evaluation": registered["folder"],
+        "folder": str(folder),
+        "name": name,
+        "version": number,
+        "champion_before": champion_number,
+        "passed": not failed,
+        "measures": mine,
+        "checks": [asdict(check) for check in checks],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+    for check in checks:
+        registry.client.set_model_version_tag(
+            name, number, f"gate.{check.name.replace(' ', '_')}", f"{check.result}: {check.reason}"[:500]
+        )
+    if not failed:
+        registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
+    report["champion"] = registry.aliases(name).get(CHAMPION, "")
+    write_json(folder / "gate.json", report)
+    if failed:
+        reasons = "\n".join(f"  {check.name}: {check.reason}" for check in failed)
+        raise GateFailed(
+            f"{name} version {number} was not promoted "
+            f"(champion: {report['champion'] or 'none'}); report: {folder / 'gate.json'}\n{reasons}",
+            folder / "gate.json",
+        )
+    return {
+        **report,
+        "summary": f"champion is version {report['champion']}",
+    }
+
+
+def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -> list[Check]:
+    """The candidate's measures against the fixed limits of `registry`."""
+    limits = {
+        "mel_cepstral_distortion": config.max_mel_cepstral_distortion,
+        "character_error_increase": config.max_character_error_increase,
+        "alignment_coverage": config.min_alignment_coverage,
+    }
+    checks = []
+    for name, limit in limits.items():
+        value = mine[name]
+        sign = "at most" if LOWER_IS_BETTER[name] else "at least"
+        if value is None:
+            checks.append(Check(name.replace("_", " "), NOT_APPLICABLE, "was not measured on this corpus"))
+            continue
+        good = value <= limit if LOWER_IS_BETTER[name] else value >= limit  # NaN is never good
+        checks.append(
+            Check(name.replace("_", " "), PASSED if good else FAILED, f"{value:.3f}, must be {sign} {limit:g}")
+        )
+    if all(value is None for value in mine.values()):
+        checks.append(
+            Check("measured at all", FAILED, "no measure applies to this corpus: nothing speaks for promotion")
+        )
+    return checks
+
+
+def champion_checks(
+    mine: Mapping[str, float | None], theirs: Mapping[str, float | None], config: RegistryConfig
+) -> list[Check]:
+    """The candidate's primary measure against the champion's on the same data."""
+    ours, best = mine[PRIMARY], theirs[PRIMARY]
+    label = f"{PRIMARY.replace('_', ' ')} against the champion"
+    if ours is None or best is None:
+        return [Check(label, NOT_APPLICABLE, "one of the two was not measured")]
+    limit = best * (1 + config.max_regression)
+    good = ours <= limit
+    return [Check(label, PASSED if good else FAILED, f"{ours:.3f}, champion {best:.3f}, must be at most {limit:.3f}")]
+
+
+def champion_measures(
+    state: State, registry: Registry, champion: Version, registered: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The champion's measures on the candidate's data under the candidate's evaluation settings.
+
+    Measured anew when the champion was made from other data: numbers of other sentences do not compare.
+    """
+    folder = measure(
+        state,
+        registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
+        champion.tags["weights.sha256"],
+        registered["features"],
+        registered["corpus"],
+        registered["data"],
+        json.loads(registered["evaluation_settings"]),
+    )
+    return measures(read_json(folder / "metrics.json"))

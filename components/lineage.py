@@ -1,0 +1,51 @@
+"""Where a model comes from: the tags that every run and model version carries."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+VARIABLE = "MYXTTS_LINEAGE"
+
+
+def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
+    """Tags known at the start of a pipeline run.
+
+    They travel to the steps in the environment, not as inputs: a commit that changes no step must not re-run it.
+
+    Args:
+        project: Folder with `params.yaml` and `dvc.lock`.
+        code: Folder of the source checkout.
+        run_id: The pipeline run's name.
+    """
+    tags = {"kfp.run_id": run_id, **git_state(code)}
+    for key, name in (("dvc.lock.sha256", "dvc.lock"), ("params.sha256", "params.yaml")):
+        path = project / name
+        if path.is_file():
+            tags[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return tags
+
+
+def git_state(code: Path) -> dict[str, str]:
+    """Commit of `code` and whether tracked files differ from it; an image tells its commit in `MYXTTS_GIT_SHA`."""
+    if sha := os.environ.get("MYXTTS_GIT_SHA"):
+        return {"git.sha": sha, "git.dirty": "false"}
+    answers = []
+    for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            answer = subprocess.run(["git", "-C", str(code), *command], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return {"git.sha": "unknown", "git.dirty": "unknown"}  # an unpacked archive has no history
+        answers.append(answer.stdout.strip())
+    return {"git.sha": answers[0], "git.dirty": "true" if answers[1] else "false"}
+
+
+def current() -> dict[str, str]:
+    """The tags that the pipeline's target handed to this step (a cluster's run id comes from `KFP_RUN_ID`)."""
+    tags = json.loads(os.environ.get(VARIABLE, "{}"))
+    if run_id := os.environ.get("KFP_RUN_ID"):
+        tags["kfp.run_id"] = run_id
+    if "git.sha" not in tags:
+        tags |= git_state(Path(__file__).parent)
+    return tags

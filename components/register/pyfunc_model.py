@@ -1,0 +1,67 @@
+"""The registered model as MLflow runs it: text in, WAV bytes out. Code beside safetensors, so nothing is unpickled."""
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+
+class VoiceModel(mlflow.pyfunc.PythonModel):
+    """`predict` takes rows of `text` (and `language`, `speaker`, `reference_wav`) and returns rows of audio."""
+
+    def load_context(self, context: Any) -> None:
+        from model.synthesis import Synthesizer
+
+        self.synthesizer = Synthesizer.load(Path(context.artifacts["voice"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Speak every row.
+
+        Args:
+            context: Given by MLflow.
+            model_input: Column `text`; optional columns `language`, `speaker`, `reference_wav` (bytes of a recording).
+            params: `speed`, `pitch_scale`, `energy_scale`.
+
+        Returns:
+            Columns `audio` (bytes of a 16-bit WAV file), `sample_rate` (Hz) and `seconds`.
+        """
+        rows = [self._speak(row, params or {}) for row in model_input.to_dict("records")]
+        return pd.DataFrame(rows, columns=["audio", "sample_rate", "seconds"])
+
+    def _speak(self, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+        import soundfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            reference = None
+            if _given(row.get("reference_wav")):
+                reference = Path(folder) / "reference.wav"
+                reference.write_bytes(_as_bytes(row["reference_wav"]))
+            speech = self.synthesizer.synthesize(
+                row["text"],
+                language=row["language"] if _given(row.get("language")) else "",
+                speaker=row["speaker"] if _given(row.get("speaker")) else "",
+                reference=reference,
+                **params,
+            )
+        buffer = io.BytesIO()
+        soundfile.write(buffer, speech.samples, speech.sample_rate, format="WAV", subtype="PCM_16")
+        seconds = len(speech.samples) / speech.sample_rate
+        return {"audio": buffer.getvalue(), "sample_rate": speech.sample_rate, "seconds": seconds}
+
+
+def _given(value: Any) -> bool:
+    return isinstance(value, str | bytes) and len(value) > 0  # a missing optional column arrives as None or NaN
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    import base64
+
+    return base64.b64decode(value, validate=True)
+
+
+mlflow.models.set_model(VoiceModel())

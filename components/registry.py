@@ -1,0 +1,251 @@
+"""The model registry: versions and the aliases `candidate`, `champion` and `previous`, moved one process at a time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.state import State
+from components.tracking import client
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
+MEASURE = "measure."
+
+
+class RegistryError(RuntimeError):
+    """A registry operation is not possible; the message says why and what is."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model.
+
+    Attributes:
+        name: Registered model.
+        number: Version number, as MLflow writes it.
+        tags: Lineage, measures (`measure.<name>`) and gate results.
+        aliases: Aliases that point at it.
+        source: Where its files are.
+        run_id: MLflow run that made it.
+        created: Seconds since the epoch.
+    """
+
+    name: str
+    number: str
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+    source: str
+    run_id: str
+    created: float
+
+    @property
+    def measures(self) -> dict[str, float]:
+        return {key.removeprefix(MEASURE): float(value) for key, value in self.tags.items() if key.startswith(MEASURE)}
+
+
+def model_name(template: str, corpus: str, size: str) -> str:
+    """Name of the registered model for a corpus and a size, from the template `registry.name`.
+
+    Raises:
+        RegistryError: the template uses another placeholder.
+    """
+    try:
+        return template.format(corpus=corpus, size=size)
+    except (KeyError, IndexError, ValueError) as error:
+        raise RegistryError(f"registry.name = {template!r}: only {{corpus}} and {{size}} can stand in it") from error
+
+
+class Registry:
+    """Versions and aliases in the state's MLflow.
+
+    Args:
+        state: The state whose registry this is.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.client: Any = client(state)
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        return sorted(model.name for model in self.client.search_registered_models())
+
+    def versions(self, name: str) -> list[Version]:
+        """Versions of a model, newest first; none when the model is unknown."""
+        aliases = self.aliases(name)
+        found = [
+            Version(
+                name=name,
+                number=str(item.version),
+                tags=dict(item.tags),
+                aliases=tuple(sorted(alias for alias, number in aliases.items() if number == str(item.version))),
+                source=item.source,
+                run_id=item.run_id or "",
+                created=item.creation_timestamp / 1000,
+            )
+            for item in self.client.search_model_versions(f"name = '{name}'")
+        ]
+        return sorted(found, key=lambda version: int(version.number), reverse=True)
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = self.client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: str(number) for alias, number in model.aliases.items()}
+
+    def version(self, name: str, which: str) -> Version:
+        """A version by number or alias.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        versions = self.versions(name)
+        for item in versions:
+            if which == item.number or which in item.aliases:
+                return item
+        known = ", ".join(f"{item.number}{''.join(f' @{alias}' for alias in item.aliases)}" for item in versions)
+        hint = f"it has: {known}" if versions else f"registered models: {', '.join(self.names()) or 'none yet'}"
+        raise RegistryError(f"{name} has no version `{which}`; {hint}")
+
+    def promote(
+        self,
+        name: str,
+        number: str,
+        expected_champion: str | None,
+        reason: str,
+        check: Callable[[Version], None] | None = None,
+    ) -> None:
+        """Make a version the champion; the old champion stays reachable as `previous`.
+
+        Args:
+            name: Registered model.
+            number: Version to promote.
+            expected_champion: Champion that the decision compared with ('' for none, `None` for any).
+            reason: Kept as a tag.
+            check: Called with the new champion after the switch; when it raises, everything is put back.
+
+        Raises:
+            RegistryError: the champion is no longer the one that was compared with.
+        """
+        with self.state.lock(f"registry-{name}"):
+            target = self.version(name, number)
+            before = self.aliases(name)
+            champion = before.get(CHAMPION, "")
+            if expected_champion is not None and champion != expected_champion:
+                raise RegistryError(
+                    f"{name}: the champion is now version {champion or '(none)'}, but the comparison was with "
+                    f"{expected_champion or '(none)'}; compare again"
+                )
+            if champion == number:
+                return
+            try:
+                self._set(name, CHAMPION, number)
+                self._set(name, PREVIOUS, champion)
+                if check is not None:
+                    check(self.version(name, number))
+            except BaseException:
+                self._set(name, CHAMPION, champion)
+                self._set(name, PREVIOUS, before.get(PREVIOUS, ""))
+                raise
+            self._tag(target, REPLACED, champion)
+            self._tag(target, PROMOTED, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
+            if ROLLED_BACK in target.tags:
+                self.client.delete_model_version_tag(name, number, ROLLED_BACK)
+
+    def rollback(self, name: str, reason: str) -> tuple[str, str]:
+        """Give the champion's place back to `previous`; no retraining, and the gate will not undo it by itself.
+
+        Returns:
+            (version that was champion, version that is champion now).
+
+        Raises:
+            RegistryError: there is no previous champion.
+        """
+        with self.state.lock(f"registry-{name}"):
+            aliases = self.aliases(name)
+            if CHAMPION not in aliases or PREVIOUS not in aliases:
+                raise RegistryError(
+                    f"{name} has no previous champion to go back to; `myxtts registry list` shows its versions"
+                )
+            old = self.version(name, CHAMPION)
+            restored = self.version(name, PREVIOUS)
+            self._set(name, CHAMPION, restored.number)
+            known = {item.number for item in self.versions(name)}
+            before = restored.tags.get(REPLACED, "")
+            self._set(name, PREVIOUS, before if before in known else "")
+            self._tag(old, ROLLED_BACK, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
+            return old.number, restored.number
+
+    def voice_folder(self, uri: str) -> Path:
+        """The voice folder of `models:/<name>@<alias>` or `models:/<name>/<number>`.
+
+        Raises:
+            RegistryError: malformed, or no such version.
+        """
+        name, which = parse_uri(uri)
+        version = self.version(name, which)
+        import mlflow
+
+        folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
+        for voice in sorted(folder.rglob("voice.json")):
+            return voice.parent
+        raise RegistryError(f"{uri} (version {version.number}) holds no voice.json under {folder}; register it again")
+
+    def _set(self, name: str, alias: str, number: str) -> None:
+        if number:
+            self.client.set_registered_model_alias(name, alias, number)
+        elif alias in self.aliases(name):
+            self.client.delete_registered_model_alias(name, alias)
+
+    def _tag(self, version: Version, key: str, value: str) -> None:
+        self.client.set_model_version_tag(version.name, version.number, key, value)
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """`models:/name@alias` or `models:/name/number` -> (name, alias or number).
+
+    Raises:
+        RegistryError: neither form.
+    """
+    path = uri.removeprefix("models:/")
+    for separator in ("@", "/"):
+        name, found, which = path.rpartition(separator)
+        if path != uri and found and name and which:
+            return name, which
+    raise RegistryError(f"{uri!r} is not a registered model; write models:/<name>@champion or models:/<name>/<version>")
+
+
+def voice_folder(uri: str) -> Path:
+    """The voice folder of a registered model in the current project's registry; see `Registry.voice_folder`."""
+    return Registry(State.locate()).voice_folder(uri)
+
+
+def smoke_test(version: Version) -> None:
+    """Load a version as MLflow serves it and let it speak one sentence.
+
+    Raises:
+        RegistryError: what it returns is not audible speech.
+    """
+    import io
+
+    import mlflow
+    import numpy as np
+    import pandas as pd
+    import soundfile
+
+    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
+    answer = loaded.predict(pd.DataFrame({"text": ["One two three."]}))
+    samples, rate = soundfile.read(io.BytesIO(answer["audio"].iloc[0]), dtype="float32")
+    if len(samples) < rate // 10 or not np.isfinite(samples).all() or float(np.abs(samples).max()) < 1e-3:
+        raise RegistryError(
+            f"{version.name} version {version.number} spoke {len(samples) / rate:.2f} s of "
+            f"{'silence' if len(samples) else 'nothing'} in its smoke test; it was not promoted"
+        )

@@ -1,0 +1,84 @@
+"""Fetch the corpus by its content hash into the state: what the rest of the pipeline reads."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import dvc
+from components.state import State
+from components.step import StepError
+
+NAME = "corpus"
+
+
+def run(data_hash: str, remote: str) -> dict[str, Any]:
+    """Materialise the folder with DVC hash `data_hash` from `remote` (or the shared cache) and verify it.
+
+    Args:
+        data_hash: `<md5>.dir`, as `dvc.lock` records it.
+        remote: Address of the DVC remote: an absolute folder or a URL such as `s3://bucket/prefix`.
+
+    Returns:
+        Pointer with `folder` and `hash`.
+
+    Raises:
+        StepError: the hash is malformed, is not in the remote, or what came is not what was asked for.
+    """
+    digest = data_hash.removesuffix(".dir")
+    if data_hash == digest or len(digest) != 32 or not set(digest) <= set("0123456789abcdef"):
+        raise StepError(f"`{data_hash}` is not the hash of a DVC folder (32 hex digits and `.dir`); see dvc.lock")
+    state = State.locate().prepare()
+    folder = state.data(data_hash)
+    with state.lock(f"data-{digest}"):
+        if not folder.is_dir():
+            _fetch(state, data_hash, remote, folder)
+    clips = sum(1 for _ in (folder / "manifest.jsonl").open("rb"))
+    return {"folder": str(folder), "hash": data_hash, "summary": f"{clips} clips, {digest[:8]}"}
+
+
+def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
+    """A throw-away DVC project that knows nothing but the hash: no git history, no stages, no checkout of ours."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    project = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
+    try:
+        settings = {
+            "core": {"no_scm": "true", "remote": dvc.REMOTE, "analytics": "false"},
+            "cache": {"dir": str(state.dvc_cache), "type": "hardlink,symlink,copy"},
+            f"'remote \"{dvc.REMOTE}\"'": {"url": remote},
+        }
+        dvc.write_config(project, settings, "config")
+        entry = {"outs": [{"md5": data_hash, "hash": "md5", "path": NAME}]}
+        (project / f"{NAME}.dvc").write_text(yaml.safe_dump(entry), "utf-8")
+        try:
+            dvc.run(project, state, "pull", "--quiet", f"{NAME}.dvc")
+        except dvc.DvcError as error:
+            raise StepError(
+                f"data {data_hash} cannot be fetched from {remote}: push it first "
+                f"(`dvc push` in the project that made it), then run the pipeline again\n{error}"
+            ) from error
+        got = folder_hash(project / NAME)
+        if got != data_hash:
+            raise StepError(
+                f"data from {remote} has the hash {got}, but {data_hash} was asked for; "
+                f"the cache {state.dvc_cache} or the remote is damaged: delete the entry and push again"
+            )
+        (project / NAME).rename(folder)
+    finally:
+        shutil.rmtree(project, ignore_errors=True)
+
+
+def folder_hash(folder: Path) -> str:
+    """DVC's content hash of a folder: md5 of the sorted JSON list of its files' md5s and relative paths."""
+    entries = [
+        {"md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), "relpath": relative}
+        for relative, path in sorted(
+            (path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()
+        )
+    ]
+    listing = json.dumps(entries, sort_keys=True)
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"

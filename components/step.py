@@ -1,0 +1,86 @@
+"""What every pipeline step shares: how it reports itself, how it fails, and the pointers that it hands on.
+
+Steps pass small JSON pointers to folders in the state, never the audio or weights themselves.
+"""
+
+import contextlib
+import importlib
+import json
+import logging
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from components.state import read_json, write_json
+
+EVENT = "::step::"
+PROJECT_PACKAGES = ("model", "components", "pipelines")
+
+logger = logging.getLogger(__name__)
+
+
+class StepError(RuntimeError):
+    """A step cannot go on; the message says what is wrong, where, and what to do."""
+
+
+def is_project_error(error: BaseException) -> bool:
+    """Whether `error` is one of this project's own typed errors: a clear message and no traceback."""
+    return type(error).__module__.partition(".")[0] in PROJECT_PACKAGES
+
+
+def emit(step: str, state: str, **details: Any) -> None:
+    """Tell whoever reads this process's output what the step is doing: one line that a program can parse."""
+    # Nobody listening any more must not keep an interrupted training from saving itself.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"{EVENT} {json.dumps({'step': step, 'state': state, **details})}\n")
+        sys.stdout.flush()
+
+
+def run_step(step: str, artifact: Any, **inputs: Any) -> None:
+    """Run `components.<step>.run.run(**inputs)` and write the pointer that it returns to the output artifact.
+
+    The body of every component: it turns a project error into one line and exit status 1, as a pod must end.
+
+    Args:
+        step: Name of the component's folder.
+        artifact: The component's output artifact; the pointer becomes its file and its metadata.
+        **inputs: Strings, and paths of input artifacts.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.captureWarnings(True)
+    for noisy in ("alembic", "mlflow", "matplotlib", "numba", "py.warnings"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    emit(step, "started")
+    started = time.monotonic()
+    try:
+        pointer = importlib.import_module(f"components.{step}.run").run(**inputs)
+    except Exception as error:  # noqa: BLE001 - the outermost frame of a process: reported in full, then exit
+        if not is_project_error(error):
+            traceback.print_exc(file=sys.stdout)
+        seconds = round(time.monotonic() - started, 2)
+        report = {"report": str(error.report)} if getattr(error, "report", None) else {}
+        emit(step, "failed", seconds=seconds, error=f"{error}" or type(error).__name__, **report)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        emit(step, "interrupted", seconds=round(time.monotonic() - started, 2))
+        raise SystemExit(130) from None
+    write_json(Path(artifact.path), pointer)
+    artifact.metadata.update({key: value for key, value in pointer.items() if isinstance(value, str)})
+    emit(step, "finished", seconds=round(time.monotonic() - started, 2), message=pointer.get("summary", ""))
+
+
+def read_pointer(path: str) -> dict[str, Any]:
+    """The pointer of an input artifact, checked to lead to a folder that is still there.
+
+    Raises:
+        StepError: the folder that it points to is gone.
+    """
+    pointer = read_json(Path(path))
+    if not Path(pointer["folder"]).is_dir():
+        raise StepError(
+            f"{pointer['folder']} is gone, but the pipeline's cache still points there; "
+            "run the pipeline again (stale cache entries are dropped at its start)"
+        )
+    return pointer

@@ -1,0 +1,64 @@
+"""What a pipeline run looks like in a terminal: one line per step, and a bar while one makes progress."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipelines.local import StepRecord
+
+MARKS = {"cached": ("=", "cyan"), "done": ("+", "green"), "failed": ("x", "red"), "interrupted": ("!", "yellow")}
+BAR = 30
+QUIET_INTERVAL = 15.0
+"""Seconds between progress lines where there is no terminal to redraw one on."""
+
+
+class Console:
+    """Shows the steps of one run; pass `report` and `output` to `pipelines.local.run_training`."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._open = False
+        self._last = time.monotonic()
+        self._started = 0.0
+
+    def report(self, name: str, step: StepRecord, details: Mapping[str, Any]) -> None:
+        """A step changed state or made progress."""
+        if step.state == "running":
+            if "done" in details:
+                self._progress(name, details)
+            else:
+                self._started = self._last = time.monotonic()
+                self._draw(f"  > {name}")
+            return
+        mark, colour = MARKS[step.state]
+        seconds = "cached" if step.state == "cached" else f"{step.seconds:.1f} s"
+        self._line(f"  {click.style(mark, fg=colour)} {name:<13} {seconds:>8}  {step.message}".rstrip())
+
+    def output(self, line: str) -> None:
+        """Any other line that a step wrote."""
+        if line:
+            self._line(click.style(f"      {line}", dim=True))
+
+    def _progress(self, name: str, details: Mapping[str, Any]) -> None:
+        done, total = details["done"], max(details["total"], 1)
+        values = "  ".join(f"{key} {value:.3f}" for key, value in details.items() if key not in ("done", "total"))
+        if self._terminal:
+            filled = BAR * done // total
+            self._draw(f"  > {name:<13} [{'#' * filled}{'.' * (BAR - filled)}] {done}/{total}  {values}")
+        elif time.monotonic() - self._last > QUIET_INTERVAL or done == total:
+            self._last = time.monotonic()
+            self._line(f"  > {name:<13} {done}/{total}  {time.monotonic() - self._started:.0f} s  {values}")
+
+    def _draw(self, text: str) -> None:
+        if self._terminal:
+            click.echo(f"\r\033[K{text}", nl=False, err=True)
+            self._open = True
+
+    def _line(self, text: str) -> None:
+        if self._open:
+            click.echo("\r\033[K", nl=False, err=True)
+            self._open = False
+        click.echo(text, err=True)

@@ -1,0 +1,274 @@
+"""Runs the training pipeline on this machine: KFP's local runner in a process group of its own, its steps reported."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.state import State, read_json, write_json
+from components.step import EVENT
+from pipelines.profiles import STEPS, local_profile
+
+GRACE_SECONDS = 20.0
+STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
+NOISE = re.compile(
+    r"^\s*$|\[KFP Executor|^\d\d:\d\d:\d\d\.\d+ - |^-{20,}$|^\s*(Got executor_input|Looking for component)"
+)
+
+
+class PipelineError(RuntimeError):
+    """A pipeline run failed; the message names the step, its reason and the log."""
+
+    exit_code = 1
+
+
+@dataclass
+class StepRecord:
+    """How one step of a run went: `waiting`, `running`, `cached`, `done`, `failed` or `interrupted`."""
+
+    state: str = "waiting"
+    seconds: float = 0.0
+    message: str = ""
+
+
+@dataclass
+class RunRecord:
+    """One run, as `run.json` in its folder keeps it.
+
+    Attributes:
+        id: Name of the run, sortable by time.
+        state: `running`, `done`, `failed` or `interrupted`.
+        arguments: What the pipeline was given.
+        steps: Step -> how it went.
+    """
+
+    id: str
+    folder: Path
+    arguments: dict[str, str]
+    state: str = "running"
+    started: float = 0.0
+    seconds: float = 0.0
+    steps: dict[str, StepRecord] = field(default_factory=lambda: {step: StepRecord() for step in STEPS})
+
+    def result(self) -> dict[str, Any]:
+        """Where everything of a finished run is: the last step's pointer; of a failed gate, its report; else {}."""
+        for name in ("result.json", "failure.json"):
+            if (self.folder / name).is_file():
+                return read_json(self.folder / name)
+        return {}
+
+    def save(self) -> None:
+        plain = {name: value for name, value in vars(self).items() if name not in ("folder", "steps")}
+        write_json(
+            self.folder / "run.json", {**plain, "steps": {name: vars(step) for name, step in self.steps.items()}}
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "RunRecord":
+        plain = read_json(folder / "run.json")
+        steps = {name: StepRecord(**step) for name, step in plain.pop("steps").items()}
+        return cls(folder=folder, steps=steps, **plain)
+
+
+Reporter = Callable[[str, StepRecord, Mapping[str, Any]], None]
+"""Called with (step, its record, details) whenever a step changes state or makes progress."""
+
+
+def run_training(
+    state: State,
+    arguments: Mapping[str, str],
+    lineage: Callable[[str], Mapping[str, str]],
+    report: Reporter = lambda *_: None,
+    output: Callable[[str], None] = lambda _: None,
+) -> RunRecord:
+    """Run the pipeline, steps whose inputs and code are unchanged from the cache.
+
+    Args:
+        state: Where everything lies.
+        arguments: See `pipelines.training.arguments`.
+        lineage: Run id -> tags that the steps put on runs and model versions.
+        report: Hears of every change of a step.
+        output: Hears of every other line that a step writes.
+
+    Raises:
+        PipelineError: a step failed; `run.json` of the run tells which.
+        KeyboardInterrupt: after every process of the run has ended.
+    """
+    from pipelines.compiling import compile_training
+
+    state.prepare()
+    drop_stale_cache(state)
+    identifier = time.strftime("run-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+    folder = state.folder("runs", identifier)
+    record = RunRecord(identifier, folder, dict(arguments), started=time.time())
+    record.save()
+    pipeline = folder / "pipeline.yaml"
+    pipeline.write_text(compile_training(local_profile()), "utf-8")
+    request = {
+        "pipeline": str(pipeline),
+        "arguments": dict(arguments),
+        "pipeline_root": str(state.folder("runs", identifier, "outputs")),
+        "workspace": str(state.folder("runs", identifier, "workspace")),
+        "result": str(folder / "result.json"),
+        "cache_root": str(state.folder("kfp-cache")),
+    }
+    environment = {
+        **os.environ,
+        "MYXTTS_STATE": str(state.root),
+        "MYXTTS_LINEAGE": json.dumps(dict(lineage(identifier))),
+        "TMPDIR": str(state.folder("runs", identifier, "tmp")),  # the local runner leaves a folder there per task
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [sys.executable, "-m", "pipelines.local_worker", str(write_json(folder / "request.json", request))]
+    watcher = _Watcher(record, report, output)
+    try:
+        with _group(command, environment, folder) as process, (folder / "log.txt").open("w", encoding="utf-8") as log:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                watcher.hear(line)
+            status = process.wait()
+    except KeyboardInterrupt:
+        watcher.end("interrupted")
+        raise
+    watcher.end("done" if status == 0 else "failed")
+    if status:
+        raise PipelineError(watcher.explain(folder / "log.txt"))
+    return record
+
+
+def drop_stale_cache(state: State) -> None:
+    """Remove cache entries whose results are gone, so that the step runs again instead of pointing into nothing."""
+    for entry in state.kfp_cache.glob("*.json"):
+        try:
+            outputs = json.loads(entry.read_text("utf-8"))
+        except (OSError, json.JSONDecodeError):
+            outputs = None
+        if outputs is None or not all(_still_there(value) for value in outputs.values()):
+            entry.unlink(missing_ok=True)
+
+
+def _still_there(output: Any) -> bool:
+    if not isinstance(output, dict):
+        return True
+    metadata = output.get("metadata") or {}
+    return all(Path(metadata[key]).exists() for key in ("folder", "voice") if key in metadata)
+
+
+class _Watcher:
+    """Turns the run's output into records: the steps' event lines into states, the rest into plain output."""
+
+    def __init__(self, record: RunRecord, report: Reporter, output: Callable[[str], None]) -> None:
+        self._record = record
+        self._report = report
+        self._output = output
+        self._current = ""
+        self._error = ""
+
+    def hear(self, line: str) -> None:
+        if not (found := STEP_LINE.search(line)):
+            if not NOISE.search(line):
+                self._output(line.strip())
+            return
+        details = json.loads(found.group(1))
+        name, happened = details.pop("step"), details.pop("state")
+        step = self._record.steps[name]
+        if happened == "started":
+            self._mark_cached(before=name)
+            step.state, self._current = "running", name
+        elif happened in ("finished", "failed", "interrupted"):
+            step.state = "done" if happened == "finished" else happened
+            step.seconds = details.get("seconds", 0.0)
+            step.message = details.get("message", "")
+            self._error = details.get("error", "")
+            if happened == "failed" and "report" in details:
+                write_json(self._record.folder / "failure.json", read_json(Path(details["report"])))
+        self._report(name, step, details)
+        if happened != "progress":
+            self._record.save()
+
+    def end(self, state: str) -> None:
+        """The run is over: steps that never spoke were served from the cache, when it went well."""
+        if state == "done":
+            self._mark_cached(before="")
+        for step in self._record.steps.values():
+            if step.state == "running":
+                step.state = state
+        self._record.state = state
+        self._record.seconds = round(time.time() - self._record.started, 2)
+        self._record.save()
+
+    def explain(self, log: Path) -> str:
+        where = f"step {self._current}" if self._current else "the run"
+        return f"{where} failed: {self._error or 'see the log'}\nlog: {log}"
+
+    def _mark_cached(self, before: str) -> None:
+        for name, step in self._record.steps.items():
+            if name == before:
+                return
+            if step.state == "waiting":
+                step.state = "cached"
+                self._report(name, step, {})
+
+
+@contextmanager
+def _group(command: list[str], environment: Mapping[str, str], folder: Path) -> Iterator[subprocess.Popen]:
+    """A process group that cannot outlive this block: interrupted first (training saves itself), then killed."""
+    process = subprocess.Popen(
+        command,
+        env=dict(environment),
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        bufsize=1,
+        start_new_session=True,
+    )
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield process
+    finally:
+        _end_group(process)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_group(process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    try:
+        if _signal(process.pid, signal.SIGINT):
+            while time.monotonic() < deadline and _alive(process):
+                time.sleep(0.05)
+    finally:  # a second interrupt ends the waiting at once
+        _signal(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            stream.close()
+
+
+def _alive(process: subprocess.Popen) -> bool:
+    process.poll()  # reap the leader, or its zombie would keep the group's id alive
+    return _signal(process.pid, 0)
+
+
+def _signal(group: int, number: int) -> bool:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True

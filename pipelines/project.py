@@ -1,0 +1,185 @@
+"""A project folder: `params.yaml`, `dvc.yaml` and the data stages' outputs, from which a pipeline run is started."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import dvc, lineage
+from components.registry import model_name
+from components.state import PROJECT_FILE, State, read_json, write_json
+from model.config import Config, Resolved, resolve
+from model.config.resolution import flatten
+from pipelines.training import arguments
+
+CORPUS = "data/corpus"
+"""The stage output that a pipeline run is given by its hash."""
+
+DATA_SECTIONS = ("corpus", "validation", "split", "audio", "seed")
+
+
+class ProjectError(RuntimeError):
+    """A project folder cannot be made or used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that DVC's stages run in, and the settings of the runs that start from it.
+
+    Attributes:
+        folder: Holds `params.yaml` and `dvc.yaml`.
+        state: Where results go.
+        resolved: Settings, with the command line's on top.
+    """
+
+    folder: Path
+    state: State
+    resolved: Resolved
+
+    @property
+    def config(self) -> Config:
+        return self.resolved.config
+
+    @property
+    def model_name(self) -> str:
+        return model_name(self.config.registry.name, self.config.corpus.name, self.config.model_size)
+
+    def sync_dvc(self) -> None:
+        """Point DVC at this state's cache, and at its remote unless the project has set another one."""
+        (self.folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+        settings = {
+            "core": {"analytics": "false", "autostage": "false"},
+            "cache": {"dir": str(self.state.dvc_cache), "type": "hardlink,symlink,copy"},
+        }
+        if not any((folder / ".git").exists() for folder in (self.folder, *self.folder.parents)):
+            settings["core"]["no_scm"] = "true"
+        shared = self.folder / ".dvc" / "config"
+        if "://" not in (shared.read_text("utf-8") if shared.is_file() else ""):
+            settings["core"]["remote"] = dvc.REMOTE
+            settings[f"'remote \"{dvc.REMOTE}\"'"] = {"url": str(self.state.dvc_remote)}
+        dvc.write_config(self.folder, settings)
+
+    def make_data(self) -> None:
+        """Run the data stages that are out of date, and push their outputs where the pipeline fetches them."""
+        self.sync_dvc()
+        dvc.run(self.folder, self.state, "repro", "--quiet", capture=False)
+        self.push()
+
+    def push(self) -> None:
+        """Push the corpus; nothing to do when this very hash was pushed to this remote before."""
+        remote, digest = dvc.remote_url(self.folder), dvc.output_hash(self.folder, CORPUS)
+        record = self.state.root / "pushed.json"
+        pushed: dict[str, list[str]] = read_json(record) if record.is_file() else {}
+        if digest in pushed.get(remote, []) and ("://" in remote or Path(remote).is_dir()):
+            return
+        dvc.run(self.folder, self.state, "push", "--quiet")
+        write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})
+
+    def run_arguments(self) -> dict[str, str]:
+        """What the pipeline is given: the hash of the data as `dvc.lock` has it, and the settings of each step."""
+        digest = dvc.output_hash(self.folder, CORPUS)
+        return arguments(self.config, digest, dvc.remote_url(self.folder), self.model_name)
+
+    def lineage(self, run_id: str) -> dict[str, str]:
+        """Tags of a run that starts from here; see `components.lineage`."""
+        return lineage.collect(self.folder, Path(__file__).parent, run_id)
+
+
+def open_project(
+    data: Path | None = None, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Project:
+    """The project to work in.
+
+    Without other data than the root's it is the root itself (the nearest folder with a `dvc.yaml`). With a folder of
+    recordings, or with settings on the command line that change the data, it is a project folder of its own in the
+    state, whose `params.yaml` says so: the root's files stay as they are.
+
+    Args:
+        data: Folder in LJSpeech layout.
+        config_file: Settings laid over `params.yaml`.
+        overrides: Settings by dotted key.
+
+    Raises:
+        ProjectError: `data` is not a folder, or there is no project here.
+        ConfigError: bad settings.
+    """
+    root = find_root()
+    overrides = dict(overrides or {})
+    state = State.locate(root).prepare()
+    if data is not None:
+        overrides = {**_recorded(data, state), **overrides}
+    layered = resolve(root / "params.yaml", config_file, overrides)
+    base = resolve(root / "params.yaml")
+    if _data_settings(layered.config) == _data_settings(base.config):
+        return Project(root, state, layered)
+    folder = _write_project(root, state, layered)
+    return Project(folder, state, layered)
+
+
+def find_root() -> Path:
+    """The nearest folder with a `dvc.yaml`, from the current folder upwards.
+
+    Raises:
+        ProjectError: there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder
+    raise ProjectError(f"{here} lies in no project (no {PROJECT_FILE} here or above); change into the checkout first")
+
+
+def _recorded(data: Path, state: State) -> dict[str, Any]:
+    folder = data.expanduser().resolve()
+    if not folder.is_dir():
+        raise ProjectError(f"{data} is not a folder; give the folder that holds metadata.csv and wavs/")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-") or "corpus"
+    params = state.root / "projects" / name / "params.yaml"
+    if params.is_file():
+        known = yaml.safe_load(params.read_text("utf-8")).get("corpus", {}).get("path", "")
+        if known != str(folder):  # another folder of the same name has its own project
+            name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+    return {"corpus.format": "ljspeech", "corpus.path": str(folder), "corpus.name": name}
+
+
+def _data_settings(config: Config) -> dict[str, Any]:
+    return config.model_dump(include=set(DATA_SECTIONS))
+
+
+def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
+    """Write or refresh the project folder for data of its own, leaving unchanged files untouched."""
+    folder = state.folder("projects", resolved.config.corpus.name)
+    stages = root / PROJECT_FILE
+    if not (folder / PROJECT_FILE).is_file() or (folder / PROJECT_FILE).read_bytes() != stages.read_bytes():
+        shutil.copyfile(stages, folder / PROJECT_FILE)
+    values = flatten(resolved.config.model_dump(mode="json"))
+    preset = ("default", "model size", "level")
+    user = {key: values[key] for key, origin in resolved.origins.items() if not origin.startswith(preset)}
+    text = "# Written by `myxtts run`; the project's own params.yaml is where settings are edited.\n"
+    text += yaml.safe_dump(_nested(user), allow_unicode=True, sort_keys=True)
+    params = folder / "params.yaml"
+    if not params.is_file() or params.read_text("utf-8") != text:
+        params.write_text(text, "utf-8")
+    dvc.write_config(folder, dvc.read_config(root, "config") | {"core": _own_core(root)}, "config")
+    return folder
+
+
+def _own_core(root: Path) -> dict[str, str]:
+    """The root's DVC settings hold here too (its remote, above all), but this folder is in no git repository."""
+    return {**dvc.read_config(root, "config").get("core", {}), "no_scm": "true", "analytics": "false"}
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, leaf = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = value
+    return tree
