@@ -20,9 +20,9 @@ def stage_folder(destination: Path) -> Iterator[Path]:
         CorpusError: `destination` holds something that no stage has written.
     """
     destination = Path(destination).absolute()
-    if destination.exists() and not (destination / MANIFEST).is_file():
-        if not destination.is_dir() or any(destination.iterdir()):
-            raise CorpusError(f"{destination}: holds other files and would be replaced; name a new or empty folder")
+    ours = (destination / MANIFEST).is_file() or (destination.is_dir() and not any(destination.iterdir()))
+    if destination.exists() and not ours:
+        raise CorpusError(f"{destination}: holds other files and would be replaced; name a new or empty folder")
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The generated corpus: shipped sentences, spoken by flite (English) and espeak-ng (any language, with phone timings)."""
+"""The generated corpus: sentences spoken by flite (English) and by espeak-ng (any language, with phone timings)."""
 
 from __future__ import annotations
 

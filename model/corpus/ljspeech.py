@@ -1,4 +1,4 @@
-"""Reader of the LJSpeech layout: `metadata.csv` without header, `id|text|normalised text`, and `wavs/<id>.wav|.flac`."""
+"""Reader of the LJSpeech layout: `metadata.csv` (no header, `id|text|normalised text`) and `wavs/<id>.wav|.flac`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise CorpusError(
-                f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line); "
+                f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x}, number {error.start + 1} of the line); "
                 "save the file as UTF-8, e.g. `iconv -f latin1 -t utf-8`"
             ) from error
         if line.strip():

@@ -5,6 +5,7 @@ The library and its data come with the package `espeakng-loader`. It keeps globa
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import threading
 from ctypes import c_char, c_char_p, c_int, c_long, c_short, c_size_t, c_uint, c_void_p
@@ -24,7 +25,7 @@ _PHONEME_MODE = _IPA | ord(_SEPARATOR) << 8
 _EVENT_LIST_END, _EVENT_END, _EVENT_PHONEME = 0, 5, 7
 
 _SEED = 1
-"""espeak-ng's random numbers vary the length of an utterance: with one seed, equal text gives equal samples."""
+"""Of espeak-ng's random numbers (breath, flutter), which it would seed with the time of day."""
 
 
 class _EventId(ctypes.Union):
@@ -48,13 +49,12 @@ _Callback = ctypes.CFUNCTYPE(c_int, ctypes.POINTER(c_short), c_int, ctypes.POINT
 
 
 class _Espeak:
-    """The one instance of the library in this process."""
+    """The library, loaded and initialised; at most one at a time in a process."""
 
     def __init__(self) -> None:
         import espeakng_loader
 
-        self.lock = threading.Lock()
-        self.data = str(espeakng_loader.get_data_path())
+        data = str(espeakng_loader.get_data_path())
         path = espeakng_loader.get_library_path()
         try:
             self.library = ctypes.CDLL(path)
@@ -66,23 +66,21 @@ class _Espeak:
         self.library.espeak_TextToPhonemes.restype = c_char_p
         self.library.espeak_Synth.argtypes = [c_char_p, c_size_t, c_uint, c_int, c_uint, c_uint, c_void_p, c_void_p]
         self.library.espeak_ng_SetRandSeed.argtypes = [c_long]
+        self.voice = ""
         self.blocks: list[bytes] = []
         self.events: list[tuple[int, int, str]] = []
         self._receive = _Callback(self._on_audio)  # kept here: the library holds only its address
-        self.voice = ""
-        self.restart()
-
-    def restart(self) -> None:
-        """(Re-)initialise the library: the only way to forget the state that an utterance leaves behind."""
-        if self.voice:
-            self.library.espeak_Terminate()
         flags = _PHONEME_EVENTS | _PHONEMES_AS_IPA | _DONT_EXIT
-        self.sample_rate = self.library.espeak_Initialize(_SYNCHRONOUS, 0, self.data.encode(), flags)
+        self.sample_rate = self.library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), flags)
         if self.sample_rate <= 0:
-            raise TextError(f"{self.data}: espeak-ng finds no usable data here; reinstall the package espeakng-loader")
+            raise TextError(f"{data}: espeak-ng finds no usable data here; reinstall espeakng-loader")
         self.library.espeak_SetSynthCallback(self._receive)
         self.library.espeak_ng_SetRandSeed(_SEED)
-        self.voice = ""
+
+    def close(self) -> None:
+        """Unload the library, and with it all the state that its own way of ending leaves behind."""
+        self.library.espeak_Terminate()
+        _ctypes.dlclose(self.library._handle)
 
     def use(self, voice: str) -> None:
         if voice != self.voice:
@@ -107,16 +105,19 @@ class _Espeak:
         return 0
 
 
-_instance: _Espeak | None = None
-_instance_lock = threading.Lock()
+_lock = threading.Lock()
+_loaded: _Espeak | None = None
 
 
-def _espeak() -> _Espeak:
-    global _instance
-    with _instance_lock:
-        if _instance is None:
-            _instance = _Espeak()
-        return _instance
+def _espeak(fresh: bool = False) -> _Espeak:
+    """The loaded library; newly loaded (4 ms) if it must not remember anything. The caller holds the lock."""
+    global _loaded
+    if fresh and _loaded is not None:
+        _loaded.close()
+        _loaded = None
+    if _loaded is None:
+        _loaded = _Espeak()
+    return _loaded
 
 
 def phone_words(text: str, voice: str) -> list[list[str]]:
@@ -128,8 +129,8 @@ def phone_words(text: str, voice: str) -> list[list[str]]:
     Raises:
         TextError: espeak-ng has no such voice.
     """
-    espeak = _espeak()
-    with espeak.lock:
+    with _lock:
+        espeak = _espeak()
         espeak.use(voice)
         rest = c_char_p(text.encode())
         clauses = []
@@ -157,17 +158,15 @@ def speak(text: str, voice: str) -> tuple[np.ndarray, int, list[tuple[str, float
     Raises:
         TextError: espeak-ng has no such voice, or gives no sound.
     """
-    espeak = _espeak()
-    with espeak.lock:
-        espeak.restart()
+    with _lock:
+        espeak = _espeak(fresh=True)  # the length of an utterance depends on those before it
         espeak.use(voice)
-        espeak.blocks.clear()
-        espeak.events.clear()
         data = text.encode() + b"\0"
         status = espeak.library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None)
         samples = np.frombuffer(b"".join(espeak.blocks), dtype="<i2").astype(np.float32) / 32768.0
-        events = list(espeak.events)
-        rate = espeak.sample_rate
+        events, rate = list(espeak.events), espeak.sample_rate
+        espeak.blocks.clear()
+        espeak.events.clear()
     if status != 0 or not len(samples):
         raise TextError(f"espeak-ng gives no sound for {text!r} (voice {voice}, status {status})")
     return samples, rate, _timings(events, rate)
