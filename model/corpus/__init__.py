@@ -1,0 +1,1 @@
+"""Corpora: reading or generating them, checking every clip, and splitting them."""

@@ -1,0 +1,164 @@
+"""`myxtts corpus`: the data stages one by one or at a stroke, and numbers about a corpus."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.config import Resolved
+from pipelines.cli.settings import settings_options
+
+INGESTED, VALIDATED, CORPUS = Path("data/ingested"), Path("data/validated"), Path("data/corpus")
+SECTIONS = ("corpus", "validation", "split")
+TOO_MANY_BAD = 2
+
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def _path(flag: str, default: Path, help_text: str) -> Any:
+    return click.option(flag, type=click.Path(path_type=Path), default=default, show_default=True, help=help_text)
+
+
+@click.group()
+def corpus() -> None:
+    """Make, check and describe corpora."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+@corpus.command()
+@_path("--output", INGESTED, "Folder to write.")
+@_json
+@settings_options("corpus")
+def ingest(settings: Resolved, output: Path, as_json: bool) -> None:
+    """Read or generate the corpus: normalised audio and one manifest."""
+    _tell(_ingest(settings, output), as_json)
+
+
+@corpus.command()
+@_path("--source", INGESTED, "Ingested corpus.")
+@_path("--output", VALIDATED, "Folder to write.")
+@_json
+@settings_options("validation")
+def validate(settings: Resolved, source: Path, output: Path, as_json: bool) -> None:
+    """Check every clip and write the report; exits 2 when too many clips are bad."""
+    _tell(_validate(settings, source, output), as_json)
+
+
+@corpus.command()
+@_path("--source", VALIDATED, "Validated corpus.")
+@_path("--output", CORPUS, "Folder to write.")
+@_json
+@settings_options("split")
+def split(settings: Resolved, source: Path, output: Path, as_json: bool) -> None:
+    """Assign clips to train, validation and test; write the self-contained corpus."""
+    _tell(_split(settings, source, output), as_json)
+
+
+@corpus.command()
+@_path("--output", Path("data"), "Folder that gets ingested/, validated/ and corpus/.")
+@_json
+@settings_options(*SECTIONS)
+def make(settings: Resolved, output: Path, as_json: bool) -> None:
+    """All three stages without DVC: from the settings to a corpus that can be trained on."""
+    _all_stages(settings, output, as_json)
+
+
+@corpus.command("import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_path("--output", Path("data"), "Folder that gets ingested/, validated/ and corpus/.")
+@_json
+@settings_options(*SECTIONS)
+@click.pass_context
+def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
+    """All three stages for recordings in FOLDER (LJSpeech layout: metadata.csv and wavs/)."""
+    config = settings.config
+    recorded = {"format": "ljspeech", "path": str(folder.absolute())}
+    if settings.origins["corpus.name"] == "default":
+        recorded["name"] = "".join(c if c.isalnum() or c in "_-" else "_" for c in folder.absolute().name)
+    changed = config.model_copy(update={"corpus": config.corpus.model_copy(update=recorded)})
+    _all_stages(Resolved(changed, settings.origins), output, as_json)
+
+
+@corpus.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=CORPUS)
+@_json
+def stats(folder: Path, as_json: bool) -> None:
+    """Clips, seconds, speakers, languages per split; speaking rate; what was written out in words."""
+    from model.corpus.stats import corpus_stats
+
+    numbers = corpus_stats(folder)
+    if as_json:
+        click.echo(json.dumps(numbers, indent=1, ensure_ascii=False))
+        return
+    speed = numbers["characters_per_second"]
+    click.echo(f"{folder}: {numbers['clips']} clips, {numbers['seconds'] / 60:.1f} min, {speed} characters per second")
+    for title, groups in (
+        ("split", numbers["splits"]),
+        ("speaker", numbers["speakers"]),
+        ("language", numbers["languages"]),
+    ):
+        click.echo(f"\n{title:16}{'clips':>7}{'minutes':>9}")
+        for name, total in groups.items():
+            detail = f"  {len(total['speakers'])} speakers: {', '.join(total['speakers'])}" if title == "split" else ""
+            click.echo(f"{name:16}{total['clips']:7}{total['seconds'] / 60:9.1f}{detail}")
+    unknown = numbers["unknown_characters"]
+    listed = ", ".join(f"{character!r} x{count}" for character, count in unknown.items()) or "none"
+    click.echo(f"\nunknown characters: {listed}")
+    for change in numbers["written_out"]:
+        click.echo(f"written out: {change['written']!r} -> {change['spoken']!r} ({change['count']}x)")
+
+
+def _all_stages(settings: Resolved, output: Path, as_json: bool) -> None:
+    ingested, validated, final = (output / folder.name for folder in (INGESTED, VALIDATED, CORPUS))
+    result = _ingest(settings, ingested)
+    result |= {"validation": _validate(settings, ingested, validated)}
+    result |= {"splits": _split(settings, validated, final)["splits"], "folder": str(final)}
+    _tell(result, as_json)
+
+
+def _ingest(settings: Resolved, output: Path) -> dict[str, Any]:
+    from model.corpus.ingest import ingest as run
+    from model.corpus.problems import read_problems
+
+    clips = run(settings.config, output, progress=True)
+    about = json.loads((output / "source.json").read_text("utf-8"))
+    return {
+        "folder": str(output),
+        "clips": len(clips),
+        "minutes": round(sum(clip.seconds for clip in clips) / 60, 2),
+        "problems": len(read_problems(output)),
+        "speakers": sorted({clip.speaker for clip in clips}),
+        **about,
+    }
+
+
+def _validate(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
+    from model.corpus.report import REPORT_HTML
+    from model.corpus.validate import validate as run
+
+    report = run(source, output, settings.config, progress=True)
+    if not report.passed:
+        for problem in report.problems:
+            click.echo(f"{problem.file}: {problem.reason}: {problem.detail}", err=True)
+        click.echo(f"{report.verdict}.\nReport: {output / REPORT_HTML}", err=True)
+        raise SystemExit(TOO_MANY_BAD)
+    return {"folder": str(output), "verdict": report.verdict, "report": str(output / REPORT_HTML)}
+
+
+def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
+    from collections import Counter
+
+    from model.corpus.split import split as run
+
+    clips = run(source, output, settings.config)
+    return {"folder": str(output), "splits": dict(sorted(Counter(clip.split for clip in clips).items()))}
+
+
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    for key, value in result.items():
+        click.echo(f"{key:12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
