@@ -73,9 +73,9 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     short = any(sum(len(by_text[text]) for text in part) < config.min_held_out for part in (test, validation))
     if short or held_out > len(clips) / 2:
         raise CorpusError(
-            f"the corpus is too small to split: it has {len(clips)} clips of {len(by_text)} sentences; {held_out} would be "
-            f"held out (split.min_held_out is {config.min_held_out}, for validation and for test), and at least as many "
-            "must remain to train on; add recordings or lower split.min_held_out"
+            f"the corpus is too small to split: it has {len(clips)} clips of {len(by_text)} sentences; {held_out} of "
+            f"them would be held out (split.min_held_out is {config.min_held_out}, for validation and for test), and "
+            "at least as many must remain to train on; add recordings or lower split.min_held_out"
         )
     names = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(test, TEST)
     return {clip.id: names.get(text, TRAIN) for text, members in by_text.items() for clip in members}
