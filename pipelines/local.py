@@ -29,6 +29,10 @@ class PipelineError(RuntimeError):
 
     exit_code = 1
 
+    def __init__(self, message: str, record: "RunRecord") -> None:
+        super().__init__(message)
+        self.record = record
+
 
 @dataclass
 class StepRecord:
@@ -142,26 +146,49 @@ def run_training(
         raise
     watcher.end("done" if status == 0 else "failed")
     if status:
-        raise PipelineError(watcher.explain(folder / "log.txt"))
+        raise PipelineError(watcher.explain(folder / "log.txt"), record)
     return record
 
 
 def drop_stale_cache(state: State) -> None:
-    """Remove cache entries whose results are gone, so that the step runs again instead of pointing into nothing."""
+    """Remove cache entries that no longer hold, so that their steps run again instead of pointing into nothing.
+
+    An entry holds while its folders exist, its model version is registered, and the champion is the one that its gate
+    left behind.
+    """
+    entries = {}
     for entry in state.kfp_cache.glob("*.json"):
         try:
             outputs = json.loads(entry.read_text("utf-8"))
         except (OSError, json.JSONDecodeError):
-            outputs = None
-        if outputs is None or not all(_still_there(value) for value in outputs.values()):
+            outputs = {"unreadable": {"metadata": {"folder": ""}}}
+        entries[entry] = [value.get("metadata") or {} for value in outputs.values() if isinstance(value, dict)]
+    registered = any("version" in metadata for found in entries.values() for metadata in found)
+    known = _registry_state(state) if registered else {}
+    for entry, found in entries.items():
+        if not all(_holds(metadata, known) for metadata in found):
             entry.unlink(missing_ok=True)
 
 
-def _still_there(output: Any) -> bool:
-    if not isinstance(output, dict):
+def _registry_state(state: State) -> dict[tuple[str, str], str]:
+    """(model, version) -> the model's champion."""
+    from components.registry import CHAMPION, Registry
+
+    registry = Registry(state)
+    return {
+        (name, item.number): registry.aliases(name).get(CHAMPION, "")
+        for name in registry.names()
+        for item in registry.versions(name)
+    }
+
+
+def _holds(metadata: Mapping[str, str], known: Mapping[tuple[str, str], str]) -> bool:
+    if not all(metadata[key] and Path(metadata[key]).exists() for key in ("folder", "voice") if key in metadata):
+        return False
+    if "version" not in metadata:
         return True
-    metadata = output.get("metadata") or {}
-    return all(Path(metadata[key]).exists() for key in ("folder", "voice") if key in metadata)
+    model = (metadata["name"], metadata["version"])
+    return model in known and metadata.get("champion", known[model]) == known[model]
 
 
 class _Watcher:

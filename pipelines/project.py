@@ -14,7 +14,7 @@ from components import dvc, lineage
 from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_json, write_json
 from model.config import Config, Resolved, resolve
-from model.config.resolution import flatten
+from model.config.resolution import flatten, nest
 from pipelines.training import arguments
 
 CORPUS = "data/corpus"
@@ -161,7 +161,7 @@ def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
     preset = ("default", "model size", "level")
     user = {key: values[key] for key, origin in resolved.origins.items() if not origin.startswith(preset)}
     text = "# Written by `myxtts run`; the project's own params.yaml is where settings are edited.\n"
-    text += yaml.safe_dump(_nested(user), allow_unicode=True, sort_keys=True)
+    text += yaml.safe_dump(nest(user), allow_unicode=True, sort_keys=True)
     params = folder / "params.yaml"
     if not params.is_file() or params.read_text("utf-8") != text:
         params.write_text(text, "utf-8")
@@ -172,14 +172,3 @@ def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
 def _own_core(root: Path) -> dict[str, str]:
     """The root's DVC settings hold here too (its remote, above all), but this folder is in no git repository."""
     return {**dvc.read_config(root, "config").get("core", {}), "no_scm": "true", "analytics": "false"}
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, leaf = key.split(".")
-        node = tree
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[leaf] = value
-    return tree

@@ -98,7 +98,7 @@ def resolve(
             merged[key] = value
             origins[key] = name
     try:
-        config = Config.model_validate(_nest(merged))
+        config = Config.model_validate(nest(merged))
     except ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
     return Resolved(config, origins)
@@ -172,7 +172,8 @@ def _refuse_unknown(layer: Mapping[str, Any], name: str) -> None:
             raise ConfigError(f"{name}: unknown setting `{key}`{hint}")
 
 
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys -> nested mapping; the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, leaf = key.split(".")

@@ -61,7 +61,9 @@ def list_command(limit: int, as_json: bool) -> None:
     """Runs of this project, newest first."""
     records = all_runs(State.locate())[:limit]
     if as_json:
-        click.echo(json.dumps([json.loads((item.folder / "run.json").read_text("utf-8")) for item in records], indent=1))
+        click.echo(
+            json.dumps([json.loads((item.folder / "run.json").read_text("utf-8")) for item in records], indent=1)
+        )
         return
     for item in records:
         steps = " ".join(f"{name}:{step.state}" for name, step in item.steps.items())

@@ -1,0 +1,105 @@
+"""`myxtts registry`: versions of registered voices, and the aliases that say which one is used."""
+
+import json
+import time
+from typing import Any
+
+import click
+
+from components.registry import Registry, Version, smoke_test
+from components.state import State
+
+
+@click.group()
+def registry() -> None:
+    """List, compare, promote and roll back models."""
+
+
+@registry.command(name="list")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_command(name: str | None, as_json: bool) -> None:
+    """All versions of one model, or of all."""
+    found = Registry(State.locate())
+    versions = [item for model in ([name] if name else found.names()) for item in found.versions(model)]
+    if as_json:
+        click.echo(json.dumps([_plain(item) for item in versions], indent=1))
+        return
+    for item in versions:
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.created))
+        aliases = " ".join(f"@{alias}" for alias in item.aliases)
+        measures = "  ".join(f"{key} {value:.3f}" for key, value in item.measures.items())
+        click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {measures}".rstrip())
+    if not versions:
+        click.echo(f"no versions{f' of {name}' if name else ''}; `myxtts run` registers the first")
+
+
+@registry.command()
+@click.argument("name")
+@click.argument("version", default="champion")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def show(name: str, version: str, as_json: bool) -> None:
+    """Lineage, measures and gate results of a version (number or alias)."""
+    item = Registry(State.locate()).version(name, version)
+    if as_json:
+        click.echo(json.dumps(_plain(item), indent=1))
+        return
+    click.echo(f"{item.name} version {item.number}  {' '.join(f'@{alias}' for alias in item.aliases)}".rstrip())
+    for key, value in {**dict(sorted(item.tags.items())), "mlflow run": item.run_id, "source": item.source}.items():
+        click.echo(f"  {key:<28} {value}")
+
+
+@registry.command()
+@click.argument("name")
+@click.argument("first", default="champion")
+@click.argument("second", default="candidate")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def compare(name: str, first: str, second: str, as_json: bool) -> None:
+    """The measures of two versions side by side (numbers or aliases)."""
+    found = Registry(State.locate())
+    left, right = found.version(name, first), found.version(name, second)
+    keys = sorted({*left.measures, *right.measures})
+    rows = {key: (left.measures.get(key), right.measures.get(key)) for key in keys}
+    same = left.tags.get("dvc.data") == right.tags.get("dvc.data")
+    if as_json:
+        answer = {"versions": [left.number, right.number], "same_data": same, "measures": rows}
+        click.echo(json.dumps(answer, indent=1))
+        return
+    click.echo(f"{'':<28} {'version ' + left.number:>14} {'version ' + right.number:>14}")
+    for key, values in rows.items():
+        shown = [f"{value:14.3f}" if value is not None else f"{'-':>14}" for value in values]
+        click.echo(f"{key:<28} {shown[0]} {shown[1]}")
+    if not same:
+        click.echo("measured on different data: these numbers do not compare")
+
+
+@registry.command()
+@click.argument("name")
+@click.argument("version", default="candidate")
+@click.option("--reason", default="promoted by hand", show_default=True, help="Kept with the version.")
+@click.option("--force", is_flag=True, help="Promote although the gate failed.")
+def promote(name: str, version: str, reason: str, force: bool) -> None:
+    """Make a version (number or alias) the champion, after its gate passed and it has spoken a sentence."""
+    found = Registry(State.locate())
+    item = found.version(name, version)
+    failed = {key: value for key, value in item.tags.items() if key.startswith("gate.") and value.startswith("fail")}
+    if failed and not force:
+        for key, value in failed.items():
+            click.echo(f"{key}: {value}", err=True)
+        click.echo(f"{name} version {item.number} failed its gate; --force promotes it nevertheless", err=True)
+        raise SystemExit(1)
+    found.promote(name, item.number, None, reason, smoke_test)
+    click.echo(f"{name}: champion is version {item.number}")
+
+
+@registry.command()
+@click.argument("name")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Kept with the version.")
+def rollback(name: str, reason: str) -> None:
+    """Give the champion's place back to the version before it."""
+    old, new = Registry(State.locate()).rollback(name, reason)
+    click.echo(f"{name}: champion is version {new} again (was {old})")
+
+
+def _plain(item: Version) -> dict[str, Any]:
+    return {**vars(item), "aliases": list(item.aliases), "measures": item.measures}

@@ -1,0 +1,140 @@
+"""The newcomer's way: data stages, pipeline, a few spoken sentences, and where everything is."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.registry import CHAMPION, Registry
+from components.state import read_json, write_json
+from pipelines.local import PipelineError, Reporter, RunRecord, run_training
+from pipelines.project import Project
+
+SENTENCES = {
+    "en": (
+        "The morning train was late, so we walked along the river.",
+        "Please bring two cups of tea and a slice of bread.",
+        "A good voice is easy to understand and pleasant to hear.",
+    ),
+    "fa": (
+        "امروز هوا خیلی خوب است.",
+        "من هر روز صبح یک فنجان چای می‌نوشم.",
+        "کتاب روی میز کنار پنجره است.",
+    ),
+}
+"""What a new voice says; of languages after the first, one sentence each."""
+
+
+@dataclass
+class Outcome:
+    """What a full run leaves to look at.
+
+    Attributes:
+        record: The pipeline's run.
+        error: Why the pipeline failed, '' when it passed.
+        name: Registered model.
+        version: This run's version, '' when it came to none.
+        champion: The model's champion now, '' for none.
+        samples: Spoken sentences.
+        spoken_by: Version that spoke them.
+        report: Evaluation report.
+        alignment: Newest alignment plot.
+        seconds: Part of the run -> wall time.
+    """
+
+    record: RunRecord
+    name: str
+    error: str = ""
+    version: str = ""
+    champion: str = ""
+    samples: list[Path] = field(default_factory=list)
+    spoken_by: str = ""
+    report: Path | None = None
+    alignment: Path | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> Outcome:
+    """Everything from the recordings on; what is unchanged is not done again.
+
+    Args:
+        project: The project whose data and settings are used.
+        report: Hears of the pipeline's steps.
+        output: Hears of other lines of the steps.
+        announce: Hears the name of each part as it begins.
+
+    Returns:
+        The outcome; a failed pipeline is in its `error`, with what there is to look at nevertheless.
+    """
+    seconds: dict[str, float] = {}
+    announce("data: dvc repro, dvc push")
+    with _timed(seconds, "data"):
+        project.make_data()
+    announce("pipeline: Kubeflow Pipelines, local runner")
+    error = ""
+    with _timed(seconds, "pipeline"):
+        try:
+            record = run_training(project.state, project.run_arguments(), project.lineage, report, output)
+        except PipelineError as failure:
+            error = str(failure)
+            record = failure.record
+    outcome = Outcome(record, project.model_name, error, seconds=seconds)
+    result = record.result()
+    if not result:
+        return outcome
+    registry = Registry(project.state)
+    outcome.version = result["version"]
+    outcome.champion = registry.aliases(outcome.name).get(CHAMPION, "")
+    outcome.report = _existing(Path(result["evaluation"]) / "report.html")
+    outcome.alignment = _newest(Path(result["training"]) / "plots", "*.png")
+    outcome.spoken_by = outcome.champion or outcome.version
+    announce(f"speech: models:/{outcome.name}" + (f"@{CHAMPION}" if outcome.champion else f"/{outcome.version}"))
+    with _timed(seconds, "speech"):
+        outcome.samples = speak(project, registry, outcome.name, outcome.spoken_by)
+    return outcome
+
+
+def speak(project: Project, registry: Registry, name: str, version: str) -> list[Path]:
+    """Let a registered version say its sentences; a version never changes, so what it said before is kept."""
+    folder = project.state.folder("samples", f"{name}-v{version}")
+    listing = folder / "sentences.json"
+    if listing.is_file():
+        return [folder / item for item in read_json(listing)]
+    from model.audio.io import write_audio
+    from model.synthesis import Synthesizer
+
+    synthesizer = Synthesizer.load(registry.voice_folder(f"models:/{name}/{version}"))
+    spoken = {}
+    for language, text in sentences(synthesizer.languages):
+        speech = synthesizer.synthesize(text, language=language)
+        file = f"{len(spoken) + 1}-{language}.wav"
+        write_audio(folder / file, speech.samples, speech.sample_rate)
+        spoken[file] = text
+    write_json(listing, spoken)
+    return [folder / item for item in spoken]
+
+
+def sentences(languages: list[str]) -> list[tuple[str, str]]:
+    """(language, text): three in the main language (English where there is a choice), one in each other."""
+    known = [language for language in SENTENCES if language in languages]
+    return [
+        (language, text) for index, language in enumerate(known) for text in SENTENCES[language][: 1 if index else 3]
+    ]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str):
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[part] = time.monotonic() - started
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _newest(folder: Path, pattern: str) -> Path | None:
+    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,266 @@
+"""Hyperparameter studies: Optuna trials that train for an equal number of samples and are judged without weights."""
+
+import importlib.util
+import json
+import logging
+import math
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from components import lineage
+from components.state import State, write_json
+from components.tracking import MlflowRunLogger, client, experiment_id
+from model.config import Config, Resolved, batch_range, resolve
+from model.config.resolution import flatten
+from pipelines.project import Project
+from pipelines.search_space import VERSION, search_space
+
+OBJECTIVE = "validation/mel"
+"""Unweighted, so that no searched weight can lower it by itself."""
+
+RUNGS = 6
+"""Validations per trial, at equal numbers of samples, where the pruner compares."""
+
+STORAGE_VARIABLE = "MYXTTS_STUDY_STORAGE"
+FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+
+class StudyError(RuntimeError):
+    """A study cannot be opened or run; the message says what to do."""
+
+
+def storage(state: State) -> Any:
+    """Where trials are kept: the URL in `MYXTTS_STUDY_STORAGE`, else a journal file in the state.
+
+    Raises:
+        StudyError: in a pod without the variable.
+    """
+    if url := os.environ.get(STORAGE_VARIABLE):
+        return optuna.storages.RDBStorage(
+            url,
+            engine_kwargs={"pool_pre_ping": True, "pool_size": 2} if url.startswith("postgresql") else None,
+            heartbeat_interval=60,
+            grace_period=600,
+        )
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        raise StudyError(f"{STORAGE_VARIABLE} is not set in this pod; give it the database of the studies")
+    path = state.prepare().study_journal
+    _trim_torn_tail(path)
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+
+
+def _trim_torn_tail(path: Path) -> None:
+    """Cut a last line that a killed worker left half-written: the next record would be lost in it."""
+    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+def study_name(size: str, data_hash: str) -> str:
+    """One study per model size and data: other trials do not compare."""
+    return f"{size}-{data_hash[:8]}-v{VERSION}"
+
+
+def sampler(seed: int) -> optuna.samplers.BaseSampler:
+    """A Gaussian process finds the optimum of so few dimensions in the fewest trials; it needs torch and scipy."""
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("scipy"):
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=4)
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of a study share.
+
+    Attributes:
+        state: Where trials leave their files.
+        resolved: Settings that a trial's values are laid over.
+        features: Feature store to train on.
+        experiment: MLflow experiment.
+        name: Of the study.
+    """
+
+    state: State
+    resolved: Resolved
+    features: Path
+    experiment: str
+    name: str
+
+    @property
+    def config(self) -> Config:
+        return self.resolved.config
+
+    @property
+    def folder(self) -> Path:
+        return self.state.folder("studies", self.name)
+
+
+def prepare(project: Project) -> Setting:
+    """Make sure that the features of the project's data are there, by the pipeline's own steps."""
+    from components.preprocess.run import run as preprocess
+    from components.resolve_data.run import run as resolve_data
+
+    os.environ["MYXTTS_STATE"] = str(project.state.root)
+    told = project.run_arguments()
+    name = study_name(project.config.model_size, told["data_hash"])
+    folder = project.state.folder("studies", name)
+    data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
+    features = preprocess(str(data), told["preprocess_settings"])
+    return Setting(project.state, project.resolved, Path(features["folder"]), told["experiment"], name)
+
+
+def open_study(setting: Setting) -> optuna.Study:
+    """The study, created once with its MLflow parent run and the settings as they stand as its first trial."""
+    config = setting.config
+    with setting.state.lock("study"):
+        study = optuna.create_study(
+            study_name=setting.name,
+            storage=storage(setting.state),
+            sampler=sampler(config.seed),
+            pruner=optuna.pruners.MedianPruner(
+                n_startup_trials=config.study.pruner_startup_trials,
+                n_warmup_steps=config.study.pruner_warmup_evaluations,
+            ),
+            direction="minimize",
+            load_if_exists=True,
+        )
+        if "mlflow_run" not in study.user_attrs:
+            mlflow_client = client(setting.state)
+            experiment = experiment_id(mlflow_client, setting.state, setting.experiment)
+            tags = {**lineage.current(), "optuna.study": setting.name}
+            parent = mlflow_client.create_run(experiment, tags=tags, run_name=f"study {setting.name}")
+            study.set_user_attr("mlflow_run", parent.info.run_id)
+            study.set_user_attr("space", {key: vars(item) for key, item in search_space(config.model_size).items()})
+            _enqueue_baseline(study, config)
+        _fail_orphans(study)
+    return study
+
+
+def _enqueue_baseline(study: optuna.Study, config: Config) -> None:
+    values = flatten(config.model_dump())
+    space = search_space(config.model_size)
+    baseline = {key: values[key] for key, interval in space.items() if interval.contains(values[key])}
+    study.enqueue_trial(baseline, user_attrs={"baseline": True}, skip_if_exists=True)
+
+
+def _fail_orphans(study: optuna.Study) -> None:
+    """Trials of workers that died on this machine would stay `running` for ever: fail them and try again."""
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        host, _, pid = trial.user_attrs.get("worker", "").partition(":")
+        if host == socket.gethostname() and not Path(f"/proc/{pid}").is_dir():
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+
+
+def work(
+    setting: Setting,
+    study: optuna.Study,
+    trials: int,
+    report: Callable[[optuna.trial.FrozenTrial], None] = lambda _: None,
+) -> None:
+    """Run trials until the study has `trials` finished ones, whoever ran them."""
+    from model.training.trainer import TrainingError
+
+    def finished() -> int:
+        return len(study.get_trials(deepcopy=False, states=FINISHED))
+
+    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        report(trial)
+        if finished() >= trials:
+            study.stop()
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if finished() < trials:
+        study.optimize(lambda trial: objective(setting, study, trial), callbacks=[tell], catch=(TrainingError,))
+
+
+def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> float:
+    """Train one trial and return its unweighted validation mel error.
+
+    Raises:
+        optuna.TrialPruned: other trials were better at the same number of samples.
+    """
+    from model.training.trainer import StopTraining, train
+
+    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+    size = setting.config.model_size
+    values = {key: interval.suggest(trial, key) for key, interval in search_space(size).items()}
+    config = trial_config(setting.resolved, values)
+    trial.set_user_attr("used", {key: flatten(config.model_dump())[key] for key in values})
+    trial.set_user_attr("max_steps", config.training.max_steps)
+    folder = setting.folder / f"trial-{trial.number}"
+    tracker = MlflowRunLogger(
+        setting.state,
+        folder / "mlflow",
+        setting.experiment,
+        run_name=f"trial-{trial.number}",
+        tags={**lineage.current(), "optuna.study": setting.name, "optuna.trial": str(trial.number)},
+        params=values,
+        parent_run_id=study.user_attrs["mlflow_run"],
+    )
+    pruned = False
+
+    def judge(step: int, metrics: Mapping[str, float]) -> None:
+        nonlocal pruned
+        rung = round(step / config.training.evaluation_interval)
+        trial.report(metrics[OBJECTIVE], rung)
+        if trial.should_prune():
+            pruned = True
+            raise StopTraining(f"pruned at rung {rung}")
+
+    status = "FAILED"
+    try:
+        result = train(config, setting.features, folder, tracker, judge)
+        status = "FINISHED"
+    except StopTraining:
+        status = "FINISHED"
+        if not pruned:
+            raise
+    finally:
+        tracker.close(status)
+        trial.set_user_attr("mlflow_run", tracker.run_id)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if pruned:
+        raise optuna.TrialPruned
+    exported = flatten(json.loads((result.voice / "voice.json").read_text("utf-8"))["config"])
+    trial.set_user_attr("used", {key: exported[key] for key in values})
+    score = result.metrics[OBJECTIVE]
+    return score if math.isfinite(score) else float("inf")
+
+
+def trial_config(resolved: Resolved, values: Mapping[str, Any]) -> Config:
+    """Settings of a trial: equal samples whatever the batch, so that a small batch is not judged by fewer looks.
+
+    Args:
+        resolved: The study's settings.
+        values: What the trial chose, by dotted setting.
+    """
+    base = resolved.config
+    largest = batch_range(base.model_size)[1]
+    steps = math.ceil(base.study.max_steps * largest / values["training.batch_size"])
+    interval = max(1, math.ceil(steps / RUNGS))
+    budget = {
+        "training.max_steps": steps,
+        "training.evaluation_interval": interval,
+        "training.warmup_steps": min(base.training.warmup_steps, steps // 4),
+        "training.keep_top_k": 1,
+    }
+    return resolve(overrides={**flatten(base.model_dump()), **budget, **values}).config
+
+
+def best_values(study: optuna.Study) -> dict[str, Any]:
+    """The values that the best finished trial really used, by dotted setting.
+
+    Raises:
+        StudyError: no trial has finished.
+    """
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        raise StudyError(f"study {study.study_name} has no complete trial yet; run `myxtts study run` first")
+    return study.best_trial.user_attrs["used"]
