@@ -75,9 +75,9 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     """(line number, line) of every line that is not blank."""
     try:
         data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except OSError as error:
         raise CorpusError(
-            f"{path}: no such file; write one row `id|text|normalised text` for each recording"
+            f"{path}: cannot be read ({error.strerror}); it holds one row `id|text|normalised text` for each recording"
         ) from error
     lines = []
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):

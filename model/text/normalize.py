@@ -29,6 +29,7 @@ _STRENGTH = "-,:;….!?"  # of several marks in a row, the one furthest right is
 _MARK_RUN = re.compile(r"(?:\s*[,.?!;:…]|\s+-(?=\s|$))+(?=\s|$)|(?:\s*[,?!;…])+")
 _NUMBER = re.compile(r"(?<![\w.])(-?)(\d+(?:,\d{3})*|\d+)(\.\d+)?")
 _TIME = re.compile(r"(?<!\d)([01]?\d|2[0-3]):([0-5]\d)(?!\d)")
+_DECADE = re.compile(r"(?<![\w.])(1[1-9]\d0|20[1-9]0)'?s\b")
 _INITIALISM = re.compile(r"\b(?:[A-Z]\.){2,}|\b[A-Z]\.(?=\s+[A-Z])")
 _LONGEST_FIGURE = 15  # digits; more are read one by one
 
@@ -88,6 +89,8 @@ def _rules(language: str) -> tuple[tuple[re.Pattern, Callable[[re.Match], str]],
         found.append((_TIME, lambda match: _time(match, rules)))
         ordinal = re.compile(rf"(?<![\w.])(\d+(?:,\d{{3}})*)(?:{rules.ordinal})(?!\w)")
         found.append((ordinal, lambda match: _words(match[1].replace(",", ""), rules.numbers, "ordinal")))
+        if rules.years:
+            found.append((_DECADE, lambda match: re.sub("y$", "ie", _words(match[1], rules.numbers, "year")) + "s"))
         found.append((_NUMBER, lambda match: _number(match[0], rules)))
     if rules.symbols:
         signs = "".join(map(re.escape, rules.symbols))

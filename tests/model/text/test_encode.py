@@ -1,0 +1,151 @@
+"""Text to tokens: known phones, stress in its own channel, punctuation kept, nothing lost in silence."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from model.corpus.generated import read_sentences
+from model.text import NUM_STRESSES, NUM_SYMBOLS, TextError, encode, symbols_hash
+from model.text.espeak import phone_words, speak
+from model.text.symbols import BOS, EOS, MARKS, PAD, SYMBOL_IDS, SYMBOLS, WORD_BOUNDARY, split_phone
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("The judge gave him one chair.", "en", "ð ə | dʒ ʌ dʒ | ɡ eɪ v | h ɪ m | w ʌ n | tʃ ɛɹ ."),
+        ("Hello, world! Why?", "en", "h ə l oʊ , w ɜː l d ! w aɪ ?"),
+        ("سلام، حال شما چطور است؟", "fa", "s a l ɑ m , h ɑ l | ʃ o m ɑ | tʃ e t o r | a s t ?"),
+        ("کتاب روی میز است.", "fa", "k e t ɑ b | r u j e | m i z | a s t ."),
+    ],
+)
+def test_known_sentences_give_known_phones(text, language, expected):
+    phones = encode(text, language).phones
+    assert phones == [BOS, *(WORD_BOUNDARY if phone == "|" else phone for phone in expected.split()), EOS]
+
+
+def test_stress_is_a_second_channel_on_vowels_only():
+    tokens = encode("Hello, understand me.", "en")
+    stressed = {tokens.phones[i]: int(stress) for i, stress in enumerate(tokens.ids[:, 1]) if stress}
+    assert stressed["oʊ"] == 1
+    assert set(stressed.values()) <= set(range(NUM_STRESSES))
+    assert 2 in stressed.values()
+    assert not set(stressed) & {BOS, EOS, WORD_BOUNDARY, *MARKS, "l", "d"}
+    assert not any("ˈ" in symbol or "ˌ" in symbol for symbol in SYMBOLS)
+
+
+def test_every_kind_of_mark_is_kept_in_place():
+    phones = encode("one, two. three? four! five; six: seven - eight… nine", "en").phones
+    assert [phone for phone in phones if phone in MARKS] == list(MARKS)
+
+
+def test_several_marks_in_a_row_become_the_strongest():
+    assert [p for p in encode('What?! No... (Yes), "well."', "en").phones if p in MARKS] == ["?", "…", ",", "."]
+
+
+def test_unknown_characters_are_counted():
+    tokens = encode("a ☃ and 漢字 and 漢", "en")
+    assert tokens.unknown == {"☃": 1, "漢": 2, "字": 1}
+    assert encode("plain words", "en").unknown == {}
+
+
+def test_unknown_phone_characters_are_counted():
+    from collections import Counter
+
+    unknown = Counter()
+    assert split_phone("aǂ\u2603", unknown) == [(SYMBOL_IDS["a"], 0), (SYMBOL_IDS["ǂ"], 0)]
+    assert unknown == {"\u2603": 1}
+
+
+@pytest.mark.parametrize("language", ["en", "fa"])
+def test_every_symbol_of_the_sentence_lists_is_in_the_table(language):
+    for sentence in read_sentences("", language):
+        tokens = encode(sentence, language)
+        assert not tokens.unknown, sentence
+        assert tokens.ids.min() >= 0
+        assert tokens.ids[:, 0].max() < NUM_SYMBOLS
+        assert tokens.phones == [SYMBOLS[i] for i in tokens.ids[:, 0]]
+        whole = {"ˈ", "ˌ", *"0123456789()"}
+        assert not whole & set("".join(tokens.phones))
+
+
+@pytest.mark.parametrize("language", ["en", "fa"])
+def test_phones_of_both_languages_stay_whole(language):
+    """No phone that espeak-ng gives for the shipped sentences is split into characters."""
+    for sentence in read_sentences("", language)[:60]:
+        for word in phone_words(sentence.strip(".?!"), {"en": "en-us", "fa": "fa"}[language]):
+            for phone in word:
+                assert len(split_phone(phone)) == (0 if phone.isdigit() else 1), phone
+
+
+def test_table_has_unique_symbols_and_padding_first():
+    assert len(set(SYMBOLS)) == NUM_SYMBOLS
+    assert SYMBOL_IDS[PAD] == 0
+
+
+def test_hash_of_the_table_is_stable():
+    assert symbols_hash() == symbols_hash()
+    assert symbols_hash() == "68459133242e4f23", "the table changed: raise TABLE_VERSION, old voices no longer fit"
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "message"),
+    [("", "en", "empty"), (" \n", "en", "empty"), ("...", "en", "spoken"), ("漢字", "en", "spoken"), ("x", "zz", "zz")],
+)
+def test_text_that_cannot_be_spoken_is_an_error(text, language, message):
+    with pytest.raises(TextError, match=message):
+        encode(text, language)
+
+
+def test_language_switches_leave_no_flags():
+    phones = "".join(encode("من با Whisper کار می‌کنم.", "fa").phones)
+    assert "(" not in phones
+    assert "wɪsp" in phones
+
+
+def test_a_sentence_takes_less_than_a_millisecond():
+    sentences = read_sentences("", "en")[:100]
+    encode(sentences[0], "en")
+    best = np.inf
+    for _ in range(3):  # the machine may be busy: the fastest round counts
+        start = time.perf_counter()
+        for sentence in sentences:
+            encode(sentence, "en")
+        best = min(best, (time.perf_counter() - start) / len(sentences))
+    assert best < 1e-3
+
+
+def test_threads_get_the_same_tokens_as_one_after_another():
+    jobs = [("The old clock has stopped.", "en"), ("امروز هوا خیلی خوب است.", "fa")] * 20
+    expected = [encode(*job).ids for job in jobs]
+    found: dict[int, np.ndarray] = {}
+    threads = [
+        threading.Thread(target=lambda i=i, job=job: found.update({i: encode(*job).ids})) for i, job in enumerate(jobs)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(found[i], ids) for i, ids in enumerate(expected))
+
+
+def test_speech_is_bit_equal_whatever_was_said_before():
+    first, rate, timings = speak("The old clock has stopped.", "en-us+f2")
+    speak("something else entirely", "fa")
+    encode("and some phones", "en")
+    again, _, same = speak("The old clock has stopped.", "en-us+f2")
+    assert np.array_equal(first, again)
+    assert timings == same
+    assert rate == 22050
+    assert np.abs(first).max() > 0.05
+
+
+def test_phone_times_are_ordered_and_within_the_sound():
+    samples, rate, timings = speak("Hello, my chair is over there.", "en-us")
+    edges = np.array([(start, end) for _, start, end in timings])
+    assert (edges[:, 1] >= edges[:, 0]).all()
+    assert (edges[1:, 0] >= edges[:-1, 1] - 1e-9).all()
+    assert edges[-1, 1] <= len(samples) / rate
+    assert "".join(phone for phone, _, _ in timings).startswith("həlˈoʊ")
