@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +20,6 @@ from pipelines.profiles import STEPS, local_profile
 
 GRACE_SECONDS = 20.0
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
-NOISE = re.compile(
-    r"^\s*$|\[KFP Executor|^\d\d:\d\d:\d\d\.\d+ - |^-{20,}$|^\s*(Got executor_input|Looking for component)"
-)
 
 
 class PipelineError(RuntimeError):
@@ -199,11 +197,14 @@ class _Watcher:
         self._report = report
         self._output = output
         self._current = ""
+        self._running = False
         self._error = ""
+        self._tail: deque[str] = deque(maxlen=15)
 
     def hear(self, line: str) -> None:
         if not (found := STEP_LINE.search(line)):
-            if not NOISE.search(line):
+            self._tail.append(line.rstrip())
+            if self._running and line.strip():  # outside of steps only KFP itself speaks
                 self._output(line.strip())
             return
         details = json.loads(found.group(1))
@@ -211,8 +212,9 @@ class _Watcher:
         step = self._record.steps[name]
         if happened == "started":
             self._mark_cached(before=name)
-            step.state, self._current = "running", name
+            step.state, self._current, self._running = "running", name, True
         elif happened in ("finished", "failed", "interrupted"):
+            self._running = False
             step.state = "done" if happened == "finished" else happened
             step.seconds = details.get("seconds", 0.0)
             step.message = details.get("message", "")
@@ -236,7 +238,8 @@ class _Watcher:
 
     def explain(self, log: Path) -> str:
         where = f"step {self._current}" if self._current else "the run"
-        return f"{where} failed: {self._error or 'see the log'}\nlog: {log}"
+        error = self._error or "\n".join(self._tail)
+        return f"{where} failed: {error}\nlog: {log}"
 
     def _mark_cached(self, before: str) -> None:
         for name, step in self._record.steps.items():

@@ -67,7 +67,7 @@ class Project:
     def make_data(self) -> None:
         """Run the data stages that are out of date, and push their outputs where the pipeline fetches them."""
         self.sync_dvc()
-        dvc.run(self.folder, self.state, "repro", "--quiet", capture=False)
+        dvc.run(self.folder, self.state, "repro", capture=False)
         self.push()
 
     def push(self) -> None:
@@ -159,14 +159,31 @@ def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
         shutil.copyfile(stages, folder / PROJECT_FILE)
     values = flatten(resolved.config.model_dump(mode="json"))
     preset = ("default", "model size", "level")
-    user = {key: values[key] for key, origin in resolved.origins.items() if not origin.startswith(preset)}
-    text = "# Written by `myxtts run`; the project's own params.yaml is where settings are edited.\n"
-    text += yaml.safe_dump(nest(user), allow_unicode=True, sort_keys=True)
+    chosen = {
+        key: values[key]
+        for key, origin in resolved.origins.items()
+        if not origin.startswith(preset) or key.partition(".")[0] in DATA_SECTIONS  # DVC wants its parameters written
+    }
+    if resolved.config.corpus.format == "generated":
+        chosen["corpus.path"] = _copy_sentences(root / (resolved.config.corpus.path or "model/corpus"), folder)
+    text = "# Written by `myxtts run`; edit the params.yaml of the checkout instead.\n"
+    text += yaml.safe_dump(nest(chosen), allow_unicode=True, sort_keys=True)
     params = folder / "params.yaml"
     if not params.is_file() or params.read_text("utf-8") != text:
         params.write_text(text, "utf-8")
     dvc.write_config(folder, dvc.read_config(root, "config") | {"core": _own_core(root)}, "config")
     return folder
+
+
+def _copy_sentences(source: Path, project: Path) -> str:
+    """The lists of a generated corpus, in the project itself: DVC follows no ignore file outside of a project."""
+    lists = sorted(source.glob("sentences_*.txt"))
+    if not lists:
+        raise ProjectError(f"{source} holds no sentences_<language>.txt; set corpus.path to a folder that does")
+    (project / "sentences").mkdir(exist_ok=True)
+    for path in lists:
+        shutil.copyfile(path, project / "sentences" / path.name)
+    return "sentences"
 
 
 def _own_core(root: Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import logging
 import math
 import os
 import shutil
