@@ -1,0 +1,39 @@
+# The commands of the README. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STATE := $(if $(MYXTTS_STATE),$(MYXTTS_STATE),.myxtts)
+STAMP := $(VENV)/installed
+RESEMBLYZER := $(shell sed -n 's/^[Rr]esemblyzer==/resemblyzer==/p' constraints.txt)
+# SET="training.max_steps=200 model_size=small" becomes --set options.
+RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format goldens clean-runs
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(STAMP) ## the virtual environment with everything
+
+# The speaker encoder's own requirements (a compiled voice activity detector) are not used: its weights are.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(RESEMBLYZER)
+	@touch $@
+
+run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET="key=value ..."
+	@$(BIN)/myxtts run $(RUN_OPTIONS)
+
+test: $(STAMP) ## the test suite
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+
+lint: $(STAMP) ## style and import checks
+	$(BIN)/ruff check .
+
+goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
+	$(BIN)/python tests/pipelines/write_goldens.py
+
+clean-runs: ## remove what runs can make again (keeps data, trainings, models, MLflow, studies)
+	rm -rf $(STATE)/runs $(STATE)/kfp-cache $(STATE)/features $(STATE)/evaluations $(STATE)/gates $(STATE)/samples
