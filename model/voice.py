@@ -89,7 +89,9 @@ def read_voice(folder: Path) -> Voice:
     except FileNotFoundError as error:
         raise VoiceError(f"{folder}: no {DESCRIPTION} here; give the `voice` folder of a finished training") from error
     if description["format"] != FORMAT:
-        raise VoiceError(f"{folder}: voice format {description['format']}, this version reads {FORMAT}; export it again")
+        raise VoiceError(
+            f"{folder}: voice format {description['format']}, this version reads {FORMAT}; export it again"
+        )
     if description["steps"] == 0:
         raise VoiceError(f"{folder}: these weights were never trained (0 steps) and would only make noise; train first")
     if description["symbols_hash"] != symbols_hash():

@@ -82,7 +82,7 @@ class AcousticModel(nn.Module):
         stack = (dim, config.num_heads, config.ffn_dim, config.kernel_size, config.dropout, dim)
         self.encoder = Transformer(config.encoder_layers, *stack)
         self.decoder = Transformer(config.decoder_layers, *stack)
-        self.aligner = Aligner(dim, inventory.n_mels, config.aligner_dim)
+        self.aligner = Aligner(dim, inventory.n_mels, config.aligner_dim, config.aligner_dropout)
         self.duration_predictor = DurationPredictor(
             dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.dropout
         )

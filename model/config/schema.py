@@ -87,9 +87,13 @@ class AudioConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> AudioConfig:
         if self.win_length > self.n_fft:
-            raise ValueError(f"audio.win_length ({self.win_length}) is longer than audio.n_fft ({self.n_fft}); lower it")
+            raise ValueError(
+                f"audio.win_length ({self.win_length}) is longer than audio.n_fft ({self.n_fft}); lower it"
+            )
         if self.fmax > self.sample_rate / 2:
-            raise ValueError(f"audio.fmax ({self.fmax}) is above half of audio.sample_rate ({self.sample_rate}); lower it")
+            raise ValueError(
+                f"audio.fmax ({self.fmax}) is above half of audio.sample_rate ({self.sample_rate}); lower it"
+            )
         if self.fmin >= self.fmax:
             raise ValueError(f"audio.fmin ({self.fmin}) is not below audio.fmax ({self.fmax})")
         return self
@@ -124,6 +128,8 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     aligner_dim: Positive = 80
     """Width of the space where text meets mel in the aligner."""
+    aligner_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Dropout on what the aligner sees of mel and text."""
     use_duration_predictor: Literal[True] = True
     """A parallel model speaks through its duration predictor: it cannot be switched off."""
     duration_predictor_layers: Positive = 3
@@ -171,6 +177,8 @@ class TrainingConfig(Section):
     max_steps: Positive = 1600
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    aligner_learning_rate_scale: Annotated[float, Field(gt=0)] = 2.0
+    """Factor on the rate of the aligner: everything else waits for its durations."""
     learning_rate_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
     """After the linear warm-up: flat, one cosine to `final_learning_rate_ratio`, or four cosines."""
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
@@ -182,7 +190,7 @@ class TrainingConfig(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the averaged weights that are validated and exported; 0 uses the raw weights."""
     use_mixed_precision: bool = False
-    """bfloat16 autocast with float32 islands (aligner, losses)."""
+    """bfloat16 autocast with float32 islands (aligner, durations, losses), where the processor computes in it."""
     evaluation_interval: Positive = 200
     """Steps between validations; a scored checkpoint is written at each."""
     checkpoint_interval: Positive = 100

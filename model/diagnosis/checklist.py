@@ -72,7 +72,10 @@ def _learning_rate(config: Config) -> Finding:
         return Finding("learning rate fits the model size", "ok", evidence)
     kind = "too high: the loss will oscillate" if rate > advised else "too low: training will crawl"
     return Finding(
-        "learning rate fits the model size", "warning", f"{evidence}; {kind}", f"set training.learning_rate to {advised:g}"
+        "learning rate fits the model size",
+        "warning",
+        f"{evidence}; {kind}",
+        f"set training.learning_rate to {advised:g}",
     )
 
 
@@ -81,7 +84,9 @@ def _clipping(config: Config) -> Finding:
     evidence = f"training.gradient_clip_norm is {norm:g}"
     if norm <= 5.0:
         return Finding("gradients are clipped", "ok", evidence)
-    return Finding("gradients are clipped", "warning", f"{evidence}: too wide to act", "set training.gradient_clip_norm to 0.5")
+    return Finding(
+        "gradients are clipped", "warning", f"{evidence}: too wide to act", "set training.gradient_clip_norm to 0.5"
+    )
 
 
 def _schedule(config: Config) -> Finding:

@@ -104,7 +104,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = load_file(path / "optimizer.safetensors")
         model, ema = load_file(path / "model.safetensors"), load_file(path / "ema.safetensors")
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint ({error}); remove this folder to go on from the one before") from error
+        raise CheckpointError(
+            f"{path}: damaged checkpoint ({error}); remove this folder to go on from the one before"
+        ) from error
     rng = tensors.pop("rng")
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

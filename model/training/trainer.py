@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from model.acoustic import AcousticModel, Inventory
 from model.config import Config, settings_hash, subset
+from model.config.schema import TrainingConfig
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.text import NUM_STRESSES, NUM_SYMBOLS
@@ -105,21 +106,23 @@ def train(
 
     settings = config.training
     model = AcousticModel(config.model, inventory_of(store))
-    optimizer = make_optimizer(model, settings.weight_decay)
+    optimizer = make_optimizer(model, settings)
     average = ExponentialAverage(model, settings.ema_decay)
     batches = TrainingBatches(store, settings.batch_size, config.seed)
     progress = _Progress()
     fingerprint = run_fingerprint(config, store)
     checkpoints = output / "checkpoints"
+    mixed = settings.use_mixed_precision and computes_in_bfloat16()
     _resume(checkpoints, fingerprint, model, average, optimizer, batches, progress)
     log.info(
-        "training %s: %.2f M parameters, %d clips, steps %d to %d, %d threads",
+        "training %s: %.2f M parameters, %d clips, steps %d to %d, %d threads, %s",
         config.model_size,
         sum(p.numel() for p in model.parameters()) / 1e6,
         len(store.split("train")),
         progress.step,
         settings.max_steps,
         torch.get_num_threads(),
+        "bfloat16" if mixed else "float32",
     )
 
     def save(score: float | None = None) -> None:
@@ -135,17 +138,17 @@ def train(
             batch = next(batches)
             rate = learning_rate(progress.step, settings)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["rate_scale"]
 
             model.train()
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.use_mixed_precision):
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 output_of_model = model(batch)
             terms = loss_terms(output_of_model, batch, config.loss)
             loss = weighted_sum(terms, loss_weights(config.loss, progress.step / settings.max_steps))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = clip_gradients(model, settings.gradient_clip_value, settings.gradient_clip_norm)
-            if math.isfinite(norm) and math.isfinite(float(loss)):
+            if math.isfinite(norm) and math.isfinite(float(loss.detach())):
                 optimizer.step()
                 progress.skipped_in_a_row = 0
             else:
@@ -156,9 +159,9 @@ def train(
             bar.update()
 
             if progress.step % settings.log_interval == 0:
-                values = {f"train/{name}": float(term) for name, term in terms.items()}
+                values = {f"train/{name}": float(term.detach()) for name, term in terms.items()}
                 elapsed = time.monotonic() - started
-                values |= {"train/loss": float(loss), "train/learning_rate": rate, "train/gradient_norm": norm}
+                values |= {"train/loss": float(loss.detach()), "train/learning_rate": rate, "train/gradient_norm": norm}
                 values["train/frames_per_second"] = frames / elapsed
                 _report(history, logger, progress.step, values)
                 bar.set_postfix(mel=f"{values['train/mel']:.3f}", align=f"{values['train/forward_sum']:.3f}")
@@ -200,13 +203,18 @@ def inventory_of(store: FeatureStore) -> Inventory:
     )
 
 
-def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW whose weight decay spares biases, norms and embeddings (anything that is not a matrix or kernel)."""
-    decayed, spared = [], []
+def make_optimizer(model: AcousticModel, settings: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW in groups: weight decay spares biases, norms and embeddings, and the aligner has its own rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        (spared if parameter.dim() < 2 or "embedding" in name else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        decay = settings.weight_decay if parameter.dim() >= 2 and "embedding" not in name else 0.0
+        scale = settings.aligner_learning_rate_scale if name.startswith("aligner.") else 1.0
+        groups.setdefault((decay, scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": items, "weight_decay": decay, "rate_scale": scale} for (decay, scale), items in groups.items()],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
 
 
 def clip_gradients(model: nn.Module, value: float, norm: float) -> float:
@@ -214,6 +222,11 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> float:
     parameters = [p for p in model.parameters() if p.grad is not None]
     nn.utils.clip_grad_value_(parameters, value)
     return float(nn.utils.clip_grad_norm_(parameters, norm))
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; where it only emulates it, mixed precision would be slower."""
+    return torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 def physical_cores() -> int:
@@ -313,14 +326,23 @@ def _interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _export(config: Config, store: FeatureStore, checkpoints: Path, folder: Path, progress: _Progress) -> TrainingResult:
+def _export(
+    config: Config, store: FeatureStore, checkpoints: Path, folder: Path, progress: _Progress
+) -> TrainingResult:
     best = load_checkpoint(best_checkpoint(checkpoints))
     statistics = store.statistics
     speakers = {
         name: Speaker(store.speaker_centroid(name).tolist(), *statistics.log_f0[name]) for name in store.speakers
     }
     voice = Voice(
-        None, config, inventory_of(store), speakers, store.languages, store.speaker_languages, statistics.energy_std, best.step
+        None,
+        config,
+        inventory_of(store),
+        speakers,
+        store.languages,
+        store.speaker_languages,
+        statistics.energy_std,
+        best.step,
     )
     write_voice(folder, voice, best.ema)
     return TrainingResult(progress.step, best.step, folder, progress.metrics)

@@ -77,7 +77,10 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
     soft.plot(np.arange(len(path)), path, color="cyan", linewidth=0.8, label="best path")
     soft.set(title=f"step {step}: alignment of {batch.clip_ids[0]}", xlabel="frame", ylabel="token")
     soft.legend(loc="upper left")
-    for axes, mel, title in ((predicted, spoken, "synthesised from text"), (recorded, batch.mel[0].numpy(), "recording")):
+    for axes, mel, title in (
+        (predicted, spoken, "synthesised from text"),
+        (recorded, batch.mel[0].numpy(), "recording"),
+    ):
         axes.imshow(mel.T, origin="lower", aspect="auto", vmin=-11.5, vmax=2.0)
         axes.set(title=title, xlabel="frame", ylabel="mel band")
     plot = output / "plots" / f"alignment-{step:08d}.png"

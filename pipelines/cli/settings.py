@@ -36,9 +36,15 @@ def settings_options(*sections: str) -> Callable[[Command], Command]:
         call.__click_params__ = list(getattr(command, "__click_params__", []))
         for name, key in reversed(keys.items()):
             _flag(name, key)(call)
-        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")(call)
-        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml.")(call)
-        click.option("--params", type=click.Path(path_type=Path), help="Settings file [default: ./params.yaml if there].")(call)
+        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")(
+            call
+        )
+        click.option(
+            "--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml."
+        )(call)
+        click.option(
+            "--params", type=click.Path(path_type=Path), help="Settings file [default: ./params.yaml if there]."
+        )(call)
         return call
 
     return decorate

@@ -39,7 +39,10 @@ def test_the_users_value_wins_over_every_level():
 
 def test_the_size_on_the_command_line_chooses_the_preset(tmp_path):
     params = write(tmp_path / "params.yaml", {"model_size": "tiny"})
-    assert resolve(params, None, {"model_size": "normal"}).config.model.hidden_dim == SIZES["normal"]["model"]["hidden_dim"]
+    assert (
+        resolve(params, None, {"model_size": "normal"}).config.model.hidden_dim
+        == SIZES["normal"]["model"]["hidden_dim"]
+    )
 
 
 def test_differences_show_default_value_and_origin():

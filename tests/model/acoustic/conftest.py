@@ -1,0 +1,85 @@
+"""Small models and batches for the properties of the acoustic model."""
+
+import pytest
+import torch
+
+from model.acoustic import AcousticModel, Inventory
+from model.config import resolve
+from model.features.batching import Batch
+
+INVENTORY = Inventory(num_symbols=20, num_stresses=3, num_languages=2, n_mels=80, mel_mean=-5.0, mel_std=2.0)
+
+
+@pytest.fixture
+def make_model():
+    """Builds an xtiny model whose condition path is not at its inert zero start."""
+
+    def build(**settings):
+        overrides = {"model_size": "xtiny", **{f"model.{key}": value for key, value in settings.items()}}
+        torch.manual_seed(1)
+        model = AcousticModel(resolve(None, None, overrides).config.model, INVENTORY)
+        for name, parameter in model.named_parameters():
+            if "modulation" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        return model.eval()
+
+    return build
+
+
+def _make_batch(lengths=((5, 20), (9, 41)), seed=0):
+    """A batch of random clips, told by (tokens, frames) each."""
+    generator = torch.Generator().manual_seed(seed)
+    token_lengths, mel_lengths = (torch.tensor(values) for values in zip(*lengths, strict=True))
+    size, tokens, frames = len(lengths), int(token_lengths.max()), int(mel_lengths.max())
+    token_mask = torch.arange(tokens)[None] < token_lengths[:, None]
+    mel_mask = torch.arange(frames)[None] < mel_lengths[:, None]
+    random = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    ids = torch.stack(
+        (
+            torch.randint(1, 20, (size, tokens), generator=generator),
+            torch.randint(0, 3, (size, tokens), generator=generator),
+        ),
+        dim=2,
+    )
+    voiced = (random(size, frames) > -0.5) & mel_mask
+    return Batch(
+        ids=ids * token_mask[:, :, None],
+        token_lengths=token_lengths,
+        mel=torch.where(mel_mask[:, :, None], random(size, frames, 80) * 2 - 5, torch.tensor(-11.5129)),
+        mel_lengths=mel_lengths,
+        pitch=random(size, frames) * voiced,
+        voiced=voiced,
+        energy=random(size, frames) * mel_mask,
+        speaker_vector=torch.nn.functional.normalize(random(size, 256), dim=1),
+        speaker=torch.arange(size),
+        language=torch.arange(size) % 2,
+        clip_ids=[f"clip{i}" for i in range(size)],
+    )
+
+
+def _alone(batch, index):
+    """Clip `index` of a batch as a batch of its own, cut to its true lengths."""
+    tokens, frames = int(batch.token_lengths[index]), int(batch.mel_lengths[index])
+    cut = {"ids": tokens, "mel": frames, "pitch": frames, "voiced": frames, "energy": frames}
+    values = {}
+    for name, value in vars(batch).items():
+        row = value[index : index + 1]
+        values[name] = row[:, : cut[name]] if name in cut else row
+    return Batch(**values)
+
+
+@pytest.fixture
+def batch():
+    return _make_batch()
+
+
+@pytest.fixture
+def make_batch():
+    """Function: ((tokens, frames) of each clip, seed) -> random batch."""
+    return _make_batch
+
+
+@pytest.fixture
+def alone():
+    """Function: (batch, index) -> that clip as a batch of its own."""
+    return _alone

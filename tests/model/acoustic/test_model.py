@@ -1,0 +1,175 @@
+"""Properties of the acoustic model: what must influence the speech, what must not, and that every setting acts."""
+
+import pytest
+import torch
+
+from model.acoustic.predictors import average_over_tokens
+from model.config import resolve
+from model.config.schema import LossConfig
+from model.training.losses import loss_terms, loss_weights, weighted_sum
+
+
+def synthesize(model, batch, **controls):
+    return model.synthesize(batch.ids, batch.token_lengths, batch.speaker_vector, batch.language, **controls)
+
+
+@pytest.mark.parametrize("prosody", [True, False])
+def test_a_clip_alone_equals_the_clip_in_a_padded_batch(make_model, batch, prosody, alone):
+    model = make_model(enable_prosody_prediction=prosody)
+    together = model(batch)
+    for i, (tokens, frames) in enumerate(((5, 20), (9, 41))):
+        single = model(alone(batch, i))
+        torch.testing.assert_close(together.mel[i, :frames], single.mel[0], atol=1e-4, rtol=1e-4)
+        assert together.alignment.durations[i, :tokens].tolist() == single.alignment.durations[0].tolist()
+        for part in ("log_durations", "pitch", "energy"):
+            for side in ("predicted", "target"):
+                padded = getattr(getattr(together, side), part)[i]
+                torch.testing.assert_close(
+                    padded[:tokens], getattr(getattr(single, side), part)[0], atol=1e-4, rtol=1e-4
+                )
+                assert padded[tokens:].abs().sum() == 0
+
+
+def test_synthesis_alone_equals_synthesis_in_a_padded_batch(make_model, batch, alone):
+    model = make_model()
+    together = synthesize(model, batch)
+    for i, tokens in enumerate((5, 9)):
+        single = synthesize(model, alone(batch, i))
+        assert together.durations[i, :tokens].tolist() == single.durations[0].tolist()
+        torch.testing.assert_close(together.mel[i, : together.mel_lengths[i]], single.mel[0], atol=1e-4, rtol=1e-4)
+
+
+def test_values_in_the_padding_change_nothing(make_model, batch):
+    model = make_model()
+    before = model(batch).mel[0, :20]
+    batch.mel[0, 20:] = 3.0
+    batch.pitch[0, 20:] = 9.0
+    batch.energy[0, 20:] = 9.0
+    torch.testing.assert_close(model(batch).mel[0, :20], before, atol=1e-5, rtol=1e-5)
+
+
+def test_every_token_stress_speaker_and_language_influences_the_speech(make_model, batch, alone):
+    model = make_model()
+    single = alone(batch, 1)
+    before = synthesize(model, single).mel
+    for position in range(9):
+        for channel, size in ((0, 20), (1, 3)):
+            changed = single.ids.clone()
+            changed[0, position, channel] = (changed[0, position, channel] + 1) % size or 1
+            after = model.synthesize(changed, single.token_lengths, single.speaker_vector, single.language).mel
+            assert after.shape != before.shape or float((after - before).abs().max()) > 1e-4
+    for changed in (
+        {"speaker_vector": -single.speaker_vector, "language": single.language},
+        {"speaker_vector": single.speaker_vector, "language": 1 - single.language},
+    ):
+        after = model.synthesize(single.ids, single.token_lengths, **changed).mel
+        assert after.shape != before.shape or float((after - before).abs().max()) > 1e-4
+
+
+def test_controls_change_the_speech(make_model, batch):
+    model = make_model()
+    plain = synthesize(model, batch)
+    assert int(synthesize(model, batch, speed=0.5).mel_lengths.sum()) > int(plain.mel_lengths.sum())
+    for control in ("pitch_shift", "energy_shift"):
+        assert float((synthesize(model, batch, **{control: 1.0}).mel - plain.mel).abs().max()) > 1e-4
+
+
+def test_durations_sum_to_the_frames(make_model, make_batch):
+    batch = make_batch([(4, 4), (7, 50), (1, 3)])
+    assert make_model()(batch).alignment.durations.sum(1).tolist() == [4, 50, 3]
+
+
+@pytest.mark.parametrize("prosody", [True, False])
+def test_the_loss_reaches_every_parameter(make_model, batch, prosody):
+    model = make_model(enable_prosody_prediction=prosody).train()
+    terms = loss_terms(model(batch), batch, LossConfig())
+    weighted_sum(terms, loss_weights(LossConfig(), 1.0)).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert silent == []
+
+
+def test_a_perfect_prediction_is_the_minimum_of_its_terms(make_model, batch):
+    output = make_model()(batch)
+    output.mel = batch.mel
+    output.predicted = output.target
+    terms = loss_terms(output, batch, LossConfig())
+    assert [float(terms[name]) for name in ("mel", "duration", "pitch", "energy")] == [0, 0, 0, 0]
+
+
+def test_losses_of_a_padded_batch_are_means_over_true_lengths(make_model, make_batch, alone):
+    model = make_model()
+    batch = make_batch([(6, 30), (6, 30)])
+    batch.token_lengths[1], batch.mel_lengths[1] = 3, 10
+    terms = loss_terms(model(batch), batch, LossConfig())
+    parts = [loss_terms(model(alone(batch, i)), alone(batch, i), LossConfig()) for i in range(2)]
+    expected = (30 * parts[0]["mel"] + 10 * parts[1]["mel"]) / 40
+    torch.testing.assert_close(terms["mel"], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_speech_far_longer_than_any_in_training_is_finite(make_model, make_batch):
+    batch = make_batch([(400, 900)])
+    assert bool(synthesize(make_model(), batch).mel.isfinite().all())
+
+
+MODEL_CHANGES = {
+    "hidden_dim": 64,
+    "num_heads": 4,
+    "ffn_dim": 128,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "kernel_size": 5,
+    "dropout": 0.5,
+    "aligner_dim": 24,
+    "aligner_dropout": 0.1,
+    "duration_predictor_layers": 2,
+    "duration_predictor_hidden_dim": 64,
+    "prosody_predictor_hidden_dim": 64,
+    "enable_prosody_prediction": False,
+}
+FIXED = {"use_duration_predictor", "speaker_embedding_dim"}  # one legal value each
+
+
+def test_every_model_setting_is_in_the_table():
+    keys = set(type(resolve().config.model).model_fields)
+    assert keys == set(MODEL_CHANGES) | FIXED
+
+
+@pytest.mark.parametrize("key", MODEL_CHANGES)
+def test_every_model_setting_changes_the_parameters_or_the_loss(make_model, batch, key):
+    def measure(**settings):
+        model = make_model(**settings).train()
+        torch.manual_seed(5)
+        loss = weighted_sum(loss_terms(model(batch), batch, LossConfig()), loss_weights(LossConfig(), 1.0))
+        return sum(p.numel() for p in model.parameters()), float(loss.detach())
+
+    assert measure() != measure(**{key: MODEL_CHANGES[key]})
+
+
+LOSS_CHANGES = {
+    "mel_loss_weight": 3.0,
+    "duration_loss_weight": 0.5,
+    "pitch_loss_weight": 0.5,
+    "energy_loss_weight": 0.5,
+    "forward_sum_loss_weight": 2.0,
+    "binarization_loss_weight": 0.5,
+    "binarization_start": 0.25,
+    "binarization_end": 0.6,
+    "forward_sum_blank_logprob": -1e4,
+}
+
+
+@pytest.mark.parametrize("key", LOSS_CHANGES)
+def test_every_loss_setting_changes_the_loss(make_model, batch, key):
+    output = make_model()(batch)
+
+    def measure(config):
+        return float(weighted_sum(loss_terms(output, batch, config), loss_weights(config, 0.2)).detach())
+
+    assert measure(LossConfig()) != measure(LossConfig(**{key: LOSS_CHANGES[key]}))
+
+
+def test_pitch_is_averaged_over_the_voiced_frames_of_each_token():
+    values = torch.tensor([[1.0, 3.0, 9.0, 5.0, 7.0, 2.0]])
+    voiced = torch.tensor([[True, True, False, True, False, False]])
+    mean = average_over_tokens(values, torch.tensor([[3, 1, 2]]), voiced)
+    torch.testing.assert_close(mean, torch.tensor([[2.0, 5.0, 0.0]]))
