@@ -27,14 +27,16 @@ logger = logging.getLogger(__name__)
 
 FORMATS: dict[str, Callable[[CorpusConfig], Source]] = {"generated": generated_source, "ljspeech": ljspeech_source}
 AUDIO_FOLDER = "audio"
+ORIGINS = "origins.json"
+"""Clip id -> the recording (or voice) it was made from: what a finding names."""
 
 
 def ingest(config: Config, destination: Path, progress: bool = False) -> list[Clip]:
     """Read or generate the corpus of `config.corpus` into `destination`.
 
     Writes `manifest.jsonl`, `audio/<id>.flac` (mono, 16 bit, `audio.sample_rate`), `problems.jsonl` (rows and files
-    that could not be read), `source.json` (format and engines) and, for speech whose speaker tells when each phone
-    is said, `alignments.jsonl`.
+    that could not be read), `origins.json` (clip -> recording), `source.json` (format and engines) and, for speech
+    whose speaker tells when each phone is said, `alignments.jsonl`.
 
     Returns:
         The clips written.
@@ -69,6 +71,8 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
         timings = {clip.id: times for clip, times in (r for r in results if not isinstance(r, Problem)) if times}
         if timings:
             write_alignments(folder, timings)
+        origins = {utterance.id: utterance.origin for utterance in source.utterances}
+        (folder / ORIGINS).write_text(json.dumps(origins, indent=0, ensure_ascii=False) + "\n", "utf-8")
         about = {"name": config.corpus.name, "format": config.corpus.format, "engines": list(source.engines)}
         (folder / "source.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return clips

@@ -68,7 +68,7 @@ def ljspeech_source(config: CorpusConfig) -> Source:
         if Path(file).suffix.lower() in SUFFIXES and Path(file).stem not in rows:
             detail = f"no row of {METADATA} names it"
             problems.append(Problem(Path(file).stem, f"{AUDIO_FOLDER}/{file}", "unused_recording", detail, NOTE))
-    return Source(utterances, problems, folder=folder)
+    return Source(utterances, problems)
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -43,9 +42,8 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Source:
-    """All utterances of a corpus, what was wrong with rows that gave none, and a word on how it is made."""
+    """All utterances of a corpus, what was wrong with rows that gave none, and what speaks if it is generated."""
 
     utterances: list[Utterance]
     problems: list[Problem] = field(default_factory=list)
     engines: tuple[str, ...] = ()
-    folder: Path | None = None

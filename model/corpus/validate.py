@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from model.audio.io import AudioError, read_source
 from model.config import Config
 from model.config.schema import ValidationConfig
 from model.corpus.folders import stage_folder
+from model.corpus.ingest import ORIGINS
 from model.corpus.ljspeech import audio_reason
 from model.corpus.manifest import Clip, read_manifest, write_manifest
 from model.corpus.problems import BAD, NOTE, Problem, read_problems
@@ -101,12 +103,13 @@ def validate(source: Path, destination: Path, config: Config, progress: bool = F
     """
     clips = read_manifest(source)
     earlier = read_problems(source)
+    origins = json.loads((Path(source) / ORIGINS).read_text("utf-8"))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(lambda clip: list(_check(clip, source, config.validation)), clips)
+        checked = pool.map(lambda clip: list(_check(clip, source, origins[clip.id], config.validation)), clips)
         bar = tqdm(checked, total=len(clips), desc="validate", unit="clip", disable=not progress)
         found = [problem for problems in bar for problem in problems]
-    found += _other_rates(clips)
+    found += _other_rates(clips, origins)
 
     bad_clips = {problem.id for problem in found if problem.severity == BAD}
     unread = {(problem.id, problem.file if not problem.id else "") for problem in earlier if problem.severity == BAD}
@@ -136,11 +139,11 @@ def _moved(clip: Clip, relative: Path) -> Clip:
     return Clip(**{**asdict(clip), "audio": (relative / clip.audio).as_posix()})
 
 
-def _check(clip: Clip, folder: Path, limits: ValidationConfig) -> Iterator[Problem]:
+def _check(clip: Clip, folder: Path, origin: str, limits: ValidationConfig) -> Iterator[Problem]:
     """Everything wrong with one clip."""
 
     def problem(reason: str, detail: str, severity: str = BAD) -> Problem:
-        return Problem(clip.id, clip.audio, reason, detail, severity)
+        return Problem(clip.id, origin, reason, detail, severity)
 
     try:
         samples, _ = read_source(Path(folder) / clip.audio)
@@ -187,7 +190,7 @@ def _check_text(clip: Clip, limits: ValidationConfig, problem: Any) -> Iterator[
         yield problem("unknown_characters", f"left out of the spoken text: {listed}", NOTE)
 
 
-def _other_rates(clips: list[Clip]) -> Iterator[Problem]:
+def _other_rates(clips: list[Clip], origins: dict[str, str]) -> Iterator[Problem]:
     """A note for each clip that was recorded at another rate than most."""
     rates = Counter(clip.source_sample_rate for clip in clips)
     if len(rates) < 2:
@@ -196,4 +199,4 @@ def _other_rates(clips: list[Clip]) -> Iterator[Problem]:
     for clip in clips:
         if clip.source_sample_rate != usual:
             detail = f"recorded at {clip.source_sample_rate} Hz (most clips: {usual}); resampled to {clip.sample_rate}"
-            yield Problem(clip.id, clip.audio, "other_sample_rate", detail, NOTE)
+            yield Problem(clip.id, origins[clip.id], "other_sample_rate", detail, NOTE)

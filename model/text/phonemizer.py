@@ -6,6 +6,7 @@ import re
 
 from model.text.espeak import phone_words
 from model.text.languages import language_of
+from model.text.symbols import MARKS
 
 _CLAUSE = re.compile(r"(?:^|\s+)(-)(?=\s|$)|([,.?!;:…])(?=\s|$)")
 
@@ -30,7 +31,7 @@ def phonemize(text: str, language: str) -> list[list[str]]:
     position = 0
     for mark in _CLAUSE.finditer(text):
         sequence += phone_words(text[position : mark.start()], voice)
-        if sequence and len(sequence[-1]) and not _CLAUSE.fullmatch(sequence[-1][0]):
+        if sequence and sequence[-1][0] not in MARKS:
             sequence.append([mark[1] or mark[2]])
         position = mark.end()
     return sequence + phone_words(text[position:], voice)

@@ -1,0 +1,165 @@
+"""The generated corpus: reproducible, many sentences, and phone times that fit the tokens of the same text."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.audio.io import read_source
+from model.config import Config
+from model.corpus.errors import CorpusError
+from model.corpus.generated import english_engine, generated_source, read_sentences
+from model.corpus.ingest import ingest
+from model.corpus.manifest import read_manifest
+from model.corpus.timings import read_alignments, token_times
+from model.text import encode
+from model.text.symbols import MARKS
+
+SMALL = {"engine": "espeak", "english_voices": 2, "persian_voices": 1, "sentences_per_voice": 6}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated") / "ingested"
+    ingest(Config(corpus=SMALL), folder)
+    return folder
+
+
+def test_lists_hold_enough_distinct_everyday_sentences():
+    english, persian = read_sentences("", "en"), read_sentences("", "fa")
+    assert len(english) >= 120
+    assert len(persian) >= 100
+    assert all(4 <= len(sentence.split()) <= 14 for sentence in english)
+    assert all(3 < len(sentence.split()) <= 14 for sentence in persian)
+
+
+def test_english_sentences_use_words_that_the_recogniser_knows():
+    pocketsphinx = pytest.importorskip("pocketsphinx")
+    lines = (Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict").read_text().splitlines()
+    known = {line.split()[0] for line in lines}
+    said = {word for sentence in read_sentences("", "en") for word in re.findall("[a-z']+", sentence.lower())}
+    assert said <= known
+
+
+def test_manifest_tells_of_every_clip(corpus):
+    clips = read_manifest(corpus)
+    assert {clip.speaker: clip.language for clip in clips} == {
+        "espeak_en_1": "en",
+        "espeak_en_2": "en",
+        "espeak_fa_1": "fa",
+    }
+    assert len({clip.id for clip in clips}) == len(clips) == 18
+    for clip in clips:
+        samples, rate = read_source(corpus / clip.audio)
+        assert rate == clip.sample_rate == 22050
+        assert clip.seconds == pytest.approx(len(samples) / rate, abs=1e-5)
+        assert np.abs(samples).max() > 0.05
+
+
+def test_made_twice_it_is_byte_for_byte_the_same(corpus, tmp_path):
+    ingest(Config(corpus=SMALL), tmp_path / "again")
+    files = sorted(path.relative_to(corpus) for path in corpus.rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
+    for file in files:
+        assert (corpus / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+
+
+def test_voices_of_a_language_say_different_sentences_first(corpus):
+    texts = {}
+    for clip in read_manifest(corpus):
+        texts.setdefault(clip.speaker, set()).add(clip.text)
+    assert not texts["espeak_en_1"] & texts["espeak_en_2"]
+
+
+def test_voices_differ_in_sound():
+    clips = {u.speaker: u for u in generated_source(Config(corpus=SMALL | {"english_voices": 3}).corpus).utterances}
+    spectra = {}
+    for speaker, utterance in clips.items():
+        samples = utterance.record().samples[:22050]
+        spectra[speaker] = np.abs(np.fft.rfft(samples, 22050))[:3000] / np.linalg.norm(samples)
+    names = list(spectra)
+    assert all(np.linalg.norm(spectra[a] - spectra[b]) > 1 for i, a in enumerate(names) for b in names[i + 1 :])
+
+
+def test_every_phone_of_the_tokens_has_its_time(corpus):
+    timings = read_alignments(corpus)
+    for clip in read_manifest(corpus):
+        tokens = encode(clip.text, clip.language)
+        times = token_times(tokens, timings[clip.id])
+        silent = np.array([phone in (" ", "^", "$", *MARKS) for phone in tokens.phones])
+        assert np.isnan(times[silent]).all()
+        assert not np.isnan(times[~silent]).any(), clip.text
+        heard = times[~silent]
+        assert (heard[:, 1] >= heard[:, 0]).all()
+        assert (np.diff(heard[:, 0]) >= 0).all()
+        assert heard[-1, 1] <= clip.seconds
+
+
+def test_times_fall_on_the_tokens_whose_phone_they_are():
+    tokens = encode("Hello, you.", "en")  # h ə l oʊ , j uː .
+    said = [("h", 0.0, 0.1), ("ə", 0.1, 0.2), ("ˈoʊ", 0.3, 0.5), ("j", 0.7, 0.8), ("u", 0.8, 1.0)]
+    times = token_times(tokens, said)
+    assert tokens.phones == ["^", "h", "ə", "l", "oʊ", ",", "j", "uː", ".", "$"]
+    np.testing.assert_allclose(times[[1, 2, 4, 6, 7]], [[0, 0.1], [0.1, 0.2], [0.3, 0.5], [0.7, 0.8], [0.8, 1.0]])
+    assert np.isnan(times[[0, 3, 5, 8, 9]]).all()
+
+
+def test_a_phone_of_two_symbols_shares_its_time():
+    tokens = encode("see", "en")
+    joined = token_times(tokens, [("siː", 0.0, 0.4)])
+    np.testing.assert_allclose(joined[1:3], [[0.0, 0.2], [0.2, 0.4]])
+
+
+def test_the_engine_used_is_written_down(corpus):
+    assert json.loads((corpus / "source.json").read_text())["engines"] == ["espeak"]
+
+
+def test_flite_is_taken_only_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert english_engine("auto") == "espeak"
+    with pytest.raises(CorpusError, match="engine is flite"):
+        english_engine("flite")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/flite")
+    assert english_engine("auto") == "flite"
+    assert english_engine("espeak") == "espeak"
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+def test_flite_speaks_english_where_it_is_installed(tmp_path):
+    clips = ingest(
+        Config(corpus={"english_voices": 2, "persian_voices": 0, "sentences_per_voice": 2}), tmp_path / "ingested"
+    )
+    assert {clip.speaker for clip in clips} == {"flite_slt", "flite_rms"}
+    assert {clip.source_sample_rate for clip in clips} == {16000}
+    assert not read_alignments(tmp_path / "ingested")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sentences_per_voice": 100_000}, "sentences_per_voice"),
+        ({"english_voices": 99}, "english_voices"),
+        ({"persian_voices": 99}, "persian_voices"),
+        ({"path": "/no/such/folder"}, "no such list"),
+    ],
+)
+def test_more_than_there_is_is_an_error_that_names_the_setting(settings, message):
+    with pytest.raises(CorpusError, match=message):
+        generated_source(Config(corpus=SMALL | settings).corpus)
+
+
+def test_own_sentences_are_spoken(tmp_path):
+    (tmp_path / "sentences_en.txt").write_text("This is my own sentence.\n\nAnd here is another one.\n")
+    settings = SMALL | {"path": str(tmp_path), "persian_voices": 0, "english_voices": 1, "sentences_per_voice": 2}
+    texts = [utterance.text for utterance in generated_source(Config(corpus=settings).corpus).utterances]
+    assert texts == ["This is my own sentence.", "And here is another one."]
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
+    (tmp_path / "letter.txt").write_text("precious")
+    with pytest.raises(CorpusError, match="other files"):
+        ingest(Config(corpus=SMALL), tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "precious"

@@ -1,0 +1,130 @@
+"""Splitting: no sentence in two splits, added data leaves clips where they are, small corpora are refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.audio.io import write_audio
+from model.config import Config
+from model.config.schema import SplitConfig
+from model.corpus.errors import CorpusError
+from model.corpus.manifest import Clip, read_manifest, write_manifest
+from model.corpus.split import assign_splits, split
+from model.corpus.timings import read_alignments, write_alignments
+
+SHARES = SplitConfig(validation_share=0.1, test_share=0.1, min_held_out=4)
+
+
+def clips(count, speakers=("a",), first=0):
+    """`count` sentences, each said by every speaker."""
+    return [
+        Clip(f"{speaker}{n}", f"audio/{speaker}{n}.flac", f"Sentence number {n}.", "en", speaker, 2.0, 22050, 22050)
+        for speaker in speakers
+        for n in range(first, first + count)
+    ]
+
+
+def sizes(assigned):
+    names = list(assigned.values())
+    return {name: names.count(name) for name in ("train", "validation", "test")}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 200), st.integers(0, 1000), st.integers(1, 3))
+def test_every_clip_has_a_split_and_no_sentence_has_two(count, seed, voices):
+    corpus = clips(count, speakers="abc"[:voices])
+    assigned = assign_splits(corpus, SHARES, seed)
+    assert assigned.keys() == {clip.id for clip in corpus}
+    by_text = {}
+    for clip in corpus:
+        by_text.setdefault(clip.text, set()).add(assigned[clip.id])
+    assert all(len(found) == 1 for found in by_text.values())
+    assert min(sizes(assigned).values()) >= SHARES.min_held_out
+
+
+def test_spelling_variants_of_a_sentence_stay_together():
+    one, two = clips(40), clips(40, speakers=("b",))
+    two = [Clip(**{**vars(clip), "text": clip.text.upper().replace(".", "!")}) for clip in two]
+    assigned = assign_splits(one + two, SHARES, 1)
+    assert all(assigned[f"a{n}"] == assigned[f"b{n}"] for n in range(40))
+
+
+def test_order_of_the_clips_does_not_matter():
+    corpus = clips(100, speakers="ab")
+    assert assign_splits(corpus, SHARES, 3) == assign_splits(corpus[::-1], SHARES, 3)
+
+
+def test_the_seed_chooses_other_clips():
+    assert assign_splits(clips(200), SHARES, 1) != assign_splits(clips(200), SHARES, 2)
+
+
+def test_shares_are_met_on_average():
+    counts = sizes(assign_splits(clips(4000), SHARES, 5))
+    assert counts["test"] == pytest.approx(400, rel=0.2)
+    assert counts["validation"] == pytest.approx(400, rel=0.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000))
+def test_added_data_leaves_every_clip_in_its_split(seed):
+    before = clips(300)
+    after = before + clips(200, first=1000)
+    old = assign_splits(before, SHARES, seed)
+    new = assign_splits(after, SHARES, seed)
+    assert all(new[name] == old[name] for name in old)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000))
+def test_in_a_small_corpus_added_data_moves_no_more_than_the_shortage(seed):
+    old = assign_splits(clips(30), SHARES, seed)
+    new = assign_splits(clips(300), SHARES, seed)
+    moved = [name for name in old if old[name] != new[name]]
+    assert len(moved) <= 2 * SHARES.min_held_out
+    assert all(new[name] == "train" or old[name] == "train" for name in moved)
+
+
+def test_every_speaker_of_many_clips_is_held_out_somewhere():
+    corpus = clips(200, speakers=("a",)) + clips(12, speakers=("rare",), first=5000)
+    for seed in range(20):
+        assigned = assign_splits(corpus, SplitConfig(validation_share=0.02, test_share=0.02), seed)
+        assert {assigned[clip.id] for clip in corpus if clip.speaker == "rare"} == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 8, 15])
+def test_a_corpus_too_small_to_split_is_refused_with_the_cure(count):
+    with pytest.raises(CorpusError, match=r"too small to split.*split\.min_held_out"):
+        assign_splits(clips(count), SHARES, 1)
+
+
+def test_sixteen_clips_are_enough_for_four_and_four():
+    assert sizes(assign_splits(clips(16), SplitConfig(validation_share=0, test_share=0), 1)) == {
+        "train": 8,
+        "validation": 4,
+        "test": 4,
+    }
+
+
+def test_one_sentence_said_often_cannot_be_split():
+    corpus = [Clip(**{**vars(clip), "text": "Always the same."}) for clip in clips(50)]
+    with pytest.raises(CorpusError, match="1 sentence"):
+        assign_splits(corpus, SHARES, 1)
+
+
+def test_the_written_corpus_stands_on_its_own(tmp_path):
+    corpus = clips(20)
+    ingested, validated, final = (tmp_path / name for name in ("ingested", "validated", "corpus"))
+    validated.mkdir()
+    for clip in corpus:
+        write_audio(ingested / clip.audio, 0.1 * np.ones(2205, np.float32), 22050)
+    write_manifest(validated, [Clip(**{**vars(clip), "audio": f"../ingested/{clip.audio}"}) for clip in corpus])
+    write_alignments(validated, {clip.id: [("a", 0.0, 0.1)] for clip in corpus} | {"left out": [("b", 0.0, 0.1)]})
+    split(validated, final, Config(split={"min_held_out": 2}))
+    for path in (ingested / "audio").iterdir():
+        path.unlink()
+    written = read_manifest(final)
+    assert [clip.id for clip in written] == [clip.id for clip in corpus]
+    assert {clip.split for clip in written} == {"train", "validation", "test"}
+    assert all((final / clip.audio).is_file() for clip in written)
+    assert read_alignments(final).keys() == {clip.id for clip in corpus}
