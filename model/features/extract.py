@@ -245,6 +245,7 @@ class _ShardWriter:
             extractor_hash=extractor_hash(config.audio),
             symbols_hash=symbols_hash(),
             audio=config.audio,
+            features=config.features,
             speakers=speakers,
             languages=sorted({clip.language for clip in self.clips}),
             statistics=self.moments.statistics(speakers),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import settings_hash
-from model.config.schema import AudioConfig
+from model.config.schema import AudioConfig, FeaturesConfig
 
 FORMAT = 1
 INDEX = "index.json"
@@ -79,6 +79,7 @@ class FeatureIndex:
     Attributes:
         extractor_hash: Of the mel settings `audio`.
         symbols_hash: Of the symbol table that the token ids refer to.
+        features: The settings of pitch, trimming and speaker vectors.
         speakers, languages: Names; a clip's speaker and language numbers are positions in them.
         unknown_symbols: Characters that the symbol table lacks -> how often they were left out.
         checksums: File name -> SHA-256 of every array file.
@@ -88,6 +89,7 @@ class FeatureIndex:
     extractor_hash: str
     symbols_hash: str
     audio: AudioConfig
+    features: FeaturesConfig
     speakers: list[str]
     languages: list[str]
     statistics: Statistics
@@ -105,6 +107,7 @@ class FeatureIndex:
             "extractor_hash": self.extractor_hash,
             "symbols_hash": self.symbols_hash,
             "audio": self.audio.model_dump(mode="json"),
+            "features": self.features.model_dump(mode="json"),
             "speakers": self.speakers,
             "languages": self.languages,
             "statistics": asdict(self.statistics),
@@ -140,6 +143,7 @@ class FeatureIndex:
             pairs = {name: tuple(pair) for name, pair in statistics["log_f0"].items()}
             index = cls(
                 audio=AudioConfig.model_validate(data["audio"]),
+                features=FeaturesConfig.model_validate(data["features"]),
                 statistics=Statistics(**{**statistics, "log_f0": pairs}),
                 clips=[IndexedClip(**clip) for clip in data["clips"]],
                 **{key: data[key] for key in ("extractor_hash", "symbols_hash", "speakers", "languages")},
