@@ -59,7 +59,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
                     total=len(source.utterances),
                     desc="ingest",
                     unit="clip",
-                    disable=not progress,
+                    disable=None if progress else True,  # None: only on a terminal
                 )
             )
         clips = [result[0] for result in results if not isinstance(result, Problem)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -107,7 +107,7 @@ def validate(source: Path, destination: Path, config: Config, progress: bool = F
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(lambda clip: list(_check(clip, source, origins[clip.id], config.validation)), clips)
-        bar = tqdm(checked, total=len(clips), desc="validate", unit="clip", disable=not progress)
+        bar = tqdm(checked, total=len(clips), desc="validate", unit="clip", disable=None if progress else True)
         found = [problem for problems in bar for problem in problems]
     found += _other_rates(clips, origins)
 
@@ -191,12 +191,13 @@ def _check_text(clip: Clip, limits: ValidationConfig, problem: Any) -> Iterator[
 
 
 def _other_rates(clips: list[Clip], origins: dict[str, str]) -> Iterator[Problem]:
-    """A note for each clip that was recorded at another rate than most."""
-    rates = Counter(clip.source_sample_rate for clip in clips)
-    if len(rates) < 2:
-        return
-    usual = rates.most_common(1)[0][0]
+    """A note for each clip that was recorded at another rate than most of its speaker's."""
+    rates: dict[str, Counter] = defaultdict(Counter)
     for clip in clips:
-        if clip.source_sample_rate != usual:
-            detail = f"recorded at {clip.source_sample_rate} Hz (most clips: {usual}); resampled to {clip.sample_rate}"
+        rates[clip.speaker][clip.source_sample_rate] += 1
+    usual = {speaker: counts.most_common(1)[0][0] for speaker, counts in rates.items()}
+    for clip in clips:
+        rate = clip.source_sample_rate
+        if rate != usual[clip.speaker]:
+            detail = f"recorded at {rate} Hz (most clips: {usual[clip.speaker]}); resampled to {clip.sample_rate}"
             yield Problem(clip.id, origins[clip.id], "other_sample_rate", detail, NOTE)

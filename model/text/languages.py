@@ -66,6 +66,7 @@ LANGUAGES: dict[str, Language] = {
     "en": _english("en-us"),
     "en-us": _english("en-us"),
     "en-gb": _english("en"),
+    "zh": Language(voice="cmn"),
     "fa": Language(
         voice="fa",
         scripts=("ARABIC", "LATIN"),

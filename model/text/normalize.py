@@ -15,7 +15,7 @@ ZERO_WIDTH_NON_JOINER = "\u200c"
 
 # One sign for each kind of mark. Brackets are pauses; quotation marks are not heard.
 _MARKS = str.maketrans(
-    {"،": ",", "؛": ";", "؟": "?", "٫": ".", "٬": ",", "¿": " ", "¡": " "}
+    {"،": ",", "、": ", ", "。": ". ", "؛": ";", "؟": "?", "٫": ".", "٬": ",", "¿": " ", "¡": " "}
     | dict.fromkeys("([{", ", ")
     | dict.fromkeys(")]}", ",")
     | dict.fromkeys("‘’‛ʼ´`", "'")

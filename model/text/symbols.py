@@ -14,6 +14,8 @@ MARKS = (",", ".", "?", "!", ";", ":", "-", "…")
 STRESSES = ("none", "primary", "secondary")
 """The second channel of every token."""
 _STRESS_MARKS = {"ˈ": 1, "ˌ": 2}
+_NOTATION = frozenset((*_STRESS_MARKS, "-", '"', "'"))
+"""What espeak-ng writes among phones that is no sound (stress; links between words in French and others)."""
 
 # What espeak-ng gives as one phone for English (American, British, Scottish) and Persian: seen over 31 000 words of
 # a pronouncing dictionary and over all pairs of Persian letters.
@@ -27,6 +29,8 @@ _COMPOUNDS = (  # noqa: SIM905 - one line a kind reads better than fifty quoted 
 _LETTERS = "abcdefhijklmnopqrstuvwxyz"
 _IPA = "ɡɐɑɒæɓʙβɔɕçɗɖðʤəɘɚɛɜɝɞɟʄɢʛɦɧħɥʜɨɪʝɭɬɫɮʟɱɯɰŋɳɲɴøɵɸθœɶʘɹɺɾɻʀʁɽʂʃʈʧʉʊʋⱱʌɣɤʍχʎʏʑʐʒʔʡʕʢǀǁǂǃᵻᵿ"
 _MODIFIERS = "ːˑ̩̯̪̬̃̊ʰʲʷˠˤˀ˞"
+_EMPTY = "1"
+"""What espeak-ng's Persian gives behind `q`: a phone of no length and no sound."""
 
 SYMBOLS: tuple[str, ...] = (PAD, BOS, EOS, WORD_BOUNDARY, *MARKS, *_COMPOUNDS, *_LETTERS, *_IPA, *_MODIFIERS)
 NUM_SYMBOLS = len(SYMBOLS)
@@ -46,11 +50,13 @@ def split_phone(phone: str, unknown: Counter | None = None) -> list[tuple[int, i
     """(symbol id, stress) of every symbol that a phone of espeak-ng consists of; one for a phone of the table.
 
     Args:
-        phone: IPA with stress marks, `ˈoʊ`. Digits are left out: espeak-ng writes its own phoneme `q1` so.
+        phone: IPA with stress marks, `ˈoʊ`.
         unknown: Counts the characters that the table lacks.
     """
+    if phone == _EMPTY:
+        return []
     stress = max((_STRESS_MARKS.get(character, 0) for character in phone), default=0)
-    rest = "".join(c for c in phone.replace(":", "ː") if c not in _STRESS_MARKS and not c.isdigit())
+    rest = "".join(c for c in phone.replace(":", "ː").replace("g", "ɡ") if c not in _NOTATION)
     found: list[tuple[int, int]] = []
     while rest:
         for length in range(min(_LONGEST, len(rest)), 0, -1):
