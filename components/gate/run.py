@@ -87,10 +87,7 @@ def run(registration: str, settings: str) -> dict[str, Any]:
         "checks": [asdict(check) for check in checks],
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
-    for check in checks:
-        registry.client.set_model_version_tag(
-            name, number, f"gate.{check.name.replace(' ', '_')}", f"{check.result}: {check.reason}"[:500]
-        )
+    _tag_verdicts(registry, candidate, checks)
     if not failed:
         registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
     report["champion"] = registry.aliases(name).get(CHAMPION, "")
@@ -106,6 +103,16 @@ def run(registration: str, settings: str) -> dict[str, Any]:
         **report,
         "summary": f"champion is version {report['champion']}",
     }
+
+
+def _tag_verdicts(registry: Registry, candidate: Version, checks: list[Check]) -> None:
+    """Put the verdicts on the version, in place of those of an earlier judgement."""
+    verdicts = {f"gate.{check.name.replace(' ', '_')}": f"{check.result}: {check.reason}"[:500] for check in checks}
+    for key in candidate.tags:
+        if key.startswith("gate.") and key not in verdicts:
+            registry.client.delete_model_version_tag(candidate.name, candidate.number, key)
+    for key, value in verdicts.items():
+        registry.client.set_model_version_tag(candidate.name, candidate.number, key, value)
 
 
 def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -> list[Check]:

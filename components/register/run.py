@@ -22,6 +22,7 @@ REQUIREMENTS = (
     "librosa",
     "mlflow",
     "num2words",
+    "numba",
     "numpy",
     "pandas",
     "pydantic",

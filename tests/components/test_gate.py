@@ -1,0 +1,135 @@
+import json
+import math
+
+import pytest
+
+from components.gate import run as gate
+from components.gate.measures import measures
+from components.registry import CANDIDATE, CHAMPION, Registry
+from components.state import write_json
+from model.config.schema import RegistryConfig
+
+NAME = "m"
+GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignment_coverage": 0.98}
+CONFIG = RegistryConfig()
+
+
+def results(checks) -> dict[str, str]:
+    return {check.name: check.result for check in checks}
+
+
+def test_good_measures_pass_every_threshold():
+    assert set(results(gate.threshold_checks(GOOD, CONFIG)).values()) == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mel_cepstral_distortion", 30.0), ("character_error_increase", 0.9), ("alignment_coverage", 0.2)],
+)
+def test_each_threshold_can_fail(name, value):
+    checks = results(gate.threshold_checks({**GOOD, name: value}, CONFIG))
+    assert checks[name.replace("_", " ")] == "fail"
+    assert list(checks.values()).count("fail") == 1
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_nan_never_passes(name):
+    assert results(gate.threshold_checks({**GOOD, name: math.nan}, CONFIG))[name.replace("_", " ")] == "fail"
+
+
+def test_what_does_not_apply_is_neither_good_nor_bad():
+    checks = results(gate.threshold_checks({**GOOD, "character_error_increase": None}, CONFIG))
+    assert checks["character error increase"] == "not applicable"
+    assert "fail" not in checks.values()
+
+
+def test_nothing_measured_is_not_a_pass():
+    checks = results(gate.threshold_checks(dict.fromkeys(GOOD), CONFIG))
+    assert checks["measured at all"] == "fail"
+
+
+@pytest.mark.parametrize(("ours", "result"), [(5.0, "pass"), (6.0, "pass"), (6.1, "pass"), (6.2, "fail")])
+def test_a_regression_against_the_champion_beyond_the_margin_fails(ours, result):
+    checks = gate.champion_checks({**GOOD, "mel_cepstral_distortion": ours}, GOOD, CONFIG)
+    assert [check.result for check in checks] == [result]
+
+
+@pytest.fixture
+def judged(state, tmp_path, monkeypatch):
+    """A registry whose versions differ only in their measures, and the gate run on one of them."""
+    registry = Registry(state)
+    experiment = registry.client.create_experiment("e", artifact_location=state.folder("mlartifacts", "e").as_uri())
+    run = registry.client.create_run(experiment)
+    registry.client.create_registered_model(NAME)
+    monkeypatch.setattr(gate, "smoke_test", lambda version: None)
+    folders = {}
+
+    def evaluated(state, registry, champion, registered):
+        return measures(json.loads((folders[champion.number] / "metrics.json").read_text()))
+
+    monkeypatch.setattr(gate, "champion_measures", evaluated)
+
+    def judge(values: dict, number: str = "", settings: dict | None = None) -> dict:
+        if not number:
+            source = f"{run.info.artifact_uri}/voice"
+            number = str(registry.client.create_model_version(NAME, source, run_id=run.info.run_id).version)
+            registry.client.set_registered_model_alias(NAME, CANDIDATE, number)
+            folders[number] = tmp_path / f"evaluation-{number}"
+            measured = {key: {"value": value, "reason": ""} for key, value in values.items()}
+            write_json(folders[number] / "metrics.json", {"gate": measured})
+        pointer = write_json(
+            tmp_path / f"{number}.json", {"folder": str(folders[number]), "name": NAME, "version": number}
+        )
+        return gate.run(str(pointer), json.dumps({"registry": settings or {}}))
+
+    judge.registry = registry
+    return judge
+
+
+def test_the_first_good_version_becomes_champion(judged):
+    answer = judged(GOOD)
+    assert answer["champion"] == "1"
+    assert judged.registry.version(NAME, CHAMPION).tags["gate.alignment_coverage"].startswith("pass")
+
+
+def test_a_failed_gate_promotes_nothing_and_leaves_a_report(judged):
+    judged(GOOD)
+    with pytest.raises(gate.GateFailed, match="version 2 was not promoted") as caught:
+        judged({**GOOD, "mel_cepstral_distortion": 99.0})
+    assert judged.registry.aliases(NAME)[CHAMPION] == "1"
+    report = json.loads(caught.value.report.read_text())
+    assert report["passed"] is False
+    assert report["champion"] == "1"
+    assert {check["name"] for check in report["checks"] if check["result"] == "fail"} == {
+        "mel cepstral distortion",
+        "mel cepstral distortion against the champion",
+    }
+
+
+def test_a_worse_version_within_the_thresholds_does_not_replace_the_champion(judged):
+    judged(GOOD)
+    with pytest.raises(gate.GateFailed, match="against the champion"):
+        judged({**GOOD, "mel_cepstral_distortion": 7.0})
+    assert judged({**GOOD, "mel_cepstral_distortion": 5.0})["champion"] == "3"
+
+
+def test_judging_the_champion_again_changes_nothing(judged):
+    judged(GOOD)
+    assert judged(GOOD, number="1")["champion"] == "1"
+
+
+def test_the_gate_does_not_undo_a_rollback(judged):
+    judged(GOOD)
+    judged({**GOOD, "mel_cepstral_distortion": 5.0})
+    judged.registry.rollback(NAME, "clicks")
+    with pytest.raises(gate.GateFailed, match="rolled back: .*clicks"):
+        judged({}, number="2")
+    assert judged.registry.aliases(NAME)[CHAMPION] == "1"
+
+
+def test_old_verdicts_do_not_outlive_a_new_judgement(judged):
+    with pytest.raises(gate.GateFailed):
+        judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
+    judged(GOOD, number="1")
+    tags = judged.registry.version(NAME, "1").tags
+    assert not [key for key, value in tags.items() if key.startswith("gate.") and value.startswith("fail")]

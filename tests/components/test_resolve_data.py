@@ -1,0 +1,56 @@
+import os
+import shutil
+
+import pytest
+import yaml
+
+from components import dvc
+from components.resolve_data.run import folder_hash, run
+from components.step import StepError
+
+
+@pytest.fixture
+def pushed(state, tmp_path):
+    """A corpus of three files that a project has pushed to a remote: (its hash, the remote)."""
+    project, remote = tmp_path / "project", tmp_path / "remote"
+    (project / "corpus" / "audio").mkdir(parents=True)
+    for name, text in (("manifest.jsonl", "{}\n{}\n"), ("audio/a.flac", "a"), ("audio/é.flac", "b")):
+        (project / "corpus" / name).write_text(text)
+    settings = {"core": {"no_scm": "true", "remote": dvc.REMOTE}, "cache": {"dir": str(tmp_path / "own-cache")}}
+    dvc.write_config(project, {**settings, f"'remote \"{dvc.REMOTE}\"'": {"url": str(remote)}}, "config")
+    dvc.run(project, state, "add", "--quiet", "corpus")
+    dvc.run(project, state, "push", "--quiet")
+    digest = yaml.safe_load((project / "corpus.dvc").read_text())["outs"][0]["md5"]
+    assert digest == folder_hash(project / "corpus")
+    return digest, str(remote)
+
+
+def test_data_is_fetched_by_its_hash_and_kept(pushed, state):
+    digest, remote = pushed
+    answer = run(digest, remote)
+    folder = state.data(digest)
+    assert answer["folder"] == str(folder)
+    assert answer["hash"] == digest == folder_hash(folder)
+    shutil.rmtree(remote)
+    assert run(digest, remote)["folder"] == str(folder)
+    assert sorted(os.listdir(folder.parent)) == [folder.name]
+
+
+def test_a_hash_that_was_never_pushed_is_refused_and_leaves_nothing(pushed, state):
+    with pytest.raises(StepError, match=r"cannot be fetched from .*remote: push it first"):
+        run("0" * 32 + ".dir", pushed[1])
+    assert os.listdir(state.root / "data") == []
+
+
+@pytest.mark.parametrize("digest", ["", "main", "0" * 32, "g" * 32 + ".dir", "../../etc.dir"])
+def test_what_is_no_folder_hash_is_refused(digest, state):
+    with pytest.raises(StepError, match="not the hash of a DVC folder"):
+        run(digest, "/nowhere")
+
+
+def test_damaged_data_is_not_passed_on(pushed, state, monkeypatch):
+    digest, remote = pushed
+    monkeypatch.setattr("components.resolve_data.run.folder_hash", lambda folder: "f" * 32 + ".dir")
+    with pytest.raises(StepError, match="damaged"):
+        run(digest, remote)
+    assert not state.data(digest).exists()

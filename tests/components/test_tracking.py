@@ -1,0 +1,136 @@
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from components import tracking
+from components.state import State
+from components.tracking import Delivery, MlflowRunLogger, TrackingError
+
+
+@pytest.fixture
+def dead_server(monkeypatch) -> str:
+    """Address where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+def open_logger(state: State, **changes) -> MlflowRunLogger:
+    arguments = {"experiment": "e", "run_name": "r", "tags": {"git.sha": "abc"}, "params": {"p": 1}, "interval": 0.1}
+    return MlflowRunLogger(state, state.root / "training" / "k" / "mlflow", **{**arguments, **changes})
+
+
+def history(state: State, run_id: str, name: str) -> list[tuple[int, float]]:
+    return [(item.step, item.value) for item in tracking.client(state).get_metric_history(run_id, name)]
+
+
+def test_values_tags_params_and_data_reach_the_run(state, tmp_path):
+    digest = "0" * 32 + ".dir"
+    logger = open_logger(state, dataset={"name": "corpus", "digest": digest, "source": "/data"})
+    logger.metrics(3, {"validation/mel": 1.5, "train/loss": math.nan})
+    (tmp_path / "plot.txt").write_text("x")
+    logger.artifact(tmp_path / "plot.txt", "plots")
+    logger.close()
+    client = tracking.client(state)
+    run = client.get_run(logger.run_id)
+    assert run.data.metrics["validation/mel"] == 1.5
+    assert run.data.params == {"p": "1"}
+    assert run.data.tags["git.sha"] == "abc"
+    assert run.inputs.dataset_inputs[0].dataset.digest == digest
+    assert run.info.status == "FINISHED"
+    assert [item.path for item in client.list_artifacts(logger.run_id, "plots")] == ["plots/plot.txt"]
+
+
+def test_a_dead_server_neither_blocks_nor_loses(state, dead_server, monkeypatch):
+    logger = open_logger(state)
+    started = time.monotonic()
+    for step in range(1500):
+        logger.metrics(step, {"train/loss": float(step)})
+    assert time.monotonic() - started < 2.0
+    logger.close(timeout=20)
+    assert logger.run_id == ""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    delivery = Delivery(state, state.root / "training" / "k" / "mlflow")
+    assert delivery.pending() > 0
+    delivery.send()
+    assert delivery.pending() == 0
+    assert history(state, delivery.run_id, "train/loss") == [(step, float(step)) for step in range(1500)]
+
+
+def test_reopening_continues_the_same_run_and_sends_only_what_is_new(state):
+    first = open_logger(state)
+    first.metrics(1, {"a": 1.0})
+    first.close("KILLED")
+    second = open_logger(state)
+    second.metrics(2, {"a": 2.0})
+    second.close()
+    assert first.run_id == second.run_id
+    assert history(state, second.run_id, "a") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_line_torn_by_a_kill_costs_only_itself(state):
+    first = open_logger(state)
+    first.metrics(1, {"a": 1.0})
+    first.close()
+    with (state.root / "training/k/mlflow/records.jsonl").open("a") as file:
+        file.write('{"step": 2, "metr')
+    second = open_logger(state)
+    second.metrics(3, {"a": 3.0})
+    second.close()
+    assert history(state, second.run_id, "a") == [(1, 1.0), (3, 3.0)]
+
+
+def test_later_steps_add_to_a_closed_run(state, tmp_path):
+    logger = open_logger(state)
+    logger.close()
+    (tmp_path / "report.html").write_text("<p>")
+    tracking.append_to_run(
+        state, state.root / "training/k/mlflow", {"evaluation/mcd": 6.0}, [tmp_path / "report.html", tmp_path / "none"]
+    )
+    assert tracking.client(state).get_run(logger.run_id).data.metrics == {"evaluation/mcd": 6.0}
+
+
+def test_a_pod_without_a_server_is_refused(state, monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI"):
+        tracking.tracking_uri(state)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert tracking.tracking_uri(state) == "http://mlflow:5000"
+
+
+def test_processes_that_start_together_share_one_database(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from components.state import State; from components import tracking;"
+        "state = State(Path(sys.argv[1])); client = tracking.client(state);"
+        "print(tracking.experiment_id(client, state, 'shared'))"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_TRACK", "MYXTTS"))}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+        for _ in range(3)
+    ]
+    answers = {process.communicate()[0].decode().strip() for process in started}
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert len(answers) == 1
+
+
+def test_artifacts_lie_at_an_absolute_place_in_the_state(state):
+    client = tracking.client(state)
+    experiment = client.get_experiment(tracking.experiment_id(client, state, "e"))
+    assert experiment.artifact_location == (state.root / "mlartifacts" / "e").as_uri()
+
+
+def test_delivered_position_is_remembered(state):
+    logger = open_logger(state)
+    logger.metrics(1, {"a": 1.0})
+    logger.close()
+    spool = state.root / "training/k/mlflow"
+    assert json.loads((spool / "delivered.json").read_text())["position"] == (spool / "records.jsonl").stat().st_size
