@@ -23,6 +23,52 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_settings() -> dict:
+    """Settings (dotted keys) of a corpus and a model that a test can afford."""
+    return {
+        "model_size": "xtiny",
+        "corpus.engine": "espeak",
+        "corpus.english_voices": 1,
+        "corpus.persian_voices": 1,
+        "corpus.sentences_per_voice": 14,
+        "split.min_held_out": 3,
+        "training.evaluation_interval": 10,
+        "training.checkpoint_interval": 5,
+        "training.log_interval": 5,
+        "training.warmup_steps": 5,
+        "training.max_steps": 20,
+        "vocoder.griffin_lim_iterations": 4,
+    }
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory, small_settings) -> Path:
+    """A generated corpus with its splits: 14 sentences each of an English and a Persian voice."""
+    from model.config import resolve
+    from model.corpus.ingest import ingest
+    from model.corpus.split import split
+    from model.corpus.validate import validate
+
+    config = resolve(None, None, small_settings).config
+    folder = tmp_path_factory.mktemp("data")
+    ingest(config, folder / "ingested")
+    validate(folder / "ingested", folder / "validated", config)
+    split(folder / "validated", folder / "corpus", config)
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def small_features(tmp_path_factory, small_corpus, small_settings) -> Path:
+    """The feature store of the small corpus."""
+    from model.config import resolve
+    from model.features.extract import build_features
+
+    folder = tmp_path_factory.mktemp("features") / "features"
+    build_features(small_corpus, folder, resolve(None, None, small_settings).config)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
