@@ -56,13 +56,10 @@ def run(evaluation: str, name: str) -> dict[str, Any]:
     fingerprint = hashlib.sha256((voice / "voice.json").read_bytes()).hexdigest()
     with state.lock(f"register-{name}"):
         registry = Registry(state)
-        found = [item for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint]
+        found = [item.number for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint]
         measured = measures(read_json(Path(evaluated["folder"]) / "metrics.json"))
         tags = {f"{MEASURE}{key}": str(value) for key, value in measured.items() if value is not None}
-        if found:
-            version = found[0].number
-        else:
-            version = _create(registry, state, evaluated, name, voice, fingerprint)
+        version = found[0] if found else _create(registry, state, evaluated, name, voice, fingerprint)
         for key, value in tags.items():
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)

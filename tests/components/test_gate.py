@@ -122,7 +122,7 @@ def test_the_gate_does_not_undo_a_rollback(judged):
     judged(GOOD)
     judged({**GOOD, "mel_cepstral_distortion": 5.0})
     judged.registry.rollback(NAME, "clicks")
-    with pytest.raises(gate.GateFailed, match="rolled back: .*clicks"):
+    with pytest.raises(gate.GateFailed, match=r"rolled back: .*clicks"):
         judged({}, number="2")
     assert judged.registry.aliases(NAME)[CHAMPION] == "1"
 

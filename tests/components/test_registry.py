@@ -109,5 +109,5 @@ def test_malformed_addresses_are_refused(uri):
 
 def test_names_come_from_the_template():
     assert model_name("tts-{corpus}-{size}", "lj", "tiny") == "tts-lj-tiny"
-    with pytest.raises(RegistryError, match="only {corpus} and {size}"):
+    with pytest.raises(RegistryError, match=r"only \{corpus\} and \{size\}"):
         model_name("tts-{speaker}", "lj", "tiny")

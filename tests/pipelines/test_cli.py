@@ -1,0 +1,96 @@
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipelines.cli import main as cli
+from pipelines.cli.assignments import parse_assignments
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "pipelines.cli.main", *arguments], capture_output=True, text=True)
+
+
+def test_help_is_quick():
+    fastest = min(_seconds(lambda: program("--help")) for _ in range(3))
+    assert fastest < 0.5
+
+
+def _seconds(call) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_is_there_and_says_what_it_does(name):
+    context = click.Context(cli.program)
+    command = cli.program.get_command(context, name)
+    answer = CliRunner().invoke(command, ["--help"])
+    assert answer.exit_code == 0
+    assert command.help
+
+
+def test_unknown_commands_are_usage_errors():
+    done = program("sing")
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+
+
+class ProjectError(Exception):
+    """Stands for a typed error of this project."""
+
+
+ProjectError.__module__ = "model.corpus.errors"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ProjectError("audio.flac: truncated; record it again"), 2, "myxtts: audio.flac: truncated"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.UsageError("no such option"), 2, "no such option"),
+        (SystemExit(1), 1, ""),
+    ],
+)
+def test_errors_end_in_one_line_and_the_documented_status(error, status, said, monkeypatch, capsys):
+    @click.command()
+    def failing():
+        raise error
+
+    monkeypatch.setattr(cli.LazyGroup, "get_command", lambda *_: failing)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run"])
+    output = capsys.readouterr().err
+    assert ended.value.code == status
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    @click.command()
+    def failing():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli.LazyGroup, "get_command", lambda *_: failing)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["run"])
+
+
+def test_outside_of_a_project_the_error_says_where_to_go(tmp_path, monkeypatch):
+    monkeypatch.delenv("MYXTTS_STATE", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.main", "pipeline", "list"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("myxtts: ")
+    assert "dvc.yaml" in done.stderr
+
+
+def test_assignments_are_yaml_values():
+    assert parse_assignments(("a.b=3", "c=x=y", "d=true")) == {"a.b": 3, "c": "x=y", "d": True}
+    with pytest.raises(click.UsageError, match="KEY=VALUE"):
+        parse_assignments(("a",))

@@ -1,0 +1,182 @@
+"""The local target with steps that only pretend: what is reported, what is cached, what is left when it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.state import State, write_json
+from pipelines.local import PipelineError, RunRecord, drop_stale_cache, run_training
+from pipelines.profiles import STEPS
+from pipelines.training import arguments
+
+STAND_IN = """
+import json, os, sys, time
+from pathlib import Path
+
+STEP = Path(__file__).parent.name
+
+def run(**inputs):
+    state = Path(os.environ["MYXTTS_STATE"])
+    with (state / "calls.txt").open("a") as file:
+        file.write(STEP + "\\n")
+    before = {}
+    for value in inputs.values():
+        if os.path.isfile(value):
+            before = json.loads(Path(value).read_text())
+    if (state / f"{STEP}.sleep").exists():
+        (state / "sleeping").write_text(str(os.getpid()))
+        time.sleep(60)
+    if (state / f"{STEP}.fail").exists():
+        raise ValueError("no luck")
+    folder = state / "results" / STEP
+    folder.mkdir(parents=True, exist_ok=True)
+    return {**before, "folder": str(folder), "summary": f"{STEP} did it"}
+"""
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch) -> State:
+    """A state, and a copy of the code whose steps are stand-ins."""
+    root = Path(__file__).parents[2]
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "model").symlink_to(root / "model")
+    (code / "pipelines").symlink_to(root / "pipelines")
+    (code / "components").mkdir()
+    for path in (root / "components").glob("*.py"):
+        (code / "components" / path.name).symlink_to(path)
+    for step in STEPS:
+        folder = code / "components" / step
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        (folder / "component.py").symlink_to(root / "components" / step / "component.py")
+        (folder / "run.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(code))
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    return State(tmp_path / "state").prepare()
+
+
+def start(state: State, data: str = "h", heard: list | None = None) -> RunRecord:
+    from model.config import resolve
+
+    told = arguments(resolve().config, data, "r", "n")
+    return run_training(state, told, lambda run_id: {"kfp.run_id": run_id}, output=(heard or []).append)
+
+
+def calls(state: State) -> list[str]:
+    path = state.root / "calls.txt"
+    found = path.read_text().split() if path.is_file() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def states(record: RunRecord) -> set[str]:
+    return {step.state for step in record.steps.values()}
+
+
+def test_every_step_runs_once_and_then_never_again(state):
+    record = start(state)
+    assert calls(state) == list(STEPS)
+    assert states(record) == {"done"}
+    assert record.result()["summary"] == "gate did it"
+    again = start(state)
+    assert calls(state) == []
+    assert states(again) == {"cached"}
+    assert again.result() == record.result()
+
+
+def test_other_data_runs_everything(state):
+    start(state)
+    calls(state)
+    start(state, data="other")
+    assert calls(state) == list(STEPS)
+
+
+def test_a_result_that_was_removed_is_made_again(state):
+    start(state)
+    calls(state)
+    (state.root / "results" / "evaluate").rmdir()
+    record = start(state)
+    assert calls(state)[0] == "evaluate"
+    assert [record.steps[step].state for step in ("resolve_data", "preprocess", "train")] == ["cached"] * 3
+
+
+def test_a_failing_step_is_named_with_its_reason_and_the_rest_waits(state):
+    (state.root / "train.fail").touch()
+    with pytest.raises(PipelineError, match=r"step train failed: no luck\nlog: ") as caught:
+        start(state)
+    record = caught.value.record
+    assert calls(state) == ["resolve_data", "preprocess", "train"]
+    assert (record.state, record.steps["train"].state, record.steps["gate"].state) == ("failed", "failed", "waiting")
+    assert RunRecord.load(record.folder) == record
+    (state.root / "train.fail").unlink()
+    start(state)
+    assert calls(state) == ["train", "evaluate", "register", "gate"]
+
+
+def test_nothing_is_left_in_the_systems_temporary_folder(state):
+    record = start(state)
+    assert (record.folder / "tmp").is_dir()
+    assert not (record.folder / "workspace").exists()
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from components.state import State
+from model.config import resolve
+from pipelines.local import run_training
+from pipelines.training import arguments
+
+try:
+    run_training(State(Path(sys.argv[1])), arguments(resolve().config, "h", "r", "n"), lambda run_id: {})
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def alive_with(marker: str) -> list[str]:
+    """Command lines of living processes whose environment names `marker`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if marker.encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopping_leaves_no_process(state, how):
+    (state.root / "train.sleep").touch()
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(state.root)])
+    wait_until((state.root / "sleeping").is_file)
+    process.send_signal(how)
+    assert process.wait(30) == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    wait_until(lambda: not alive_with(str(state.root)))
+    if how != signal.SIGKILL:
+        record = RunRecord.load(next(state.runs.iterdir()))
+        assert (record.state, record.steps["train"].state) == ("interrupted", "interrupted")
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_unreadable_cache_entries_are_dropped(tmp_path):
+    state = State(tmp_path).prepare()
+    state.folder("kfp-cache")
+    (state.kfp_cache / "torn.json").write_text("{")
+    write_json(state.kfp_cache / "good.json", {"data": {"metadata": {"folder": str(tmp_path)}}})
+    write_json(state.kfp_cache / "gone.json", {"data": {"metadata": {"folder": str(tmp_path / "gone")}}})
+    drop_stale_cache(state)
+    assert [path.name for path in state.kfp_cache.iterdir()] == ["good.json"]
