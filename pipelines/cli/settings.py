@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from model.config import Config, Resolved, resolve
+from pipelines.cli.assignments import parse_assignments
 
 Command = typing.TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,12 +59,7 @@ def load_settings(
     """Resolve the settings of a command; `assignments` are `key=value` texts with YAML values."""
     if params is None and Path("params.yaml").is_file():
         params = Path("params.yaml")
-    given = dict(overrides or {})
-    for assignment in assignments:
-        key, found, value = assignment.partition("=")
-        if not found:
-            raise click.UsageError(f"--set {assignment}: write it as KEY=VALUE")
-        given[key.strip()] = yaml.safe_load(value)
+    given = {**(overrides or {}), **parse_assignments(assignments)}
     return resolve(params, config_file, given)
 
 
@@ -78,8 +73,8 @@ def _flag(name: str, key: str) -> Callable[[Command], Command]:
         info = field.model_fields[part]
         field = info.annotation
     dashed, annotation = name.replace("_", "-"), info.annotation
-    help_text = f"Sets {key}."
-    if annotation is bool:
+    help_text = f"{info.description or ''} [{key}]".strip()
+    if annotation is bool or _plain(annotation) is bool:
         off = {"enable": dashed.replace("enable-", "disable-", 1), "use": dashed.replace("use-", "no-", 1)}
         pair = f"--{dashed}/--{off.get(dashed.split('-')[0], 'no-' + dashed)}"
         return click.option(pair, _parameter(name), default=None, help=help_text)
