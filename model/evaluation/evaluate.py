@@ -1,0 +1,324 @@
+"""Measures a voice on sentences it never saw and on sentences it was trained on, and writes a report to listen to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from model.audio.io import read_audio, resample
+from model.audio.mel import MelExtractor
+from model.audio.pitch import track_pitch
+from model.config import Config
+from model.corpus.manifest import read_manifest
+from model.corpus.timings import read_alignments, token_times
+from model.evaluation import metrics, recognizer
+from model.evaluation.metrics import Measure, mean_of, not_applicable
+from model.evaluation.report import write_report
+from model.features.index import FeatureError, IndexedClip
+from model.features.store import FeatureStore
+from model.speaker_encoder import SpeakerEncoder
+from model.text import encode
+from model.text.normalize import normalize
+from model.vocoder import build_vocoder
+
+log = logging.getLogger(__name__)
+
+METRICS, REPORT = "metrics.json", "report.html"
+TRAINING, UNSEEN = "training", "unseen"
+RECORDING, COPY, SYNTHESISED = "recording", "copy_synthesis", "synthesised"
+KINDS = (RECORDING, COPY, SYNTHESISED)
+
+
+class Speaking(Protocol):
+    """What the evaluation asks of a voice; `model.synthesis.Synthesizer` is one."""
+
+    speakers: list[str]
+    languages: list[str]
+
+    def synthesize(self, text: str, language: str = "", speaker: str = "", reference: Path | None = None) -> Any: ...
+
+    def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass
+class Evaluated:
+    """One sentence: what was heard of it and what was measured.
+
+    Attributes:
+        clip: The recorded sentence.
+        part: `training` or `unseen`.
+        sounds: Kind -> (N,) samples at the rate of the features.
+        mels: Kind -> (S, M) log-mel of these samples.
+        soft: (S, T) soft alignment of the recording.
+        phones: T token names.
+        transcripts: Kind -> what the recogniser heard.
+        measures: Name -> kind -> measure.
+    """
+
+    clip: IndexedClip
+    part: str
+    sounds: dict[str, np.ndarray]
+    mels: dict[str, np.ndarray]
+    soft: np.ndarray
+    phones: list[str]
+    transcripts: dict[str, str] = field(default_factory=dict)
+    measures: dict[str, dict[str, Measure]] = field(default_factory=dict)
+
+
+def evaluate(voice: Path, features: Path, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+    """Evaluate an exported voice; see `evaluate_voice`."""
+    from model.synthesis import Synthesizer
+
+    store = FeatureStore(features)
+    synthesizer = Synthesizer.load(voice)
+    store.check(synthesizer.config.audio)
+    return evaluate_voice(synthesizer, store, corpus, config, output)
+
+
+def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+    """Measure a voice and write `metrics.json` and `report.html`.
+
+    Everything is measured on waveforms, so that it takes the vocoder in: copy-synthesis (the recording's own mel
+    through the vocoder) shows how much of an error is the vocoder's.
+
+    Args:
+        voice: What speaks.
+        store: Features of the corpus.
+        corpus: Folder of the corpus that the features were made from.
+        config: Sections `evaluation` and `vocoder` act.
+        output: Folder for the two files.
+
+    Returns:
+        The contents of `metrics.json`: `gate`, `unseen`, `training` (name -> kind -> measure, each with `value` and
+        `reason`), `real_time_factor`, `groups` (by language and speaker), `clips`, `left_out`.
+
+    Raises:
+        FeatureError: features and corpus do not belong together, or nothing of it can be spoken by this voice.
+    """
+    store.check(config.audio)
+    chosen, left_out = choose(store, voice, config.evaluation.max_clips)
+    if not chosen:
+        raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
+    bench = _Bench(voice, store, corpus, config)
+    transcribing = config.evaluation.recognizer != "none" and any(
+        recognizer.understands(store.clips[position].language) for position, _ in chosen
+    )
+    workers = min(2, len(os.sched_getaffinity(0)))
+    evaluated: list[Evaluated] = []
+    pending: list[tuple[Evaluated, str, Future[str]]] = []
+    with recognizer.Recognizer(workers) if transcribing else nullcontext() as listener:
+        for position, part in chosen:
+            item = bench.speak(position, part)
+            evaluated.append(item)
+            if listener is not None and recognizer.understands(item.clip.language):
+                for kind, samples in item.sounds.items():
+                    heard = resample(samples, store.audio.sample_rate, recognizer.SAMPLE_RATE)
+                    pending.append((item, kind, listener.submit(heard)))
+            bench.measure(item, position)
+        for item, kind, future in pending:
+            item.transcripts[kind] = future.result()
+    for item in evaluated:
+        item.measures["character_error"] = _character_errors(item, config)
+
+    result = {
+        "gate": _gate([item for item in evaluated if item.part == UNSEEN] or evaluated),
+        **{part: summarise(item for item in evaluated if item.part == part) for part in (UNSEEN, TRAINING)},
+        "real_time_factor": Measure(bench.seconds / bench.spoken_seconds).as_dict(),
+        "groups": _by_group(evaluated),
+        "left_out": left_out,
+        "clips": [_described(item) for item in evaluated],
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    write_report(output / REPORT, result, evaluated, store, config)
+    partial = output / f".{METRICS}.partial"
+    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(partial, output / METRICS)  # last: whoever finds it finds the report too
+    return result
+
+
+def choose(store: FeatureStore, voice: Speaking, count: int) -> tuple[list[tuple[int, str]], dict[str, int]]:
+    """Up to `count` clips of the held-out splits and as many of the training split, each speaker in turn.
+
+    Returns:
+        (position, part) of the chosen, and reason -> number of clips that this voice cannot speak.
+    """
+    left_out: dict[str, int] = {}
+    chosen: list[tuple[int, str]] = []
+    for part, splits in ((UNSEEN, ("test", "validation")), (TRAINING, ("train",))):
+        queues: dict[tuple[str, str], list[int]] = {}
+        for split in splits:
+            for position in store.split(split):
+                clip = store.clips[position]
+                if clip.language not in voice.languages:
+                    reason = f"language {clip.language}, which the voice does not speak"
+                    left_out[reason] = left_out.get(reason, 0) + 1
+                    continue
+                queues.setdefault((clip.language, clip.speaker), []).append(position)
+        taken: list[int] = []
+        while len(taken) < count and any(queues.values()):
+            taken += [queue.pop(0) for queue in queues.values() if queue][: count - len(taken)]
+        chosen += [(position, part) for position in sorted(taken)]
+    return chosen, left_out
+
+
+class _Bench:
+    """What measuring needs, loaded once; keeps the time that synthesis took."""
+
+    def __init__(self, voice: Speaking, store: FeatureStore, corpus: Path, config: Config) -> None:
+        self.voice, self.store, self.corpus = voice, store, corpus
+        self.recordings = {clip.id: clip for clip in read_manifest(corpus)}
+        missing = [clip.id for clip in store.clips if clip.id not in self.recordings]
+        if missing:
+            raise FeatureError(
+                f"{store.path}: {len(missing)} clips, {missing[0]} first, are not in {corpus}; "
+                "give the corpus that these features were built from"
+            )
+        self.timings = read_alignments(corpus)
+        self.extractor = MelExtractor(store.audio)
+        self.vocoder = build_vocoder(config.vocoder, store.audio)
+        self.speaker_encoder = SpeakerEncoder.load()
+        self.seconds = self.spoken_seconds = 0.0
+
+    def speak(self, position: int, part: str) -> Evaluated:
+        """The three sounds of a clip, and the alignment of its recording."""
+        clip, features, rate = self.store.clips[position], self.store.clip(position), self.store.audio.sample_rate
+        start = round(clip.trimmed * rate)
+        recording = self._recording(clip)[start : start + round(clip.seconds * rate)]
+        reference = None if clip.speaker in self.voice.speakers else self._reference(position)
+        began = time.perf_counter()
+        speech = self.voice.synthesize(
+            clip.text, language=clip.language, speaker="" if reference else clip.speaker, reference=reference
+        )
+        self.seconds += time.perf_counter() - began
+        self.spoken_seconds += len(speech.samples) / rate
+        durations, soft = self.voice.align(features.ids, features.mel)
+        sounds = {RECORDING: recording, COPY: self.vocoder(features.mel), SYNTHESISED: speech.samples}
+        mels = {kind: self.extractor.numpy(samples) for kind, samples in sounds.items()}
+        item = Evaluated(clip, part, sounds, mels, soft, list(speech.phones))
+        spoken = np.asarray(speech.durations)
+        item.measures = {
+            "duration_error": {SYNTHESISED: metrics.duration_error(spoken, durations)},
+            "length_error": {SYNTHESISED: metrics.length_error(len(mels[SYNTHESISED]), len(mels[RECORDING]))},
+            "alignment_coverage": {RECORDING: metrics.alignment_coverage(durations)},
+            "alignment_sharpness": {RECORDING: metrics.alignment_sharpness(soft)},
+            "alignment_monotonicity": {RECORDING: metrics.alignment_monotonicity(soft)},
+            "boundary_error": {RECORDING: self._boundary_error(clip, durations)},
+        }
+        return item
+
+    def measure(self, item: Evaluated, position: int) -> None:
+        """Copy-synthesis and synthesis against the recording."""
+        audio, settings = self.store.audio, self.store.index.features
+        f0 = {kind: track_pitch(samples, audio, settings) for kind, samples in item.sounds.items()}
+        speaker = self.store.speaker_centroid(item.clip.speaker, without=position)
+        vectors = self.speaker_encoder.embed_many([item.sounds[kind] for kind in KINDS], audio.sample_rate)
+        cepstrum = metrics.mel_cepstrum(item.mels[RECORDING])
+        for kind, vector in zip(KINDS, vectors, strict=True):
+            values = {"speaker_similarity": metrics.similarity(vector, speaker)}
+            if kind != RECORDING:
+                path = metrics.dtw_path(metrics.mel_cepstrum(item.mels[kind]), cepstrum)
+                mels, pitches = (item.mels[kind], item.mels[RECORDING]), (f0[kind], f0[RECORDING])
+                values["mel_cepstral_distortion"] = metrics.mel_cepstral_distortion(*mels, path)
+                values["pitch_error"] = metrics.pitch_error(*pitches, path)
+                values["pitch_frame_error"] = metrics.pitch_frame_error(*pitches, path)
+                values["voicing_error"] = metrics.voicing_error(*pitches, path)
+            for name, value in values.items():
+                item.measures.setdefault(name, {})[kind] = value
+
+    def _recording(self, clip: IndexedClip) -> np.ndarray:
+        return read_audio(self.corpus / self.recordings[clip.id].audio, self.store.audio.sample_rate)
+
+    def _reference(self, position: int) -> Path:
+        """Recording of another clip of the same speaker, for a speaker whom the voice does not know by name."""
+        speaker = self.store.clips[position].speaker
+        own = [other for other in self.store.clips_of_speaker[speaker] if other != position] or [position]
+        return self.corpus / self.recordings[self.store.clips[own[0]].id].audio
+
+    def _boundary_error(self, clip: IndexedClip, durations: np.ndarray) -> Measure:
+        if clip.id not in self.timings:
+            return not_applicable("the true times of the phones are not known (only of generated speech)")
+        tokens = encode(clip.text, clip.language)
+        if len(tokens.ids) != len(durations):
+            return not_applicable("the text is encoded otherwise than when the features were built")
+        frame = self.store.audio.hop_length / self.store.audio.sample_rate
+        return metrics.boundary_error(durations, token_times(tokens, self.timings[clip.id]) - clip.trimmed, frame)
+
+
+def _character_errors(item: Evaluated, config: Config) -> dict[str, Measure]:
+    reason = ""
+    spoken = ""
+    if config.evaluation.recognizer == "none":
+        reason = "no recogniser (evaluation.recognizer: none)"
+    elif not recognizer.understands(item.clip.language):
+        reason = f"the recogniser understands English only, not {item.clip.language}"
+    else:
+        spoken = normalize(item.clip.text, item.clip.language).text
+        if not recognizer.letters(spoken):
+            reason = "the text has no letters to recognise"
+    if reason:
+        return dict.fromkeys(KINDS, not_applicable(reason))
+    return {kind: Measure(recognizer.character_error(spoken, item.transcripts[kind])) for kind in KINDS}
+
+
+def summarise(items: Iterable[Evaluated]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Name -> kind -> mean over sentences."""
+    items = list(items)
+    names = {(name, kind) for item in items for name, kinds in item.measures.items() for kind in kinds}
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, kind in sorted(names):
+        measures = [item.measures[name][kind] for item in items if kind in item.measures.get(name, {})]
+        summary.setdefault(name, {})[kind] = mean_of(measures).as_dict()
+    return summary
+
+
+def _gate(items: list[Evaluated]) -> dict[str, dict[str, Any]]:
+    """The measures that decide on a promotion, on unseen sentences (on all where none are held out)."""
+    errors = []
+    for item in items:
+        own = item.measures["character_error"]
+        if own[SYNTHESISED].value is None or own[RECORDING].value is None:
+            errors.append(own[SYNTHESISED])
+        else:
+            errors.append(Measure(own[SYNTHESISED].value - own[RECORDING].value))
+    return {
+        "mel_cepstral_distortion": mean_of(
+            item.measures["mel_cepstral_distortion"][SYNTHESISED] for item in items
+        ).as_dict(),
+        "character_error_increase": mean_of(errors).as_dict(),
+        "alignment_coverage": mean_of(item.measures["alignment_coverage"][RECORDING] for item in items).as_dict(),
+    }
+
+
+def _by_group(items: list[Evaluated]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str, str], list[Evaluated]] = {}
+    for item in items:
+        groups.setdefault((item.clip.language, item.clip.speaker, item.part), []).append(item)
+    return [
+        {"language": language, "speaker": speaker, "part": part, "sentences": len(own), "measures": summarise(own)}
+        for (language, speaker, part), own in sorted(groups.items())
+    ]
+
+
+def _described(item: Evaluated) -> dict[str, Any]:
+    return {
+        "id": item.clip.id,
+        "part": item.part,
+        "split": item.clip.split,
+        "language": item.clip.language,
+        "speaker": item.clip.speaker,
+        "text": item.clip.text,
+        "transcripts": item.transcripts,
+        "measures": {
+            name: {kind: measure.as_dict() for kind, measure in kinds.items()} for name, kinds in item.measures.items()
+        },
+    }
