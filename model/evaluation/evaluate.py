@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterable
@@ -29,9 +28,8 @@ from model.features.store import FeatureStore
 from model.speaker_encoder import SpeakerEncoder
 from model.text import encode
 from model.text.normalize import normalize
+from model.threads import single_threaded
 from model.vocoder import build_vocoder
-
-log = logging.getLogger(__name__)
 
 METRICS, REPORT = "metrics.json", "report.html"
 TRAINING, UNSEEN = "training", "unseen"
@@ -50,27 +48,27 @@ class Speaking(Protocol):
     def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Evaluated:
     """One sentence: what was heard of it and what was measured.
 
     Attributes:
         clip: The recorded sentence.
         part: `training` or `unseen`.
+        speech: What the voice said (`model.synthesis.Speech`).
         sounds: Kind -> (N,) samples at the rate of the features.
         mels: Kind -> (S, M) log-mel of these samples.
         soft: (S, T) soft alignment of the recording.
-        phones: T token names.
         transcripts: Kind -> what the recogniser heard.
         measures: Name -> kind -> measure.
     """
 
     clip: IndexedClip
     part: str
-    sounds: dict[str, np.ndarray]
-    mels: dict[str, np.ndarray]
-    soft: np.ndarray
-    phones: list[str]
+    speech: Any
+    sounds: dict[str, np.ndarray] = field(default_factory=dict)
+    mels: dict[str, np.ndarray] = field(default_factory=dict)
+    soft: np.ndarray | None = None
     transcripts: dict[str, str] = field(default_factory=dict)
     measures: dict[str, dict[str, Measure]] = field(default_factory=dict)
 
@@ -110,23 +108,10 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
     if not chosen:
         raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
     bench = _Bench(voice, store, corpus, config)
-    transcribing = config.evaluation.recognizer != "none" and any(
-        recognizer.understands(store.clips[position].language) for position, _ in chosen
-    )
-    workers = min(2, len(os.sched_getaffinity(0)))
-    evaluated: list[Evaluated] = []
-    pending: list[tuple[Evaluated, str, Future[str]]] = []
-    with recognizer.Recognizer(workers) if transcribing else nullcontext() as listener:
-        for position, part in chosen:
-            item = bench.speak(position, part)
-            evaluated.append(item)
-            if listener is not None and recognizer.understands(item.clip.language):
-                for kind, samples in item.sounds.items():
-                    heard = resample(samples, store.audio.sample_rate, recognizer.SAMPLE_RATE)
-                    pending.append((item, kind, listener.submit(heard)))
-            bench.measure(item, position)
-        for item, kind, future in pending:
-            item.transcripts[kind] = future.result()
+    # Speech first, all of it: the time it takes is reported, so nothing else may run beside it.
+    evaluated = [bench.speak(position, part) for position, part in chosen]
+    with single_threaded():
+        _transcribe_and_measure(bench, evaluated, chosen, config)
     for item in evaluated:
         item.measures["character_error"] = _character_errors(item, config)
 
@@ -144,6 +129,26 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
     partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
     os.replace(partial, output / METRICS)  # last: whoever finds it finds the report too
     return result
+
+
+def _transcribe_and_measure(
+    bench: _Bench, evaluated: list[Evaluated], chosen: list[tuple[int, str]], config: Config
+) -> None:
+    """Recognition in other processes, meanwhile everything else here."""
+    heard = [item for item in evaluated if recognizer.understands(item.clip.language)]
+    wanted = config.evaluation.recognizer != "none" and bool(heard)
+    workers = min(2, len(os.sched_getaffinity(0)))
+    with recognizer.Recognizer(workers) if wanted else nullcontext() as listener:
+        pending: list[tuple[Evaluated, str, Future[str]]] = []
+        for item, (position, _) in zip(evaluated, chosen, strict=True):
+            bench.listen_beside(item, position)
+            if wanted and item in heard:
+                for kind, samples in item.sounds.items():
+                    audible = resample(samples, bench.store.audio.sample_rate, recognizer.SAMPLE_RATE)
+                    pending.append((item, kind, listener.submit(audible)))
+            bench.measure(item, position)
+        for item, kind, future in pending:
+            item.transcripts[kind] = future.result()
 
 
 def choose(store: FeatureStore, voice: Speaking, count: int) -> tuple[list[tuple[int, str]], dict[str, int]]:
@@ -190,34 +195,42 @@ class _Bench:
         self.seconds = self.spoken_seconds = 0.0
 
     def speak(self, position: int, part: str) -> Evaluated:
-        """The three sounds of a clip, and the alignment of its recording."""
-        clip, features, rate = self.store.clips[position], self.store.clip(position), self.store.audio.sample_rate
-        start = round(clip.trimmed * rate)
-        recording = self._recording(clip)[start : start + round(clip.seconds * rate)]
+        """Synthesise the text of a clip."""
+        clip = self.store.clips[position]
         reference = None if clip.speaker in self.voice.speakers else self._reference(position)
         began = time.perf_counter()
         speech = self.voice.synthesize(
             clip.text, language=clip.language, speaker="" if reference else clip.speaker, reference=reference
         )
         self.seconds += time.perf_counter() - began
-        self.spoken_seconds += len(speech.samples) / rate
-        durations, soft = self.voice.align(features.ids, features.mel)
-        sounds = {RECORDING: recording, COPY: self.vocoder(features.mel), SYNTHESISED: speech.samples}
-        mels = {kind: self.extractor.numpy(samples) for kind, samples in sounds.items()}
-        item = Evaluated(clip, part, sounds, mels, soft, list(speech.phones))
-        spoken = np.asarray(speech.durations)
-        item.measures = {
-            "duration_error": {SYNTHESISED: metrics.duration_error(spoken, durations)},
-            "length_error": {SYNTHESISED: metrics.length_error(len(mels[SYNTHESISED]), len(mels[RECORDING]))},
-            "alignment_coverage": {RECORDING: metrics.alignment_coverage(durations)},
-            "alignment_sharpness": {RECORDING: metrics.alignment_sharpness(soft)},
-            "alignment_monotonicity": {RECORDING: metrics.alignment_monotonicity(soft)},
-            "boundary_error": {RECORDING: self._boundary_error(clip, durations)},
+        self.spoken_seconds += len(speech.samples) / self.store.audio.sample_rate
+        return Evaluated(clip, part, speech)
+
+    def listen_beside(self, item: Evaluated, position: int) -> None:
+        """Recording and copy-synthesis of a clip, to compare with."""
+        features, rate, clip = self.store.clip(position), self.store.audio.sample_rate, item.clip
+        start = round(clip.trimmed * rate)
+        recording = read_audio(self.corpus / self.recordings[clip.id].audio, rate)
+        item.sounds = {
+            RECORDING: recording[start : start + round(clip.seconds * rate)],
+            COPY: self.vocoder(features.mel),
+            SYNTHESISED: item.speech.samples,
         }
-        return item
+        item.mels = {kind: self.extractor.numpy(samples) for kind, samples in item.sounds.items()}
 
     def measure(self, item: Evaluated, position: int) -> None:
-        """Copy-synthesis and synthesis against the recording."""
+        """Copy-synthesis and synthesis against the recording, and the alignment of the recording."""
+        features = self.store.clip(position)
+        durations, item.soft = self.voice.align(features.ids, features.mel)
+        spoken = np.asarray(item.speech.durations)
+        item.measures = {
+            "duration_error": {SYNTHESISED: metrics.duration_error(spoken, durations)},
+            "length_error": {SYNTHESISED: metrics.length_error(len(item.speech.mel), len(features.mel))},
+            "alignment_coverage": {RECORDING: metrics.alignment_coverage(durations)},
+            "alignment_sharpness": {RECORDING: metrics.alignment_sharpness(item.soft)},
+            "alignment_monotonicity": {RECORDING: metrics.alignment_monotonicity(item.soft)},
+            "boundary_error": {RECORDING: self._boundary_error(item.clip, durations)},
+        }
         audio, settings = self.store.audio, self.store.index.features
         f0 = {kind: track_pitch(samples, audio, settings) for kind, samples in item.sounds.items()}
         speaker = self.store.speaker_centroid(item.clip.speaker, without=position)
@@ -234,9 +247,6 @@ class _Bench:
                 values["voicing_error"] = metrics.voicing_error(*pitches, path)
             for name, value in values.items():
                 item.measures.setdefault(name, {})[kind] = value
-
-    def _recording(self, clip: IndexedClip) -> np.ndarray:
-        return read_audio(self.corpus / self.recordings[clip.id].audio, self.store.audio.sample_rate)
 
     def _reference(self, position: int) -> Path:
         """Recording of another clip of the same speaker, for a speaker whom the voice does not know by name."""

@@ -113,7 +113,7 @@ def _sentence(item: Evaluated, described: Mapping[str, Any], rate: int) -> dict[
         "sounds": {kind: _sound(samples, rate) for kind, samples in item.sounds.items()},
         "seconds": {kind: len(samples) / rate for kind, samples in item.sounds.items()},
         "pictures": pictures,
-        "phones": " ".join(item.phones),
+        "phones": " ".join(item.speech.phones),
     }
 
 

@@ -9,7 +9,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from model.features.index import (
 )
 from model.speaker_encoder import SpeakerEncoder, SpeakerEncoderError
 from model.text import TextError, encode, symbols_hash
+from model.threads import single_threaded
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _extract_all(corpus: Path, clips: list[Clip], config: Config, workers: int) 
     if min(workers, len(chunks)) == 1:
         extractor = _Extractor(config)
         for chunk in chunks:
-            with _one_thread():
+            with single_threaded():
                 results = extractor.extract(*chunk[:2])
             yield from results
         return
@@ -126,16 +126,6 @@ def _extract_all(corpus: Path, clips: list[Clip], config: Config, workers: int) 
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # else an error would wait for all the work left
             raise
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _start_worker() -> None:
