@@ -76,7 +76,8 @@ class RunRecord:
     @classmethod
     def load(cls, folder: Path) -> "RunRecord":
         plain = read_json(folder / "run.json")
-        steps = {name: StepRecord(**step) for name, step in plain.pop("steps").items()}
+        saved = plain.pop("steps")
+        steps = {name: StepRecord(**saved[name]) for name in STEPS}
         return cls(folder=folder, steps=steps, **plain)
 
 

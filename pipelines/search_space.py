@@ -1,5 +1,6 @@
 """What a study may change, as data: setting -> range, per model size."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +49,11 @@ LEARNING_RATE_FACTOR = 3.0
 def search_space(size: str) -> dict[str, Range]:
     """The ranges of a model size, by dotted setting."""
     low, high = batch_range(size)
-    rate = presets()[0][size]["training"]["learning_rate"]
+    preset = presets()[0][size]["training"]
+    rate, batch = preset["learning_rate"], preset["batch_size"]
+    grid = math.gcd((high - low) // 2, batch - low)  # holds the preset's own batch
     return {
         **WEIGHTS,
-        "training.batch_size": Range(low, high, step=max(1, (high - low) // 4)),
+        "training.batch_size": Range(low, high, step=grid),
         "training.learning_rate": Range(rate / LEARNING_RATE_FACTOR, rate * LEARNING_RATE_FACTOR, log=True),
     }

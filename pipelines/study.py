@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import socket
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def study_name(size: str, data_hash: str) -> str:
 def sampler(seed: int) -> optuna.samplers.BaseSampler:
     """A Gaussian process finds the optimum of so few dimensions in the fewest trials; it needs torch and scipy."""
     if importlib.util.find_spec("torch") and importlib.util.find_spec("scipy"):
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=4)
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 

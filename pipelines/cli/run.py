@@ -1,6 +1,7 @@
 """`myxtts run`: from recordings to a registered voice that speaks, and a summary of where everything is."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from pipelines.cli.assignments import parse_assignments
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")
 def run(data: Path | None, config_file: Path | None, assignments: tuple[str, ...]) -> None:
     """Data stages, training pipeline, three spoken sentences. What is unchanged is not done again."""
+    from components.tracking import tracking_uri
     from pipelines.cli.console import Console
     from pipelines.full_run import full_run
     from pipelines.project import open_project
@@ -23,12 +25,12 @@ def run(data: Path | None, config_file: Path | None, assignments: tuple[str, ...
     outcome = full_run(
         project, console.report, console.output, lambda part: click.echo(click.style(part, bold=True), err=True)
     )
-    click.echo(summary(outcome, str(project.state.root), data))
+    click.echo(summary(outcome, tracking_uri(project.state), data))
     if outcome.error:
         raise SystemExit(1)
 
 
-def summary(outcome, state: str, data: Path | None) -> str:
+def summary(outcome: Any, tracking: str, data: Path | None) -> str:
     """The closing summary as text: results first, then what to do next."""
     lines = [""]
     if outcome.error:
@@ -39,9 +41,11 @@ def summary(outcome, state: str, data: Path | None) -> str:
             "is the champion" if outcome.champion == outcome.version else f"champion: {outcome.champion or 'none'}"
         )
         rows.append(("model", f"{outcome.name} version {outcome.version} ({champion})"))
-    rows += [("speech" if index == 0 else "", str(path)) for index, path in enumerate(outcome.samples)]
-    rows += [(name, str(path)) for name, path in (("report", outcome.report), ("alignment", outcome.alignment)) if path]
-    rows.append(("log", str(outcome.record.folder / "log.txt")))
+    rows += [("speech" if index == 0 else "", shown(path)) for index, path in enumerate(outcome.samples)]
+    rows += [
+        (name, shown(path)) for name, path in (("report", outcome.report), ("alignment", outcome.alignment)) if path
+    ]
+    rows.append(("log", shown(outcome.record.folder / "log.txt")))
     steps = ", ".join(
         f"{name} {'cached' if step.state == 'cached' else f'{step.seconds:.1f} s'}"
         for name, step in outcome.record.steps.items()
@@ -54,10 +58,15 @@ def summary(outcome, state: str, data: Path | None) -> str:
     lines += [
         "",
         "Next",
-        f"  MLflow UI   mlflow ui --backend-store-uri sqlite:///{state}/mlflow.db",
+        f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {tracking}'}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
         f"  study       myxtts study run --model-size tiny --trials 8{given}",
         f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",
         f"  roll back   myxtts registry rollback {outcome.name}",
     ]
     return "\n".join(lines)
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

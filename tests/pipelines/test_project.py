@@ -1,0 +1,118 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import dvc
+from model.config import resolve
+from pipelines.project import ProjectError, open_project
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A checkout with nothing but the files that a project is made of."""
+    folder = tmp_path / "checkout"
+    (folder / ".dvc").mkdir(parents=True)
+    for name in ("dvc.yaml", "params.yaml", ".dvc/config"):
+        shutil.copyfile(ROOT / name, folder / name)
+    (folder / "model" / "corpus").mkdir(parents=True)
+    for path in (ROOT / "model" / "corpus").glob("sentences_*.txt"):
+        shutil.copy(path, folder / "model" / "corpus")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MYXTTS_STATE", raising=False)
+    return folder
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    folder = tmp_path / "my recordings"
+    folder.mkdir()
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_settings_that_leave_the_data_alone_work_in_the_checkout(root):
+    project = open_project(overrides={"training.max_steps": 7})
+    assert project.folder == root
+    assert project.config.training.max_steps == 7
+    assert project.model_name == "myxtts-generated-tiny"
+
+
+def test_recordings_get_a_project_of_their_own(root, recordings):
+    project = open_project(recordings, overrides={"corpus.language": "fa"})
+    assert project.folder == root / ".myxtts" / "projects" / "my-recordings"
+    corpus = yaml.safe_load((project.folder / "params.yaml").read_text())["corpus"]
+    assert (corpus["format"], corpus["path"], corpus["language"]) == ("ljspeech", str(recordings), "fa")
+    assert resolve(project.folder / "params.yaml").config == project.config
+    assert (project.folder / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
+
+
+def test_opening_it_again_touches_nothing(root, recordings):
+    folder = open_project(recordings).folder
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert open_project(recordings).folder == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_edited_stages_and_settings_reach_it(root, recordings):
+    folder = open_project(recordings).folder
+    (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text() + "# edited\n")
+    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("seed: 1234", "seed: 7"))
+    open_project(recordings)
+    assert (folder / "dvc.yaml").read_text().endswith("# edited\n")
+    assert yaml.safe_load((folder / "params.yaml").read_text())["seed"] == 7
+
+
+def test_two_folders_of_one_name_do_not_share_a_project(root, recordings, tmp_path):
+    other = tmp_path / "elsewhere" / "my recordings"
+    other.mkdir(parents=True)
+    folders = {open_project(path).folder for path in (recordings, other, recordings, other)}
+    assert len(folders) == 2
+
+
+def test_generated_data_with_other_settings_leaves_the_checkout_as_it_is(root):
+    before = tree(root)
+    project = open_project(overrides={"corpus.sentences_per_voice": 3, "corpus.name": "toy"})
+    assert project.folder == root / ".myxtts" / "projects" / "toy"
+    assert len(list((project.folder / "sentences").glob("sentences_*.txt"))) == 2
+    assert {name: data for name, data in tree(root).items() if not name.startswith(".myxtts")} == before
+
+
+def test_a_missing_folder_is_named(root):
+    with pytest.raises(ProjectError, match=r"nowhere is not a folder.*metadata\.csv"):
+        open_project(Path("nowhere"))
+
+
+def test_the_local_remote_follows_the_state(root, tmp_path, monkeypatch):
+    project = open_project()
+    project.sync_dvc()
+    assert dvc.remote_url(root) == str(root / ".myxtts" / "dvc-remote")
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "moved"))
+    open_project().sync_dvc()
+    assert dvc.remote_url(root) == str(tmp_path / "moved" / "dvc-remote")
+
+
+def test_a_remote_that_the_user_set_stays_and_holds_for_recordings_too(root, recordings):
+    config = root / ".dvc" / "config"
+    config.write_text(config.read_text().replace("../.myxtts/dvc-remote", "s3://bucket/voices"))
+    for data in (None, recordings):
+        project = open_project(data)
+        project.sync_dvc()
+        assert dvc.remote_url(project.folder) == "s3://bucket/voices"
+
+
+def test_without_a_lock_the_error_says_what_to_run(root):
+    with pytest.raises(dvc.DvcError, match="dvc repro"):
+        open_project().run_arguments()
+
+
+def test_outside_of_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectError, match=r"no dvc\.yaml"):
+        open_project()

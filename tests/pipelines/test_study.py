@@ -1,0 +1,182 @@
+import json
+from dataclasses import dataclass
+
+import optuna
+import pytest
+import yaml
+
+from components import tracking
+from components.state import State
+from model.config import batch_range, resolve
+from model.config.resolution import flatten, nest, presets
+from model.training import trainer
+from pipelines import study as module
+from pipelines.search_space import search_space
+from pipelines.study import (
+    FINISHED,
+    RUNGS,
+    Setting,
+    StudyError,
+    best_values,
+    open_study,
+    study_name,
+    trial_config,
+    work,
+)
+
+SIZES = sorted(presets()[0])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_space_is_the_safe_range_of_the_size(size):
+    space = search_space(size)
+    low, high = batch_range(size)
+    assert (space["training.batch_size"].low, space["training.batch_size"].high) == (low, high)
+    assert (space["loss.mel_loss_weight"].low, space["loss.mel_loss_weight"].high) == (2.5, 5.0)
+    defaults = flatten(resolve(overrides={"model_size": size}).config.model_dump())
+    assert all(interval.contains(defaults[key]) for key, interval in space.items())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_trials_of_every_batch_see_equally_many_samples(size):
+    resolved = resolve(overrides={"model_size": size})
+    low, high = batch_range(size)
+    seen = []
+    for batch in (low, high):
+        settings = trial_config(resolved, {"training.batch_size": batch}).training
+        seen.append(settings.max_steps * settings.batch_size)
+        assert settings.max_steps / settings.evaluation_interval <= RUNGS
+    assert seen[0] == pytest.approx(seen[1], rel=0.02)
+
+
+@dataclass
+class FakeTrainer:
+    """Stands for training: an error that falls towards a floor, lower where the mel weight is near 3."""
+
+    calls: list
+
+    def __call__(self, config, features, output, logger, on_validation):
+        self.calls.append(config)
+        floor = 1 + abs(config.loss.mel_loss_weight - 3)
+        steps = range(
+            config.training.evaluation_interval, config.training.max_steps + 1, config.training.evaluation_interval
+        )
+        for step in steps:
+            metrics = {"validation/mel": floor + 1 / step}
+            logger.metrics(step, metrics)
+            on_validation(step, metrics)
+        voice = output / "voice"
+        voice.mkdir(parents=True)
+        (voice / "voice.json").write_text(json.dumps({"config": config.model_dump(mode="json")}))
+        return trainer.TrainingResult(config.training.max_steps, config.training.max_steps, voice, metrics)
+
+
+@pytest.fixture
+def setting(tmp_path, monkeypatch) -> Setting:
+    for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", module.STORAGE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    state = State(tmp_path / "state").prepare()
+    resolved = resolve(overrides={"model_size": "xtiny", "study.pruner_startup_trials": 2})
+    return Setting(state, resolved, tmp_path, "toy", study_name("xtiny", "0" * 32 + ".dir"))
+
+
+@pytest.fixture
+def fake(monkeypatch) -> FakeTrainer:
+    found = FakeTrainer([])
+    monkeypatch.setattr(trainer, "train", found)
+    return found
+
+
+def test_a_study_from_baseline_to_best(setting, fake, tmp_path):
+    study = open_study(setting)
+    work(setting, study, 6)
+    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    assert len(trials) == 6
+
+    # What was suggested is what the trainer was given, and what is stored is what it used.
+    for trial, config in zip(trials, fake.calls, strict=True):
+        used = flatten(config.model_dump())
+        assert {key: used[key] for key in trial.params} == trial.params == trial.user_attrs["used"]
+    assert len({config.loss.mel_loss_weight for config in fake.calls}) > 3
+
+    # The settings as they stood came first.
+    defaults = flatten(setting.config.model_dump())
+    assert trials[0].params == {key: defaults[key] for key in search_space("xtiny")}
+
+    # Every trial is a child of the study's MLflow run.
+    client = tracking.client(setting.state)
+    for trial in trials:
+        run = client.get_run(trial.user_attrs["mlflow_run"])
+        assert run.data.tags["mlflow.parentRunId"] == study.user_attrs["mlflow_run"]
+        assert run.data.params["loss.mel_loss_weight"] == str(trial.params["loss.mel_loss_weight"])
+        assert "validation/mel" in run.data.metrics
+
+    # The best can be used as a --config file.
+    best = tmp_path / "best.yaml"
+    best.write_text(yaml.safe_dump(nest(best_values(study))))
+    reread = flatten(resolve(config_file=best).config.model_dump())
+    assert {key: reread[key] for key in study.best_trial.params} == study.best_trial.params
+
+    # Enough is enough, and more is more.
+    work(setting, open_study(setting), 6)
+    assert len(fake.calls) == 6
+    work(setting, open_study(setting), 7)
+    assert len(fake.calls) == 7
+
+
+def test_hopeless_trials_are_pruned(setting, fake):
+    study = open_study(setting)
+    for weight in (3.0, 3.1, 3.05, 5.0):
+        study.enqueue_trial({"loss.mel_loss_weight": weight, "training.batch_size": 16, "training.learning_rate": 2e-3})
+    work(setting, study, 5)
+    by_weight = {trial.params["loss.mel_loss_weight"]: trial for trial in study.trials}
+    assert by_weight[5.0].state == optuna.trial.TrialState.PRUNED
+    assert by_weight[3.0].state == optuna.trial.TrialState.COMPLETE
+
+
+def test_a_trial_whose_training_fails_is_failed_and_the_study_goes_on(setting, fake, monkeypatch):
+    def breaking(*arguments):
+        if len(fake.calls) == 1:
+            fake.calls.append(None)
+            raise trainer.TrainingError("not finite")
+        return fake(*arguments)
+
+    monkeypatch.setattr(trainer, "train", breaking)
+    study = open_study(setting)
+    work(setting, study, 2)
+    assert [trial.state.name for trial in study.trials].count("FAIL") == 1
+
+
+def test_trials_of_dead_workers_are_tried_again(setting, fake):
+    study = open_study(setting)
+    trial = study.ask()
+    trial.suggest_float("loss.mel_loss_weight", 2.5, 5.0)
+    trial.set_user_attr("worker", f"{module.socket.gethostname()}:999999999")
+    study = open_study(setting)
+    assert study.trials[trial.number].state == optuna.trial.TrialState.FAIL
+    waiting = study.get_trials(states=(optuna.trial.TrialState.WAITING,))
+    assert waiting[-1].user_attrs["retry_of"] == trial.number
+
+
+def test_a_journal_torn_by_a_kill_still_opens(setting):
+    open_study(setting)
+    with setting.state.study_journal.open("a") as file:
+        file.write('{"op_code": 4, "tri')
+    open_study(setting).ask()
+    assert len(open_study(setting).trials) == 1
+
+
+def test_no_best_without_a_trial(setting):
+    with pytest.raises(StudyError, match="no complete trial"):
+        best_values(open_study(setting))
+
+
+def test_a_pod_without_a_database_is_refused(setting, monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(StudyError, match=module.STORAGE_VARIABLE):
+        module.storage(setting.state)
+
+
+def test_studies_of_other_data_or_size_are_others():
+    names = {study_name(size, digest * 32) for size in ("tiny", "small") for digest in "01"}
+    assert len(names) == 4
