@@ -32,9 +32,8 @@ from model.threads import single_threaded
 from model.vocoder import build_vocoder
 
 METRICS, REPORT = "metrics.json", "report.html"
-TRAINING, UNSEEN = "training", "unseen"
-RECORDING, COPY, SYNTHESISED = "recording", "copy_synthesis", "synthesised"
-KINDS = (RECORDING, COPY, SYNTHESISED)
+UNSEEN, TRAINING = PARTS = ("unseen", "training")
+RECORDING, COPY, SYNTHESISED = KINDS = ("recording", "copy_synthesis", "synthesised")
 
 
 class Speaking(Protocol):
@@ -117,7 +116,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
 
     result = {
         "gate": _gate([item for item in evaluated if item.part == UNSEEN] or evaluated),
-        **{part: summarise(item for item in evaluated if item.part == part) for part in (UNSEEN, TRAINING)},
+        **{part: summarise(item for item in evaluated if item.part == part) for part in PARTS},
         "real_time_factor": Measure(bench.seconds / bench.spoken_seconds).as_dict(),
         "groups": _by_group(evaluated),
         "left_out": left_out,

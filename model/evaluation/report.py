@@ -60,7 +60,7 @@ def write_report(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["figure"] = _figure
+    environment.filters["figure"] = figure
     rate = store.audio.sample_rate
     page = environment.get_template("report.html").render(
         result=result,
@@ -85,7 +85,7 @@ def write_report(
     return path
 
 
-def _figure(measure: Mapping[str, Any] | None, decimals: int) -> str:
+def figure(measure: Mapping[str, Any] | None, decimals: int) -> str:
     """A value with its decimals; a dash where the measure does not apply."""
     return "–" if measure is None or measure["value"] is None else f"{measure['value']:.{decimals}f}"
 

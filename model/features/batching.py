@@ -99,7 +99,7 @@ class BatchSampler:
     """Endless batches of positions: every clip exactly once per epoch, clips of like length together.
 
     The order of an epoch is a function of (seed, epoch) alone, so that (epoch, position) is all there is to resume.
-    The last batch of an epoch may be smaller.
+    Where the clips do not fill the batches, all batches are a little smaller: no step learns from a single left-over.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -126,12 +126,10 @@ class BatchSampler:
         """The batches of an epoch."""
         generator = np.random.default_rng([self.seed, epoch])
         shuffled = generator.permutation(len(self.lengths))
-        stretch = self.batch_size * BUCKET_BATCHES
         batches = []
-        for start in range(0, len(shuffled), stretch):
-            bucket = shuffled[start : start + stretch]
+        for bucket in np.array_split(shuffled, _ceil(len(shuffled), self.batch_size * BUCKET_BATCHES)):
             bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
-            batches += [bucket[i : i + self.batch_size].tolist() for i in range(0, len(bucket), self.batch_size)]
+            batches += [part.tolist() for part in np.array_split(bucket, _ceil(len(bucket), self.batch_size))]
         return [batches[i] for i in generator.permutation(len(batches))]
 
     def state_dict(self) -> dict[str, int]:
@@ -141,6 +139,10 @@ class BatchSampler:
         """Go on where a sampler of the same clips, batch size and seed was."""
         self.epoch, self.position = state["epoch"], state["position"]
         self._order = self.order(self.epoch)
+
+
+def _ceil(items: int, size: int) -> int:
+    return -(-items // size)
 
 
 class TrainingBatches:

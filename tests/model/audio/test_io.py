@@ -1,0 +1,84 @@
+"""Reading and writing audio: right rate, mono, and a reason for every file that cannot be used."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from model.audio.io import AudioError, read_audio, read_source, write_audio
+
+RATE = 22050
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_what_is_written_is_read(tmp_path, voiced, suffix):
+    samples = voiced(0.5, 150.0)
+    path = write_audio(tmp_path / "new" / f"clip{suffix}", samples, RATE)
+    back = read_audio(path, RATE)
+    assert back.dtype == np.float32
+    assert np.abs(back - samples).max() <= 1.0 / 32767
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+def test_other_rates_are_resampled(tmp_path, rate):
+    t = np.arange(rate) / rate
+    path = write_audio(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 1000 * t), rate)
+    samples = read_audio(path, RATE)
+    assert abs(len(samples) - RATE) <= 1
+    spectrum = np.abs(np.fft.rfft(samples[:RATE]))
+    assert spectrum.argmax() == pytest.approx(1000, abs=2)
+    assert read_source(path)[1] == rate
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = np.full(1000, 0.5), np.full(1000, -0.1)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), RATE)
+    assert np.allclose(read_audio(tmp_path / "stereo.wav", RATE), 0.2, atol=1e-4)
+
+
+def test_unusable_files_are_refused_with_name_and_reason(tmp_path, voiced):
+    good = write_audio(tmp_path / "good.wav", voiced(0.5, 150.0), RATE).read_bytes()
+    flac = write_audio(tmp_path / "good.flac", voiced(0.5, 150.0), RATE).read_bytes()
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "cut.wav").write_bytes(good[: len(good) // 2])
+    (tmp_path / "header.wav").write_bytes(good[:30])
+    (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
+    (tmp_path / "text.wav").write_text("this is no audio")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
+    reasons = {
+        "missing.wav": "no such file",
+        "empty.wav": "empty",
+        "cut.wav": "truncated",
+        "header.wav": "not a readable audio file",
+        "cut.flac": "truncated|not a readable",
+        "text.wav": "not a readable audio file",
+        "none.wav": "zero length",
+        "nan.wav": "not finite",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(AudioError, match=reason) as caught:
+            read_audio(tmp_path / name, RATE)
+        assert name in str(caught.value)
+        assert caught.value.path.name == name
+
+
+def test_a_wav_written_into_a_pipe_is_whole(tmp_path, voiced):
+    data = bytearray(write_audio(tmp_path / "clip.wav", voiced(0.2, 150.0), RATE).read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "clip.wav").write_bytes(data)
+    assert len(read_audio(tmp_path / "clip.wav", RATE)) == int(0.2 * RATE)
+
+
+def test_writing_refuses_what_is_no_sound_and_leaves_nothing_behind(tmp_path):
+    with pytest.raises(AudioError, match="not finite"):
+        write_audio(tmp_path / "x.wav", np.array([0.0, np.nan]), RATE)
+    with pytest.raises(AudioError, match=r"\.wav or \.flac"):
+        write_audio(tmp_path / "x.xyz", np.zeros(10), RATE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_loud_samples_are_clipped_not_wrapped(tmp_path):
+    path = write_audio(tmp_path / "loud.wav", np.array([2.0, -2.0]), RATE)
+    assert np.allclose(read_audio(path, RATE), [1.0, -1.0], atol=1e-3)

@@ -1,0 +1,86 @@
+"""The pitch tracker against sounds whose pitch is known, on the frames of the mel extractor."""
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from model.audio.pitch import track_pitch
+from model.audio.silence import speech_bounds
+from model.config.schema import AudioConfig, FeaturesConfig
+
+AUDIO, FEATURES = AudioConfig(), FeaturesConfig()
+RATE, HOP = AUDIO.sample_rate, AUDIO.hop_length
+
+
+def glottal(f0: np.ndarray) -> np.ndarray:
+    """Pulses at `f0` (N,) Hz through three formants; noise where it is 0."""
+    generator = np.random.default_rng(0)
+    sound = (np.diff(np.floor(np.cumsum(f0) / RATE), prepend=0.0) > 0).astype(float)
+    for frequency, bandwidth in ((700, 110), (1220, 120), (2600, 160)):
+        radius = np.exp(-np.pi * bandwidth / RATE)
+        sound = lfilter([1.0], [1.0, -2 * radius * np.cos(2 * np.pi * frequency / RATE), radius**2], sound)
+    noise = generator.standard_normal(len(f0))
+    return (0.5 * sound / np.abs(sound).max() + np.where(f0 > 0, 1e-3, 2e-2) * noise).astype(np.float32)
+
+
+def at_frames(f0: np.ndarray) -> np.ndarray:
+    return f0[np.arange(len(f0) // HOP) * HOP + HOP // 2]
+
+
+@pytest.mark.parametrize("f0", [80.0, 120.0, 220.0, 400.0])
+def test_steady_pitch_is_found(f0):
+    tracked = track_pitch(glottal(np.full(RATE, f0)), AUDIO, FEATURES)
+    voiced = tracked > 0
+    assert len(tracked) == RATE // HOP
+    assert voiced.mean() > 0.9
+    assert np.abs(1200 * np.log2(np.median(tracked[voiced]) / f0)) < 10
+
+
+def test_a_glide_is_followed_frame_by_frame_and_voicing_is_found():
+    t = np.arange(3 * RATE) / RATE
+    f0 = np.where(t % 1 < 0.6, 120.0 * 2 ** (0.5 * np.sin(2 * np.pi * 0.7 * t)), 0.0)
+    tracked, truth = track_pitch(glottal(f0), AUDIO, FEATURES), at_frames(f0)
+    assert tracked.shape == truth.shape
+    assert ((tracked > 0) != (truth > 0)).mean() < 0.05
+    both = (tracked > 0) & (truth > 0)
+    cents = np.abs(1200 * np.log2(tracked[both] / truth[both]))
+    assert np.median(cents) < 10
+    assert (cents > 100).mean() < 0.02
+
+
+def test_frames_lie_where_the_mel_has_them():
+    f0 = np.linspace(90.0, 360.0, RATE)  # a shift of one frame would be 3.1 Hz everywhere
+    tracked, truth = track_pitch(glottal(f0), AUDIO, FEATURES), at_frames(f0)
+    voiced = tracked > 0
+    assert abs(np.median(tracked[voiced] - truth[voiced])) < 1.0
+
+
+def test_noise_and_silence_have_no_pitch():
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1
+    assert (track_pitch(noise, AUDIO, FEATURES) > 0).mean() < 0.15
+    assert not track_pitch(np.zeros(RATE, dtype=np.float32), AUDIO, FEATURES).any()
+
+
+def test_the_search_range_is_respected():
+    sound = glottal(np.full(RATE, 90.0))
+    tracked = track_pitch(sound, AUDIO, FeaturesConfig(pitch_fmin=150.0, pitch_fmax=300.0))
+    assert not ((tracked > 0) & (tracked < 149.0)).any()
+
+
+@pytest.mark.parametrize("samples", [22050, 22016, 22015, 8192, 700])
+def test_there_is_one_value_per_mel_frame(samples):
+    assert len(track_pitch(np.zeros(samples, dtype=np.float32), AUDIO, FEATURES)) == samples // HOP
+
+
+def test_silence_at_the_ends_is_trimmed_to_the_margin(voiced):
+    speech = voiced(1.0, 150.0)
+    quiet = np.random.default_rng(0).standard_normal(RATE // 2).astype(np.float32) * 1e-4
+    start, end = speech_bounds(np.concatenate([quiet, speech, quiet]), RATE, 40.0, 0.08)
+    assert start == pytest.approx(RATE // 2 - 0.08 * RATE, abs=0.03 * RATE)
+    assert end == pytest.approx(RATE // 2 + len(speech) + 0.08 * RATE, abs=0.03 * RATE)
+
+
+def test_nothing_is_trimmed_when_switched_off_or_when_all_is_silent():
+    assert speech_bounds(np.zeros(RATE), RATE, 40.0, 0.0) == (0, RATE // 441 * 441)
+    assert speech_bounds(np.ones(RATE), RATE, 0.0, 0.0) == (0, RATE)
+    assert speech_bounds(np.ones(10), RATE, 40.0, 0.0) == (0, 10)

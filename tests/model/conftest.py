@@ -1,0 +1,73 @@
+"""A small corpus of speech-like sounds with known pitch, and its features."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.audio.io import write_audio
+from model.config import Config
+from model.corpus.manifest import Clip, write_manifest
+from model.features.extract import build_features
+from model.features.store import FeatureStore
+
+RATE = 22050
+TEXTS = ("Good morning.", "How are you?", "A small boat.", "Rain again.", "We sat down.", "It is late now.", "Come in!")
+
+
+def make_voiced(seconds: float, f0: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """Harmonics under formants, with a falling pitch, syllables, and a little noise: (N,) float32."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(int(seconds * rate)) / rate
+    pitch = f0 * (1.1 - 0.2 * t / seconds)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    tone = np.zeros_like(t)
+    for k in range(1, int(4000 / f0)):
+        envelope = sum(np.exp(-(((k * f0 - centre) / 250.0) ** 2)) for centre in (600.0, 1300.0, 2600.0))
+        tone += (0.05 + envelope) * np.sin(k * phase)
+    syllables = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * t)
+    sound = tone * syllables
+    return (0.5 * sound / np.abs(sound).max() + 1e-3 * generator.standard_normal(len(t))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def voiced():
+    """`make_voiced`."""
+    return make_voiced
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory) -> Path:
+    """25 clips: two speakers in every split, one with a sole training clip, one only in the test split."""
+    folder = tmp_path_factory.mktemp("corpus")
+    clips = []
+
+    def add(speaker: str, f0: float, split: str) -> None:
+        number = len(clips)
+        seconds = 1.0 + 0.1 * (number * 7 % 11)
+        name = f"{speaker}-{number:02d}"
+        write_audio(folder / "audio" / f"{name}.flac", make_voiced(seconds, f0, number), RATE)
+        text = TEXTS[number % len(TEXTS)]
+        clips.append(Clip(name, f"audio/{name}.flac", text, "en", speaker, seconds, RATE, RATE, split))
+
+    for speaker, f0 in (("anna", 210.0), ("bob", 110.0)):
+        for split, count in (("train", 8), ("validation", 2), ("test", 1)):
+            for _ in range(count):
+                add(speaker, f0, split)
+    add("lone", 160.0, "train")
+    add("unheard", 300.0, "test")
+    add("unheard", 300.0, "test")
+    write_manifest(folder, clips)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_features(small_corpus, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("features") / "store"
+    build_features(small_corpus, folder, Config())
+    return folder
+
+
+@pytest.fixture
+def store(small_features) -> FeatureStore:
+    return FeatureStore(small_features)

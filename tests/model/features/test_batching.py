@@ -1,0 +1,167 @@
+"""Batches: every clip once per epoch, exact resume, padding that lengths alone tell from content."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.audio.mel import SILENCE
+from model.features.batching import BatchSampler, TrainingBatches, evaluation_batches
+from model.features.index import FeatureError
+
+LENGTHS = st.lists(st.integers(1, 900), min_size=1, max_size=200)
+
+
+@given(LENGTHS, st.integers(1, 20), st.integers(0, 5))
+def test_every_clip_comes_once_per_epoch(lengths, batch_size, seed):
+    sampler = BatchSampler(lengths, batch_size, seed)
+    for epoch in range(3):
+        seen = []
+        while len(seen) < len(lengths):
+            batch = next(sampler)
+            assert 1 <= len(batch) <= batch_size
+            assert sampler.epoch == epoch
+            seen += batch
+        assert sorted(seen) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(1, 20), st.integers(0, 60))
+def test_a_resumed_sampler_goes_on_as_if_it_had_not_stopped(lengths, batch_size, steps):
+    sampler = BatchSampler(lengths, batch_size, seed=7)
+    for _ in range(steps):
+        next(sampler)
+    resumed = BatchSampler(lengths, batch_size, seed=7)
+    resumed.load_state_dict(sampler.state_dict())
+    for _ in range(50):
+        assert next(resumed) == next(sampler)
+
+
+@given(LENGTHS, st.integers(1, 20))
+def test_no_batch_is_a_small_left_over(lengths, batch_size):
+    sizes = [len(batch) for batch in BatchSampler(lengths, batch_size, seed=0).order(0)]
+    assert max(sizes) <= batch_size
+    assert min(sizes) >= min(len(lengths), batch_size // 2)
+
+
+def test_epochs_and_seeds_differ():
+    orders = [BatchSampler(range(1, 100), 8, seed).order(epoch) for seed in (1, 2) for epoch in (0, 1)]
+    assert len({str(order) for order in orders}) == 4
+
+
+def test_clips_of_like_length_come_together():
+    lengths = np.random.default_rng(0).integers(50, 900, size=512)
+
+    def padded_share(batches):
+        return 1 - lengths.sum() / sum(len(batch) * lengths[batch].max() for batch in batches)
+
+    shuffled = np.random.default_rng(0).permutation(512).reshape(-1, 16)
+    assert padded_share(BatchSampler(lengths, 16, 0).order(0)) < 0.12 < 0.35 < padded_share(shuffled)
+
+
+def test_training_resumes_to_the_batch(store):
+    batches = TrainingBatches(store, 4, seed=3)
+    for _ in range(7):
+        next(batches)
+    state = batches.state_dict()
+    resumed = TrainingBatches(store, 4, seed=3)
+    resumed.load_state_dict(state)
+    for _ in range(10):
+        ours, theirs = next(resumed), next(batches)
+        assert ours.clip_ids == theirs.clip_ids
+        assert torch.equal(ours.mel, theirs.mel)
+        assert torch.equal(ours.speaker_vector, theirs.speaker_vector)
+
+
+def test_shapes_types_and_padding(store):
+    batch = next(TrainingBatches(store, 6, seed=0))
+    size, tokens, frames = len(batch.clip_ids), int(batch.token_lengths.max()), int(batch.mel_lengths.max())
+    assert batch.ids.shape == (size, tokens, 2)
+    assert batch.mel.shape == (size, frames, 80)
+    assert batch.pitch.shape == batch.voiced.shape == batch.energy.shape == (size, frames)
+    assert batch.speaker_vector.shape == (size, 256)
+    for name in ("mel", "pitch", "energy", "speaker_vector"):
+        assert getattr(batch, name).dtype == torch.float32
+    for name in ("ids", "token_lengths", "mel_lengths", "speaker", "language"):
+        assert getattr(batch, name).dtype == torch.int64
+    assert batch.voiced.dtype == torch.bool
+    by_id = {clip.id: position for position, clip in enumerate(store.clips)}
+    for row, name in enumerate(batch.clip_ids):
+        clip = store.clip(by_id[name])
+        s, t = len(clip.mel), len(clip.ids)
+        assert (int(batch.mel_lengths[row]), int(batch.token_lengths[row])) == (s, t)
+        assert np.array_equal(batch.mel[row, :s], clip.mel)
+        assert np.array_equal(batch.ids[row, :t], clip.ids)
+        assert np.array_equal(batch.voiced[row, :s], clip.pitch > 0)
+        assert (batch.mel[row, s:] == SILENCE).all()
+        assert not batch.ids[row, t:].any()
+        assert not batch.pitch[row, s:].any()
+        assert not batch.energy[row, s:].any()
+        assert not batch.voiced[row, s:].any()
+        assert not batch.pitch[row, :s][~batch.voiced[row, :s]].any()
+        mean, deviation = store.statistics.log_f0[store.speakers[clip.speaker]]
+        voiced = clip.pitch > 0
+        wanted = (np.log(clip.pitch[voiced]) - mean) / deviation
+        assert np.allclose(batch.pitch[row, :s][voiced], wanted, atol=1e-3)
+
+
+def test_pitch_and_energy_are_normalised_over_the_training_clips(store):
+    batches = TrainingBatches(store, 17, seed=0)
+    batch = next(batches)
+    assert len(batch.clip_ids) == len(store.split("train"))
+    inside = torch.arange(batch.mel.shape[1]) < batch.mel_lengths[:, None]
+    assert batch.energy[inside].mean().abs() < 1e-3
+    assert abs(batch.energy[inside].std() - 1) < 1e-2
+    assert batch.pitch[batch.voiced].mean().abs() < 1e-2
+
+
+def test_training_never_conditions_on_the_clip_itself_where_there_is_another(store):
+    batches = TrainingBatches(store, 4, seed=0)
+    drawn: dict[str, set[int]] = {}
+    for _ in range(40):
+        batch = next(batches)
+        for row, name in enumerate(batch.clip_ids):
+            position = next(i for i, clip in enumerate(store.clips) if clip.id == name)
+            reference = batches.reference_of(position)
+            clip, other = store.clips[position], store.clips[reference]
+            assert other.speaker == clip.speaker
+            assert other.split == "train"
+            assert (reference != position) or clip.speaker == "lone"
+            assert np.array_equal(batch.speaker_vector[row], store.speaker_vectors[reference])
+            drawn.setdefault(name, set()).add(reference)
+    assert max(len(references) for references in drawn.values()) > 3
+
+
+def test_evaluation_is_finite_and_in_order_and_conditions_on_the_centroid(store):
+    batches = list(evaluation_batches(store, "test", 3))
+    assert [name for batch in batches for name in batch.clip_ids] == [
+        clip.id for clip in store.clips if clip.split == "test"
+    ]
+    position = store.split("test")[0]
+    wanted = store.speaker_centroid(store.clips[position].speaker)
+    assert np.allclose(batches[0].speaker_vector[0], wanted, atol=1e-6)
+
+
+def test_an_empty_split_is_an_error(store):
+    with pytest.raises(FeatureError, match="no clip is in the dev split"):
+        next(evaluation_batches(store, "dev", 4))
+
+
+def test_a_batch_moves_as_a_whole(store):
+    moved = next(TrainingBatches(store, 2, seed=0)).to("meta")
+    assert moved.mel.device.type == moved.voiced.device.type == "meta"
+    assert len(moved.clip_ids) == 2
+
+
+def test_a_batch_costs_little(store):
+    batches = TrainingBatches(store, 16, seed=0)
+    fastest = min(_seconds(batches) for _ in range(20))
+    assert fastest < 0.005
+
+
+def _seconds(batches) -> float:
+    started = time.perf_counter()
+    next(batches)
+    return time.perf_counter() - started

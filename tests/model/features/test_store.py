@@ -1,0 +1,215 @@
+"""Feature stores: what is extracted is what is read, whole or not at all, and refused where it does not fit."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+import model.features.extract
+import model.features.store
+from model.audio.io import read_audio, write_audio
+from model.audio.mel import MelExtractor, frame_energy
+from model.audio.pitch import track_pitch
+from model.config import Config
+from model.config.schema import AudioConfig
+from model.corpus.manifest import read_manifest, write_manifest
+from model.features.extract import build_features
+from model.features.index import INDEX, FeatureError
+from model.features.store import FeatureStore
+from model.text import encode
+
+
+def config(**features) -> Config:
+    return Config.model_validate({"features": features})
+
+
+def test_what_is_read_is_what_the_clip_holds(store, small_corpus):
+    clips = read_manifest(small_corpus)
+    assert [clip.id for clip in store.clips] == [clip.id for clip in clips]
+    for position in (0, 7, len(clips) - 1):
+        entry, features = store.clips[position], store.clip(position)
+        samples = read_audio(small_corpus / clips[position].audio, 22050)
+        start = round(entry.trimmed * 22050)
+        samples = samples[start : start + round(entry.seconds * 22050)]
+        mel = MelExtractor(store.audio).numpy(samples)
+        assert np.array_equal(features.mel, mel)
+        assert np.array_equal(features.energy, frame_energy(mel))
+        assert np.array_equal(features.pitch, track_pitch(samples, store.audio, store.index.features))
+        assert np.array_equal(features.ids, encode(clips[position].text, "en").ids)
+        assert len(mel) == len(samples) // 256 == entry.frames
+        assert store.speakers[features.speaker] == clips[position].speaker
+        assert features.speaker_vector @ features.speaker_vector == pytest.approx(1.0, abs=1e-5)
+
+
+def test_statistics_are_those_of_the_training_clips(store):
+    training = [store.clip(position) for position in store.split("train")]
+    mel = np.concatenate([clip.mel for clip in training]).astype(np.float64)
+    assert store.statistics.mel_mean == pytest.approx(mel.mean())
+    assert store.statistics.mel_std == pytest.approx(mel.std())
+    for name in ("anna", "bob"):
+        own = [clip.pitch[clip.pitch > 0] for clip in training if store.speakers[clip.speaker] == name]
+        log_f0 = np.log(np.concatenate(own).astype(np.float64))
+        assert store.statistics.log_f0[name] == pytest.approx((log_f0.mean(), log_f0.std()), rel=1e-5)
+    assert np.exp(store.statistics.log_f0["unheard"][0]) == pytest.approx(300, rel=0.1)
+
+
+def test_shards_hold_the_same_clips_whatever_their_size(small_corpus, small_features, tmp_path, monkeypatch):
+    init = model.features.extract._ShardWriter.__init__
+    monkeypatch.setattr(
+        model.features.extract._ShardWriter, "__init__", lambda self, folder, capacity: init(self, folder, 100_000)
+    )
+    build_features(small_corpus, tmp_path / "many", Config())
+    many, one = FeatureStore(tmp_path / "many"), FeatureStore(small_features)
+    assert len({clip.shard for clip in many.clips}) > 3
+    assert len({clip.shard for clip in one.clips}) == 1
+    for position in range(len(one.clips)):
+        ours, theirs = many.clip(position), one.clip(position)
+        for name in ("ids", "mel", "pitch", "energy", "speaker_vector"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_the_same_corpus_gives_the_same_content_with_any_number_of_processes(small_corpus, small_features, tmp_path):
+    index = build_features(small_corpus, tmp_path / "again", Config(), workers=2)
+    assert index.content_hash == FeatureStore(small_features).content_hash
+
+
+def test_settings_of_extraction_change_the_content(small_corpus, small_features, tmp_path):
+    index = build_features(small_corpus, tmp_path / "other", config(pitch_fmin=150.0))
+    assert index.content_hash != FeatureStore(small_features).content_hash
+
+
+def test_other_mel_settings_are_refused_naming_both_sides(store):
+    with pytest.raises(FeatureError, match=r"audio\.hop_length 256 there, 128 here") as caught:
+        store.check(AudioConfig(hop_length=128))
+    assert store.index.extractor_hash in str(caught.value)
+    store.check(AudioConfig())
+
+
+def test_another_symbol_table_is_refused(store, monkeypatch):
+    monkeypatch.setattr(model.features.store, "symbols_hash", lambda: "other-table")
+    with pytest.raises(FeatureError, match=f"{store.index.symbols_hash}.*other-table"):
+        store.check(AudioConfig())
+
+
+def test_damage_is_found(small_corpus, tmp_path):
+    folder = tmp_path / "store"
+    build_features(small_corpus, folder, Config())
+    FeatureStore(folder).verify()
+
+    flipped = bytearray((folder / "mel-000.npy").read_bytes())
+    flipped[-100] ^= 1
+    (folder / "mel-000.npy").write_bytes(flipped)
+    with pytest.raises(FeatureError, match=r"mel-000\.npy"):
+        FeatureStore(folder).verify()
+
+    (folder / "mel-000.npy").write_bytes(flipped[: len(flipped) // 2])
+    with pytest.raises(FeatureError, match=r"mel-000\.npy: missing or damaged"):
+        FeatureStore(folder)
+
+    np.save(folder / "mel-000.npy", np.zeros((3, 80), dtype=np.float32))
+    with pytest.raises(FeatureError, match=r"holds 3 rows"):
+        FeatureStore(folder)
+
+    (folder / "mel-000.npy").unlink()
+    with pytest.raises(FeatureError, match="missing"):
+        FeatureStore(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace('"anna"', '"eve"', 1), "changed after it was written"),
+        (lambda text: text[:200], "damaged"),
+        (lambda text: text.replace('"format": 1', '"format": 99'), "format 99"),
+        (lambda text: json.dumps({"format": 1}), "damaged"),
+        (lambda text: "[]", "format list"),
+    ],
+)
+def test_an_index_that_is_not_as_written_is_refused(small_features, tmp_path, change, message):
+    (tmp_path / INDEX).write_text(change((small_features / INDEX).read_text("utf-8")), "utf-8")
+    with pytest.raises(FeatureError, match=message):
+        FeatureStore(tmp_path)
+
+
+def test_a_missing_store_says_how_to_make_one(tmp_path):
+    with pytest.raises(FeatureError, match="myxtts features build"):
+        FeatureStore(tmp_path)
+
+
+def _broken_corpus(small_corpus, tmp_path, **changes):
+    clips = read_manifest(small_corpus)
+    folder = tmp_path / "broken"
+    (folder / "audio").mkdir(parents=True)
+    for clip in clips:
+        (folder / clip.audio).symlink_to(small_corpus / clip.audio)
+    write_manifest(
+        folder, [type(clip)(**{**vars(clip), **changes}) if i == 3 else clip for i, clip in enumerate(clips)]
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audio": "audio/gone.flac"}, "anna-03.*no such file"),
+        ({"text": "..."}, "anna-03.*can be spoken"),
+        ({"text": "far too many words for so short a clip " * 9}, "anna-03.*tokens cannot be spoken in"),
+        ({"split": ""}, "anna-03 has the split ''"),
+    ],
+)
+def test_an_unusable_clip_stops_the_build_by_name_and_leaves_the_old_store(
+    small_corpus, small_features, tmp_path, changes, message
+):
+    broken = _broken_corpus(small_corpus, tmp_path, **changes)
+    destination = tmp_path / "store"
+    build_features(small_corpus, destination, Config())
+    with pytest.raises(FeatureError, match=message):
+        build_features(broken, destination, Config())
+    assert FeatureStore(destination).content_hash == FeatureStore(small_features).content_hash
+
+
+def test_an_interrupted_build_is_not_taken_for_a_store(small_corpus, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model.features.extract._ShardWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_features(small_corpus, tmp_path / "store", Config())
+    assert not (tmp_path / "store").exists()
+    monkeypatch.undo()
+    build_features(small_corpus, tmp_path / "store", Config())
+    assert [item.name for item in tmp_path.iterdir()] == ["store"]
+
+
+def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path):
+    folder = tmp_path / "quiet"
+    clips = read_manifest(small_corpus)[:1]
+    samples = read_audio(small_corpus / clips[0].audio, 22050)
+    write_audio(folder / clips[0].audio, np.concatenate([np.zeros(11025), samples]), 22050)
+    write_manifest(folder, clips)
+    trimmed = build_features(folder, tmp_path / "trimmed", Config()).clips[0]
+    assert trimmed.trimmed == pytest.approx(0.5 - 0.08, abs=0.02)
+    kept = build_features(folder, tmp_path / "kept", config(trim_silence_db=0)).clips[0]
+    assert kept.trimmed == 0
+    assert kept.frames == (11025 + len(samples)) // 256
+
+
+def test_unknown_characters_are_counted_and_told(small_corpus, tmp_path, caplog):
+    broken = _broken_corpus(small_corpus, tmp_path, text="Good ☃ boat.")
+    with caplog.at_level(logging.WARNING):
+        index = build_features(broken, tmp_path / "store", Config())
+    assert index.unknown_symbols == {"☃": 1}
+    assert "☃" in caplog.text
+
+
+def test_the_centroid_leaves_the_clip_out_unless_it_is_the_only_one(store):
+    anna = store.clips_of_speaker["anna"]
+    others = store.speaker_vectors[anna[1:]].mean(0)
+    assert store.speaker_centroid("anna", without=anna[0]) == pytest.approx(others / np.linalg.norm(others), abs=1e-6)
+    assert all(store.clips[position].split == "train" for position in anna)
+    only = store.clips_of_speaker["lone"]
+    assert store.speaker_centroid("lone", without=only[0]) == pytest.approx(store.speaker_vectors[only[0]], abs=1e-6)
+    first, second = store.clips_of_speaker["unheard"]
+    assert store.speaker_centroid("unheard", without=first) == pytest.approx(store.speaker_vectors[second], abs=1e-6)
+    assert store.speaker_languages == dict.fromkeys(store.speakers, "en")
