@@ -1,0 +1,163 @@
+"""Measures: a perfect copy is best, noise is worse than speech on every one, what does not apply says so."""
+
+import numpy as np
+import pytest
+
+from model.audio.mel import MelExtractor
+from model.audio.pitch import track_pitch
+from model.config.schema import AudioConfig, FeaturesConfig
+from model.evaluation.metrics import (
+    Measure,
+    alignment_coverage,
+    alignment_monotonicity,
+    alignment_sharpness,
+    boundary_error,
+    dtw_path,
+    duration_error,
+    length_error,
+    mean_of,
+    mel_cepstral_distortion,
+    mel_cepstrum,
+    not_applicable,
+    pitch_error,
+    pitch_frame_error,
+    similarity,
+    voicing_error,
+)
+from model.speaker_encoder import SpeakerEncoder
+
+AUDIO, FEATURES = AudioConfig(), FeaturesConfig()
+EXTRACTOR = MelExtractor(AUDIO)
+LOWER_IS_BETTER = {
+    "mel_cepstral_distortion": True,
+    "pitch_error": True,
+    "voicing_error": True,
+    "pitch_frame_error": True,
+    "speaker_similarity": False,
+}
+
+
+def compare(samples: np.ndarray, recorded: np.ndarray, encoder: SpeakerEncoder) -> dict[str, Measure]:
+    mels = EXTRACTOR.numpy(samples), EXTRACTOR.numpy(recorded)
+    f0 = track_pitch(samples, AUDIO, FEATURES), track_pitch(recorded, AUDIO, FEATURES)
+    path = dtw_path(mel_cepstrum(mels[0]), mel_cepstrum(mels[1]))
+    return {
+        "mel_cepstral_distortion": mel_cepstral_distortion(*mels, path),
+        "pitch_error": pitch_error(*f0, path),
+        "voicing_error": voicing_error(*f0, path),
+        "pitch_frame_error": pitch_frame_error(*f0, path),
+        "speaker_similarity": similarity(*encoder.embed_many([samples, recorded], AUDIO.sample_rate)),
+    }
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SpeakerEncoder:
+    return SpeakerEncoder.load()
+
+
+def test_noise_scores_worse_than_speech_on_every_measure(voiced, encoder):
+    recorded, speech = voiced(1.5, 150.0, seed=1), voiced(1.7, 143.0, seed=2)
+    for samples in (recorded, speech):  # pauses, so that there is voicing to miss
+        samples[(np.arange(len(samples)) / len(samples) % 0.34) > 0.26] *= 0.001
+    noise = (0.1 * np.random.default_rng(0).standard_normal(len(recorded))).astype(np.float32)
+    of_speech, of_noise = compare(speech, recorded, encoder), compare(noise, recorded, encoder)
+    for name, lower in LOWER_IS_BETTER.items():
+        good, bad = of_speech[name].value, of_noise[name].value
+        assert good is not None
+        if name == "pitch_error" and bad is None:
+            assert of_noise[name].reason
+            continue
+        assert (good < bad) if lower else (good > bad), name
+
+
+def test_a_perfect_copy_is_best_on_every_measure(voiced, encoder):
+    recorded = voiced(1.0, 150.0)
+    result = {name: measure.value for name, measure in compare(recorded, recorded.copy(), encoder).items()}
+    assert result.pop("speaker_similarity") == pytest.approx(1.0, abs=1e-5)
+    assert set(result.values()) == {0.0}
+
+
+def test_distortion_is_in_decibels():
+    frames = np.arange(80)
+    flat = np.zeros((10, 80))
+    tilted = np.log(10) / 20 * 6.0 * np.cos(np.pi * 3 * (frames + 0.5) / 80)[None].repeat(10, 0)  # +-6 dB: rms 4.24
+    same = (np.arange(10), np.arange(10))
+    assert mel_cepstral_distortion(tilted, flat, same).value == pytest.approx(6.0 / np.sqrt(2.0), rel=1e-6)
+
+
+def test_level_alone_is_no_distortion(voiced):
+    recorded = voiced(1.0, 150.0)
+    mels = EXTRACTOR.numpy(recorded), EXTRACTOR.numpy(0.5 * recorded)
+    same = (np.arange(len(mels[0])),) * 2
+    assert mel_cepstral_distortion(*mels, same).value < 0.3
+
+
+def test_time_warping_undoes_a_change_of_speed():
+    generator = np.random.default_rng(0)
+    a = np.cumsum(generator.standard_normal((40, 6)), axis=0)
+    b = a.repeat(generator.integers(1, 4, size=40), axis=0)
+    rows, columns = dtw_path(b, a)
+    assert np.array_equal(b[rows], a[columns])
+
+
+def test_the_path_is_the_cheapest_and_covers_everything():
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        a, b = generator.standard_normal((4, 2)), generator.standard_normal((5, 2))
+        rows, columns = dtw_path(a, b)
+        assert (rows[0], columns[0], rows[-1], columns[-1]) == (0, 0, 3, 4)
+        assert set(map(tuple, np.diff([rows, columns], axis=1).T)) <= {(0, 1), (1, 0), (1, 1)}
+        cost = np.linalg.norm(a[rows] - b[columns], axis=1).sum()
+        assert cost == pytest.approx(_cheapest(a, b, 0, 0))
+
+
+def _cheapest(a, b, i, j):
+    here = np.linalg.norm(a[i] - b[j])
+    steps = [(i + di, j + dj) for di, dj in ((0, 1), (1, 0), (1, 1)) if i + di < len(a) and j + dj < len(b)]
+    return here + (min(_cheapest(a, b, *step) for step in steps) if steps else 0.0)
+
+
+def test_pitch_errors_are_known_ones():
+    same = (np.arange(4), np.arange(4))
+    recorded = np.array([100.0, 100.0, 0.0, 100.0])
+    octave = np.array([200.0, 100.0, 0.0, 0.0])
+    assert pitch_error(octave, recorded, same).value == pytest.approx(1200 / np.sqrt(2))
+    assert voicing_error(octave, recorded, same).value == 0.25
+    assert pitch_frame_error(octave, recorded, same).value == 0.5
+
+
+def test_pitch_error_without_common_voice_does_not_apply_but_the_frame_error_does():
+    same = (np.arange(3), np.arange(3))
+    silent, spoken = np.zeros(3), np.full(3, 100.0)
+    assert pitch_error(silent, spoken, same) == not_applicable("no frame is voiced in both")
+    assert pitch_frame_error(silent, spoken, same).value == 1.0
+
+
+def test_durations():
+    assert duration_error(np.array([1, 2, 3]), np.array([1, 4, 3])).value == pytest.approx(2 / 3)
+    assert duration_error(np.array([1, 2]), np.array([1])).value is None
+    assert length_error(90, 100).value == pytest.approx(0.1)
+
+
+def test_alignments_that_failed_score_worse():
+    diagonal = np.eye(10).repeat(4, axis=0)  # (40, 10)
+    flat = np.full((40, 10), 0.1) + 1e-3 * np.random.default_rng(0).random((40, 10))
+    assert alignment_sharpness(diagonal).value == 1.0 > alignment_sharpness(flat).value
+    assert alignment_monotonicity(diagonal).value == 1.0 > alignment_monotonicity(flat).value
+    assert alignment_coverage(np.full(10, 4)).value == 1.0
+    assert alignment_coverage(np.array([1, 1, 1, 97])).value == 0.75
+    assert alignment_coverage(np.array([0, 4, 4, 4])).value == 0.75
+
+
+def test_boundaries_are_compared_where_they_are_known():
+    durations = np.array([2, 3, 5])
+    truth = np.array([[np.nan, np.nan], [0.3, 0.5], [0.5, 1.1]])
+    assert boundary_error(durations, truth, 0.1).value == pytest.approx((1 + 0 + 0 + 1) / 4)
+    assert boundary_error(durations, np.full((3, 2), np.nan), 0.1).value is None
+
+
+def test_a_mean_is_of_what_applies():
+    assert mean_of([Measure(1.0), not_applicable("x"), Measure(3.0)]).value == 2.0
+    assert mean_of([not_applicable("x"), not_applicable("y")]) == not_applicable("x")
+    assert mean_of([]).value is None
+    assert mean_of([Measure(0.0)]).value == 0.0
