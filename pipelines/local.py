@@ -67,14 +67,18 @@ class RunRecord:
                 return read_json(self.folder / name)
         return {}
 
+    def plain(self) -> dict[str, Any]:
+        """The record as JSON data."""
+        values = {name: value for name, value in vars(self).items() if name not in ("folder", "steps")}
+        return {**values, "steps": {name: dict(vars(step)) for name, step in self.steps.items()}}
+
     def save(self) -> None:
-        plain = {name: value for name, value in vars(self).items() if name not in ("folder", "steps")}
-        write_json(
-            self.folder / "run.json", {**plain, "steps": {name: vars(step) for name, step in self.steps.items()}}
-        )
+        """Write `run.json`."""
+        write_json(self.folder / "run.json", self.plain())
 
     @classmethod
     def load(cls, folder: Path) -> "RunRecord":
+        """The record that a run left in its folder."""
         plain = read_json(folder / "run.json")
         saved = plain.pop("steps")
         steps = {name: StepRecord(**saved[name]) for name in STEPS}

@@ -155,8 +155,7 @@ def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
     """Write or refresh the project folder for data of its own, leaving unchanged files untouched."""
     folder = state.folder("projects", resolved.config.corpus.name)
     stages = root / PROJECT_FILE
-    if not (folder / PROJECT_FILE).is_file() or (folder / PROJECT_FILE).read_bytes() != stages.read_bytes():
-        shutil.copyfile(stages, folder / PROJECT_FILE)
+    _copy_if_changed(stages, folder / PROJECT_FILE)
     values = flatten(resolved.config.model_dump(mode="json"))
     preset = ("default", "model size", "level")
     chosen = {
@@ -182,8 +181,13 @@ def _copy_sentences(source: Path, project: Path) -> str:
         raise ProjectError(f"{source} holds no sentences_<language>.txt; set corpus.path to a folder that does")
     (project / "sentences").mkdir(exist_ok=True)
     for path in lists:
-        shutil.copyfile(path, project / "sentences" / path.name)
+        _copy_if_changed(path, project / "sentences" / path.name)
     return "sentences"
+
+
+def _copy_if_changed(source: Path, target: Path) -> None:
+    if not target.is_file() or target.read_bytes() != source.read_bytes():
+        shutil.copyfile(source, target)
 
 
 def _own_core(root: Path) -> dict[str, str]:

@@ -51,7 +51,7 @@ def run(target: str, data: Path | None, config_file: Path | None, assignments: t
     console = Console()
     record = run_training(project.state, project.run_arguments(), project.lineage, console.report, console.output)
     if as_json:
-        click.echo((record.folder / "run.json").read_text("utf-8"), nl=False)
+        click.echo(json.dumps(record.plain(), indent=1))
 
 
 @pipeline.command(name="list")
@@ -61,9 +61,7 @@ def list_command(limit: int, as_json: bool) -> None:
     """Runs of this project, newest first."""
     records = all_runs(State.locate())[:limit]
     if as_json:
-        click.echo(
-            json.dumps([json.loads((item.folder / "run.json").read_text("utf-8")) for item in records], indent=1)
-        )
+        click.echo(json.dumps([item.plain() for item in records], indent=1))
         return
     for item in records:
         steps = " ".join(f"{name}:{step.state}" for name, step in item.steps.items())
@@ -83,7 +81,7 @@ def status(run_id: str | None, as_json: bool) -> None:
         raise click.UsageError(f"no run {run_id or 'yet'}; `myxtts pipeline list` shows them")
     record = chosen[0]
     if as_json:
-        click.echo((record.folder / "run.json").read_text("utf-8"), nl=False)
+        click.echo(json.dumps(record.plain(), indent=1))
     else:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
         click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s")
@@ -96,5 +94,8 @@ def status(run_id: str | None, as_json: bool) -> None:
 
 def all_runs(state: State) -> list[RunRecord]:
     """Every recorded run, newest first; one whose process is gone without a word counts as interrupted."""
-    folders = sorted(state.runs.glob("run-*/run.json"), reverse=True)
-    return [RunRecord.load(path.parent) for path in folders]
+    records = [RunRecord.load(path.parent) for path in sorted(state.runs.glob("run-*/run.json"), reverse=True)]
+    for record in records:
+        if record.state == "running" and not Path("/proc", record.id.rpartition("-")[2]).is_dir():
+            record.state = "interrupted"
+    return records

@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 import time
@@ -6,8 +8,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from components.state import State
 from pipelines.cli import main as cli
 from pipelines.cli.assignments import parse_assignments
+from pipelines.cli.pipeline import all_runs
+from pipelines.local import RunRecord
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess:
@@ -94,3 +99,15 @@ def test_assignments_are_yaml_values():
     assert parse_assignments(("a.b=3", "c=x=y", "d=true")) == {"a.b": 3, "c": "x=y", "d": True}
     with pytest.raises(click.UsageError, match="KEY=VALUE"):
         parse_assignments(("a",))
+
+
+def test_a_run_whose_process_is_gone_counts_as_interrupted(tmp_path):
+    state = State(tmp_path)
+    for pid, name in ((999999999, "run-1"), (os.getpid(), "run-2")):
+        folder = state.folder("runs", f"{name}-{pid}")
+        RunRecord(folder.name, folder, {"name": "m"}).save()
+    assert [record.state for record in all_runs(state)] == ["running", "interrupted"]
+    environment = {**os.environ, "MYXTTS_STATE": str(tmp_path)}
+    command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "list", "--json"]
+    listed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert [item["state"] for item in json.loads(listed.stdout)] == ["running", "interrupted"]

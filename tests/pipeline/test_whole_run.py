@@ -1,0 +1,209 @@
+"""The real thing, small: generated speech, DVC, the pipeline with every real step, MLflow, a voice that speaks."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from components.state import State
+from pipelines.local import RunRecord
+
+ROOT = Path(__file__).parents[2]
+NAME = "myxtts-toy-xtiny"
+SETTINGS = {
+    "model_size": "xtiny",
+    "corpus.name": "toy",
+    "corpus.engine": "espeak",
+    "corpus.english_voices": 1,
+    "corpus.sentences_per_voice": 5,
+    "split.min_held_out": 1,
+    "training.max_steps": 8,
+    "training.evaluation_interval": 8,
+    "evaluation.max_clips": 1,
+    "evaluation.recognizer": "none",
+    "vocoder.griffin_lim_iterations": 2,
+    "registry.max_mel_cepstral_distortion": 99,
+    "registry.min_alignment_coverage": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory) -> State:
+    return State(tmp_path_factory.mktemp("whole") / "state")
+
+
+def environment(state: State) -> dict[str, str]:
+    dropped = ("MLFLOW_", "KUBERNETES_", "MYXTTS_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    return {**kept, "MYXTTS_STATE": str(state.root)}
+
+
+def command(*arguments: str, **changes) -> list[str]:
+    chosen = {**SETTINGS, **{key.replace("__", "."): value for key, value in changes.items()}}
+    options = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "pipelines.cli.main", *arguments, *options]
+
+
+def run(state: State, **changes) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command("run", **changes), capture_output=True, text=True, cwd=ROOT, env=environment(state), timeout=300
+    )
+
+
+def newest(state: State) -> RunRecord:
+    return RunRecord.load(max(state.runs.glob("run-*"), key=lambda path: path.stat().st_mtime))
+
+
+def steps(state: State) -> dict[str, str]:
+    return {name: step.state for name, step in newest(state).steps.items()}
+
+
+def myxtts(state: State, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pipelines.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(state))
+
+
+@pytest.fixture(scope="module")
+def first(state) -> subprocess.CompletedProcess:
+    """The first run, whose gate no voice of eight steps can pass."""
+    return run(state, registry__max_mel_cepstral_distortion=0.1)
+
+
+def test_a_failed_gate_promotes_nothing_but_shows_what_there_is(first, state):
+    assert first.returncode == 1, first.stdout + first.stderr
+    assert "NOT PROMOTED" in first.stdout
+    assert "mel cepstral distortion" in first.stdout
+    assert "Traceback" not in first.stderr
+    assert steps(state) == {**dict.fromkeys(newest(state).steps, "done"), "gate": "failed"}
+    versions = json.loads(myxtts(state, "registry", "list", "--json").stdout)
+    assert [(item["number"], item["aliases"]) for item in versions] == [("1", ["candidate"])]
+
+
+@pytest.fixture(scope="module")
+def promoted(first, state) -> subprocess.CompletedProcess:
+    """The same with a gate that it passes."""
+    return run(state)
+
+
+def test_another_threshold_runs_the_gate_alone_and_promotes(promoted, state):
+    assert promoted.returncode == 0, promoted.stdout + promoted.stderr
+    assert steps(state) == {**dict.fromkeys(newest(state).steps, "cached"), "gate": "done"}
+    assert f"{NAME} version 1 (is the champion)" in promoted.stdout
+
+
+def test_the_summary_leads_to_speech_report_and_plot(promoted):
+    found = dict(re.findall(r"(?m)^(speech|report|alignment|log) +(\S+)$", promoted.stdout))
+    assert set(found) == {"speech", "report", "alignment", "log"}
+    assert all(Path(path).is_file() for path in found.values())
+    spoken = re.findall(r"\S+\.wav", promoted.stdout.split("report")[0])
+    assert [Path(path).name for path in spoken] == ["1-en.wav", "2-en.wav", "3-en.wav", "4-fa.wav"]
+    assert all(soundfile.info(path).duration > 0.1 for path in spoken)
+
+
+def test_a_version_knows_where_it_comes_from(promoted, state):
+    shown = json.loads(myxtts(state, "registry", "show", NAME, "--json").stdout)
+    tags = shown["tags"]
+    lock = (state.root / "projects" / "toy" / "dvc.lock").read_text()
+    assert tags["dvc.data"] in lock
+    for key in (
+        "git.sha",
+        "git.dirty",
+        "dvc.lock.sha256",
+        "params.sha256",
+        "kfp.run_id",
+        "weights.sha256",
+        "voice.sha256",
+    ):
+        assert tags[key], key
+    assert shown["aliases"] == ["candidate", "champion"]
+    artifacts = [path.suffix for path in state.tracking_artifacts.rglob("*") if path.is_file()]
+    assert ".safetensors" in artifacts
+    assert not {".pkl", ".pickle", ".pt", ".pth"} & set(artifacts)
+
+
+def test_a_run_with_nothing_changed_does_nothing(promoted, state):
+    before = {path: path.stat().st_mtime_ns for path in state.root.rglob("*") if path.is_file()}
+    started = time.monotonic()
+    done = run(state)
+    seconds = time.monotonic() - started
+    assert done.returncode == 0
+    assert set(steps(state).values()) == {"cached"}
+    assert seconds < 20
+    kept = ("data", "features", "training", "evaluations", "gates", "samples", "mlartifacts", "dvc-remote", "projects")
+    changed = {path for path, stamp in before.items() if path.is_file() and path.stat().st_mtime_ns != stamp}
+    assert not [path for path in changed if path.relative_to(state.root).parts[0] in kept and ".dvc" not in path.parts]
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def trained_steps(state: State, beyond: int = 0) -> int:
+    logs = sorted(state.runs.glob("run-*/log.txt"))
+    found = re.findall(r'"done": (\d+)', logs[-1].read_text()) if logs else []
+    return int(found[-1]) if found and int(found[-1]) > beyond else 0
+
+
+def test_an_interrupted_training_leaves_no_process_and_goes_on(promoted, state):
+    """A changed training setting also shows here that nothing before training runs again."""
+    reached = 0
+    for attempt in range(2):
+        already = len(list(state.runs.glob("run-*")))
+        long = command("run", training__max_steps=100000, training__evaluation_interval=50000)
+        process = subprocess.Popen(
+            long, cwd=ROOT, env=environment(state), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda already=already: len(list(state.runs.glob("run-*"))) > already)
+        wait_until(lambda reached=reached: trained_steps(state, beyond=reached))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert not living(state)
+        record = newest(state)
+        assert (record.state, record.steps["train"].state) == ("interrupted", "interrupted")
+        assert {record.steps[name].state for name in ("resolve_data", "preprocess")} == {"cached"}
+        log = (record.folder / "log.txt").read_text()
+        start = int(re.search(r"steps (\d+) to 100000", log).group(1))
+        assert (start > 0) == (attempt > 0)
+        assert start >= reached
+        reached = trained_steps(state)
+
+
+def living(state: State) -> list[int]:
+    """Processes of this test's runs that are still there."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(state.root).encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue  # ended meanwhile
+    return found
+
+
+def test_a_studys_values_reach_the_real_trainer(promoted, state):
+    done = subprocess.run(
+        command("study", "run", "--trials", "1", study__max_steps=2),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(state),
+    )
+    assert done.returncode == 0, done.stderr
+    study = next((state.root / "studies").iterdir())
+    trained = json.loads((study / "trial-0" / "voice" / "voice.json").read_text())["config"]
+    options = command("study", "show", "--json")
+    shown = subprocess.run(options, capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    trial = json.loads(shown.stdout)["trials"][0]
+    assert trial["loss.mel_loss_weight"] == trained["loss"]["mel_loss_weight"]
+    assert trial["training.batch_size"] == trained["training"]["batch_size"]
+    assert trained["training"]["max_steps"] == 8  # 2 steps of the largest batch (16) in batches of 4
