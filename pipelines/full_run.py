@@ -34,6 +34,7 @@ class Outcome:
         record: The pipeline's run.
         error: Why the pipeline failed, '' when it passed.
         name: Registered model.
+        size: Model size.
         version: This run's version, '' when it came to none.
         champion: The model's champion now, '' for none.
         samples: Spoken sentences.
@@ -45,6 +46,7 @@ class Outcome:
 
     record: RunRecord
     name: str
+    size: str
     error: str = ""
     version: str = ""
     champion: str = ""
@@ -79,7 +81,7 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
         except PipelineError as failure:
             error = str(failure)
             record = failure.record
-    outcome = Outcome(record, project.model_name, error, seconds=seconds)
+    outcome = Outcome(record, project.model_name, project.config.model_size, error, seconds=seconds)
     result = record.result()
     if not result:
         return outcome

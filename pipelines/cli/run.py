@@ -54,13 +54,15 @@ def summary(outcome: Any, tracking: str, data: Path | None) -> str:
     rows += [("steps", steps), ("time", ", ".join(f"{part} {value:.1f} s" for part, value in outcome.seconds.items()))]
     lines += [f"{name:<10} {value}" for name, value in rows]
     given = f" --data {data}" if data else ""
-    uri = f"models:/{outcome.name}@champion"
+    uri = f"models:/{outcome.name}" + (
+        f"/{outcome.version}" if outcome.version and not outcome.champion else "@champion"
+    )
     lines += [
         "",
         "Next",
         f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {tracking}'}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
-        f"  study       myxtts study run --model-size tiny --trials 8{given}",
+        f"  study       myxtts study run --model-size {outcome.size} --trials 8{given}",
         f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",
         f"  roll back   myxtts registry rollback {outcome.name}",
     ]
