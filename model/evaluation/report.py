@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,15 +92,14 @@ def figure(measure: Mapping[str, Any] | None, decimals: int) -> str:
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
-    """Why measures are missing, each reason once."""
-    notes = []
-    for part, part_name in PART_NAMES.items():
-        for name, kinds in result[part].items():
-            for measure in kinds.values():
-                note = f"{MEASURES[name][0]}, {part_name.lower()}: {measure['reason']}."
-                if measure["value"] is None and note not in notes:
-                    notes.append(note)
-    return notes + [f"{count} clips left out: {reason}." for reason, count in result["left_out"].items()]
+    """Why measures are missing, each reason once with the number of sentences."""
+    missing: Counter = Counter()
+    for clip in result["clips"]:
+        missing.update(
+            {(name, m["reason"]) for name, kinds in clip["measures"].items() for m in kinds.values() if m["reason"]}
+        )
+    notes = [f"{MEASURES[name][0]}, {count} sentences: {reason}." for (name, reason), count in missing.items()]
+    return sorted(notes) + [f"{count} clips left out: {reason}." for reason, count in result["left_out"].items()]
 
 
 def _sentence(item: Evaluated, described: Mapping[str, Any], rate: int) -> dict[str, Any]:
