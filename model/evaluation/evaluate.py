@@ -133,7 +133,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
 def _transcribe_and_measure(
     bench: _Bench, evaluated: list[Evaluated], chosen: list[tuple[int, str]], config: Config
 ) -> None:
-    """Recognition in other processes, meanwhile everything else here."""
+    """Recognition in other threads, meanwhile everything else here."""
     heard = [item for item in evaluated if recognizer.understands(item.clip.language)]
     wanted = config.evaluation.recognizer != "none" and bool(heard)
     workers = min(2, len(os.sched_getaffinity(0)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import multiprocessing
 import re
+import threading
 import unicodedata
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def transcribe(samples: np.ndarray) -> str:
 
 
 class Recognizer:
-    """Transcribes in other processes, while the caller goes on; use as a context.
+    """Transcribes in other threads (the decoder lets go of the interpreter) while the caller goes on; a context.
 
     Raises:
         RecognizerError: pocketsphinx is not installed.
@@ -75,8 +74,7 @@ class Recognizer:
             raise RecognizerError(
                 "the recogniser is not installed: `pip install 'myxtts[evaluate]'`, or set evaluation.recognizer: none"
             )
-        # Fresh processes: a fork of a process that has run torch threads can hang.
-        self._pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        self._pool = ThreadPoolExecutor(workers, "recognizer")
 
     def __enter__(self) -> Recognizer:
         return self
@@ -89,8 +87,13 @@ class Recognizer:
         return self._pool.submit(transcribe, samples)
 
 
-@functools.cache
-def _decoder():
-    from pocketsphinx import Decoder
+_of_thread = threading.local()
 
-    return Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", maxhmmpf=STATES_PER_FRAME)
+
+def _decoder():
+    """This thread's decoder; loading its language model takes a while."""
+    if not hasattr(_of_thread, "decoder"):
+        from pocketsphinx import Decoder
+
+        _of_thread.decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", maxhmmpf=STATES_PER_FRAME)
+    return _of_thread.decoder
