@@ -104,7 +104,12 @@ def read_voice(folder: Path) -> Voice:
     config = Config.model_validate(description["config"])
     inventory = Inventory(**description["inventory"])
     model = AcousticModel(config.model, inventory)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise VoiceError(
+            f"{folder}: made by another version of the model; train again or use that version: {error}"
+        ) from error
     speakers = {name: Speaker(**speaker) for name, speaker in description["speakers"].items()}
     return Voice(
         model.eval(),

@@ -33,8 +33,8 @@ class Aligner(nn.Module):
     """Learned text-to-speech alignment (One TTS Alignment To Rule Them All, arXiv:2108.10447).
 
     Keys come from the token embeddings, queries from the mel spectrogram; the score is their negative squared distance.
-    Dropout on the mel bands keeps it from learning clips by heart: on five minutes of speech it is the difference between
-    a held-out forward-sum loss that falls and one that turns at half the way.
+    Dropout on the mel bands keeps it from learning clips by heart: on five minutes of speech it is the difference
+    between a held-out forward-sum loss that falls and one that turns at half the way.
     """
 
     def __init__(self, text_dim: int, mel_dim: int, aligner_dim: int, dropout: float):
@@ -60,7 +60,7 @@ class Aligner(nn.Module):
                 - 2 * queries @ keys.transpose(1, 2)
                 + keys.square().sum(2)[:, None, :]
             )
-            score = -TEMPERATURE * distance + batch_prior(mel_lengths, token_lengths)
+            score = -TEMPERATURE * distance + batch_prior(mel_lengths, token_lengths, mel.shape[1], text.shape[1])
             token_mask = length_mask(token_lengths, text.shape[1])
             log_soft = F.log_softmax(score.masked_fill(~token_mask[:, None, :], IMPOSSIBLE), dim=-1)
             log_soft = log_soft.masked_fill(~token_mask[:, None, :], IMPOSSIBLE)

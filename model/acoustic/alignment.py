@@ -1,8 +1,8 @@
 """Alignment as a left-to-right hidden Markov model: prior, likelihood (forward-sum) and best path (Viterbi).
 
-One emission matrix, log-probabilities of token t at frame s, serves all three. A path starts at the first token, ends at
-the last, and each frame stays or advances by one. Shapes: B batch, S frames, T tokens. Sources: One TTS Alignment To Rule
-Them All (arXiv:2108.10447), Glow-TTS (arXiv:2005.11129).
+One emission matrix, log-probabilities of token t at frame s, serves all three. A path starts at the first token, ends
+at the last, and each frame stays or advances by one. Shapes: B batch, S frames, T tokens. Sources: One TTS Alignment
+To Rule Them All (arXiv:2108.10447), Glow-TTS (arXiv:2005.11129).
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ def diagonal_prior(frames: int, tokens: int) -> Tensor:
     return torch.from_numpy(log_prob.astype(np.float32))
 
 
-def batch_prior(mel_lengths: Tensor, token_lengths: Tensor) -> Tensor:
-    """Diagonal priors of a batch, padded with zeros: (B, S, T)."""
-    pairs = list(zip(mel_lengths.tolist(), token_lengths.tolist(), strict=True))
-    prior = torch.zeros(len(pairs), max(s for s, _ in pairs), max(t for _, t in pairs))
-    for row, (frames, tokens) in zip(prior, pairs, strict=True):
-        row[:frames, :tokens] = diagonal_prior(frames, tokens)
+def batch_prior(mel_lengths: Tensor, token_lengths: Tensor, frames: int, tokens: int) -> Tensor:
+    """Diagonal priors of a batch, padded with zeros to (B, `frames`, `tokens`)."""
+    prior = torch.zeros(len(mel_lengths), frames, tokens)
+    for row, s, t in zip(prior, mel_lengths.tolist(), token_lengths.tolist(), strict=True):
+        row[:s, :t] = diagonal_prior(s, t)
     return prior.to(mel_lengths.device)
 
 

@@ -1,8 +1,8 @@
 """The acoustic model: text, speaker and language to a mel spectrogram, in one parallel pass.
 
-A text encoder, a learned aligner (training only), predictors of duration, pitch and energy, a length regulator and a mel
-decoder, after FastSpeech 2 (arXiv:2006.04558) and FastPitch (arXiv:2006.06873). Shapes: B batch, T tokens, S frames,
-M mel bands, D width.
+A text encoder, a learned aligner (training only), predictors of duration, pitch and energy, a length regulator and a
+mel decoder, after FastSpeech 2 (arXiv:2006.04558) and FastPitch (arXiv:2006.06873). Shapes: B batch, T tokens,
+S frames, M mel bands, D width.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class AcousticModel(nn.Module):
             self.pitch_embedding = Conv1d(1, dim, 3)
             self.energy_embedding = Conv1d(1, dim, 3)
         self.position_in_token = nn.Linear(3, dim)
-        self.mel_head = nn.Linear(dim, inventory.n_mels)
+        self.frame_merge = nn.Linear(config.frames_per_step * dim, dim)
+        self.mel_head = nn.Linear(dim, config.frames_per_step * inventory.n_mels)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Teacher-forced pass: durations from the aligner, pitch and energy from the recording."""
@@ -180,12 +181,16 @@ class AcousticModel(nn.Module):
 
     def _decode(self, encoded: Tensor, durations: Tensor, mel_mask: Tensor, condition: Tensor) -> Tensor:
         """Encoded tokens (B, T, D) stretched by durations (B, T) -> log-mel (B, S, M)."""
-        frames = mel_mask.shape[1]
-        index = token_of_frame(durations, frames)  # (B, S)
+        step, frames = self.config.frames_per_step, mel_mask.shape[1]
+        padded = nn.functional.pad(mel_mask, (0, -frames % step))  # a whole number of decoder steps
+        index = token_of_frame(durations, padded.shape[1])  # (B, S)
         x = encoded.gather(1, index[:, :, None].expand(-1, -1, encoded.shape[2]))
-        x = x + self.position_in_token(_position_features(durations, index))
-        x = self.decoder(x * mel_mask[:, :, None].to(x.dtype), mel_mask, condition)
-        mel = self.mel_head(x).float() * self.inventory.mel_std + self.inventory.mel_mean
+        x = (x + self.position_in_token(_position_features(durations, index))) * padded[:, :, None].to(x.dtype)
+        x = self.frame_merge(x.unflatten(1, (-1, step)).flatten(2))  # (B, S / step, D)
+        step_mask = padded.unflatten(1, (-1, step)).any(2)
+        x = self.decoder(x * step_mask[:, :, None].to(x.dtype), step_mask, condition)
+        mel = self.mel_head(x).unflatten(2, (step, -1)).flatten(1, 2)[:, :frames]  # (B, S, M)
+        mel = mel.float() * self.inventory.mel_std + self.inventory.mel_mean
         return mel * mel_mask[:, :, None]
 
 

@@ -10,7 +10,7 @@ from model.acoustic.layers import Conv1d, length_mask
 
 
 class _ConvStack(nn.Module):
-    """(Convolution, ReLU, layer norm, dropout) x layers; padding stays zero, so that it never leaks through a kernel."""
+    """(Convolution, ReLU, layer norm, dropout) x layers; padding stays zero, so that no kernel leaks it."""
 
     def __init__(self, inputs: int, dim: int, layers: int, dropout: float):
         super().__init__()

@@ -1,6 +1,6 @@
 """Merges the layers of settings into one `Config` and remembers where every value came from.
 
-Precedence, later wins: schema default < model size < optimisation level < `params.yaml` < `--config` file < command line.
+Precedence, later wins: schema default < model size < optimisation level < `params.yaml` < `--config` file < flags.
 """
 
 from __future__ import annotations

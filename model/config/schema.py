@@ -37,7 +37,7 @@ class CorpusConfig(Section):
     speaker: str = "speaker"
     """Speaker name of a single-speaker corpus."""
     engine: Literal["auto", "espeak", "flite"] = "auto"
-    """Speaks the generated English: `auto` takes flite where it is installed, else espeak-ng. Persian is espeak-ng's."""
+    """Speaks the generated English: `auto` takes flite where installed, else espeak-ng. Persian is espeak-ng's."""
     english_voices: Positive = 2
     """Generated English voices (flite: slt, rms, awb, kal16 in that order)."""
     persian_voices: Annotated[int, Field(ge=0)] = 1
@@ -123,6 +123,8 @@ class ModelConfig(Section):
     ffn_dim: Positive = 512
     encoder_layers: Positive = 3
     decoder_layers: Positive = 3
+    frames_per_step: Annotated[int, Field(ge=1, le=4)] = 1
+    """Mel frames that one decoder position makes; 2 halves the decoder's work (the reduction factor of Tacotron)."""
     kernel_size: Positive = 3
     """Kernel of the first convolution of each feed-forward block (odd)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -199,7 +201,7 @@ class TrainingConfig(Section):
     """Best checkpoints kept besides the last one."""
     log_interval: Positive = 20
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """Torch threads; 0 means one per physical core."""
+    """Torch threads; 0 means one per physical core, less one that is left to everything else."""
     max_skipped_steps: Positive = 20
     """Training stops with a report after this many non-finite steps in a row."""
 

@@ -16,7 +16,9 @@ from pipelines.cli.settings import settings_options
     show_default=True,
     help="Feature store, made by `myxtts features build`.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run [default: one per settings and data].")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder of the run [default: one per settings and data]."
+)
 @click.option("--experiment", default="", help="MLflow experiment [default: the corpus's name].")
 @click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
 @settings_options("model", "loss", "training", "vocoder")

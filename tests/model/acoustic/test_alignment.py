@@ -88,8 +88,8 @@ def test_prior_rows_are_distributions_that_follow_the_diagonal():
 
 
 def test_batch_prior_pads_with_zeros():
-    prior = batch_prior(torch.tensor([6, 10]), torch.tensor([4, 3]))
-    assert prior.shape == (2, 10, 4)
+    prior = batch_prior(torch.tensor([6, 10]), torch.tensor([4, 3]), frames=12, tokens=5)
+    assert prior.shape == (2, 12, 5)
     assert torch.equal(prior[0, :6, :4], diagonal_prior(6, 4))
     assert prior[0, 6:].abs().sum() == 0
     assert prior[1, :, 3:].abs().sum() == 0

@@ -13,9 +13,11 @@ def synthesize(model, batch, **controls):
     return model.synthesize(batch.ids, batch.token_lengths, batch.speaker_vector, batch.language, **controls)
 
 
-@pytest.mark.parametrize("prosody", [True, False])
-def test_a_clip_alone_equals_the_clip_in_a_padded_batch(make_model, batch, prosody, alone):
-    model = make_model(enable_prosody_prediction=prosody)
+@pytest.mark.parametrize(
+    "settings", [{}, {"enable_prosody_prediction": False}, {"frames_per_step": 2}, {"frames_per_step": 3}], ids=str
+)
+def test_a_clip_alone_equals_the_clip_in_a_padded_batch(make_model, batch, settings, alone):
+    model = make_model(**settings)
     together = model(batch)
     for i, (tokens, frames) in enumerate(((5, 20), (9, 41))):
         single = model(alone(batch, i))
@@ -117,6 +119,7 @@ MODEL_CHANGES = {
     "ffn_dim": 128,
     "encoder_layers": 2,
     "decoder_layers": 2,
+    "frames_per_step": 3,
     "kernel_size": 5,
     "dropout": 0.5,
     "aligner_dim": 24,

@@ -1,5 +1,6 @@
 """The learning rate and the loss weights over a whole run."""
 
+import itertools
 import math
 
 import pytest
@@ -30,7 +31,7 @@ def test_cosine_falls_to_its_floor_and_restarts_rise_again():
     )
     restarts = cosine.model_copy(update={"learning_rate_schedule": "cosine_restarts"})
     rates = [learning_rate(step, restarts) for step in range(cosine.warmup_steps, cosine.max_steps)]
-    rises = sum(b > a for a, b in zip(rates, rates[1:], strict=False))
+    rises = sum(b > a for a, b in itertools.pairwise(rates))
     assert rises == 3
 
 

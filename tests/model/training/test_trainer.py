@@ -116,9 +116,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, config, small_features):
 
 def test_best_last_and_top_k_are_kept(tmp_path, config, small_features):
     train(config(max_steps=20, evaluation_interval=4, checkpoint_interval=3, keep_top_k=2), small_features, tmp_path)
-    scores = {
-        line["step"]: line["validation/mel"] for line in history(tmp_path) if "validation/mel" in line
-    }
+    scores = {line["step"]: line["validation/mel"] for line in history(tmp_path) if "validation/mel" in line}
     kept = {step for step, _, _ in list_checkpoints(tmp_path / "checkpoints")}
     assert kept == {*sorted(scores, key=scores.get)[:2], 20}
     best = load_checkpoint(best_checkpoint(tmp_path / "checkpoints"))
@@ -148,9 +146,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_written_down(
 
 def test_too_many_bad_steps_in_a_row_stop_the_run(tmp_path, config, small_features, monkeypatch):
     original = trainer.loss_terms
-    monkeypatch.setattr(
-        trainer, "loss_terms", lambda *a: {k: v * float("inf") for k, v in original(*a).items()}
-    )
+    monkeypatch.setattr(trainer, "loss_terms", lambda *a: {k: v * float("inf") for k, v in original(*a).items()})
     with pytest.raises(TrainingError, match="3 steps in a row"):
         train(config(max_skipped_steps=3), small_features, tmp_path)
 
