@@ -131,7 +131,7 @@ class Synthesizer:
         alignment = self.voice.model.align(
             torch.from_numpy(np.asarray(ids, dtype=np.int64))[None],
             torch.tensor([len(ids)]),
-            torch.from_numpy(np.asarray(mel, dtype=np.float32))[None],
+            torch.tensor(np.asarray(mel, dtype=np.float32))[None],
             torch.tensor([len(mel)]),
         )
         return alignment.durations[0].numpy(), alignment.log_soft[0].exp().numpy()

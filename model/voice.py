@@ -14,15 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.acoustic import AcousticModel, Inventory
 from model.audio.mel import extractor_hash
-from model.config import Config
+from model.config import Config, subset
 from model.text import symbols_hash
 
 FORMAT = 1
+SPOKEN_WITH = ("model_size", "audio", "features", "model", "vocoder")
+"""Settings that a voice needs in order to speak; a change of any other key leaves old voices readable."""
 WEIGHTS, DESCRIPTION = "model.safetensors", "voice.json"
 
 
@@ -43,7 +46,7 @@ class Speaker:
 class Voice:
     """A loaded voice."""
 
-    model: AcousticModel
+    model: AcousticModel | None  # None where only the description is at hand, to be written
     config: Config
     inventory: Inventory
     speakers: dict[str, Speaker]
@@ -70,7 +73,7 @@ def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
         "speaker_languages": voice.speaker_languages,
         "energy_std": voice.energy_std,
         "inventory": asdict(voice.inventory),
-        "config": voice.config.model_dump(mode="json"),
+        "config": subset(voice.config, *SPOKEN_WITH),
     }
     (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -101,7 +104,10 @@ def read_voice(folder: Path) -> Voice:
         )
     if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != description["weights_sha256"]:
         raise VoiceError(f"{folder / WEIGHTS}: missing or not the weights that {DESCRIPTION} describes; fetch it again")
-    config = Config.model_validate(description["config"])
+    try:
+        config = Config.model_validate(description["config"])
+    except ValidationError as error:
+        raise VoiceError(f"{folder / DESCRIPTION}: settings that this version does not know: {error}") from error
     inventory = Inventory(**description["inventory"])
     model = AcousticModel(config.model, inventory)
     try:

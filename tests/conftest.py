@@ -43,7 +43,7 @@ def small_settings() -> dict:
 
 
 @pytest.fixture(scope="session")
-def small_corpus(tmp_path_factory, small_settings) -> Path:
+def generated_corpus(tmp_path_factory, small_settings) -> Path:
     """A generated corpus with its splits: 14 sentences each of an English and a Persian voice."""
     from model.config import resolve
     from model.corpus.ingest import ingest
@@ -59,13 +59,13 @@ def small_corpus(tmp_path_factory, small_settings) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_features(tmp_path_factory, small_corpus, small_settings) -> Path:
+def generated_features(tmp_path_factory, generated_corpus, small_settings) -> Path:
     """The feature store of the small corpus."""
     from model.config import resolve
     from model.features.extract import build_features
 
     folder = tmp_path_factory.mktemp("features") / "features"
-    build_features(small_corpus, folder, resolve(None, None, small_settings).config)
+    build_features(generated_corpus, folder, resolve(None, None, small_settings).config)
     return folder
 
 

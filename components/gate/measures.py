@@ -6,7 +6,7 @@ from typing import Any
 LOWER_IS_BETTER = {
     "mel_cepstral_distortion": True,
     "character_error_increase": True,
-    "alignment_coverage": False,
+    "alignment_monotonicity": False,
 }
 PRIMARY = "mel_cepstral_distortion"
 

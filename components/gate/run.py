@@ -120,7 +120,7 @@ def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -
     limits = {
         "mel_cepstral_distortion": config.max_mel_cepstral_distortion,
         "character_error_increase": config.max_character_error_increase,
-        "alignment_coverage": config.min_alignment_coverage,
+        "alignment_monotonicity": config.min_alignment_monotonicity,
     }
     checks = []
     for name, limit in limits.items():

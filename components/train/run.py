@@ -49,7 +49,9 @@ def run(features: str, settings: str, experiment: str) -> dict[str, Any]:
             tracker.close(status)
     voice = json.loads((result.voice / "voice.json").read_text("utf-8"))
     metrics = {name: value for name, value in result.metrics.items() if name.startswith("validation/")}
-    write_json(folder / "result.json", {"steps": result.steps, "best_step": result.best_step, "metrics": metrics})
+    write_json(
+        folder / "result.json", {"steps": result.steps, "exported_step": result.exported_step, "metrics": metrics}
+    )
     mel = metrics.get("validation/mel")
     return {
         "folder": str(folder),

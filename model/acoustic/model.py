@@ -84,11 +84,11 @@ class AcousticModel(nn.Module):
         self.decoder = Transformer(config.decoder_layers, *stack)
         self.aligner = Aligner(dim, inventory.n_mels, config.aligner_dim, config.aligner_dropout)
         self.duration_predictor = DurationPredictor(
-            dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.dropout
+            dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.predictor_dropout
         )
         if config.enable_prosody_prediction:
-            self.pitch_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.dropout)
-            self.energy_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.dropout)
+            self.pitch_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.predictor_dropout)
+            self.energy_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.predictor_dropout)
             self.pitch_embedding = Conv1d(1, dim, 3)
             self.energy_embedding = Conv1d(1, dim, 3)
         self.position_in_token = nn.Linear(3, dim)

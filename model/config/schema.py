@@ -128,6 +128,8 @@ class ModelConfig(Section):
     kernel_size: Positive = 3
     """Kernel of the first convolution of each feed-forward block (odd)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    predictor_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Dropout in the duration, pitch and energy predictors, which know minutes of speech by heart first of all."""
     aligner_dim: Positive = 80
     """Width of the space where text meets mel in the aligner."""
     aligner_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -176,7 +178,7 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """The loop: budget, optimiser, schedule, clipping, averaging, checkpoints."""
 
-    max_steps: Positive = 1600
+    max_steps: Positive = 1200
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     aligner_learning_rate_scale: Annotated[float, Field(gt=0)] = 2.0
@@ -199,6 +201,10 @@ class TrainingConfig(Section):
     """Steps between the unscored checkpoints that bound what a crash can lose."""
     keep_top_k: Positive = 2
     """Best checkpoints kept besides the last one."""
+    exported_checkpoint: Literal["last", "best"] = "last"
+    """Which weights become the voice. On minutes of speech the held-out mel error is lowest at two thirds of the way,
+    while the speech goes on getting clearer: on 5.5 minutes the character error of training sentences fell from 0.20 at
+    the best checkpoint to 0.15 at the last, that of unseen ones stayed at 0.30."""
     log_interval: Positive = 20
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Torch threads; 0 means one per physical core, less one that is left to everything else."""
@@ -231,8 +237,8 @@ class RegistryConfig(Section):
     """Gate: MCD (dB, DTW-aligned) on held-out sentences."""
     max_character_error_increase: Annotated[float, Field(gt=0)] = 0.35
     """Gate: CER of synthesised held-out sentences minus CER of their recordings."""
-    min_alignment_coverage: Share = 0.9
-    """Gate: share of tokens whose duration lies between 1 and `40` frames."""
+    min_alignment_monotonicity: Share = 0.8
+    """Gate: share of frames whose likeliest token is that of the frame before or the one or two after it."""
     max_regression: Annotated[float, Field(ge=0)] = 0.02
     """Gate: relative loss against the champion on its primary measure that is still accepted."""
 

@@ -304,7 +304,9 @@ def _gate(items: list[Evaluated]) -> dict[str, dict[str, Any]]:
             item.measures["mel_cepstral_distortion"][SYNTHESISED] for item in items
         ).as_dict(),
         "character_error_increase": mean_of(errors).as_dict(),
-        "alignment_coverage": mean_of(item.measures["alignment_coverage"][RECORDING] for item in items).as_dict(),
+        "alignment_monotonicity": mean_of(
+            item.measures["alignment_monotonicity"][RECORDING] for item in items
+        ).as_dict(),
     }
 
 

@@ -40,7 +40,7 @@ MEASURES = {
 GATE_NAMES = {
     "mel_cepstral_distortion": ("Mel-cepstral distortion", "dB", 2),
     "character_error_increase": ("Character error above the recordings'", "", 3),
-    "alignment_coverage": ("Alignment coverage", "", 3),
+    "alignment_monotonicity": ("Alignment monotonicity", "", 3),
 }
 QUIETEST, LOUDEST = -11.0, 1.5
 """Log-mel values shown as black and white."""

@@ -60,7 +60,7 @@ class TrainingResult:
     """How a run ended: steps done, the step of the exported weights, the voice folder, the last validation."""
 
     steps: int
-    best_step: int
+    exported_step: int
     voice: Path
     metrics: dict[str, float]
 
@@ -332,7 +332,8 @@ def _interruptible() -> Iterator[threading.Event]:
 def _export(
     config: Config, store: FeatureStore, checkpoints: Path, folder: Path, progress: _Progress
 ) -> TrainingResult:
-    best = load_checkpoint(best_checkpoint(checkpoints))
+    last = list_checkpoints(checkpoints)[-1][2]
+    chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
     statistics = store.statistics
     speakers = {
         name: Speaker(store.speaker_centroid(name).tolist(), *statistics.log_f0[name]) for name in store.speakers
@@ -345,7 +346,7 @@ def _export(
         store.languages,
         store.speaker_languages,
         statistics.energy_std,
-        best.step,
+        chosen.step,
     )
-    write_voice(folder, voice, best.ema)
-    return TrainingResult(progress.step, best.step, folder, progress.metrics)
+    write_voice(folder, voice, chosen.ema)
+    return TrainingResult(progress.step, chosen.step, folder, progress.metrics)

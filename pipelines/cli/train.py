@@ -58,4 +58,4 @@ def train(settings: Resolved, features: Path, output: Path | None, experiment: s
         result = trainer.train(config, features, output, logger)
     finally:
         logger.close()
-    click.echo(f"{result.steps} steps, best at {result.best_step}; voice: {result.voice}")
+    click.echo(f"{result.steps} steps; voice, of step {result.exported_step}: {result.voice}")

@@ -10,7 +10,7 @@ from components.state import write_json
 from model.config.schema import RegistryConfig
 
 NAME = "m"
-GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignment_coverage": 0.98}
+GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignment_monotonicity": 0.98}
 CONFIG = RegistryConfig()
 
 
@@ -24,7 +24,7 @@ def test_good_measures_pass_every_threshold():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("mel_cepstral_distortion", 30.0), ("character_error_increase", 0.9), ("alignment_coverage", 0.2)],
+    [("mel_cepstral_distortion", 30.0), ("character_error_increase", 0.9), ("alignment_monotonicity", 0.2)],
 )
 def test_each_threshold_can_fail(name, value):
     checks = results(gate.threshold_checks({**GOOD, name: value}, CONFIG))
@@ -89,7 +89,7 @@ def judged(state, tmp_path, monkeypatch):
 def test_the_first_good_version_becomes_champion(judged):
     answer = judged(GOOD)
     assert answer["champion"] == "1"
-    assert judged.registry.version(NAME, CHAMPION).tags["gate.alignment_coverage"].startswith("pass")
+    assert judged.registry.version(NAME, CHAMPION).tags["gate.alignment_monotonicity"].startswith("pass")
 
 
 def test_a_failed_gate_promotes_nothing_and_leaves_a_report(judged):

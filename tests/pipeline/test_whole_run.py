@@ -30,7 +30,7 @@ SETTINGS = {
     "evaluation.recognizer": "none",
     "vocoder.griffin_lim_iterations": 2,
     "registry.max_mel_cepstral_distortion": 99,
-    "registry.min_alignment_coverage": 0,
+    "registry.min_alignment_monotonicity": 0,
 }
 
 

@@ -96,6 +96,7 @@ def test_a_perfect_prediction_is_the_minimum_of_its_terms(make_model, batch):
     output.predicted = output.target
     terms = loss_terms(output, batch, LossConfig())
     assert [float(terms[name]) for name in ("mel", "duration", "pitch", "energy")] == [0, 0, 0, 0]
+    assert float(terms["length"]) < 1e-10
 
 
 def test_losses_of_a_padded_batch_are_means_over_true_lengths(make_model, make_batch, alone):
@@ -122,6 +123,7 @@ MODEL_CHANGES = {
     "frames_per_step": 3,
     "kernel_size": 5,
     "dropout": 0.5,
+    "predictor_dropout": 0.1,
     "aligner_dim": 24,
     "aligner_dropout": 0.1,
     "duration_predictor_layers": 2,
