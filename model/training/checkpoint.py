@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -123,8 +122,3 @@ def _prune(folder: Path, keep_top_k: int) -> None:
     for _, _, path in found:
         if path not in keep:
             shutil.rmtree(path)
-
-
-def restore_rng(state: Tensor) -> None:
-    """Put torch's CPU generator where a checkpoint left it."""
-    torch.set_rng_state(state)

@@ -18,12 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from model.acoustic import AcousticModel, Inventory
 from model.config import Config, settings_hash, subset
-from model.config.schema import TrainingConfig
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.text import NUM_STRESSES, NUM_SYMBOLS
@@ -37,6 +35,7 @@ from model.training.checkpoint import (
 )
 from model.training.logging import NullLogger, RunLogger
 from model.training.losses import loss_terms, loss_weights, weighted_sum
+from model.training.optimization import ExponentialAverage, clip_gradients, make_optimizer
 from model.training.schedule import learning_rate
 from model.training.validation import validate, write_previews
 from model.voice import Speaker, Voice, write_voice
@@ -70,6 +69,7 @@ class _Progress:
     """What is counted while running; the part in the checkpoint is `saved`."""
 
     step: int = 0
+    saved_step: int = 0
     skipped_in_a_row: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -129,6 +129,7 @@ def train(
         extra = {"fingerprint": fingerprint, "batches": batches.state_dict(), **progress.saved()}
         state = (model.state_dict(), average.state_dict(), optimizer.state_dict(), torch.get_rng_state())
         save_checkpoint(checkpoints, Checkpoint(progress.step, *state, extra, score), settings.keep_top_k)
+        progress.saved_step = progress.step
 
     output.mkdir(parents=True, exist_ok=True)
     frames, started = 0, time.monotonic()
@@ -186,7 +187,8 @@ def train(
             elif progress.step % settings.checkpoint_interval == 0:
                 save()
             if interrupted.is_set():
-                save()
+                if progress.saved_step != progress.step:  # else it would lose the score it was saved with
+                    save()
                 raise KeyboardInterrupt
     return _export(config, store, checkpoints, output / "voice", progress)
 
@@ -201,27 +203,6 @@ def inventory_of(store: FeatureStore) -> Inventory:
         store.statistics.mel_mean,
         store.statistics.mel_std,
     )
-
-
-def make_optimizer(model: AcousticModel, settings: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW in groups: weight decay spares biases, norms and embeddings, and the aligner has its own rate."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        decay = settings.weight_decay if parameter.dim() >= 2 and "embedding" not in name else 0.0
-        scale = settings.aligner_learning_rate_scale if name.startswith("aligner.") else 1.0
-        groups.setdefault((decay, scale), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": items, "weight_decay": decay, "rate_scale": scale} for (decay, scale), items in groups.items()],
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-
-
-def clip_gradients(model: nn.Module, value: float, norm: float) -> float:
-    """Clip each gradient element to +-`value`, then all to a joint `norm`; returns the norm before the second."""
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    nn.utils.clip_grad_value_(parameters, value)
-    return float(nn.utils.clip_grad_norm_(parameters, norm))
 
 
 def computes_in_bfloat16() -> bool:
@@ -240,36 +221,6 @@ def default_threads() -> int:
 def run_fingerprint(config: Config, store: FeatureStore) -> str:
     """Hash of all that shapes the weights: settings and data. Runs of equal fingerprint may continue each other."""
     return settings_hash(subset(config, "model", "loss", "training", "seed"), {"features": store.content_hash})
-
-
-class ExponentialAverage:
-    """Moving average of a model's weights; `decay` 0 follows the raw weights. Early on it averages over fewer steps."""
-
-    def __init__(self, model: nn.Module, decay: float):
-        self.decay = decay
-        self.shadow = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
-        current = model.state_dict()
-        torch._foreach_lerp_([self.shadow[name] for name in current], list(current.values()), 1.0 - decay)
-
-    @contextmanager
-    def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """Swap the averaged weights in, and the raw ones back afterwards."""
-        raw = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        model.load_state_dict(self.shadow)
-        try:
-            yield
-        finally:
-            model.load_state_dict(raw)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.shadow
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.shadow = {name: state[name].clone() for name in self.shadow}
 
 
 def _resume(checkpoints: Path, fingerprint: str, model, average, optimizer, batches, progress: _Progress) -> None:

@@ -81,7 +81,9 @@ def test_resuming_equals_never_having_stopped(tmp_path, config, generated_featur
     monkeypatch.setattr(trainer, "clip_gradients", interrupting)
     with pytest.raises(KeyboardInterrupt):
         train(settings, generated_features, tmp_path / "parts")
-    assert list_checkpoints(tmp_path / "parts" / "checkpoints")[-1][0] == stop
+    step, score, _ = list_checkpoints(tmp_path / "parts" / "checkpoints")[-1]
+    assert step == stop
+    assert (score is not None) == (stop % settings.training.evaluation_interval == 0)
     monkeypatch.setattr(trainer, "clip_gradients", original)
     torch.manual_seed(99)
     train(settings, generated_features, tmp_path / "parts")

@@ -1,0 +1,63 @@
+"""What moves the weights: the optimiser and its groups, gradient clipping, and the average that becomes the voice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from model.acoustic import AcousticModel
+from model.config.schema import TrainingConfig
+
+
+def make_optimizer(model: AcousticModel, settings: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW in groups: weight decay spares biases, norms and embeddings, and the aligner has its own rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        decay = settings.weight_decay if parameter.dim() >= 2 and "embedding" not in name else 0.0
+        scale = settings.aligner_learning_rate_scale if name.startswith("aligner.") else 1.0
+        groups.setdefault((decay, scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": items, "weight_decay": decay, "rate_scale": scale} for (decay, scale), items in groups.items()],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+
+
+def clip_gradients(model: nn.Module, value: float, norm: float) -> float:
+    """Clip each gradient element to +-`value`, then all to a joint `norm`; returns the norm before the second."""
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    nn.utils.clip_grad_value_(parameters, value)
+    return float(nn.utils.clip_grad_norm_(parameters, norm))
+
+
+class ExponentialAverage:
+    """Moving average of a model's weights; `decay` 0 follows the raw weights. Early on it averages over fewer steps."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.shadow = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
+        current = model.state_dict()
+        torch._foreach_lerp_([self.shadow[name] for name in current], list(current.values()), 1.0 - decay)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Swap the averaged weights in, and the raw ones back afterwards."""
+        raw = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.shadow)
+        try:
+            yield
+        finally:
+            model.load_state_dict(raw)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.shadow
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.shadow = {name: state[name].clone() for name in self.shadow}
