@@ -26,6 +26,8 @@ from model.text import symbols_hash
 FORMAT = 1
 SPOKEN_WITH = ("model_size", "audio", "features", "model", "vocoder")
 """Settings that a voice needs in order to speak; a change of any other key leaves old voices readable."""
+TRAINED_WITH = ("optimization_level", "seed", "loss", "training")
+"""Settings that a voice remembers, as told to the trainer, without reading them again."""
 WEIGHTS, DESCRIPTION = "model.safetensors", "voice.json"
 
 
@@ -74,6 +76,7 @@ def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
         "energy_std": voice.energy_std,
         "inventory": asdict(voice.inventory),
         "config": subset(voice.config, *SPOKEN_WITH),
+        "trained_with": subset(voice.config, *TRAINED_WITH),
     }
     (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     shutil.rmtree(folder, ignore_errors=True)

@@ -230,7 +230,7 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if pruned:
         raise optuna.TrialPruned
-    exported = flatten(json.loads((result.voice / "voice.json").read_text("utf-8"))["config"])
+    exported = flatten(json.loads((result.voice / "voice.json").read_text("utf-8"))["trained_with"])
     trial.set_user_attr("used", {key: exported[key] for key in values})
     score = result.metrics[OBJECTIVE]
     return score if math.isfinite(score) else float("inf")

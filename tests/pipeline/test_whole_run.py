@@ -200,7 +200,7 @@ def test_a_studys_values_reach_the_real_trainer(promoted, state):
     )
     assert done.returncode == 0, done.stderr
     study = next((state.root / "studies").iterdir())
-    trained = json.loads((study / "trial-0" / "voice" / "voice.json").read_text())["config"]
+    trained = json.loads((study / "trial-0" / "voice" / "voice.json").read_text())["trained_with"]
     options = command("study", "show", "--json")
     shown = subprocess.run(options, capture_output=True, text=True, cwd=ROOT, env=environment(state))
     trial = json.loads(shown.stdout)["trials"][0]

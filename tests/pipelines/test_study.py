@@ -67,7 +67,7 @@ class FakeTrainer:
             on_validation(step, metrics)
         voice = output / "voice"
         voice.mkdir(parents=True)
-        (voice / "voice.json").write_text(json.dumps({"config": config.model_dump(mode="json")}))
+        (voice / "voice.json").write_text(json.dumps({"trained_with": config.model_dump(mode="json")}))
         return trainer.TrainingResult(config.training.max_steps, config.training.max_steps, voice, metrics)
 
 
