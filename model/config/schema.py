@@ -165,9 +165,10 @@ class LossConfig(Section):
     energy_loss_weight: Annotated[float, Field(ge=0)] = 0.1
     forward_sum_loss_weight: Annotated[float, Field(gt=0)] = 1.0
     binarization_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    binarization_start: Share = 0.1
-    """Share of training before the soft alignment is pulled towards the hard one."""
-    binarization_end: Share = 0.3
+    binarization_start: Share = 0.3
+    """Share of training before the soft alignment is pulled towards the hard one. At 0.1, sentences of seven seconds
+    froze in a wrong alignment (held-out forward-sum 0.89 after 400 steps, 0.71 without the pull)."""
+    binarization_end: Share = 0.5
     """Share of training at which the binarisation weight is full."""
     forward_sum_blank_logprob: float = -1.0
     """Log-score of the blank column; -1 is the published, softer form, -1e4 the exact HMM likelihood."""

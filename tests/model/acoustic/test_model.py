@@ -157,7 +157,7 @@ LOSS_CHANGES = {
     "energy_loss_weight": 0.5,
     "forward_sum_loss_weight": 2.0,
     "binarization_loss_weight": 0.5,
-    "binarization_start": 0.25,
+    "binarization_start": 0.1,
     "binarization_end": 0.6,
     "forward_sum_blank_logprob": -1e4,
 }
@@ -168,7 +168,7 @@ def test_every_loss_setting_changes_the_loss(make_model, batch, key):
     output = make_model()(batch)
 
     def measure(config):
-        return float(weighted_sum(loss_terms(output, batch, config), loss_weights(config, 0.2)).detach())
+        return float(weighted_sum(loss_terms(output, batch, config), loss_weights(config, 0.4)).detach())
 
     assert measure(LossConfig()) != measure(LossConfig(**{key: LOSS_CHANGES[key]}))
 
