@@ -10,12 +10,10 @@ from typing import Any
 
 from components import lineage
 from components.gate.measures import measures
-from components.registry import CANDIDATE, MEASURE, Registry, voice_folder
+from components.registry import CANDIDATE, MEASURE, Registry
 from components.state import State, read_json
 from components.step import StepError, read_pointer
 from components.tracking import Delivery
-
-__all__ = ["log_voice", "run", "voice_folder"]
 
 REQUIREMENTS = (
     "espeakng-loader",

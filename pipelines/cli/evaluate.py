@@ -37,7 +37,7 @@ def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, outpu
     from model.evaluation.report import KIND_NAMES, MEASURES, figure
 
     if model.startswith("models:/"):
-        from components.register.run import voice_folder
+        from components.registry import voice_folder
 
         voice = voice_folder(model)
     else:

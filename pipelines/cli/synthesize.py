@@ -21,7 +21,7 @@ def synthesize(text: str, model: str, output: Path, **controls) -> None:
     from model.synthesis import Synthesizer
 
     if model.startswith("models:/"):
-        from components.register.run import voice_folder
+        from components.registry import voice_folder
 
         folder = voice_folder(model)
     else:
