@@ -1,0 +1,61 @@
+"""The one schema of every setting: what `params.yaml`, `--config` files, presets and flags may say.
+
+Each section is a frozen dataclass-like model; a key that stands here is read by the section's package and changes
+something a test can see. `resolve` (see `model.config.resolution`) merges the layers into one `Config`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from model.config.schema.acoustic import ModelConfig
+from model.config.schema.base import Section
+from model.config.schema.data import AudioConfig, CorpusConfig, FeaturesConfig, SplitConfig, ValidationConfig
+from model.config.schema.judging import EvaluationConfig, RegistryConfig, StudyConfig
+from model.config.schema.training import LossConfig, TrainingConfig
+from model.config.schema.vocoder import VocoderConfig
+
+ModelSize = Literal["xtiny", "tiny", "small", "normal", "big"]
+OptimizationLevel = Literal["basic", "enhanced", "experimental", "plateau_breaker"]
+
+
+class Config(Section):
+    """Every setting of the system."""
+
+    model_size: ModelSize = "tiny"
+    optimization_level: OptimizationLevel = "enhanced"
+    seed: Annotated[int, Field(ge=0)] = 1234
+    corpus: CorpusConfig = CorpusConfig()
+    validation: ValidationConfig = ValidationConfig()
+    split: SplitConfig = SplitConfig()
+    audio: AudioConfig = AudioConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    vocoder: VocoderConfig = VocoderConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    registry: RegistryConfig = RegistryConfig()
+    study: StudyConfig = StudyConfig()
+
+
+__all__ = [
+    "AudioConfig",
+    "Config",
+    "CorpusConfig",
+    "EvaluationConfig",
+    "FeaturesConfig",
+    "LossConfig",
+    "ModelConfig",
+    "ModelSize",
+    "OptimizationLevel",
+    "RegistryConfig",
+    "Section",
+    "SplitConfig",
+    "StudyConfig",
+    "TrainingConfig",
+    "ValidationConfig",
+    "VocoderConfig",
+]

@@ -1,0 +1,101 @@
+"""Settings of the data on its way to features: corpus, validation, split, audio, features."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from model.config.schema.base import Positive, Section, Share
+
+
+class CorpusConfig(Section):
+    """Where speech comes from: the `ingest` stage."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "generated"
+    """Names the corpus in reports, experiments and the registry."""
+    format: Literal["generated", "ljspeech"] = "generated"
+    """`generated` speaks sentences with a synthesiser; `ljspeech` reads `metadata.csv` + `wavs/`."""
+    path: str = ""
+    """Folder of a recorded corpus; for `generated`, of the lists `sentences_<language>.txt` (empty: those shipped)."""
+    language: str = "en"
+    """Language of a recorded corpus (espeak-ng voice name)."""
+    speaker: str = "speaker"
+    """Speaker name of a single-speaker corpus."""
+    engine: Literal["auto", "espeak", "flite"] = "auto"
+    """Speaks the generated English: `auto` takes flite where installed, else espeak-ng. Persian is espeak-ng's."""
+    english_voices: Positive = 2
+    """Generated English voices (flite: slt, rms, awb, kal16 in that order)."""
+    persian_voices: Annotated[int, Field(ge=0)] = 1
+    """Generated Persian voices."""
+    sentences_per_voice: Positive = 90
+    """Generated sentences of each voice."""
+
+
+class ValidationConfig(Section):
+    """What a clip must satisfy: the `validate` stage. Times in seconds."""
+
+    min_seconds: Annotated[float, Field(gt=0)] = 0.5
+    max_seconds: Annotated[float, Field(gt=0)] = 15.0
+    """Longer clips are set aside, never cut: a cut clip would keep its whole text."""
+    min_sample_rate: Positive = 16000
+    """A source below this rate has no content where the mel bands are."""
+    min_characters_per_second: float = 4.0
+    max_characters_per_second: float = 30.0
+    max_clipped_share: Share = 0.001
+    """Share of samples at full scale."""
+    min_level_db: float = -45.0
+    """Quieter clips (root mean square, dB full scale) count as silent."""
+    tolerated_bad_share: Share = 0.05
+    """A larger share of bad clips stops the run."""
+
+
+class SplitConfig(Section):
+    """Which clips are held out: the `split` stage. Assignment is by hash, so added data keeps old clips in place."""
+
+    validation_share: Share = 0.06
+    test_share: Share = 0.06
+    min_held_out: Positive = 4
+    """Least number of clips in each held-out split."""
+
+
+class AudioConfig(Section):
+    """The one mel extractor (HiFi-GAN convention). Its hash travels with features, checkpoints and vocoders."""
+
+    sample_rate: Positive = 22050
+    n_fft: Positive = 1024
+    hop_length: Positive = 256
+    win_length: Positive = 1024
+    n_mels: Positive = 80
+    fmin: Annotated[float, Field(ge=0)] = 0.0
+    fmax: Annotated[float, Field(gt=0)] = 8000.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AudioConfig:
+        if self.win_length > self.n_fft:
+            raise ValueError(
+                f"audio.win_length ({self.win_length}) is longer than audio.n_fft ({self.n_fft}); lower it"
+            )
+        if self.fmax > self.sample_rate / 2:
+            raise ValueError(
+                f"audio.fmax ({self.fmax}) is above half of audio.sample_rate ({self.sample_rate}); lower it"
+            )
+        if self.fmin >= self.fmax:
+            raise ValueError(f"audio.fmin ({self.fmin}) is not below audio.fmax ({self.fmax})")
+        return self
+
+
+class FeaturesConfig(Section):
+    """Corpus to shards: pitch search range, speaker vectors, shard size."""
+
+    pitch_fmin: Annotated[float, Field(gt=0)] = 60.0
+    pitch_fmax: Annotated[float, Field(gt=0)] = 500.0
+    """Search range of the fundamental frequency in Hz."""
+    trim_silence_db: Annotated[float, Field(ge=0)] = 40.0
+    """Leading and trailing silence more than this below the peak is trimmed to `trim_margin`; 0 keeps it."""
+    trim_margin: Annotated[float, Field(ge=0)] = 0.08
+    """Seconds of silence kept at each end."""
+    speaker_encoder_model: Literal["resemblyzer"] = "resemblyzer"
+    """Pretrained speaker encoder whose vectors condition the model."""
+    shard_megabytes: Positive = 256
+    """A shard is closed once it holds this much."""
