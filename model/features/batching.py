@@ -99,14 +99,20 @@ class BatchSampler:
     """Endless batches of positions: every clip exactly once per epoch, clips of like length together.
 
     The order of an epoch is a function of (seed, epoch) alone, so that (epoch, position) is all there is to resume.
-    Where the clips do not fill the batches, all batches are a little smaller: no step learns from a single left-over.
+
+    Args:
+        lengths: Frames of each clip.
+        batch_size: Most clips of a batch.
+        seed: Of the order.
+        max_frames: Most frames of a batch, padding included (0: no bound). A single clip above it is a batch by itself.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, max_frames: int = 0) -> None:
         if not len(lengths):
             raise FeatureError("no clips to draw batches from; the split is empty")
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
+        self.max_frames = max_frames or len(self.lengths) * int(self.lengths.max())
         self.seed = seed
         self.epoch = 0
         self.position = 0
@@ -128,9 +134,21 @@ class BatchSampler:
         shuffled = generator.permutation(len(self.lengths))
         batches = []
         for bucket in np.array_split(shuffled, _ceil(len(shuffled), self.batch_size * BUCKET_BATCHES)):
-            bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
-            batches += [part.tolist() for part in np.array_split(bucket, _ceil(len(bucket), self.batch_size))]
+            batches += self._pack(bucket[np.argsort(-self.lengths[bucket], kind="stable")].tolist())
         return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _pack(self, clips: list[int]) -> list[list[int]]:
+        """Clips, longest first, as batches within both bounds; the first clip of each sets its padded length."""
+        batches = []
+        while clips:
+            fitting = self.max_frames // int(self.lengths[clips[0]])
+            size = min(max(fitting, 1), self.batch_size)
+            batches.append(clips[:size])
+            clips = clips[size:]
+        if len(batches) > 1:  # no step learns from a single left-over: the last two share evenly
+            shared = batches[-2] + batches[-1]
+            batches[-2:] = [shared[: _ceil(len(shared), 2)], shared[_ceil(len(shared), 2) :]]
+        return batches
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
@@ -152,13 +170,13 @@ class TrainingBatches:
     vector of the clip itself would carry its content along, which no reference at synthesis does.
     """
 
-    def __init__(self, store: FeatureStore, batch_size: int, seed: int) -> None:
+    def __init__(self, store: FeatureStore, batch_size: int, seed: int, max_frames: int = 0) -> None:
         self.store = store
         self.positions = store.split("train")
         if not self.positions:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
         lengths = [store.clips[position].frames for position in self.positions]
-        self.sampler = BatchSampler(lengths, batch_size, seed)
+        self.sampler = BatchSampler(lengths, batch_size, seed, max_frames)
 
     def __iter__(self) -> Iterator[Batch]:
         return self

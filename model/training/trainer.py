@@ -108,7 +108,7 @@ def train(
     model = AcousticModel(config.model, inventory_of(store))
     optimizer = make_optimizer(model, settings)
     average = ExponentialAverage(model, settings.ema_decay)
-    batches = TrainingBatches(store, settings.batch_size, config.seed)
+    batches = TrainingBatches(store, settings.batch_size, config.seed, settings.max_batch_frames)
     progress = _Progress()
     fingerprint = run_fingerprint(config, store)
     checkpoints = output / "checkpoints"

@@ -34,6 +34,10 @@ class TrainingConfig(Section):
 
     max_steps: Positive = 1200
     batch_size: Positive = 16
+    """Most clips of a batch."""
+    max_batch_frames: Annotated[int, Field(ge=0)] = 0
+    """Most mel frames of a batch, padding included; 0 sets no bound. Clips of seven seconds then come eight at a time
+    where those of three come sixteen, and every step costs about the same time and memory."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     aligner_learning_rate_scale: Annotated[float, Field(gt=0)] = 2.0
     """Factor on the rate of the aligner: everything else waits for its durations."""

@@ -61,6 +61,20 @@ def test_clips_of_like_length_come_together():
     assert padded_share(BatchSampler(lengths, 16, 0).order(0)) < 0.12 < 0.35 < padded_share(shuffled)
 
 
+def test_a_frame_budget_bounds_every_batch_and_loses_no_clip():
+    lengths = np.random.default_rng(1).integers(50, 900, size=200)
+    batches = BatchSampler(lengths, 16, 0, max_frames=4096).order(0)
+    assert sorted(clip for batch in batches for clip in batch) == list(range(200))
+    sizes = [len(batch) for batch in batches]
+    assert max(len(batch) * lengths[batch].max() for batch in batches) <= 4096
+    assert max(sizes) == 16 > min(sizes)
+
+
+def test_a_clip_above_the_frame_budget_is_a_batch_of_its_own():
+    batches = BatchSampler([900, 100, 100, 5000], 8, 0, max_frames=1000).order(0)
+    assert sorted(sorted(batch) for batch in batches) == [[0], [1, 2], [3]]
+
+
 def test_training_resumes_to_the_batch(store):
     batches = TrainingBatches(store, 4, seed=3)
     for _ in range(7):

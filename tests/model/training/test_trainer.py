@@ -170,6 +170,7 @@ def test_the_caller_can_stop_a_run_at_a_validation(tmp_path, config, generated_f
 
 TRAINING_CHANGES = {
     "batch_size": 3,
+    "max_batch_frames": 400,
     "learning_rate": 1e-3,
     "aligner_learning_rate_scale": 1.0,
     "learning_rate_schedule": "constant",
