@@ -145,7 +145,7 @@ class BatchSampler:
             size = min(max(fitting, 1), self.batch_size)
             batches.append(clips[:size])
             clips = clips[size:]
-        if len(batches) > 1:  # no step learns from a single left-over: the last two share evenly
+        if len(batches) > 1 and len(batches[-1]) < len(batches[-2]):  # no step learns from a single left-over
             shared = batches[-2] + batches[-1]
             batches[-2:] = [shared[: _ceil(len(shared), 2)], shared[_ceil(len(shared), 2) :]]
         return batches
