@@ -67,7 +67,7 @@ def test_a_frame_budget_bounds_every_batch_and_loses_no_clip():
     assert sorted(clip for batch in batches for clip in batch) == list(range(200))
     sizes = [len(batch) for batch in batches]
     assert max(len(batch) * lengths[batch].max() for batch in batches) <= 4096
-    assert max(sizes) == 16 > min(sizes)
+    assert max(sizes) > 2 * min(sizes)  # short clips come in larger batches than long ones
 
 
 def test_a_clip_above_the_frame_budget_is_a_batch_of_its_own():
