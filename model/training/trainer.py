@@ -9,11 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from model.config import Config, settings_hash, subset
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.text import NUM_STRESSES, NUM_SYMBOLS
+from model.threads import computes_in_bfloat16, default_threads, interruptible
 from model.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -134,7 +132,7 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     frames, started = 0, time.monotonic()
     bar = tqdm(total=settings.max_steps, initial=progress.step, unit="step", disable=None, mininterval=1.0)
-    with _interruptible() as interrupted, (output / "history.jsonl").open("a", encoding="utf-8") as history, bar:
+    with interruptible() as interrupted, (output / "history.jsonl").open("a", encoding="utf-8") as history, bar:
         while progress.step < settings.max_steps:
             batch = next(batches)
             rate = learning_rate(progress.step, settings)
@@ -205,19 +203,6 @@ def inventory_of(store: FeatureStore) -> Inventory:
     )
 
 
-def computes_in_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16; where it only emulates it, mixed precision would be slower."""
-    return torch.cpu.get_capabilities().get("avx512_bf16", False)
-
-
-def default_threads() -> int:
-    """All physical cores but one: threads that compute together wait for each other in a busy loop, so when anything
-    else wants a core (tracking, a second job) the whole step waits. On two cores: 0.35 s a step with two threads and
-    nothing beside, 0.48 s with one; with one other busy process, seconds with two and 0.52 s with one.
-    """
-    return max(1, torch.cpu.get_capabilities().get("num_physical_cores", 2) - 1)
-
-
 def run_fingerprint(config: Config, store: FeatureStore) -> str:
     """Hash of all that shapes the weights: settings and data. Runs of equal fingerprint may continue each other."""
     return settings_hash(subset(config, "model", "loss", "training", "seed"), {"features": store.content_hash})
@@ -263,21 +248,6 @@ def _report(history, logger: RunLogger, step: int, values: dict[str, float]) -> 
     history.write(json.dumps({"step": step, **values}) + "\n")
     history.flush()
     logger.metrics(step, values)
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a run stops between steps. Only the main thread may listen."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _export(

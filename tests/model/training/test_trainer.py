@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import model.training.trainer as trainer
 from model.config import resolve
 from model.synthesis import SynthesisError, Synthesizer
+from model.threads import computes_in_bfloat16
 from model.training.checkpoint import CheckpointError, best_checkpoint, list_checkpoints, load_checkpoint
 from model.training.trainer import StopTraining, TrainingError, train
 from model.voice import VoiceError, read_voice
@@ -207,7 +208,7 @@ def plain_run(tmp_path_factory, small_settings, generated_features):
 
 @pytest.mark.parametrize("key", TRAINING_CHANGES)
 def test_every_training_setting_changes_the_weights(tmp_path, config, generated_features, plain_run, key):
-    if key == "use_mixed_precision" and not trainer.computes_in_bfloat16():
+    if key == "use_mixed_precision" and not computes_in_bfloat16():
         pytest.skip("this processor does not compute in bfloat16, so the setting keeps float32")
     train(config(**{"max_steps": 12, key: TRAINING_CHANGES[key]}), generated_features, tmp_path)
     assert not same_tensors(tmp_path / "voice" / "model.safetensors", plain_run / "voice" / "model.safetensors")
