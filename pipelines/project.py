@@ -15,6 +15,7 @@ from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_json, write_json
 from model.config import Config, Resolved, resolve
 from model.config.resolution import flatten, nest
+from model.corpus.readers import survey
 from pipelines.training import arguments
 
 CORPUS = "data/corpus"
@@ -100,7 +101,7 @@ def open_project(
     state, whose `params.yaml` says so: the root's files stay as they are.
 
     Args:
-        data: Folder in LJSpeech layout.
+        data: Folder of recordings in a known layout, or of several such corpora.
         config_file: Settings laid over `params.yaml`.
         overrides: Settings by dotted key.
 
@@ -112,7 +113,7 @@ def open_project(
     overrides = dict(overrides or {})
     state = State.locate(root).prepare()
     if data is not None:
-        overrides = {**_recorded(data, state), **overrides}
+        overrides = {**_recorded(data, state, "corpus.format" in overrides), **overrides}
     layered = resolve(root / "params.yaml", config_file, overrides)
     base = resolve(root / "params.yaml")
     if _data_settings(layered.config) == _data_settings(base.config):
@@ -134,17 +135,18 @@ def find_root() -> Path:
     raise ProjectError(f"{here} lies in no project (no {PROJECT_FILE} here or above); change into the checkout first")
 
 
-def _recorded(data: Path, state: State) -> dict[str, Any]:
+def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
     folder = data.expanduser().resolve()
     if not folder.is_dir():
-        raise ProjectError(f"{data} is not a folder; give the folder that holds metadata.csv and wavs/")
+        raise ProjectError(f"{data} is not a folder; give the folder that holds the recordings and their transcripts")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-") or "corpus"
     params = state.root / "projects" / name / "params.yaml"
     if params.is_file():
         known = yaml.safe_load(params.read_text("utf-8")).get("corpus", {}).get("path", "")
         if known != str(folder):  # another folder of the same name has its own project
             name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
-    return {"corpus.format": "ljspeech", "corpus.path": str(folder), "corpus.name": name}
+    found = {"path": str(folder)} if known_format else survey(folder)
+    return {**flatten({"corpus": found}), "corpus.name": name}
 
 
 def _data_settings(config: Config) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,19 +12,16 @@ from tqdm import tqdm
 
 from model.audio.io import AudioError, resample, write_audio
 from model.config import Config
-from model.config.schema import CorpusConfig
 from model.corpus.errors import CorpusError
 from model.corpus.folders import stage_folder
-from model.corpus.generated import generated_source
-from model.corpus.ljspeech import audio_reason, ljspeech_source
 from model.corpus.manifest import Clip, write_manifest
 from model.corpus.problems import Problem, write_problems
-from model.corpus.sources import Source, Utterance
+from model.corpus.readers import read_corpus
+from model.corpus.sources import Utterance, audio_reason
 from model.corpus.timings import write_alignments
 
 logger = logging.getLogger(__name__)
 
-FORMATS: dict[str, Callable[[CorpusConfig], Source]] = {"generated": generated_source, "ljspeech": ljspeech_source}
 AUDIO_FOLDER = "audio"
 ORIGINS = "origins.json"
 """Clip id -> the recording (or voice) it was made from: what a finding names."""
@@ -44,7 +40,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
     Raises:
         CorpusError: the corpus as a whole cannot be read or made.
     """
-    source = FORMATS[config.corpus.format](config.corpus)
+    source = read_corpus(config.corpus)
     logger.info("corpus %s: %d utterances, engines %s", config.corpus.name, len(source.utterances), source.engines)
     with stage_folder(destination) as folder:
         (folder / AUDIO_FOLDER).mkdir()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from model.audio.io import AudioError
 from model.corpus.problems import Problem
 
 Timings = list[tuple[str, float, float]]
@@ -30,6 +31,7 @@ class Utterance:
         id, text, language, speaker: As in the manifest.
         origin: Where it comes from, for messages: a row of a file, or a voice.
         record: Reads or speaks it. May raise `AudioError`.
+        source: Name of the corpus in a mixed one, else empty.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Utterance:
     speaker: str
     origin: str
     record: Callable[[], Sound]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,12 @@ class Source:
     utterances: list[Utterance]
     problems: list[Problem] = field(default_factory=list)
     engines: tuple[str, ...] = ()
+
+
+def audio_reason(error: AudioError) -> str:
+    """Kind of problem behind an unreadable recording."""
+    if not error.path.is_file():
+        return "missing_recording"
+    if error.path.stat().st_size == 0 or "zero length" in error.reason:
+        return "zero_length"
+    return "truncated" if "truncated" in error.reason else "unreadable"

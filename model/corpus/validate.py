@@ -19,10 +19,10 @@ from model.config import Config
 from model.config.schema import ValidationConfig
 from model.corpus.folders import stage_folder
 from model.corpus.ingest import ORIGINS
-from model.corpus.ljspeech import audio_reason
 from model.corpus.manifest import Clip, read_manifest, write_manifest
 from model.corpus.problems import BAD, NOTE, Problem, read_problems
 from model.corpus.report import write_report
+from model.corpus.sources import audio_reason
 from model.corpus.stats import totals
 from model.corpus.timings import ALIGNMENTS
 from model.text import TextError, encode

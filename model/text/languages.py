@@ -87,3 +87,9 @@ LANGUAGES: dict[str, Language] = {
 def language_of(name: str) -> Language:
     """The language of this name; any other espeak-ng voice is taken as a language without rules of its own."""
     return LANGUAGES.get(name) or Language(voice=name)
+
+
+def code_of(locale: str) -> str:
+    """The language of a locale as corpora write it: `zh-CN` and `zh_TW` are `zh`, `en-GB` is `en-gb`."""
+    name = locale.strip().replace("_", "-").lower()
+    return name if name in LANGUAGES else name.partition("-")[0]

@@ -72,12 +72,16 @@ def make(settings: Resolved, output: Path, as_json: bool) -> None:
 @settings_options(*SECTIONS)
 @click.pass_context
 def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
-    """All three stages for recordings in FOLDER (LJSpeech layout: metadata.csv and wavs/)."""
+    """All three stages for the recordings in FOLDER: a corpus in a known layout, or several beside each other."""
+    from model.config.schema.data import CorpusConfig
+    from model.corpus.readers import survey
+
     config = settings.config
-    recorded = {"format": "ljspeech", "path": str(folder.absolute())}
+    recorded = survey(folder)
     if settings.origins["corpus.name"] == "default":
         recorded["name"] = "".join(c if c.isalnum() or c in "_-" else "_" for c in folder.absolute().name)
-    changed = config.model_copy(update={"corpus": config.corpus.model_copy(update=recorded)})
+    corpus = CorpusConfig.model_validate(config.corpus.model_dump() | recorded)
+    changed = config.model_copy(update={"corpus": corpus})
     _all_stages(Resolved(changed, settings.origins), output, as_json)
 
 

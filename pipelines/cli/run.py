@@ -9,7 +9,7 @@ from pipelines.cli.assignments import parse_assignments
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Recordings in LJSpeech layout [default: params.yaml's].")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of recordings [default: params.yaml's].")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")
 def run(data: Path | None, config_file: Path | None, assignments: tuple[str, ...]) -> None:

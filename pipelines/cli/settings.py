@@ -14,6 +14,8 @@ from pipelines.cli.assignments import parse_assignments
 Command = typing.TypeVar("Command", bound=Callable[..., Any])
 
 _EVERYWHERE = ("model_size", "optimization_level", "seed")
+_LISTS = ("sources",)
+"""Lists of settings stand in `params.yaml` or behind `--set`, not in a flag."""
 
 
 def settings_options(*sections: str) -> Callable[[Command], Command]:
@@ -24,7 +26,8 @@ def settings_options(*sections: str) -> Callable[[Command], Command]:
     """
     keys = {name: name for name in _EVERYWHERE}
     for section in sections:
-        keys |= {name: f"{section}.{name}" for name in Config.model_fields[section].annotation.model_fields}
+        fields = Config.model_fields[section].annotation.model_fields
+        keys |= {name: f"{section}.{name}" for name in fields if name not in _LISTS}
 
     def decorate(command: Command) -> Command:
         def call(params: Path | None, config_file: Path | None, assignments: tuple[str, ...], **arguments: Any) -> Any:

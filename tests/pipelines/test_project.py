@@ -28,8 +28,13 @@ def root(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def recordings(tmp_path) -> Path:
-    folder = tmp_path / "my recordings"
-    folder.mkdir()
+    return write_corpus(tmp_path / "my recordings")
+
+
+def write_corpus(folder: Path) -> Path:
+    """The least that a folder of recordings consists of."""
+    (folder / "wavs").mkdir(parents=True)
+    (folder / "metadata.csv").write_text("a|One.|One.\n")
     return folder
 
 
@@ -53,6 +58,22 @@ def test_recordings_get_a_project_of_their_own(root, recordings):
     assert (project.folder / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
 
 
+def test_several_corpora_beside_each_other_become_a_mixed_one(root, tmp_path):
+    for name in ("anna", "bob"):
+        write_corpus(tmp_path / "both" / name)
+    corpus = yaml.safe_load((open_project(tmp_path / "both").folder / "params.yaml").read_text())["corpus"]
+    assert corpus["format"] == "mixed"
+    assert [(source["format"], source["path"]) for source in corpus["sources"]] == [
+        ("ljspeech", "anna"), ("ljspeech", "bob")
+    ]  # fmt: skip
+
+
+def test_a_format_that_is_given_is_not_guessed(root, tmp_path):
+    (tmp_path / "odd").mkdir()
+    project = open_project(tmp_path / "odd", overrides={"corpus.format": "vctk"})
+    assert project.config.corpus.format == "vctk"
+
+
 def test_opening_it_again_touches_nothing(root, recordings):
     folder = open_project(recordings).folder
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -70,8 +91,7 @@ def test_edited_stages_and_settings_reach_it(root, recordings):
 
 
 def test_two_folders_of_one_name_do_not_share_a_project(root, recordings, tmp_path):
-    other = tmp_path / "elsewhere" / "my recordings"
-    other.mkdir(parents=True)
+    other = write_corpus(tmp_path / "elsewhere" / "my recordings")
     folders = {open_project(path).folder for path in (recordings, other, recordings, other)}
     assert len(folders) == 2
 
@@ -85,7 +105,7 @@ def test_generated_data_with_other_settings_leaves_the_checkout_as_it_is(root):
 
 
 def test_a_missing_folder_is_named(root):
-    with pytest.raises(ProjectError, match=r"nowhere is not a folder.*metadata\.csv"):
+    with pytest.raises(ProjectError, match=r"nowhere is not a folder.*transcripts"):
         open_project(Path("nowhere"))
 
 

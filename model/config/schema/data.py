@@ -8,20 +8,42 @@ from pydantic import Field, model_validator
 
 from model.config.schema.base import Positive, Section, Share
 
+CorpusFormat = Literal[
+    "generated", "common_voice", "aishell3", "vctk", "libritts", "myxtts_v1", "ljspeech", "table", "mixed"
+]
+"""How a corpus comes: spoken by a synthesiser, in a layout of recordings, or as several corpora in one."""
+
+
+class SourceConfig(Section):
+    """One corpus of a mixed one."""
+
+    format: CorpusFormat
+    """Its layout."""
+    path: str
+    """Its folder, relative to `corpus.path`."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]*$")] = ""
+    """Prefix of its clips and speakers; the folder's name where empty."""
+    language: str = ""
+    """Language of what names none itself; `corpus.language` where empty."""
+    speaker: str = ""
+    """Speaker of what names none itself; the source's name where empty."""
+
 
 class CorpusConfig(Section):
     """Where speech comes from: the `ingest` stage."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "generated"
     """Names the corpus in reports, experiments and the registry."""
-    format: Literal["generated", "ljspeech"] = "generated"
-    """`generated` speaks sentences with a synthesiser; `ljspeech` reads `metadata.csv` + `wavs/`."""
+    format: CorpusFormat = "generated"
+    """`generated` speaks sentences with a synthesiser; `mixed` reads `corpus.sources`; else a layout of recordings."""
     path: str = ""
-    """Folder of a recorded corpus; for `generated`, of the lists `sentences_<language>.txt` (empty: those shipped)."""
+    """Folder of the recordings; for `generated`, of the lists `sentences_<language>.txt` (empty: those shipped)."""
+    sources: tuple[SourceConfig, ...] = ()
+    """The corpora that a `mixed` one consists of, each in a folder below `corpus.path`."""
     language: str = "en"
-    """Language of a recorded corpus (espeak-ng voice name)."""
+    """Language of recordings that name none (espeak-ng voice name)."""
     speaker: str = "speaker"
-    """Speaker name of a single-speaker corpus."""
+    """Speaker of recordings that name none."""
     engine: Literal["auto", "espeak", "flite"] = "auto"
     """Speaks the generated English: `auto` takes flite where installed, else espeak-ng. Persian is espeak-ng's."""
     english_voices: Positive = 2

@@ -11,9 +11,10 @@ import pytest
 from model.audio.io import read_source
 from model.config import Config
 from model.corpus.errors import CorpusError
-from model.corpus.generated import english_engine, generated_source, read_sentences
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
+from model.corpus.readers import generated
+from model.corpus.readers.generated import english_engine, read_sentences
 from model.corpus.timings import read_alignments, token_times
 from model.text import encode
 from model.text.symbols import MARKS
@@ -75,7 +76,7 @@ def test_voices_of_a_language_say_different_sentences_first(corpus):
 
 
 def test_voices_differ_in_sound():
-    clips = {u.speaker: u for u in generated_source(Config(corpus=SMALL | {"english_voices": 3}).corpus).utterances}
+    clips = {u.speaker: u for u in generated.read(Config(corpus=SMALL | {"english_voices": 3}).corpus).utterances}
     spectra = {}
     for speaker, utterance in clips.items():
         samples = utterance.record().samples[:22050]
@@ -148,13 +149,13 @@ def test_flite_speaks_english_where_it_is_installed(tmp_path):
 )
 def test_more_than_there_is_is_an_error_that_names_the_setting(settings, message):
     with pytest.raises(CorpusError, match=message):
-        generated_source(Config(corpus=SMALL | settings).corpus)
+        generated.read(Config(corpus=SMALL | settings).corpus)
 
 
 def test_own_sentences_are_spoken(tmp_path):
     (tmp_path / "sentences_en.txt").write_text("This is my own sentence.\n\nAnd here is another one.\n")
     settings = SMALL | {"path": str(tmp_path), "persian_voices": 0, "english_voices": 1, "sentences_per_voice": 2}
-    texts = [utterance.text for utterance in generated_source(Config(corpus=settings).corpus).utterances]
+    texts = [utterance.text for utterance in generated.read(Config(corpus=settings).corpus).utterances]
     assert texts == ["This is my own sentence.", "And here is another one."]
 
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from model.corpus.generated import read_sentences
+from model.corpus.readers.generated import read_sentences
 from model.text import NUM_STRESSES, NUM_SYMBOLS, TextError, encode, symbols_hash
 from model.text.espeak import phone_words, speak
 from model.text.symbols import BOS, EOS, MARKS, PAD, SYMBOL_IDS, SYMBOLS, WORD_BOUNDARY, split_phone

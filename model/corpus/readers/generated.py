@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from model.audio.io import read_source
-from model.config.schema import CorpusConfig
+from model.config.schema.data import CorpusConfig
 from model.corpus.errors import CorpusError
 from model.corpus.sources import Sound, Source, Utterance
 from model.text.espeak import speak
@@ -25,7 +25,7 @@ FLITE_SECONDS = 60
 """A sentence takes flite some 50 ms; a minute means that it hangs."""
 
 
-def generated_source(config: CorpusConfig) -> Source:
+def read(config: CorpusConfig) -> Source:
     """Utterances of the generated corpus: each voice speaks `sentences_per_voice` sentences of its language.
 
     The voices of a language start at different places of the list, so that together they speak as many sentences
@@ -81,7 +81,7 @@ def read_sentences(folder: str, language: str) -> list[str]:
     Raises:
         CorpusError: there is no such list, or it is not UTF-8.
     """
-    path = (Path(folder) if folder else Path(__file__).parent) / f"sentences_{language}.txt"
+    path = (Path(folder) if folder else Path(__file__).parents[1]) / f"sentences_{language}.txt"
     try:
         lines = path.read_text("utf-8").splitlines()
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,0 +1,60 @@
+"""LibriTTS and LibriSpeech: `<subset>/<speaker>/<chapter>/`, with a text file a clip or a transcript a chapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.config.schema.data import CorpusConfig
+from model.corpus.errors import CorpusError
+from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder, read_lines
+from model.corpus.sources import Source
+
+NORMALIZED, TRANSCRIPT = ".normalized.txt", ".trans.txt"
+DEPTHS = ("*/*", "*/*/*", "*/*/*/*")
+"""Chapters below `corpus.path`: it may be one subset, the corpus, or the folder that its archive unpacks to."""
+
+
+def recognises(folder: Path) -> bool:
+    return any(True for depth in DEPTHS for end in (NORMALIZED, TRANSCRIPT) for _ in folder.glob(f"{depth}/*{end}"))
+
+
+def read(config: CorpusConfig) -> Source:
+    """Utterances of every chapter; the speaker is the folder above it.
+
+    Raises:
+        CorpusError: there are no chapters with texts.
+    """
+    folder = existing_folder(config.path, "<speaker>/<chapter>/ folders")
+    rows = Rows(folder)
+    chapters = sorted(
+        {path.parent for depth in DEPTHS for end in (NORMALIZED, TRANSCRIPT) for path in folder.glob(f"{depth}/*{end}")}
+    )
+    if not chapters:
+        raise CorpusError(
+            f"{folder}: no chapter (<speaker>/<chapter>/) with *{NORMALIZED} (LibriTTS) or *{TRANSCRIPT} (LibriSpeech)"
+        )
+    unused: list[Path] = []
+    for chapter in chapters:
+        recordings = audio_files(chapter)
+        texts = _texts(chapter)
+        for name, (text, line) in texts.items():
+            audio = recordings.get(name, chapter / f"{name}.wav")
+            rows.add(Row(name, text, audio, config.language, chapter.parent.name, f"{rows.place(chapter)}/{line}"))
+        unused += [path for name, path in recordings.items() if name not in texts]
+    return rows.source(unused)
+
+
+def _texts(chapter: Path) -> dict[str, tuple[str, str]]:
+    """Clip -> (text, where it stands). LibriTTS also has a table of the chapter with the same name as LibriSpeech's."""
+    single = sorted(chapter.glob(f"*{NORMALIZED}"))
+    if single:
+        return {
+            path.name.removesuffix(NORMALIZED): (" ".join(path.read_text("utf-8").split()), path.name)
+            for path in single
+        }
+    texts = {}
+    for path in sorted(chapter.glob(f"*{TRANSCRIPT}")):
+        for number, line in read_lines(path, "one line `<id> <text>` for each recording"):
+            name, _, text = line.strip().partition(" ")
+            texts[name] = (text.strip().lower(), f"{path.name}:{number}")  # published in capitals: not initials
+    return texts

@@ -1,0 +1,51 @@
+"""The first MyXTTS: `metadata_train.csv` and `metadata_eval.csv` beside `wavs/`.
+
+Rows are LJSpeech's (`id|text|normalised text`), mixed from LJSpeech and VCTK, or have Coqui's header
+`audio_file|text|speaker_name`. The old division is not kept: a sentence could stand on both sides of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from model.config.schema.data import CorpusConfig
+from model.corpus.errors import CorpusError
+from model.corpus.readers import ljspeech, table
+from model.corpus.readers.rows import Rows, audio_files, existing_folder
+from model.corpus.sources import Source
+
+TABLES = ("metadata_train.csv", "metadata_eval.csv")
+_SPEAKER = re.compile(r"(LJ)\d{3}-|([ps]\d{1,3})_")
+"""What an id of LJSpeech and of VCTK says of the speaker."""
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / ljspeech.AUDIO_FOLDER).is_dir() and any((folder / name).is_file() for name in TABLES)
+
+
+def read(config: CorpusConfig) -> Source:
+    """Utterances of both tables.
+
+    Raises:
+        CorpusError: the folder has neither table, or no `wavs/`.
+    """
+    folder = existing_folder(config.path, f"{' and '.join(TABLES)} and wavs/")
+    if not recognises(folder):
+        raise CorpusError(f"{folder}: needs wavs/ and one of {', '.join(TABLES)}")
+    rows = Rows(folder)
+    recordings = audio_files(folder / ljspeech.AUDIO_FOLDER)
+    for path in (folder / name for name in TABLES if (folder / name).is_file()):
+        if table.has_header(path):
+            table.add_rows(rows, path, folder, config)
+        else:
+            ljspeech.add_rows(rows, path, recordings, config)
+    for found in rows.rows.values():
+        found[:] = [replace(row, speaker=_speaker(row.id, row.speaker)) for row in found]
+    return rows.source(recordings.values())
+
+
+def _speaker(name: str, default: str) -> str:
+    match = _SPEAKER.match(name)
+    return (match[1] or match[2]) if match else default

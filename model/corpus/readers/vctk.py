@@ -1,0 +1,42 @@
+"""VCTK: `txt/p225/p225_001.txt` and `wav48_silence_trimmed/p225/p225_001_mic1.flac` (0.80: `wav48/...wav`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.config.schema.data import CorpusConfig
+from model.corpus.errors import CorpusError
+from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder
+from model.corpus.sources import Source
+
+AUDIO_FOLDERS = ("wav48_silence_trimmed", "wav48")
+MICROPHONES = ("_mic1", "", "_mic2")
+"""Endings of the recordings of one sentence; the first that is there is read (two speakers have one microphone)."""
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / "txt").is_dir() and any((folder / name).is_dir() for name in AUDIO_FOLDERS)
+
+
+def read(config: CorpusConfig) -> Source:
+    """Utterances of VCTK. Recordings without a text (all those of p315) are noted.
+
+    Raises:
+        CorpusError: the folder lacks its recordings or its texts.
+    """
+    folder = existing_folder(config.path, "txt/ and wav48_silence_trimmed/")
+    audio = next((folder / name for name in AUDIO_FOLDERS if (folder / name).is_dir()), None)
+    if audio is None or not (folder / "txt").is_dir():
+        raise CorpusError(f"{folder}: VCTK has txt/ and one of {', '.join(AUDIO_FOLDERS)} beside each other")
+    rows = Rows(folder)
+    unused: list[Path] = []
+    for speaker in sorted(path for path in audio.iterdir() if path.is_dir()):
+        recordings = audio_files(speaker)
+        texts = {path.stem: path for path in sorted((folder / "txt" / speaker.name).glob("*.txt"))}
+        for name, path in texts.items():
+            found = next((recordings[name + end] for end in MICROPHONES if name + end in recordings), None)
+            text = " ".join(path.read_text("utf-8").split())
+            missing = speaker / f"{name}{MICROPHONES[0]}.flac"
+            rows.add(Row(name, text, found or missing, config.language, speaker.name, rows.place(path)))
+        unused += [path for stem, path in recordings.items() if stem.partition("_mic")[0] not in texts]
+    return rows.source(unused)
