@@ -30,6 +30,8 @@ MIN_COVERAGE = 0.75
 LEVEL = 10 ** (-30 / 20)
 """Root mean square (-30 dB full scale) that quieter recordings are raised to."""
 WIDTH = 256
+VECTOR_DIMS = {"resemblyzer": WIDTH}
+"""Values of a vector, by `features.speaker_encoder_model`."""
 BATCH = 64
 CURE = "install its wheel, which carries them: `pip install --no-deps resemblyzer==0.1.4`"
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from model.acoustic import Reference, Style
 from model.audio.io import read_audio
+from model.audio.mel import MelExtractor
+from model.audio.silence import speech_bounds
 from model.speaker_encoder import SAMPLE_RATE as SPEAKER_SAMPLE_RATE
 from model.speaker_encoder import SpeakerEncoder
 from model.text import encode
 from model.vocoder import build_vocoder
-from model.voice import Voice, read_voice
+from model.voice import Speaker, Voice, read_voice
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +82,10 @@ class Synthesizer:
         speed: float = 1.0,
         pitch_scale: float = 1.0,
         energy_scale: float = 1.0,
+        style_reference: Path | None = None,
+        style_weights: Sequence[float] | None = None,
+        latent: Sequence[float] | None = None,
+        variation: float = 0.0,
     ) -> Speech:
         """Speak `text`.
 
@@ -89,15 +97,23 @@ class Synthesizer:
             speed: 0.25 to 4; above 1 is faster.
             pitch_scale: 0.5 to 2; factor on the fundamental frequency.
             energy_scale: 0.1 to 10; factor on the amplitude.
+            style_reference: A recording whose style is taken, whoever speaks in it; by default that of `reference`, or
+                the usual style of the speaker.
+            style_weights: Weights of the style tokens instead, from 0; they are scaled to a sum of 1.
+            latent: Values of the latent instead of the reference's, or of those the text lets expect.
+            variation: 0 to 2; without a reference, how far the latent strays at random from the expected one.
 
         Raises:
-            SynthesisError: an unknown speaker or language, or a control out of range.
+            SynthesisError: an unknown speaker or language, a control out of range, or a style control of a part that
+                this voice was trained without.
+            SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
             TextError: nothing to speak in `text`.
         """
         for name, value, low, high in (
             ("speed", speed, 0.25, 4.0),
             ("pitch_scale", pitch_scale, 0.5, 2.0),
             ("energy_scale", energy_scale, 0.1, 10.0),
+            ("variation", variation, 0.0, 2.0),
         ):
             if not low <= value <= high:
                 raise SynthesisError(f"{name} is {value}, but must lie between {low} and {high}")
@@ -112,12 +128,14 @@ class Synthesizer:
         if tokens.unknown:
             log.warning("not spoken, no symbol for: %s", dict(tokens.unknown))
         known = self.voice.speakers[speaker]
-        vector = torch.tensor(known.vector) if reference is None else self._embed(reference)
+        vector = torch.tensor([known.vector]) if reference is None else self._speaker_of(reference)
+        style = self._style(known, style_reference or reference, style_weights, latent, variation)
         result = self.voice.model.synthesize(
             torch.from_numpy(tokens.ids)[None],
             torch.tensor([len(tokens.ids)]),
-            vector[None],
+            vector,
             torch.tensor([self.languages.index(language)]),
+            style,
             speed=speed,
             pitch_shift=math.log(pitch_scale) / known.log_f0_std,
             energy_shift=math.log(energy_scale) / self.voice.energy_std,
@@ -140,7 +158,56 @@ class Synthesizer:
         speaking = [name for name, own in self.voice.speaker_languages.items() if language in ("", own)]
         return speaking[0] if speaking else self.speakers[0]
 
-    def _embed(self, reference: Path) -> torch.Tensor:
+    def _speaker_of(self, reference: Path) -> torch.Tensor:
+        """(1, V) vector of the pretrained encoder, or (1, E) embedding of the model's own."""
+        if not self.config.model.use_pretrained_speaker_encoder:
+            return self.voice.model.conditioning.impression(self._recording(reference)).speaker
         if self._speaker_encoder is None:
             self._speaker_encoder = SpeakerEncoder.load()
-        return torch.from_numpy(self._speaker_encoder.embed(read_audio(reference, SPEAKER_SAMPLE_RATE)))
+        return torch.from_numpy(self._speaker_encoder.embed(read_audio(reference, SPEAKER_SAMPLE_RATE)))[None]
+
+    def _recording(self, path: Path) -> Reference:
+        """A recording as the model hears it: trimmed and extracted as in training."""
+        settings, rate = self.config.features, self.sample_rate
+        samples = read_audio(path, rate)
+        start, end = speech_bounds(samples, rate, settings.trim_silence_db, settings.trim_margin)
+        return Reference.from_recordings([MelExtractor(self.config.audio).numpy(samples[start:end])])
+
+    def _style(
+        self,
+        speaker: Speaker,
+        reference: Path | None,
+        weights: Sequence[float] | None,
+        latent: Sequence[float] | None,
+        variation: float,
+    ) -> Style:
+        settings = self.config.model
+        for name, given, part, key in (
+            ("style_weights", weights is not None, settings.enable_gst, "enable_gst"),
+            ("latent", latent is not None, settings.use_variational_encoder, "use_variational_encoder"),
+            ("variation", variation > 0, settings.use_variational_encoder, "use_variational_encoder"),
+        ):
+            if given and not part:
+                raise SynthesisError(f"{name}: this voice was trained without model.{key}")
+        style = Style(temperature=variation)
+        if reference is not None and (settings.enable_gst or settings.use_variational_encoder):
+            heard = self.voice.model.conditioning.impression(self._recording(reference))
+            style.token_weights, style.latent = heard.token_weights, heard.latent
+        elif settings.enable_gst:
+            style.token_weights = torch.tensor([speaker.style])
+        if weights is not None:
+            style.token_weights = self._token_weights(weights)
+        if latent is not None:
+            if len(latent) != settings.vae_latent_dim:
+                raise SynthesisError(f"{len(latent)} latent values, but this voice has {settings.vae_latent_dim}")
+            style.latent = torch.tensor([list(latent)], dtype=torch.float32)
+        return style
+
+    def _token_weights(self, weights: Sequence[float]) -> torch.Tensor:
+        heads, tokens = self.config.model.gst_num_heads, self.config.model.gst_num_style_tokens
+        row = torch.tensor(list(weights), dtype=torch.float32)
+        if len(row) != tokens or bool((row < 0).any()) or not 0 < float(row.sum()) < math.inf:
+            raise SynthesisError(
+                f"style_weights are {list(weights)}; give {tokens} numbers from 0, not all 0: one for each style token"
+            )
+        return (row / row.sum()).expand(1, heads, tokens)

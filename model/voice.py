@@ -23,7 +23,7 @@ from model.audio.mel import extractor_hash
 from model.config import Config, subset
 from model.text import symbols_hash
 
-FORMAT = 1
+FORMAT = 2
 SPOKEN_WITH = ("model_size", "audio", "features", "model", "vocoder")
 """Settings that a voice needs in order to speak; a change of any other key leaves old voices readable."""
 TRAINED_WITH = ("optimization_level", "seed", "loss", "training")
@@ -37,11 +37,18 @@ class VoiceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Speaker:
-    """One voice of the training data: a unit vector, and mean and deviation of its log F0 (Hz)."""
+    """One voice of the training data.
+
+    Attributes:
+        vector: Unit vector of the speaker encoder that the model was trained with.
+        log_f0_mean, log_f0_std: Of its log F0 (Hz).
+        style: (heads, tokens) mean weights that its recordings give the style tokens; None without style tokens.
+    """
 
     vector: list[float]
     log_f0_mean: float
     log_f0_std: float
+    style: list[list[float]] | None = None
 
 
 @dataclass

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from model.acoustic.alignment import IMPOSSIBLE, batch_prior, best_path
+from model.acoustic.alignment import batch_prior, best_path
+from model.acoustic.attention import WINDOW, LocationTerm, forward_attention, normalise
 from model.acoustic.layers import Conv1d, length_mask
+from model.config.schema import ModelConfig
 
 TEMPERATURE = 0.02
 """Scale of the squared distances: small, so that training starts from the prior. The published 0.0005 learns five times
@@ -21,10 +22,13 @@ class Alignment:
     """Which frames belong to which token.
 
     Attributes:
-        log_soft: (B, S, T) log of the soft alignment, each frame a distribution over tokens.
+        log_emission: (B, S, T) log-probability of each token at each frame: the emissions of the hidden Markov model.
+        log_soft: (B, S, T) log of the soft alignment, each frame a distribution over tokens. The emissions themselves,
+            or with forward attention their filter.
         durations: (B, T) int64 frames per token on the best path.
     """
 
+    log_emission: Tensor
     log_soft: Tensor
     durations: Tensor
 
@@ -37,10 +41,12 @@ class Aligner(nn.Module):
     between a held-out forward-sum loss that falls and one that turns at half the way.
     """
 
-    def __init__(self, text_dim: int, mel_dim: int, aligner_dim: int, dropout: float):
+    def __init__(self, mel_dim: int, config: ModelConfig):
         super().__init__()
+        self.config = config
+        text_dim, width, dropout = config.hidden_dim, config.aligner_dim, config.aligner_dropout
         self.keys = nn.Sequential(
-            Conv1d(text_dim, 2 * text_dim, 3), nn.ReLU(), nn.Dropout(dropout), Conv1d(2 * text_dim, aligner_dim, 1)
+            Conv1d(text_dim, 2 * text_dim, 3), nn.ReLU(), nn.Dropout(dropout), Conv1d(2 * text_dim, width, 1)
         )
         self.queries = nn.Sequential(
             nn.Dropout(dropout),
@@ -48,8 +54,13 @@ class Aligner(nn.Module):
             nn.ReLU(),
             Conv1d(2 * mel_dim, mel_dim, 1),
             nn.ReLU(),
-            Conv1d(mel_dim, aligner_dim, 1),
+            Conv1d(mel_dim, width, 1),
         )
+        if config.use_location_attention:
+            self.location = LocationTerm()
+        if config.use_forward_attention:
+            self.advance = nn.Linear(width, 1)  # the transition agent
+            nn.init.zeros_(self.advance.bias)
 
     def forward(self, text: Tensor, mel: Tensor, token_lengths: Tensor, mel_lengths: Tensor) -> Alignment:
         """text (B, T, D) and normalised mel (B, S, M), zero at padding -> alignment of the batch."""
@@ -62,6 +73,14 @@ class Aligner(nn.Module):
             )
             score = -TEMPERATURE * distance + batch_prior(mel_lengths, token_lengths, mel.shape[1], text.shape[1])
             token_mask = length_mask(token_lengths, text.shape[1])
-            log_soft = F.log_softmax(score.masked_fill(~token_mask[:, None, :], IMPOSSIBLE), dim=-1)
-            log_soft = log_soft.masked_fill(~token_mask[:, None, :], IMPOSSIBLE)
-        return Alignment(log_soft, best_path(log_soft, token_lengths, mel_lengths))
+            if self.config.use_location_attention:
+                more = 1 if self.training else 2
+                log_emission = self.location.refine(score, token_mask, more * self.config.location_iterations)
+            else:
+                log_emission = normalise(score, token_mask)
+            log_soft, advance = log_emission, None
+            if self.config.use_forward_attention:
+                advance = self.advance(queries).squeeze(2)  # (B, S)
+                masked = self.config.forward_attention_mask and not self.training
+                log_soft = forward_attention(log_emission, advance, WINDOW if masked else None)
+        return Alignment(log_emission, log_soft, best_path(log_emission, token_lengths, mel_lengths, advance))

@@ -74,29 +74,40 @@ def forward_sum_loss(log_emission: Tensor, token_lengths: Tensor, mel_lengths: T
     return (nll / mel_lengths).mean()
 
 
-def best_path(log_emission: Tensor, token_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
+def best_path(
+    log_emission: Tensor, token_lengths: Tensor, mel_lengths: Tensor, advance: Tensor | None = None
+) -> Tensor:
     """Monotonic alignment search: frames per token on the most probable path.
+
+    Compiled on a CPU; on another device its tensor form, which never waits for the device.
+
+    Args:
+        log_emission: (B, S, T).
+        token_lengths, mel_lengths: (B,).
+        advance: (B, S) log-odds of advancing into each frame; None means even odds.
 
     Returns:
         (B, T) int64 durations: each token of a clip at least 1, their sum the clip's frames; 0 at padding.
 
     Raises:
-        ValueError: a clip has fewer frames than tokens, so no path exists.
+        ValueError: a clip has fewer frames than tokens, so no path exists (on a CPU; features hold no such clip).
     """
+    odds = torch.zeros_like(log_emission[:, :, 0]) if advance is None else advance
+    log_emission, odds = log_emission.detach(), odds.detach()
+    if log_emission.device.type != "cpu":
+        return best_path_on_device(log_emission, token_lengths, mel_lengths, odds)
     if bool((mel_lengths < token_lengths).any()):
         worst = int((mel_lengths - token_lengths).argmin())
         raise ValueError(
             f"clip {worst} of the batch has {int(mel_lengths[worst])} frames for {int(token_lengths[worst])} tokens: "
             "no token may take less than one frame; remove the clip or mend its transcript"
         )
-    durations = _viterbi(
-        log_emission.detach().float().cpu().numpy(), token_lengths.cpu().numpy(), mel_lengths.cpu().numpy()
-    )
-    return torch.from_numpy(durations).to(log_emission.device)
+    lengths = (token_lengths.numpy(), mel_lengths.numpy())
+    return torch.from_numpy(_viterbi(log_emission.float().numpy(), odds.float().numpy(), *lengths))
 
 
 @numba.njit(cache=True, nogil=True)
-def _viterbi(log_emission, token_lengths, mel_lengths):
+def _viterbi(log_emission, advance, token_lengths, mel_lengths):
     batch, _, most_tokens = log_emission.shape
     durations = np.zeros((batch, most_tokens), dtype=np.int64)
     for b in range(batch):
@@ -107,8 +118,8 @@ def _viterbi(log_emission, token_lengths, mel_lengths):
         for s in range(1, frames):
             # From right to left, so that score[t - 1] still holds the previous frame.
             for t in range(min(s, tokens - 1), -1, -1):
-                if t > 0 and score[t - 1] > score[t]:
-                    score[t] = score[t - 1] + log_emission[b, s, t]
+                if t > 0 and score[t - 1] + advance[b, s] > score[t]:
+                    score[t] = score[t - 1] + advance[b, s] + log_emission[b, s, t]
                     advanced[s, t] = True
                 else:
                     score[t] += log_emission[b, s, t]
@@ -117,6 +128,27 @@ def _viterbi(log_emission, token_lengths, mel_lengths):
             durations[b, t] += 1
             if advanced[s, t]:
                 t -= 1
+    return durations
+
+
+def best_path_on_device(log_emission: Tensor, token_lengths: Tensor, mel_lengths: Tensor, advance: Tensor) -> Tensor:
+    """`best_path` in tensor operations only, on any device, without a wait for its results."""
+    batch, frames, tokens = log_emission.shape
+    emission = log_emission.double()
+    position = torch.arange(tokens, device=emission.device)
+    score = torch.where(position == 0, emission[:, 0], -torch.inf)  # (B, T)
+    advanced = []
+    for s in range(1, frames):
+        moved = F.pad(score[:, :-1], (1, 0), value=-torch.inf) + advance[:, s, None]
+        advanced.append(moved > score)
+        score = torch.maximum(moved, score) + emission[:, s]
+    durations = torch.zeros(batch, tokens, dtype=torch.int64, device=emission.device)
+    token = (token_lengths - 1)[:, None]
+    for s in range(frames - 1, -1, -1):
+        inside = (s < mel_lengths)[:, None]
+        durations.scatter_add_(1, token, inside.long())
+        if s:
+            token = token - (advanced[s - 1].gather(1, token) & inside).long()
     return durations
 
 

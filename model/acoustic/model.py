@@ -1,12 +1,13 @@
 """The acoustic model: text, speaker and language to a mel spectrogram, in one parallel pass.
 
 A text encoder, a learned aligner (training only), predictors of duration, pitch and energy, a length regulator and a
-mel decoder, after FastSpeech 2 (arXiv:2006.04558) and FastPitch (arXiv:2006.06873). Shapes: B batch, T tokens,
-S frames, M mel bands, D width.
+mel decoder, all under one condition (speaker, language, style), after FastSpeech 2 (arXiv:2006.04558) and FastPitch
+(arXiv:2006.06873). Shapes: B batch, T tokens, S frames, M mel bands, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from model.acoustic.aligner import Aligner, Alignment
 from model.acoustic.alignment import token_of_frame
+from model.acoustic.conditioning import Conditioning, Conditions, Reference, Style
 from model.acoustic.layers import Conv1d, Transformer, length_mask
 from model.acoustic.predictors import DurationPredictor, ProsodyPredictor, average_over_tokens
 from model.config.schema import ModelConfig
@@ -34,12 +36,22 @@ class Prosody:
 
 @dataclass
 class ModelOutput:
-    """What one teacher-forced pass gives: mel (B, S, M) log-mel, the alignment, predictions and their targets."""
+    """What one teacher-forced pass gives.
+
+    Attributes:
+        mel: (B, S, M) log-mel.
+        alignment: None where the batch brought its durations.
+        predicted, target: Prosody, and what it should be.
+        conditions: What it was spoken under.
+        listen: (mel, lengths) -> speaker embeddings (B, E), for `use_speaker_consistency_loss`; else None.
+    """
 
     mel: Tensor
-    alignment: Alignment
+    alignment: Alignment | None
     predicted: Prosody
     target: Prosody
+    conditions: Conditions
+    listen: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass
@@ -59,6 +71,7 @@ class Inventory:
     num_symbols: int
     num_stresses: int
     num_languages: int
+    speaker_vector_dim: int
     n_mels: int
     mel_mean: float
     mel_std: float
@@ -75,14 +88,18 @@ class AcousticModel(nn.Module):
         self.stress_embedding = nn.Embedding(inventory.num_stresses, dim)
         for embedding in (self.symbol_embedding, self.stress_embedding):
             nn.init.normal_(embedding.weight, std=dim**-0.5)
-        self.speaker_projection = nn.Linear(config.speaker_embedding_dim, dim)
-        self.language_embedding = nn.Embedding(inventory.num_languages, dim)
-        nn.init.normal_(self.language_embedding.weight, std=dim**-0.5)
-
+        self.conditioning = Conditioning(
+            config,
+            inventory.speaker_vector_dim,
+            inventory.num_languages,
+            inventory.n_mels,
+            inventory.mel_mean,
+            inventory.mel_std,
+        )
         stack = (dim, config.num_heads, config.ffn_dim, config.kernel_size, config.dropout, dim)
         self.encoder = Transformer(config.encoder_layers, *stack)
         self.decoder = Transformer(config.decoder_layers, *stack)
-        self.aligner = Aligner(dim, inventory.n_mels, config.aligner_dim, config.aligner_dropout)
+        self.aligner = Aligner(inventory.n_mels, config)
         self.duration_predictor = DurationPredictor(
             dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.predictor_dropout
         )
@@ -96,21 +113,28 @@ class AcousticModel(nn.Module):
         self.mel_head = nn.Linear(dim, config.frames_per_step * inventory.n_mels)
 
     def forward(self, batch: Batch) -> ModelOutput:
-        """Teacher-forced pass: durations from the aligner, pitch and energy from the recording."""
-        encoded, embedded, mask, condition = self._encode(
-            batch.ids, batch.token_lengths, batch.speaker_vector, batch.language
-        )
+        """Teacher-forced pass: durations from the aligner (or the batch), pitch and energy from the recording."""
+        mask = length_mask(batch.token_lengths, batch.ids.shape[1])
         mel_mask = length_mask(batch.mel_lengths, batch.mel.shape[1])
-        normalised = self._normalise(batch.mel) * mel_mask[:, :, None]
-        alignment = self.aligner(embedded, normalised, batch.token_lengths, batch.mel_lengths)
+        embedded = self._embed(batch.ids, mask)
+        reference = Reference(batch.reference_mel, batch.reference_lengths)
+        speaker = self.conditioning.embed_speaker(batch.speaker_vector, reference)
+        conditions = self._condition(embedded, batch.token_lengths, speaker, batch.language, Style(reference))
+        encoded = self.encoder(embedded, mask, conditions.vector)
+        alignment, durations = None, batch.durations
+        if durations is None:
+            normalised = self._normalise(batch.mel) * mel_mask[:, :, None]
+            alignment = self.aligner(embedded, normalised, batch.token_lengths, batch.mel_lengths)
+            durations = alignment.durations
         target = Prosody(
-            alignment.durations.float().log1p(),
-            average_over_tokens(batch.pitch, alignment.durations, batch.voiced & mel_mask),
-            average_over_tokens(batch.energy, alignment.durations, mel_mask),
+            durations.float().log1p(),
+            average_over_tokens(batch.pitch, durations, batch.voiced & mel_mask),
+            average_over_tokens(batch.energy, durations, mel_mask),
         )
         predicted = self._predict_prosody(encoded, mask, batch.token_lengths)
-        mel = self._decode(self._add_prosody(encoded, target, mask), alignment.durations, mel_mask, condition)
-        return ModelOutput(mel, alignment, predicted, target)
+        mel = self._decode(self._add_prosody(encoded, target, mask), durations, mel_mask, conditions.vector)
+        listen = self.conditioning.listen if self.config.use_speaker_consistency_loss else None
+        return ModelOutput(mel, alignment, predicted, target, conditions, listen)
 
     @torch.no_grad()
     def synthesize(
@@ -119,20 +143,30 @@ class AcousticModel(nn.Module):
         token_lengths: Tensor,
         speaker_vector: Tensor,
         language: Tensor,
+        style: Style | None = None,
         speed: float = 1.0,
         pitch_shift: Tensor | float = 0.0,
         energy_shift: Tensor | float = 0.0,
     ) -> Synthesis:
-        """Free-running pass: everything predicted from the text, the speaker and the language.
+        """Free-running pass: everything predicted from the text, the speaker, the language and the style.
 
         Args:
             ids: (B, T, 2) symbol and stress.
             token_lengths, language: (B,).
-            speaker_vector: (B, speaker_embedding_dim) unit vectors.
+            speaker_vector: (B, V) unit vectors of the pretrained encoder; for a model with its own encoder, (B, E)
+                embeddings of `embed_speaker`.
+            style: Needed by a model with style tokens.
             speed: Above 1 is faster; divides every duration.
             pitch_shift, energy_shift: Added to the predicted values, in their normalised units; scalar or (B, 1).
+
+        Raises:
+            StyleError: the style or the speaker does not fit the model.
         """
-        encoded, _, mask, condition = self._encode(ids, token_lengths, speaker_vector, language)
+        mask = length_mask(token_lengths, ids.shape[1])
+        embedded = self._embed(ids, mask)
+        speaker = self.conditioning.embed_speaker(speaker_vector, None)
+        condition = self._condition(embedded, token_lengths, speaker, language, style or Style()).vector
+        encoded = self.encoder(embedded, mask, condition)
         predicted = self._predict_prosody(encoded, mask, token_lengths)
         frames = (predicted.log_durations.expm1() / speed).round().clamp(1, LONGEST_TOKEN).long()
         durations = frames * mask
@@ -141,6 +175,15 @@ class AcousticModel(nn.Module):
         mel_mask = length_mask(mel_lengths, int(mel_lengths.max()))
         mel = self._decode(self._add_prosody(encoded, used, mask), durations, mel_mask, condition)
         return Synthesis(mel, mel_lengths, durations, used)
+
+    @torch.no_grad()
+    def synthesize_batch(self, batch: Batch) -> Synthesis:
+        """Free-running pass over the texts of a batch, under the speakers and styles of its references."""
+        reference = Reference(batch.reference_mel, batch.reference_lengths)
+        vector = batch.speaker_vector
+        if not self.config.use_pretrained_speaker_encoder:
+            vector = self.conditioning.embed_speaker(vector, reference)
+        return self.synthesize(batch.ids, batch.token_lengths, vector, batch.language, Style(reference))
 
     def align(self, ids: Tensor, token_lengths: Tensor, mel: Tensor, mel_lengths: Tensor) -> Alignment:
         """Alignment of recorded speech (B, S, M) with its text (B, T, 2)."""
@@ -155,14 +198,11 @@ class AcousticModel(nn.Module):
     def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         return (self.symbol_embedding(ids[..., 0]) + self.stress_embedding(ids[..., 1])) * mask[:, :, None]
 
-    def _encode(
-        self, ids: Tensor, token_lengths: Tensor, speaker_vector: Tensor, language: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """-> encoded (B, T, D), embedded (B, T, D), mask (B, T), condition (B, D)."""
-        mask = length_mask(token_lengths, ids.shape[1])
-        embedded = self._embed(ids, mask)
-        condition = self.speaker_projection(speaker_vector) + self.language_embedding(language)
-        return self.encoder(embedded, mask, condition), embedded, mask, condition
+    def _condition(
+        self, embedded: Tensor, token_lengths: Tensor, speaker: Tensor, language: Tensor, style: Style
+    ) -> Conditions:
+        mean_token = embedded.sum(1) / token_lengths[:, None]
+        return self.conditioning(mean_token, speaker, language, style)
 
     def _predict_prosody(self, encoded: Tensor, mask: Tensor, token_lengths: Tensor) -> Prosody:
         # Detached: hard durations are noisy targets early on and must not bend the encoder (as Glow-TTS does).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,10 @@ from model.audio.mel import SILENCE
 from model.features.index import FeatureError, Statistics
 from model.features.store import ClipFeatures, FeatureStore
 
+log = logging.getLogger(__name__)
+
+REFERENCE_FRAMES = 256
+"""Frames (3 s) of a reference: enough for voice and style, and the same for every batch."""
 BUCKET_BATCHES = 8
 """Clips are sorted by length within stretches of so many batches: little padding, and still another mix each epoch."""
 
@@ -33,6 +38,11 @@ class Batch:
         speaker_vector: (B, 256) float32, unit length; never the clip's own in training, where there is another.
         speaker, language: (B,) int64 positions in the store's lists.
         clip_ids: B names.
+        reference_mel: (B, REFERENCE_FRAMES, M) float32 raw log-mel of another clip of each speaker; silence in the
+            padding.
+        reference_lengths: (B,) int64 frames of it; 0 for the sole clip of a speaker, which has no other.
+        reference_clip: (B,) int64 position of the clip that lends speaker vector and reference.
+        durations: (B, T) int64 frames per token where they are known already; None leaves them to the aligner.
     """
 
     ids: Tensor
@@ -46,14 +56,28 @@ class Batch:
     speaker: Tensor
     language: Tensor
     clip_ids: list[str]
+    reference_mel: Tensor
+    reference_lengths: Tensor
+    reference_clip: Tensor
+    durations: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        names = [field.name for field in fields(self) if field.name != "clip_ids"]
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if torch.is_tensor(value)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What a clip is conditioned on: a speaker vector (V,), and frames (R, M) of the clip at `position`, or none."""
+
+    vector: np.ndarray
+    mel: np.ndarray
+    position: int
 
 
 def collate(
-    clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], vectors: Sequence[np.ndarray]
+    clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], lent: Sequence[Lent]
 ) -> Batch:
     """Pad clips to one batch and normalise pitch and energy.
 
@@ -61,7 +85,7 @@ def collate(
         clips: At least one.
         statistics: Of the store they are from.
         speakers: The store's speaker names.
-        vectors: (256,) speaker vector to condition each clip on.
+        lent: What each clip is conditioned on.
     """
     token_lengths = np.array([len(clip.ids) for clip in clips], dtype=np.int64)
     mel_lengths = np.array([len(clip.mel) for clip in clips], dtype=np.int64)
@@ -88,11 +112,21 @@ def collate(
         torch.from_numpy(pitch.astype(np.float32, copy=False)),
         torch.from_numpy(voiced),
         torch.from_numpy(energy),
-        torch.from_numpy(np.stack(vectors).astype(np.float32, copy=False)),
+        torch.from_numpy(np.stack([item.vector for item in lent]).astype(np.float32, copy=False)),
         torch.tensor([clip.speaker for clip in clips]),
         torch.tensor([clip.language for clip in clips]),
         [clip.id for clip in clips],
+        torch.from_numpy(np.stack([pad_reference(item.mel) for item in lent])),
+        torch.tensor([len(item.mel) for item in lent]),
+        torch.tensor([item.position for item in lent]),
     )
+
+
+def pad_reference(mel: np.ndarray) -> np.ndarray:
+    """Up to `REFERENCE_FRAMES` frames (R, M) -> exactly so many, with silence after the end."""
+    padded = np.full((REFERENCE_FRAMES, mel.shape[1]), SILENCE, dtype=np.float32)
+    padded[: len(mel)] = mel
+    return padded
 
 
 class BatchSampler:
@@ -163,38 +197,124 @@ def _ceil(items: int, size: int) -> int:
     return -(-items // size)
 
 
+class SpeakerBatchSampler(BatchSampler):
+    """Batches of P speakers with K clips each, for losses that compare speakers; every clip exactly once per epoch.
+
+    A speaker's last group may be smaller. `without_contrast` counts the batches of the first epoch in which no speaker
+    comes twice, or only one comes at all: such a loss learns nothing from them.
+
+    Args:
+        lengths, batch_size, seed, max_frames: As of `BatchSampler`; P is `batch_size` // K.
+        speakers: Speaker of each clip.
+        clips_per_speaker: K.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        speakers: Sequence[int],
+        batch_size: int,
+        clips_per_speaker: int,
+        seed: int,
+        max_frames: int = 0,
+    ) -> None:
+        self.speakers = np.asarray(speakers)
+        self.clips_per_speaker = clips_per_speaker
+        super().__init__(lengths, batch_size, seed, max_frames)
+        self.without_contrast = sum(not self._has_contrast(batch) for batch in self._order)
+
+    def order(self, epoch: int) -> list[list[int]]:
+        generator = np.random.default_rng([self.seed, epoch])
+        groups = []  # (round, order within it, clips): in a round every speaker has its turn
+        for speaker in np.unique(self.speakers):
+            own = generator.permutation(np.flatnonzero(self.speakers == speaker))
+            stretch = self.clips_per_speaker * BUCKET_BATCHES
+            ordered = [part[np.argsort(-self.lengths[part])] for part in _parts(own, stretch)]
+            parts = _parts(np.concatenate(ordered), self.clips_per_speaker)
+            groups += [(number, generator.random(), part.tolist()) for number, part in enumerate(parts)]
+        batches: list[list[int]] = [[]]
+        for _, _, group in sorted(groups):
+            together = batches[-1] + group
+            if batches[-1] and (
+                len(together) > self.batch_size or len(together) * self.lengths[together].max() > self.max_frames
+            ):
+                batches.append([])
+            batches[-1] = batches[-1] + group
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _has_contrast(self, batch: list[int]) -> bool:
+        _, counts = np.unique(self.speakers[batch], return_counts=True)
+        return len(counts) > 1 and counts.max() > 1
+
+
+def _parts(items: np.ndarray, size: int) -> list[np.ndarray]:
+    """Parts of even size, none above `size`."""
+    return np.array_split(items, _ceil(len(items), size))
+
+
 class TrainingBatches:
     """Endless training batches of a store's `train` split, resumable to the batch.
 
-    Each clip is conditioned on the speaker vector of *another* clip of its speaker, drawn from (seed, epoch, clip): a
-    vector of the clip itself would carry its content along, which no reference at synthesis does.
+    Each clip is conditioned on the speaker vector and a stretch of *another* clip of its speaker, drawn from (seed,
+    epoch, clip): of the clip itself they would carry its content along, which no reference at synthesis does.
+
+    Args:
+        store: Features.
+        batch_size: Most clips of a batch.
+        seed: Of order and references.
+        max_frames: Most frames of a batch, padding included (0: no bound).
+        clips_per_speaker: Above 0, batches hold so many clips of each of their speakers (see `SpeakerBatchSampler`).
+
+    Raises:
+        FeatureError: no clip to train on, or no batch in which speakers could be compared.
     """
 
-    def __init__(self, store: FeatureStore, batch_size: int, seed: int, max_frames: int = 0) -> None:
+    def __init__(
+        self, store: FeatureStore, batch_size: int, seed: int, max_frames: int = 0, clips_per_speaker: int = 0
+    ) -> None:
         self.store = store
         self.positions = store.split("train")
         if not self.positions:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
-        lengths = [store.clips[position].frames for position in self.positions]
-        self.sampler = BatchSampler(lengths, batch_size, seed, max_frames)
+        clips = [store.clips[position] for position in self.positions]
+        lengths = [clip.frames for clip in clips]
+        if not clips_per_speaker:
+            self.sampler = BatchSampler(lengths, batch_size, seed, max_frames)
+            return
+        speakers = [store.speakers.index(clip.speaker) for clip in clips]
+        self.sampler = SpeakerBatchSampler(lengths, speakers, batch_size, clips_per_speaker, seed, max_frames)
+        without, batches = self.sampler.without_contrast, len(self.sampler.order(0))
+        if without == batches:
+            raise FeatureError(
+                f"{store.path}: no batch holds two clips of one speaker beside another speaker, so speakers cannot be "
+                "compared; add speakers or clips, raise training.batch_size, or drop loss.use_contrastive_speaker_loss"
+            )
+        log.info("%d of %d batches have no two speakers to compare", without, batches)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         chosen = [self.positions[i] for i in next(self.sampler)]
-        vectors = [self.store.speaker_vectors[self.reference_of(position)] for position in chosen]
         clips = [self.store.clip(position) for position in chosen]
-        return collate(clips, self.store.statistics, self.store.speakers, vectors)
+        return collate(clips, self.store.statistics, self.store.speakers, [self._lent_to(i) for i in chosen])
 
     def reference_of(self, position: int) -> int:
-        """Position of the clip that lends its speaker vector to a clip in the running epoch."""
+        """Position of the clip that lends its speaker vector and a stretch to a clip in the running epoch."""
         own = self.store.clips_of_speaker[self.store.clips[position].speaker]
         if len(own) == 1:
             return own[0]
         generator = np.random.default_rng([self.sampler.seed, self.sampler.epoch, position])
         drawn = int(generator.integers(len(own) - 1))
         return own[drawn + (drawn >= bisect_left(own, position))]  # steps over the clip itself
+
+    def _lent_to(self, position: int) -> Lent:
+        reference = self.reference_of(position)
+        mel = self.store.clip(reference).mel
+        generator = np.random.default_rng([self.sampler.seed, self.sampler.epoch, position, 1])
+        start = int(generator.integers(max(len(mel) - REFERENCE_FRAMES, 0) + 1))
+        frames = mel[:0] if reference == position else mel[start : start + REFERENCE_FRAMES]
+        return Lent(self.store.speaker_vectors[reference], frames, reference)
 
     def state_dict(self) -> dict[str, int]:
         return self.sampler.state_dict()
@@ -204,12 +324,22 @@ class TrainingBatches:
 
 
 def evaluation_batches(store: FeatureStore, split: str, batch_size: int) -> Iterator[Batch]:
-    """The clips of a split once, in order, each conditioned on its speaker's centroid (without the clip itself)."""
+    """The clips of a split once, in order, each conditioned on its speaker's centroid and the beginning of the
+    speaker's next clip (without the clip itself)."""
     positions = store.split(split)
     if not positions:
         raise FeatureError(f"{store.path}: no clip is in the {split} split; lower split.min_held_out or add data")
     for start in range(0, len(positions), batch_size):
         chosen = positions[start : start + batch_size]
-        vectors = [store.speaker_centroid(store.clips[position].speaker, without=position) for position in chosen]
         clips = [store.clip(position) for position in chosen]
-        yield collate(clips, store.statistics, store.speakers, vectors)
+        yield collate(clips, store.statistics, store.speakers, [_centroid_for(store, i) for i in chosen])
+
+
+def _centroid_for(store: FeatureStore, position: int) -> Lent:
+    speaker = store.clips[position].speaker
+    others = [other for other in store.clips_of_speaker[speaker] if other != position]
+    vector = store.speaker_centroid(speaker, without=position)
+    if not others:
+        return Lent(vector, store.clip(position).mel[:0], position)
+    reference = next((other for other in others if other > position), others[0])
+    return Lent(vector, store.clip(reference).mel[:REFERENCE_FRAMES], reference)

@@ -5,35 +5,89 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.acoustic.aligner import Alignment
 from model.acoustic.alignment import binarization_loss, forward_sum_loss
+from model.acoustic.attention import guided_attention_loss
+from model.acoustic.conditioning import Conditions
 from model.acoustic.layers import length_mask, masked_mean
 from model.acoustic.model import ModelOutput
+from model.acoustic.style import divergence
 from model.config.schema import LossConfig
 from model.features.batching import Batch
 
 
 def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
-    """Unweighted terms (scalars) of one batch.
+    """Unweighted terms (scalars) of one batch; those of a feature only where it is on.
 
     Returns:
         `mel`: mean absolute error in natural-log units. `duration`, `pitch`, `energy`: mean squared errors per token
         (log frames; normalised units). `length`: squared relative error of a clip's frames. `forward_sum`,
-        `binarization`: nats per frame.
+        `binarization`: nats per frame, while durations are learned. `guided_attention`: 0 to 1. `kl`: nats per latent
+        dimension, free ones included. `contrastive_speaker`: nats. `speaker_consistency`: 1 - cosine.
     """
     tokens = length_mask(batch.token_lengths, batch.ids.shape[1])
     frames = length_mask(batch.mel_lengths, batch.mel.shape[1])
     predicted, target = output.predicted, output.target
-    return {
+    terms = {
         "mel": masked_mean((output.mel - batch.mel).abs(), frames),
         "duration": masked_mean(F.mse_loss(predicted.log_durations, target.log_durations, reduction="none"), tokens),
         "length": _length_error(predicted.log_durations, batch),
         "pitch": masked_mean(F.mse_loss(predicted.pitch, target.pitch, reduction="none"), tokens),
         "energy": masked_mean(F.mse_loss(predicted.energy, target.energy, reduction="none"), tokens),
-        "forward_sum": forward_sum_loss(
-            output.alignment.log_soft, batch.token_lengths, batch.mel_lengths, config.forward_sum_blank_logprob
-        ),
-        "binarization": binarization_loss(output.alignment.log_soft, output.alignment.durations, batch.mel_lengths),
     }
+    if output.alignment is not None:
+        terms |= _alignment_terms(output.alignment, batch, config)
+    terms |= _condition_terms(output.conditions, batch, config)
+    if output.listen is not None:
+        heard = output.listen(output.mel, batch.mel_lengths)
+        terms["speaker_consistency"] = (1 - F.cosine_similarity(heard, output.conditions.speaker.detach())).mean()
+    return terms
+
+
+def _alignment_terms(alignment: Alignment, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+    lengths = (batch.token_lengths, batch.mel_lengths)
+    terms = {
+        "forward_sum": forward_sum_loss(alignment.log_emission, *lengths, config.forward_sum_blank_logprob),
+        "binarization": binarization_loss(alignment.log_soft, alignment.durations, batch.mel_lengths),
+    }
+    if config.use_guided_attention:
+        terms["guided_attention"] = guided_attention_loss(alignment.log_soft, *lengths, config.guided_attention_sigma)
+    return terms
+
+
+def _condition_terms(conditions: Conditions, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+    terms = {}
+    if conditions.posterior is not None:
+        per_dimension = divergence(conditions.posterior, conditions.prior).mean(0)  # (L,)
+        terms["kl"] = per_dimension.clamp(min=config.kl_free_bits).mean()
+    if config.use_contrastive_speaker_loss:
+        terms["contrastive_speaker"] = contrastive_speaker_loss(
+            conditions.speaker, batch.speaker, batch.reference_clip, config.contrastive_loss_temperature
+        )
+    return terms
+
+
+def contrastive_speaker_loss(embeddings: Tensor, speakers: Tensor, clips: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss (arXiv:2004.11362): a clip should be nearest to other clips of its speaker.
+
+    Args:
+        embeddings: (B, E) unit vectors.
+        speakers: (B,) who speaks.
+        clips: (B,) the recording that each embedding comes from; one is never compared with itself.
+        temperature: Of the cosines.
+
+    Returns:
+        Scalar: mean over the clips that have both another clip of their speaker and another speaker to compare with;
+        0 where there is none.
+    """
+    comparable = clips[:, None] != clips[None, :]
+    same = speakers[:, None] == speakers[None, :]
+    positive, negative = comparable & same, comparable & ~same
+    cosines = embeddings.float() @ embeddings.float().T / temperature
+    log_share = cosines - cosines.masked_fill(~comparable, -1e4).logsumexp(1, keepdim=True)
+    anchors = positive.any(1) & negative.any(1)
+    each = -(log_share * positive).sum(1)[anchors] / positive.sum(1)[anchors]
+    return each.sum() / max(int(anchors.sum()), 1)
 
 
 def _length_error(log_durations: Tensor, batch: Batch) -> Tensor:
@@ -47,10 +101,11 @@ def _length_error(log_durations: Tensor, batch: Batch) -> Tensor:
 def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
     """Weight of each term at `progress` (share of training done, 0 to 1).
 
-    Only binarisation is scheduled: pulled onto the hard path too early, the soft alignment freezes before it is right.
+    Binarisation is scheduled, because pulled onto the hard path too early the soft alignment freezes before it is
+    right; guidance fades, because speech is not as even as the diagonal; the divergence grows, so that the latent is
+    used before it is taxed; and consistency waits until predicted mels are speech.
     """
-    span = max(config.binarization_end - config.binarization_start, 1e-9)
-    ramp = min(max((progress - config.binarization_start) / span, 0.0), 1.0)
+    binarized = _ramp(progress, config.binarization_start, config.binarization_end)
     return {
         "mel": config.mel_loss_weight,
         "duration": config.duration_loss_weight,
@@ -58,8 +113,17 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
         "pitch": config.pitch_loss_weight,
         "energy": config.energy_loss_weight,
         "forward_sum": config.forward_sum_loss_weight,
-        "binarization": config.binarization_loss_weight * ramp,
+        "binarization": config.binarization_loss_weight * binarized,
+        "guided_attention": config.guided_attention_loss_weight * (1 - _ramp(progress, 0, config.guided_attention_end)),
+        "kl": config.kl_loss_weight * _ramp(progress, 0, config.kl_annealing_end),
+        "contrastive_speaker": config.contrastive_loss_weight,
+        "speaker_consistency": config.speaker_consistency_loss_weight * (progress >= config.speaker_consistency_start),
     }
+
+
+def _ramp(progress: float, start: float, end: float) -> float:
+    """0 before `start`, 1 after `end`, a straight line between them."""
+    return min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0)
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

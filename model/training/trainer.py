@@ -31,12 +31,14 @@ from model.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from model.training.durations import DurationCache
 from model.training.logging import NullLogger, RunLogger
 from model.training.losses import loss_terms, loss_weights, weighted_sum
 from model.training.optimization import ExponentialAverage, clip_gradients, make_optimizer
 from model.training.schedule import learning_rate
+from model.training.speakers import describe_speakers
 from model.training.validation import validate, write_previews
-from model.voice import Speaker, Voice, write_voice
+from model.voice import Voice, write_voice
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +108,19 @@ def train(
     model = AcousticModel(config.model, inventory_of(store))
     optimizer = make_optimizer(model, settings)
     average = ExponentialAverage(model, settings.ema_decay)
-    batches = TrainingBatches(store, settings.batch_size, config.seed, settings.max_batch_frames)
+    batches = TrainingBatches(
+        store,
+        settings.batch_size,
+        config.seed,
+        settings.max_batch_frames,
+        config.loss.contrastive_clips_per_speaker if config.loss.use_contrastive_speaker_loss else 0,
+    )
+    durations = DurationCache(model, store, settings.durations, config.loss.binarization_end)
     progress = _Progress()
     fingerprint = run_fingerprint(config, store)
     checkpoints = output / "checkpoints"
     mixed = settings.use_mixed_precision and computes_in_bfloat16()
-    _resume(checkpoints, fingerprint, model, average, optimizer, batches, progress)
+    _resume(checkpoints, fingerprint, model, average, optimizer, batches, durations, progress)
     log.info(
         "training %s: %.2f M parameters, %d clips, steps %d to %d, %d threads, %s",
         config.model_size,
@@ -125,6 +134,7 @@ def train(
 
     def save(score: float | None = None) -> None:
         extra = {"fingerprint": fingerprint, "batches": batches.state_dict(), **progress.saved()}
+        extra["durations"] = durations.state_dict()
         state = (model.state_dict(), average.state_dict(), optimizer.state_dict(), torch.get_rng_state())
         save_checkpoint(checkpoints, Checkpoint(progress.step, *state, extra, score), settings.keep_top_k)
         progress.saved_step = progress.step
@@ -134,7 +144,7 @@ def train(
     bar = tqdm(total=settings.max_steps, initial=progress.step, unit="step", disable=None, mininterval=1.0)
     with interruptible() as interrupted, (output / "history.jsonl").open("a", encoding="utf-8") as history, bar:
         while progress.step < settings.max_steps:
-            batch = next(batches)
+            batch = durations.attach(next(batches))
             rate = learning_rate(progress.step, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate_scale"]
@@ -154,6 +164,7 @@ def train(
                 _skip(progress, settings.max_skipped_steps, batch.clip_ids, history)
             average.update(model, progress.step)
             progress.step += 1
+            durations.observe(terms, progress.step / settings.max_steps)
             frames += int(batch.mel_lengths.sum())
             bar.update()
 
@@ -163,7 +174,7 @@ def train(
                 values |= {"train/loss": float(loss.detach()), "train/learning_rate": rate, "train/gradient_norm": norm}
                 values["train/frames_per_second"] = frames / elapsed
                 _report(history, logger, progress.step, values)
-                bar.set_postfix(mel=f"{values['train/mel']:.3f}", align=f"{values['train/forward_sum']:.3f}")
+                bar.set_postfix(mel=f"{values['train/mel']:.3f}")
                 frames, started = 0, time.monotonic()
             if progress.step % settings.evaluation_interval == 0 or progress.step == settings.max_steps:
                 with average.applied_to(model):
@@ -197,6 +208,7 @@ def inventory_of(store: FeatureStore) -> Inventory:
         NUM_SYMBOLS,
         NUM_STRESSES,
         len(store.languages),
+        store.speaker_vectors.shape[1],
         store.audio.n_mels,
         store.statistics.mel_mean,
         store.statistics.mel_std,
@@ -208,7 +220,9 @@ def run_fingerprint(config: Config, store: FeatureStore) -> str:
     return settings_hash(subset(config, "model", "loss", "training", "seed"), {"features": store.content_hash})
 
 
-def _resume(checkpoints: Path, fingerprint: str, model, average, optimizer, batches, progress: _Progress) -> None:
+def _resume(
+    checkpoints: Path, fingerprint: str, model, average, optimizer, batches, durations, progress: _Progress
+) -> None:
     found = list_checkpoints(checkpoints)
     if not found:
         return
@@ -226,6 +240,7 @@ def _resume(checkpoints: Path, fingerprint: str, model, average, optimizer, batc
     average.load_state_dict(checkpoint.ema)
     optimizer.load_state_dict(checkpoint.optimizer)
     batches.load_state_dict(checkpoint.extra["batches"])
+    durations.load_state_dict(checkpoint.extra["durations"])
     torch.set_rng_state(checkpoint.rng)
     progress.step = checkpoint.step
     progress.skipped_in_a_row = checkpoint.extra["skipped_in_a_row"]
@@ -256,9 +271,9 @@ def _export(
     last = list_checkpoints(checkpoints)[-1][2]
     chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
     statistics = store.statistics
-    speakers = {
-        name: Speaker(store.speaker_centroid(name).tolist(), *statistics.log_f0[name]) for name in store.speakers
-    }
+    model = AcousticModel(config.model, inventory_of(store))
+    model.load_state_dict(chosen.ema)
+    speakers = describe_speakers(model, store)
     voice = Voice(
         None,
         config,

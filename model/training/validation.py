@@ -15,6 +15,7 @@ from model.evaluation.metrics import dtw_path
 from model.features.batching import Batch, evaluation_batches
 from model.features.store import FeatureStore
 from model.training.losses import loss_terms
+from model.training.style_use import StyleUse
 from model.vocoder import build_vocoder
 
 
@@ -26,11 +27,12 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
         `validation/<term>`: each teacher-forced loss term. `validation/mel_free`: mean absolute log-mel error of speech
         from text alone, aligned to the recording by dynamic time warping. `validation/length_ratio`: its length over
         the recording's. `validation/duration_error`: frames per token against the aligner's. `validation/sharpness`:
-        mean over frames of the soft alignment's largest share (1 = each frame belongs to one token).
+        mean over frames of the soft alignment's largest share (1 = each frame belongs to one token). With style, also
+        what `StyleUse.measures` says.
     """
     model.eval()
     sums: dict[str, float] = {}
-    clips = 0
+    clips, style = 0, StyleUse()
     for batch in evaluation_batches(store, "validation", config.training.batch_size):
         size = len(batch.clip_ids)
         output = model(batch)
@@ -43,12 +45,14 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
         values["sharpness"] = float(output.alignment.log_soft.exp().amax(2)[frames].mean())
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + size * value
+        style.add(output.conditions)
         clips += size
-    return {f"validation/{name}": value / clips for name, value in sums.items()}
+    values = {name: value / clips for name, value in sums.items()} | style.measures()
+    return {f"validation/{name}": value for name, value in values.items()}
 
 
 def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
-    speech = model.synthesize(batch.ids, batch.token_lengths, batch.speaker_vector, batch.language)
+    speech = model.synthesize_batch(batch)
     errors, ratios = [], []
     for i in range(len(batch.clip_ids)):
         spoken = speech.mel[i, : speech.mel_lengths[i]].numpy()
@@ -67,7 +71,7 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
     model.eval()
     batch = next(iter(evaluation_batches(store, "validation", 1)))
     alignment = model(batch).alignment
-    speech = model.synthesize(batch.ids, batch.token_lengths, batch.speaker_vector, batch.language)
+    speech = model.synthesize_batch(batch)
     spoken = speech.mel[0].numpy()
 
     figure = Figure(figsize=(11, 8), layout="constrained")

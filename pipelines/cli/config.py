@@ -57,9 +57,12 @@ def _parameter_count(settings: Resolved) -> int:
     import torch
 
     from model.acoustic import AcousticModel, Inventory
+    from model.speaker_encoder import VECTOR_DIMS
     from model.text import NUM_STRESSES, NUM_SYMBOLS
 
-    inventory = Inventory(NUM_SYMBOLS, NUM_STRESSES, 1, settings.config.audio.n_mels, 0.0, 1.0)
+    audio, features = settings.config.audio, settings.config.features
+    vector_dim = VECTOR_DIMS[features.speaker_encoder_model]
+    inventory = Inventory(NUM_SYMBOLS, NUM_STRESSES, 1, vector_dim, audio.n_mels, 0.0, 1.0)
     with torch.device("meta"):  # shapes only: no memory, no time
         model = AcousticModel(settings.config.model, inventory)
     return sum(parameter.numel() for parameter in model.parameters())

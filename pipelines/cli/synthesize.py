@@ -15,11 +15,17 @@ import click
 @click.option("--speed", type=float, default=1.0, show_default=True)
 @click.option("--pitch-scale", type=float, default=1.0, show_default=True)
 @click.option("--energy-scale", type=float, default=1.0, show_default=True)
+@click.option("--style-reference", type=click.Path(path_type=Path), help="A recording whose style is taken.")
+@click.option("--style-weights", help="Weights of the style tokens, as 0.5,0,0.5,...")
+@click.option("--latent", help="Values of the latent, as 0.1,-0.2,...")
+@click.option("--variation", type=float, default=0.0, show_default=True, help="Random part of the latent, 0 to 2.")
 def synthesize(text: str, model: str, output: Path, **controls) -> None:
     """Speak TEXT and write a WAV file."""
     from model.audio.io import write_audio
     from model.synthesis import Synthesizer
 
+    for name in ("style_weights", "latent"):
+        controls[name] = _numbers(name, controls[name])
     if model.startswith("models:/"):
         from components.registry import voice_folder
 
@@ -30,3 +36,10 @@ def synthesize(text: str, model: str, output: Path, **controls) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_audio(output, speech.samples, speech.sample_rate)
     click.echo(f"{output}: {len(speech.samples) / speech.sample_rate:.2f} s")
+
+
+def _numbers(name: str, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"--{name.replace('_', '-')} {text!r}: give numbers between commas") from error

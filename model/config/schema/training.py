@@ -25,6 +25,29 @@ class LossConfig(Section):
     """Share of training at which the binarisation weight is full."""
     forward_sum_blank_logprob: float = -1.0
     """Log-score of the blank column; -1 is the published, softer form, -1e4 the exact HMM likelihood."""
+    use_guided_attention: bool = False
+    """Penalise soft alignments far from the diagonal, early in training. The prior does much the same by default."""
+    guided_attention_sigma: Annotated[float, Field(gt=0)] = 0.2
+    """Width of the free band around the diagonal, as a share of the clip."""
+    guided_attention_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    guided_attention_end: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """Share of training by which the guidance has faded to nothing."""
+    kl_loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the latent's divergence from its prior; safe from 0.5 to 2."""
+    kl_free_bits: Annotated[float, Field(ge=0)] = 0.1
+    """Nats per latent dimension that cost nothing: without them the latent is soon unused."""
+    kl_annealing_end: Share = 0.2
+    """Share of training at which the divergence has its full weight."""
+    use_contrastive_speaker_loss: bool = False
+    """Clips of one speaker together, of different speakers apart; batches hold several clips of each speaker then."""
+    contrastive_loss_weight: Annotated[float, Field(ge=0)] = 0.5
+    contrastive_loss_temperature: Annotated[float, Field(gt=0)] = 0.07
+    contrastive_clips_per_speaker: Annotated[int, Field(ge=2)] = 4
+    """Clips of each speaker in a batch; the speakers in it are `training.batch_size` over this number."""
+    speaker_consistency_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of `model.use_speaker_consistency_loss`."""
+    speaker_consistency_start: Share = 0.3
+    """Share of training before which predicted mels are not yet speech to listen to."""
     allow_dangerous: bool = False
     """Accept loss weights from the ranges that the checklist calls dangerous."""
 
@@ -49,6 +72,9 @@ class TrainingConfig(Section):
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 0.5
     gradient_clip_value: Annotated[float, Field(gt=0)] = 1.0
     """Each gradient element is clipped first, then the norm of the whole."""
+    durations: Literal["learned", "cached"] = "learned"
+    """`cached`: once the alignment has converged (after `loss.binarization_end`), durations are kept and the aligner
+    rests, which saves its share of every later step."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the averaged weights that are validated and exported; 0 uses the raw weights."""
     use_mixed_precision: bool = False

@@ -7,7 +7,39 @@ from model.acoustic import AcousticModel, Inventory
 from model.config import resolve
 from model.features.batching import Batch
 
-INVENTORY = Inventory(num_symbols=20, num_stresses=3, num_languages=2, n_mels=80, mel_mean=-5.0, mel_std=2.0)
+INVENTORY = Inventory(
+    num_symbols=20, num_stresses=3, num_languages=2, speaker_vector_dim=256, n_mels=80, mel_mean=-5.0, mel_std=2.0
+)
+
+
+FEATURES = {
+    "plain": {},
+    "no prosody": {"enable_prosody_prediction": False},
+    "two frames a step": {"frames_per_step": 2},
+    "three frames a step": {"frames_per_step": 3},
+    "location": {"use_location_attention": True},
+    "forward attention": {"use_forward_attention": True},
+    "masked": {"use_forward_attention": True, "forward_attention_mask": True},
+    "style tokens": {"enable_gst": True},
+    "latent": {"use_variational_encoder": True},
+    "own speaker encoder": {"use_pretrained_speaker_encoder": False, "use_speaker_consistency_loss": True},
+    "everything": {
+        "use_location_attention": True,
+        "use_forward_attention": True,
+        "enable_gst": True,
+        "use_variational_encoder": True,
+        "use_pretrained_speaker_encoder": False,
+        "use_speaker_consistency_loss": True,
+        "frames_per_step": 2,
+    },
+}
+"""Settings of `model` with each feature on; what holds of the model must hold of all."""
+
+
+@pytest.fixture(params=FEATURES)
+def feature(request) -> dict:
+    """The settings of each feature in turn."""
+    return FEATURES[request.param]
 
 
 @pytest.fixture
@@ -54,6 +86,9 @@ def _make_batch(lengths=((5, 20), (9, 41)), seed=0):
         speaker=torch.arange(size),
         language=torch.arange(size) % 2,
         clip_ids=[f"clip{i}" for i in range(size)],
+        reference_mel=random(size, 256, 80) * 2 - 5,
+        reference_lengths=torch.tensor([256 if i % 2 else 190 for i in range(size)]),
+        reference_clip=torch.arange(size) + size,
     )
 
 
@@ -63,6 +98,8 @@ def _alone(batch, index):
     cut = {"ids": tokens, "mel": frames, "pitch": frames, "voiced": frames, "energy": frames}
     values = {}
     for name, value in vars(batch).items():
+        if value is None:
+            continue
         row = value[index : index + 1]
         values[name] = row[:, : cut[name]] if name in cut else row
     return Batch(**values)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.audio.mel import SILENCE
-from model.features.batching import BatchSampler, TrainingBatches, evaluation_batches
+from model.features.batching import BatchSampler, SpeakerBatchSampler, TrainingBatches, evaluation_batches
 from model.features.index import FeatureError
 
 LENGTHS = st.lists(st.integers(1, 900), min_size=1, max_size=200)
@@ -179,3 +179,54 @@ def _seconds(batches) -> float:
     started = time.perf_counter()
     next(batches)
     return time.perf_counter() - started
+
+
+def test_batches_of_speakers_hold_several_clips_of_each_and_every_clip_once():
+    generator = np.random.default_rng(0)
+    lengths, speakers = generator.integers(50, 400, 60), np.repeat([0, 1, 2, 3, 4], [20, 20, 10, 8, 2])
+    sampler = SpeakerBatchSampler(lengths, speakers, batch_size=8, clips_per_speaker=4, seed=1)
+    batches = sampler.order(0)
+    assert sorted(clip for batch in batches for clip in batch) == list(range(60))
+    assert max(map(len, batches)) <= 8
+    assert sampler.without_contrast == sum(
+        len(set(speakers[batch])) == 1 or len(set(speakers[batch])) == len(batch) for batch in batches
+    )
+    assert sampler.without_contrast <= len(batches) / 4
+    assert sampler.order(1) != batches
+    bounded = SpeakerBatchSampler(lengths, speakers, 8, 4, 1, max_frames=1600)
+    assert all(len(batch) * lengths[batch].max() <= 1600 or len(batch) <= 4 for batch in bounded.order(0))
+
+
+def test_batches_of_speakers_resume_where_they_were():
+    lengths, speakers = np.arange(20) + 50, np.arange(20) % 3
+    whole, parts = (SpeakerBatchSampler(lengths, speakers, 4, 2, 5) for _ in range(2))
+    expected = [next(whole) for _ in range(12)]
+    again = [next(parts) for _ in range(7)]
+    resumed = SpeakerBatchSampler(lengths, speakers, 4, 2, 5)
+    resumed.load_state_dict(parts.state_dict())
+    assert again + [next(resumed) for _ in range(5)] == expected
+
+
+def test_a_store_that_offers_no_contrast_is_refused(store, monkeypatch):
+    alone = [i for i in store.split("train") if store.clips[i].speaker == "anna"]
+    monkeypatch.setattr(store, "split", lambda name: alone)
+    with pytest.raises(FeatureError, match="use_contrastive_speaker_loss"):
+        TrainingBatches(store, 8, 0, clips_per_speaker=4)
+
+
+def test_references_are_stretches_of_other_clips_and_the_sole_clip_of_a_speaker_has_none(store):
+    batches = TrainingBatches(store, 4, 3)
+    for batch in (next(batches) for _ in range(6)):
+        for row, clip_id in enumerate(batch.clip_ids):
+            own = next(i for i, clip in enumerate(store.clips) if clip.id == clip_id)
+            lender = int(batch.reference_clip[row])
+            frames = int(batch.reference_lengths[row])
+            assert store.clips[lender].speaker == store.clips[own].speaker
+            assert (frames == 0) == (lender == own) == (store.clips[own].speaker == "lone")
+            assert float(batch.reference_mel[row, frames:].max()) == pytest.approx(float(np.log(1e-5)), abs=1e-3)
+            heard, recorded = batch.reference_mel[row, :frames].numpy(), store.clip(lender).mel
+            starts = range(len(recorded) - frames + 1)
+            assert not frames or any(np.array_equal(recorded[i : i + frames], heard) for i in starts)
+    for batch in evaluation_batches(store, "test", 4):
+        own = [next(i for i, clip in enumerate(store.clips) if clip.id == name) for name in batch.clip_ids]
+        assert not any(lender == mine for lender, mine in zip(batch.reference_clip.tolist(), own, strict=True))

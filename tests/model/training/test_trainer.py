@@ -192,6 +192,7 @@ SEEN_ELSEWHERE = {
     "log_interval",
     "max_skipped_steps",
     "num_threads",
+    "durations",
 }
 
 

@@ -1,0 +1,23 @@
+"""What a voice must remember of its speakers: vector, pitch, and the style tokens that their clips choose."""
+
+from __future__ import annotations
+
+from model.acoustic import AcousticModel, Reference
+from model.features.store import FeatureStore
+from model.voice import Speaker
+
+MOST_CLIPS = 32
+"""Clips of a speaker that its style and our own encoder's embedding are averaged over."""
+
+
+def describe_speakers(model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:
+    """Speaker name -> what synthesis needs where it is given no reference clip."""
+    model.eval()
+    described = {}
+    for name in store.speakers:
+        clips = [store.clip(position).mel for position in store.clips_of_speaker[name][:MOST_CLIPS]]
+        heard = model.conditioning.impression(Reference.from_recordings(clips))
+        vector = store.speaker_centroid(name).tolist() if heard.speaker is None else heard.speaker[0].tolist()
+        style = None if heard.token_weights is None else heard.token_weights[0].tolist()
+        described[name] = Speaker(vector, *store.statistics.log_f0[name], style)
+    return described

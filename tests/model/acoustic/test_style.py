@@ -1,0 +1,157 @@
+"""Style and speaker are heard, bounded, and told apart: tokens, latent, own encoder, contrastive and consistency."""
+
+import pytest
+import torch
+
+from model.acoustic import Reference, Style, StyleError
+from model.acoustic.style import Gaussian, StyleTokens, divergence
+from model.config.schema import LossConfig
+from model.training.losses import contrastive_speaker_loss, loss_terms
+
+
+def speak(model, batch, style, vector=None):
+    vector = batch.speaker_vector if vector is None else vector
+    return model.synthesize(batch.ids, batch.token_lengths, vector, batch.language, style)
+
+
+def difference(one, other):
+    return 1.0 if one.mel.shape != other.mel.shape else float((one.mel - other.mel).abs().max())
+
+
+def one_token(token, heads=4, tokens=10):
+    weights = torch.zeros(1, heads, tokens)
+    weights[:, :, token] = 1.0
+    return Style(token_weights=weights)
+
+
+def test_every_style_token_speaks_its_own_way(make_model, make_batch):
+    model, batch = make_model(enable_gst=True), make_batch([(6, 30)])
+    spoken = [speak(model, batch, one_token(token)) for token in range(10)]
+    assert min(difference(a, b) for i, a in enumerate(spoken) for b in spoken[:i]) > 1e-3
+
+
+def test_a_reference_chooses_token_weights_that_speak_the_same_when_given_back(make_model, batch):
+    model = make_model(enable_gst=True)
+    reference = Reference(batch.reference_mel, batch.reference_lengths)
+    weights = model(batch).conditions.token_weights
+    torch.testing.assert_close(weights.sum(2), torch.ones(2, 4))
+    heard, given = speak(model, batch, Style(reference)), speak(model, batch, Style(token_weights=weights))
+    torch.testing.assert_close(heard.mel, given.mel)
+
+
+def test_the_style_is_bounded_by_its_tokens():
+    tokens = StyleTokens(8, 5, 2, 16)
+    loud, _ = tokens(1000 * torch.randn(3, 8))
+    extreme = max(float(tokens.mix(w).detach().abs().max()) for w in torch.eye(5)[:, None, None, :].expand(5, 1, 2, 5))
+    assert float(loud.detach().abs().max()) <= extreme + 1e-5
+
+
+def test_the_latent_changes_the_speech_and_its_samples_differ(make_model, make_batch):
+    model, batch = make_model(use_variational_encoder=True), make_batch([(6, 30)])
+    plain = speak(model, batch, Style())
+    assert difference(plain, speak(model, batch, Style(latent=torch.full((1, 16), 2.0)))) > 1e-3
+    samples = [speak(model, batch, Style(temperature=1.0)) for _ in range(3)]
+    assert difference(samples[0], samples[1]) > 1e-4
+    assert difference(plain, speak(model, batch, Style())) == 0
+
+
+def test_the_divergence_is_nothing_for_equal_distributions_and_as_the_library_says_otherwise():
+    one = Gaussian(torch.randn(3, 4), torch.randn(3, 4))
+    other = Gaussian(torch.randn(3, 4), torch.randn(3, 4))
+    assert float(divergence(one, one).abs().max()) < 1e-6
+    normal = torch.distributions.Normal
+    wanted = torch.distributions.kl_divergence(
+        normal(one.mean, (one.log_variance / 2).exp()), normal(other.mean, (other.log_variance / 2).exp())
+    )
+    torch.testing.assert_close(divergence(one, other), wanted)
+
+
+def test_free_bits_cost_nothing_and_are_not_fought_for(make_model, batch):
+    model = make_model(use_variational_encoder=True).train()
+    generous = LossConfig(kl_free_bits=50.0)
+    term = loss_terms(model(batch), batch, generous)["kl"]
+    assert float(term.detach()) == 50.0
+    assert torch.autograd.grad(term, model.conditioning.variational.posterior.weight)[0].abs().sum() == 0
+
+
+def test_the_prior_of_the_latent_follows_text_and_speaker(make_model, make_batch):
+    model, batch = make_model(use_variational_encoder=True), make_batch([(6, 30)])
+    before = model(batch).conditions.prior.mean
+    batch.ids[0, 0, 0] = batch.ids[0, 0, 0] % 18 + 1
+    after_text = model(batch).conditions.prior.mean
+    batch.speaker_vector = -batch.speaker_vector
+    assert not torch.equal(before, after_text)
+    assert not torch.equal(after_text, model(batch).conditions.prior.mean)
+
+
+def test_without_a_reference_a_model_with_style_tokens_says_what_it_needs(make_model, batch):
+    with pytest.raises(StyleError, match="give a reference clip or weights"):
+        speak(make_model(enable_gst=True), batch, Style())
+    with pytest.raises(StyleError, match="4 heads x 10 tokens"):
+        speak(make_model(enable_gst=True), batch, one_token(0, heads=2))
+    with pytest.raises(StyleError, match="latent of 3 values"):
+        speak(make_model(use_variational_encoder=True), batch, Style(latent=torch.zeros(2, 3)))
+    with pytest.raises(StyleError, match="its own speaker encoder"):
+        speak(make_model(use_pretrained_speaker_encoder=False, speaker_embedding_dim=512), batch, Style())
+
+
+def test_our_own_encoder_hears_who_speaks(make_model, batch):
+    model = make_model(use_pretrained_speaker_encoder=False)
+    speaker = model(batch).conditions.speaker
+    torch.testing.assert_close(speaker.norm(dim=1), torch.ones(2))
+    assert not torch.allclose(speaker[0], speaker[1], atol=1e-3)
+    batch.reference_mel = batch.reference_mel.flip(0)
+    assert difference(model.synthesize_batch(batch), speak(model, batch, Style(), speaker)) > 1e-4
+
+
+def test_a_clip_without_a_reference_gets_no_speaker_rather_than_its_own(make_model, batch):
+    model = make_model(use_pretrained_speaker_encoder=False, enable_gst=True, use_variational_encoder=True)
+    batch.reference_lengths[0] = 0
+    output = model(batch)
+    assert float(output.conditions.speaker[0].abs().sum()) == 0
+    assert bool(output.mel.isfinite().all())
+
+
+def test_an_impression_of_one_short_recording_is_what_training_hears(make_model, batch):
+    model = make_model(use_pretrained_speaker_encoder=False, enable_gst=True, use_variational_encoder=True)
+    conditions = model(batch).conditions
+    heard = model.conditioning.impression(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
+    torch.testing.assert_close(heard.speaker[0], conditions.speaker[0])
+    torch.testing.assert_close(heard.token_weights[0], conditions.token_weights[0])
+    torch.testing.assert_close(heard.latent[0], conditions.posterior.mean[0])
+
+
+def test_long_recordings_are_heard_in_pieces_of_the_trained_length():
+    recordings = [torch.randn(600, 80).numpy(), torch.randn(100, 80).numpy()]
+    assert Reference.from_recordings(recordings).lengths.tolist() == [256, 256, 88, 100]
+
+
+def test_consistency_teaches_the_decoder_and_not_the_encoder_that_judges(make_model, batch):
+    model = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=True)
+    term = loss_terms(model(batch), batch, LossConfig())["speaker_consistency"]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    gradients = dict(zip(names, torch.autograd.grad(term, parameters, allow_unused=True), strict=True))
+    assert float(gradients["mel_head.weight"].abs().sum()) > 0
+    output = model(batch)
+    output.mel = output.mel.detach()
+    assert not loss_terms(output, batch, LossConfig())["speaker_consistency"].requires_grad
+
+
+def embeddings(*angles):
+    angles = torch.tensor(angles)
+    return torch.stack((angles.cos(), angles.sin()), dim=1)
+
+
+def test_contrast_is_lower_for_grouped_speakers_than_for_mixed_ones():
+    clips, near = torch.arange(4), embeddings(0.0, 0.1, 2.0, 2.1)
+    grouped = contrastive_speaker_loss(near, torch.tensor([0, 0, 1, 1]), clips, 0.07)
+    mixed = contrastive_speaker_loss(near, torch.tensor([0, 1, 0, 1]), clips, 0.07)
+    assert float(grouped) < 0.1 < float(mixed)
+
+
+def test_contrast_needs_another_clip_of_the_speaker_and_another_speaker():
+    near = embeddings(0.0, 0.1, 2.0).requires_grad_()
+    for speakers, clips in (([0, 1, 2], [0, 1, 2]), ([0, 0, 0], [0, 1, 2]), ([0, 0, 1], [7, 7, 8])):
+        loss = contrastive_speaker_loss(near, torch.tensor(speakers), torch.tensor(clips), 0.07)
+        assert float(loss.detach()) == 0
+        assert torch.autograd.grad(loss, near)[0].isfinite().all()

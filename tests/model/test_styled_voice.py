@@ -1,0 +1,88 @@
+"""A voice with every feature on, from training to speech: what it remembers of its speakers, and its style controls."""
+
+import json
+
+import numpy as np
+import pytest
+
+from model.config import resolve
+from model.corpus.manifest import read_manifest
+from model.synthesis import SynthesisError, Synthesizer
+from model.training.trainer import train
+
+FEATURES = {
+    "model.use_location_attention": True,
+    "model.use_forward_attention": True,
+    "model.forward_attention_mask": True,
+    "model.enable_gst": True,
+    "model.use_variational_encoder": True,
+    "model.use_pretrained_speaker_encoder": False,
+    "model.use_speaker_consistency_loss": True,
+    "loss.use_guided_attention": True,
+    "loss.use_contrastive_speaker_loss": True,
+    "loss.contrastive_clips_per_speaker": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, small_settings, generated_features):
+    folder = tmp_path_factory.mktemp("styled")
+    train(resolve(None, None, {**small_settings, **FEATURES}).config, generated_features, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def voice(run):
+    return Synthesizer.load(run / "voice")
+
+
+def difference(one, other):
+    if one.mel.shape != other.mel.shape:
+        return 1.0
+    return float(np.abs(one.mel - other.mel).max())
+
+
+def test_terms_of_every_feature_are_reported(run):
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    reported = {name for line in lines for name in line}
+    for term in ("guided_attention", "kl", "contrastive_speaker", "speaker_consistency"):
+        assert {f"train/{term}", f"validation/{term}"} <= reported
+
+
+def test_the_use_of_style_tokens_and_latent_is_reported(run):
+    last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
+    assert 1 <= last["validation/style_tokens_used"] <= 10
+    assert 0 <= last["validation/active_units"] <= 16
+    assert sum(last[f"validation/kl_dimension_{i:02d}"] for i in range(16)) >= 0
+    assert sum(last[f"validation/style_token_{i:02d}"] for i in range(10)) == pytest.approx(1, abs=1e-3)
+
+
+def test_speakers_are_remembered_with_their_style(voice):
+    for speaker in voice.voice.speakers.values():
+        assert np.linalg.norm(speaker.vector) == pytest.approx(1, abs=1e-4)
+        assert np.allclose(np.sum(speaker.style, axis=1), 1, atol=1e-4)
+
+
+def test_style_controls_act(voice, generated_corpus):
+    reference = generated_corpus / read_manifest(generated_corpus)[0].audio
+    plain = voice.synthesize("Good morning.")
+    assert difference(plain, voice.synthesize("Good morning.")) == 0
+    for control in (
+        {"reference": reference},
+        {"style_reference": reference},
+        {"style_weights": [1.0] + [0.0] * 9},
+        {"latent": [3.0] * 16},
+        {"variation": 1.0},
+    ):
+        assert difference(plain, voice.synthesize("Good morning.", **control)) > 0
+
+
+def test_style_controls_that_do_not_fit_are_refused(voice):
+    for control, message in (
+        ({"style_weights": [1.0, 2.0]}, "give 10 numbers"),
+        ({"style_weights": [0.0] * 10}, "not all 0"),
+        ({"latent": [1.0]}, "this voice has 16"),
+        ({"variation": 3.0}, "variation is 3"),
+    ):
+        with pytest.raises(SynthesisError, match=message):
+            voice.synthesize("Good morning.", **control)
