@@ -5,11 +5,16 @@ BIN := $(VENV)/bin
 STATE := $(if $(MYXTTS_STATE),$(MYXTTS_STATE),.myxtts)
 STAMP := $(VENV)/installed
 RESEMBLYZER := $(shell sed -n 's/^[Rr]esemblyzer==/resemblyzer==/p' constraints.txt)
+# Images: their prefix and tag; where pip finds a CPU or CUDA build of torch; options of `docker build`.
+IMAGE ?= myxtts-python
+TAG ?= latest
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+DOCKER_BUILD ?= docker build
 # SET="training.max_steps=200 model_size=small" becomes --set options.
 RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format goldens clean-runs
+.PHONY: help install run test test-docker lint format goldens images clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,13 +32,24 @@ run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET
 	@$(BIN)/myxtts run $(RUN_OPTIONS)
 
 test: $(STAMP) ## the test suite
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not docker" $(TESTS)
+
+test-docker: $(STAMP) images ## the whole pipeline in containers
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py
 
 lint: $(STAMP) ## style and import checks
 	$(BIN)/ruff check .
 
 goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
 	$(BIN)/python tests/pipelines/write_goldens.py
+
+images: ## the images of the steps and of the client; IMAGE=, TAG=, TORCH_INDEX=https://download.pytorch.org/whl/cu130
+	@for image in data train client; do \
+	  $(DOCKER_BUILD) --target $$image --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+	    --build-arg GIT_COMMIT=$$(git rev-parse HEAD)$$(git diff --quiet HEAD || echo -dirty) \
+	    -t $(IMAGE)-$$image:$(TAG) -f infra/docker/Dockerfile . || exit 1; \
+	done
+	@docker images --filter reference='$(IMAGE)-*:$(TAG)' --format 'table {{.Repository}}\t{{.ID}}\t{{.Size}}'
 
 clean-runs: ## remove what runs can make again (keeps data, trainings, models, MLflow, studies)
 	rm -rf $(STATE)/runs $(STATE)/kfp-cache $(STATE)/features $(STATE)/evaluations $(STATE)/gates $(STATE)/samples

@@ -42,10 +42,11 @@ def git_state(code: Path) -> dict[str, str]:
 
 
 def current() -> dict[str, str]:
-    """The tags that the pipeline's target handed to this step (a cluster's run id comes from `KFP_RUN_ID`)."""
+    """The tags that the pipeline's target handed to this step: on a cluster, run and image as variables of the pod."""
     tags = json.loads(os.environ.get(VARIABLE, "{}"))
-    if run_id := os.environ.get("KFP_RUN_ID"):
-        tags["kfp.run_id"] = run_id
+    for tag, variable in (("kfp.run_id", "KFP_RUN_ID"), ("image", "MYXTTS_IMAGE")):
+        if value := os.environ.get(variable):
+            tags[tag] = value
     if "git.sha" not in tags:
         tags |= git_state(Path(__file__).parent)
     return tags

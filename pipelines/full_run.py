@@ -8,7 +8,7 @@ from typing import Any
 
 from components.registry import CHAMPION, Registry
 from components.state import read_json, write_json
-from pipelines.local import PipelineError, Reporter, RunRecord, run_training
+from pipelines.local import PipelineError, Reporter, RunRecord, make_target, run_training
 from pipelines.project import Project
 
 SENTENCES = {
@@ -77,7 +77,8 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
     error = ""
     with _timed(seconds, "pipeline"):
         try:
-            record = run_training(project.state, project.run_arguments(), project.lineage, report, output)
+            target = make_target("local", project.config)
+            record = run_training(project.state, project.run_arguments(), project.lineage, report, output, target)
         except PipelineError as failure:
             error = str(failure)
             record = failure.record

@@ -1,4 +1,7 @@
-"""Runs the training pipeline on this machine: KFP's local runner in a process group of its own, its steps reported."""
+"""Runs the training pipeline on this machine: KFP's local runners in a process group of their own, steps reported.
+
+The steps are subprocesses (`--target local`) or containers (`--target docker`).
+"""
 
 import json
 import os
@@ -14,9 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.launch import VARIABLE as LAUNCH
 from components.state import State, read_json, write_json
 from components.step import EVENT
-from pipelines.profiles import STEPS, local_profile
+from model.config import Config
+from pipelines.profiles import STEPS, Profile, local_profile
 
 GRACE_SECONDS = 20.0
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
@@ -49,6 +54,7 @@ class RunRecord:
         id: Name of the run, sortable by time.
         state: `running`, `done`, `failed` or `interrupted`.
         arguments: What the pipeline was given.
+        target: `local` or `docker`.
         steps: Step -> how it went.
     """
 
@@ -58,7 +64,13 @@ class RunRecord:
     state: str = "running"
     started: float = 0.0
     seconds: float = 0.0
+    target: str = "local"
     steps: dict[str, StepRecord] = field(default_factory=lambda: {step: StepRecord() for step in STEPS})
+
+    @property
+    def process(self) -> int:
+        """The process that runs it."""
+        return int(self.id.rpartition("-")[2])
 
     def result(self) -> dict[str, Any]:
         """Where everything of a finished run is: the last step's pointer; of a failed gate, its report; else {}."""
@@ -85,6 +97,66 @@ class RunRecord:
         return cls(folder=folder, steps=steps, **plain)
 
 
+@dataclass(frozen=True)
+class Target:
+    """What runs the steps on this machine.
+
+    Attributes:
+        profile: How they are compiled.
+        config: Settings of the containers; `None` runs subprocesses.
+    """
+
+    profile: Profile
+    config: Config | None = None
+
+    def told(self, state: State, lineage: Mapping[str, str]) -> dict[str, str]:
+        """Variables that every step gets."""
+        tags = dict(lineage)
+        if self.config is not None:
+            tags["image"] = self.profile.images["train"]
+        values = {"MYXTTS_STATE": str(state.root), "MYXTTS_LINEAGE": json.dumps(tags)}
+        if self.profile.launch.launcher != "inline":
+            values[LAUNCH] = json.dumps({"launch": self.profile.launch.model_dump()})
+        return values
+
+    def containers(self, state: State, run_id: str, told: Mapping[str, str]) -> dict[str, Any]:
+        """Arguments of KFP's Docker runner; {} where steps are subprocesses."""
+        if self.config is None:
+            return {}
+        from pipelines.containers import runner_arguments
+
+        return runner_arguments(self.config.docker, state, run_id, told)
+
+    def begin(self, state: State) -> None:
+        """Just before the first step."""
+        if self.config is not None:
+            from pipelines.containers import container_user, hand_over
+
+            hand_over(state, container_user(self.config.docker))
+
+    def end(self, state: State, record: RunRecord) -> None:
+        """However the run ended: no container outlives it, and what the engine says of them is kept."""
+        if self.config is not None:
+            from pipelines.containers import record_containers, stop
+
+            stop(record.id)
+            record_containers(state, record.id, record.started)
+
+
+def make_target(name: str, config: Config) -> Target:
+    """The target `local` or `docker` for these settings.
+
+    Raises:
+        ContainerError: the engine or an image is missing.
+        ConfigError: the launcher needs a cluster.
+    """
+    if name == "docker":
+        from pipelines.containers import docker_profile
+
+        return Target(docker_profile(config), config)
+    return Target(local_profile(config.launch))
+
+
 Reporter = Callable[[str, StepRecord, Mapping[str, Any]], None]
 """Called with (step, its record, details) whenever a step changes state or makes progress."""
 
@@ -95,6 +167,7 @@ def run_training(
     lineage: Callable[[str], Mapping[str, str]],
     report: Reporter = lambda *_: None,
     output: Callable[[str], None] = lambda _: None,
+    target: "Target | None" = None,
 ) -> RunRecord:
     """Run the pipeline, steps whose inputs and code are unchanged from the cache.
 
@@ -104,6 +177,7 @@ def run_training(
         lineage: Run id -> tags that the steps put on runs and model versions.
         report: Hears of every change of a step.
         output: Hears of every other line that a step writes.
+        target: What runs the steps [default: subprocesses].
 
     Raises:
         PipelineError: a step failed; `run.json` of the run tells which.
@@ -111,17 +185,21 @@ def run_training(
     """
     from pipelines.compiling import compile_training
 
+    target = target or Target(local_profile())
     state.prepare()
     drop_stale_cache(state)
     identifier = time.strftime("run-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
     folder = state.folder("runs", identifier)
-    record = RunRecord(identifier, folder, dict(arguments), started=time.time())
+    record = RunRecord(identifier, folder, dict(arguments), started=time.time(), target=target.profile.name)
     record.save()
     pipeline = folder / "pipeline.yaml"
-    pipeline.write_text(compile_training(local_profile()), "utf-8")
+    pipeline.write_text(compile_training(target.profile), "utf-8")
+    told = target.told(state, lineage(identifier))
     request = {
         "pipeline": str(pipeline),
         "arguments": dict(arguments),
+        "run": identifier,
+        "containers": target.containers(state, identifier, told),
         "pipeline_root": str(state.folder("runs", identifier, "outputs")),
         "workspace": str(state.folder("runs", identifier, "workspace")),
         "result": str(folder / "result.json"),
@@ -129,13 +207,13 @@ def run_training(
     }
     environment = {
         **os.environ,
-        "MYXTTS_STATE": str(state.root),
-        "MYXTTS_LINEAGE": json.dumps(dict(lineage(identifier))),
+        **told,
         "TMPDIR": str(state.folder("runs", identifier, "tmp")),  # the local runner leaves a folder there per task
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }
     command = [sys.executable, "-m", "pipelines.local_worker", str(write_json(folder / "request.json", request))]
+    target.begin(state)
     watcher = _Watcher(record, report, output)
     try:
         with _group(command, environment, folder) as process, (folder / "log.txt").open("w", encoding="utf-8") as log:
@@ -147,6 +225,8 @@ def run_training(
     except KeyboardInterrupt:
         watcher.end("interrupted")
         raise
+    finally:
+        target.end(state, record)
     watcher.end("done" if status == 0 else "failed")
     if status:
         raise PipelineError(watcher.explain(folder / "log.txt"), record)

@@ -11,20 +11,22 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
     """Run the request (a JSON file named on the command line): pipeline file, arguments, folders."""
     signal.signal(signal.SIGINT, _interrupted)
-    threading.Thread(target=_end_with_starter, name="starter-watch", daemon=True).start()
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    watch = threading.Thread(target=_end_with_starter, args=(request,), name="starter-watch", daemon=True)
+    watch.start()
 
     from kfp import components, local
 
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
+        runner=_runner(request["containers"]),
         pipeline_root=request["pipeline_root"],
-        workspace_root=request["workspace"],
+        workspace_root=None if request["containers"] else request["workspace"],
         enable_caching=True,
         cache_root=request["cache_root"],
     )
@@ -39,6 +41,15 @@ def main() -> None:
     os.replace(shutil.copyfile(decision.path, request["result"] + ".partial"), request["result"])
 
 
+def _runner(containers: dict[str, Any]) -> Any:
+    from kfp import local
+
+    if not containers:
+        return local.SubprocessRunner(use_venv=False)
+    values = {name: os.environ[name] for name in containers["environment"]}
+    return local.DockerRunner(**{**containers, "environment": values})
+
+
 def _interrupted(*_: object) -> None:
     """A running step gets the same interrupt and fails once it has saved itself; only between steps is it ours.
 
@@ -51,9 +62,13 @@ def _interrupted(*_: object) -> None:
         raise KeyboardInterrupt from None
 
 
-def _end_with_starter() -> None:
+def _end_with_starter(request: dict[str, Any]) -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
+    if request["containers"]:  # they are the engine's children, not ours
+        from pipelines.containers import stop
+
+        stop(request["run"])
     os.killpg(os.getpgid(0), signal.SIGTERM)
 
 

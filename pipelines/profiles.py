@@ -1,9 +1,22 @@
-"""Where a pipeline runs: what differs between this machine and a cluster, as data."""
+"""Where a pipeline runs: what differs between processes, containers and a cluster, and how it gets onto a task."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from components.launch import VARIABLE as LAUNCH
+from components.trainjob import STATE_MOUNT, parse_toleration
+from model.config import Config, ConfigError
+from model.config.schema import ClusterConfig, LaunchConfig
 
 STEPS = ("resolve_data", "preprocess", "train", "evaluate", "register", "gate")
+DATA_STEPS = ("resolve_data",)
+"""Steps that run in the image `data`; the others compute, in the image `train`."""
+TRAINING_STEPS = ("train", "finetune_vocoder")
+"""Steps that get the accelerators."""
+NOT_RETRIED = ("gate",)
+"""A voice that did not pass will not pass the second time."""
 
 
 @dataclass(frozen=True)
@@ -11,39 +24,155 @@ class Profile:
     """A target of the pipeline.
 
     Attributes:
-        name: `local` or `cluster`.
+        name: `local`, `docker` or `cluster`.
         images: Step -> image. Locally the name only carries the hash of the step's code, so that a changed line
             makes the cached result stale; nothing is pulled.
-        state_volume: Claim that holds the state, mounted into every pod; empty where the file system is shared anyway.
-        secrets: Secret -> {key in it: environment variable}; only names ever stand in a compiled pipeline.
-        environment: Variables of every pod.
+        retries: Times that a failed step is tried again.
+        cluster: What pods get; `None` where there are none.
+        launch: How training starts in a pod.
     """
 
     name: str
     images: Mapping[str, str]
-    state_volume: str = ""
-    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 0
+    cluster: ClusterConfig | None = None
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
-STATE_MOUNT = "/state"
+def local_profile(launch: LaunchConfig | None = None) -> Profile:
+    """Subprocesses on this machine; every step's image is named after the code that it runs.
 
-
-def local_profile() -> Profile:
-    """Subprocesses on this machine; every step's image is named after the code that it runs."""
+    Raises:
+        ConfigError: the launcher needs a cluster.
+    """
     from components.source import code_hash
 
-    return Profile("local", {step: f"local-python:{code_hash(f'components.{step}.run')}" for step in STEPS})
+    launch = launch or LaunchConfig()
+    if launch.launcher == "trainjob":
+        raise ConfigError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target local")
+    images = {step: f"local-python:{code_hash(f'components.{step}.run')}" for step in STEPS}
+    return Profile("local", images, launch=launch)
 
 
-def cluster_profile(
-    image: str, state_volume: str = "myxtts-state", tracking_uri: str = "http://mlflow:5000"
-) -> Profile:
-    """Pods of one image, the state on a shared volume, credentials from secrets of the namespace."""
-    return Profile(
-        name="cluster",
-        images=dict.fromkeys(STEPS, image),
-        state_volume=state_volume,
-        secrets={"myxtts-s3": {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}},
-        environment={"MYXTTS_STATE": STATE_MOUNT, "MLFLOW_TRACKING_URI": tracking_uri},
+def cluster_profile(config: Config) -> Profile:
+    """Pods of Kubeflow Pipelines, the state on a shared volume, credentials from secrets of the namespace.
+
+    Raises:
+        ConfigError: an image is not set.
+    """
+    settings = config.cluster
+    images = {kind: getattr(settings, f"{kind}_image") for kind in ("data", "train")}
+    for kind, image in images.items():
+        if not image:
+            raise ConfigError(
+                f"cluster.{kind}_image is not set; push the image myxtts-python-{kind} that `make images` built and "
+                f"give its digest (registry/myxtts-python-{kind}@sha256:...)"
+            )
+    by_step = {step: images[image_kind(step)] for step in STEPS}
+    return Profile("cluster", by_step, settings.retries, settings, config.launch)
+
+
+def image_kind(step: str) -> str:
+    """The image that a step runs in: `data` or `train`."""
+    return "data" if step in DATA_STEPS else "train"
+
+
+def place(task: Any, step: str, profile: Profile) -> None:
+    """Give a task of the pipeline its image, its retries and, on a cluster, all that its pod needs."""
+    task.set_container_image(profile.images[step])
+    if profile.retries and step not in NOT_RETRIED:
+        task.set_retry(num_retries=profile.retries, backoff_duration="30s" if profile.cluster else "0s")
+    if profile.cluster is not None:
+        _place_in_pod(task, step, profile, profile.cluster)
+
+
+def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfig) -> None:
+    from kfp import kubernetes
+
+    for key, value in _environment(step, profile, settings).items():
+        task.set_env_variable(key, value)
+    # The run's name must not be an input, or no step would ever be served from the cache.
+    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+    if settings.s3_secret:
+        kubernetes.use_secret_as_env(task, secret_name=settings.s3_secret, secret_key_to_env=S3_KEYS)
+    kubernetes.mount_pvc(task, pvc_name=settings.state_volume, mount_path=STATE_MOUNT)
+    kubernetes.set_timeout(task, settings.step_timeout_seconds)
+    kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
+    if settings.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [settings.image_pull_secret])
+    if step in TRAINING_STEPS and profile.launch.launcher != "trainjob":
+        _give_accelerators(task, settings)
+    else:
+        task.set_cpu_request(settings.step_cpu).set_memory_request(settings.step_memory)
+        task.set_memory_limit(settings.step_memory)
+
+
+def _give_accelerators(task: Any, settings: ClusterConfig) -> None:
+    from kfp import kubernetes
+
+    task.set_cpu_request(settings.train_cpu).set_memory_request(settings.train_memory)
+    task.set_memory_limit(settings.train_memory)
+    if settings.accelerators:
+        task.set_accelerator_type(settings.accelerator).set_accelerator_limit(settings.accelerators)
+    kubernetes.empty_dir_mount(
+        task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=settings.shared_memory
     )
+    for label in settings.node_selector:
+        kubernetes.add_node_selector(task, *label.split("="))
+    for toleration in settings.tolerations:
+        kubernetes.add_toleration(task, **parse_toleration(toleration))
+    if settings.queue:
+        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", settings.queue)
+
+
+WORKER_KEYS = (
+    "namespace",
+    "service_account",
+    "image_pull_secret",
+    "state_volume",
+    "s3_secret",
+    "train_cpu",
+    "train_memory",
+    "accelerator",
+    "accelerators",
+    "shared_memory",
+    "node_selector",
+    "tolerations",
+    "queue",
+    "step_timeout_seconds",
+)
+"""What the training step must know to ask for workers of its own."""
+
+S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
+"""Key in the secret -> variable: only these names ever stand in a compiled pipeline."""
+
+
+def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[str, str]:
+    """Variables of a step's pod. None is part of the cache key: where a step runs shapes no result."""
+    values = {
+        "MYXTTS_STATE": STATE_MOUNT,
+        "MYXTTS_IMAGE": profile.images[step],
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+    }
+    if settings.s3_endpoint:
+        values["AWS_ENDPOINT_URL"] = settings.s3_endpoint
+    if step in TRAINING_STEPS and profile.launch.launcher != "inline":
+        told = {"launch": profile.launch.model_dump(), "cluster": settings.model_dump(include=set(WORKER_KEYS))}
+        values[LAUNCH] = json.dumps(told, sort_keys=True)
+    return values
+
+
+def pipeline_config(profile: Profile) -> Any:
+    """What holds for a run as a whole: deadline and time to live, where the cluster's release knows them."""
+    from kfp import dsl
+
+    settings = profile.cluster
+    if settings is None or _release(settings.backend_version) < (2, 17):
+        return None
+    return dsl.PipelineConfig(
+        ttl_seconds_after_finished=settings.keep_seconds, active_deadline_seconds=settings.run_timeout_seconds
+    )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -1,6 +1,7 @@
 """A project folder: `params.yaml`, `dvc.yaml` and the data stages' outputs, from which a pipeline run is started."""
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -80,6 +81,26 @@ class Project:
             return
         dvc.run(self.folder, self.state, "push", "--quiet")
         write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})
+
+    def require_pushed(self) -> None:
+        """Refuse to go on with data that a cluster could not fetch.
+
+        Raises:
+            ProjectError: the remote is a folder of this machine, or lacks the corpus.
+            DvcError: the remote cannot be asked.
+        """
+        self.sync_dvc()
+        remote = dvc.remote_url(self.folder)
+        if "://" not in remote:
+            raise ProjectError(
+                f"a cluster cannot fetch data from {remote}, a folder of this machine; set a remote that it reaches "
+                f"(`dvc remote modify {dvc.REMOTE} url s3://<bucket>/<prefix>`) and `dvc push`"
+            )
+        answer = dvc.run(self.folder, self.state, "status", "--cloud", "--json", CORPUS)
+        if waiting := json.loads(answer or "{}"):
+            raise ProjectError(
+                f"{len(waiting)} of the corpus's objects are not in {remote}; run `dvc push` in {self.folder} first"
+            )
 
     def run_arguments(self) -> dict[str, str]:
         """What the pipeline is given: the hash of the data as `dvc.lock` has it, and the settings of each step."""

@@ -12,7 +12,7 @@ from components.register.component import register
 from components.resolve_data.component import resolve_data
 from components.train.component import train
 from model.config import Config, subset
-from pipelines.profiles import STATE_MOUNT, Profile
+from pipelines.profiles import Profile, pipeline_config, place
 
 NAME = "myxtts-training"
 
@@ -51,7 +51,11 @@ def _told(config: Config, step: str) -> dict[str, Any]:
 def training_pipeline(profile: Profile) -> Any:
     """The pipeline, bound to a target."""
 
-    @dsl.pipeline(name=NAME, description="Recordings by content hash to a gated, registered voice.")
+    @dsl.pipeline(
+        name=NAME,
+        description="Recordings by content hash to a gated, registered voice.",
+        pipeline_config=pipeline_config(profile),
+    )
     def pipeline(
         data_hash: str,
         remote: str,
@@ -77,24 +81,7 @@ def training_pipeline(profile: Profile) -> Any:
             "gate": decided,
         }
         for step, task in tasks.items():
-            _place(task, step, profile)
+            place(task, step, profile)
         return decided.outputs["decision"]
 
     return pipeline
-
-
-def _place(task: Any, step: str, profile: Profile) -> None:
-    """Give a task its image and, on a cluster, its volume, secrets and variables."""
-    task.set_container_image(profile.images[step])
-    for key, value in profile.environment.items():
-        task.set_env_variable(key, value)
-    if profile.name != "cluster":
-        return
-    from kfp import kubernetes
-
-    kubernetes.mount_pvc(task, pvc_name=profile.state_volume, mount_path=STATE_MOUNT)
-    # The run's name must not be an input, or no step would ever be served from the cache.
-    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
-    for secret, keys in profile.secrets.items():
-        kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env=dict(keys))
-    task.set_retry(num_retries=2, backoff_duration="30s")

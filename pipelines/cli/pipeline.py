@@ -1,32 +1,67 @@
-"""`myxtts pipeline`: compile for a cluster, run on this machine, look at what ran."""
+"""`myxtts pipeline`: runs on this machine, in its containers or on a cluster: start them, look at them, end them."""
 
 import json
+import logging
+import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from components.state import State
+from pipelines.cli.assignments import parse_assignments
 from pipelines.local import RunRecord
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+HERE = ("local", "docker")
+TARGETS = (*HERE, "cluster")
+
+
+def target_options(default: str = "local", data: bool = False) -> Callable[[Command], Command]:
+    """Decorator: `--target`, where a cluster is, and settings."""
+    options = [
+        click.option("--target", type=click.Choice(TARGETS), default=default, show_default=True),
+        click.option("--host", default="", help="Address of Kubeflow Pipelines [cluster.host]."),
+        click.option("--namespace", default="", help="Namespace of the runs [cluster.namespace]."),
+        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Laid over params.yaml."),
+        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key."),
+    ]
+    if data:
+        options.append(click.option("--data", type=click.Path(path_type=Path), help="Recordings in LJSpeech layout."))
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.group()
 def pipeline() -> None:
-    """Compile, run and list training pipelines."""
+    """Training pipelines: processes of this machine, its containers, or a cluster."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
 @pipeline.command(name="compile")
-@click.option("--target", type=click.Choice(["local", "cluster"]), default="cluster", show_default=True)
-@click.option("--image", default="", help="Image of every step, by digest (cluster).")
+@target_options(default="cluster")
+@click.option("--format", "form", type=click.Choice(["kfp", "kubernetes"]), default="kfp", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="File to write [default: stdout].")
-def compile_command(target: str, image: str, output: Path | None) -> None:
-    """Write the pipeline as the YAML that Kubeflow Pipelines takes."""
-    from pipelines.compiling import compile_training
-    from pipelines.profiles import cluster_profile, local_profile
+def compile_command(form: str, output: Path | None, **where: Any) -> None:
+    """Write the pipeline as Kubeflow Pipelines takes it, or as Kubernetes objects for a GitOps repository."""
+    from components.lineage import git_state
+    from pipelines.compiling import compile_training, manifests
 
-    if target == "cluster" and not image:
-        raise click.UsageError("--target cluster needs --image (a digest, such as registry/myxtts-python@sha256:...)")
-    text = compile_training(cluster_profile(image) if target == "cluster" else local_profile())
+    profile, config = _profile(where)
+    if form == "kubernetes" and profile.cluster is None:
+        raise click.UsageError("--format kubernetes needs --target cluster")
+    if form == "kubernetes":
+        text = manifests(profile, config.cluster.namespace, git_state(Path(__file__).parent)["git.sha"])
+    else:
+        text = compile_training(profile)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -35,67 +70,220 @@ def compile_command(target: str, image: str, output: Path | None) -> None:
 
 
 @pipeline.command()
-@click.option("--target", type=click.Choice(["local"]), default="local", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="Recordings in LJSpeech layout [default: params.yaml's].")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")
+@target_options(data=True)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Watch a cluster's run until it is over.")
+@click.option("--force", is_flag=True, help="Start on the cluster even if an equal run is going on or succeeded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
-def run(target: str, data: Path | None, config_file: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Run the pipeline on data that `dvc repro` has made and `dvc push` has pushed."""
-    from pipelines.cli.assignments import parse_assignments
+def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
+    """Run the pipeline on data that `dvc repro` has made and `dvc push` has pushed.
+
+    Exit status: 0 it succeeded (or, with --no-wait, was started), 1 it failed or was cancelled, 2 it was not started.
+    """
     from pipelines.cli.console import Console
-    from pipelines.local import run_training
+    from pipelines.local import make_target, run_training
     from pipelines.project import open_project
 
-    project = open_project(data, config_file, parse_assignments(assignments))
+    project = open_project(where["data"], where["config_file"], _overrides(where))
     console = Console()
-    record = run_training(project.state, project.run_arguments(), project.lineage, console.report, console.output)
+    if where["target"] == "cluster":
+        _run_on_cluster(project, console, wait, force, as_json)
+        return
+    target = make_target(where["target"], project.config)
+    record = run_training(
+        project.state, project.run_arguments(), project.lineage, console.report, console.output, target
+    )
     if as_json:
         click.echo(json.dumps(record.plain(), indent=1))
 
 
+def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json: bool) -> None:
+    from pipelines.cluster import Cluster
+    from pipelines.compiling import compile_training
+    from pipelines.profiles import cluster_profile
+
+    text = compile_training(cluster_profile(project.config))
+    project.require_pushed()
+    cluster = Cluster(project.config.cluster)
+    commit = project.lineage("")["git.sha"]
+    found, started = cluster.trigger(text, project.run_arguments(), project.config.corpus.name, commit, force)
+    click.echo(f"{'started' if started else 'known already'}: {found.name}\n{found.link}", err=True)
+    if wait and not found.over:
+        found = cluster.wait(found.id, lambda step, state: console.output(f"{step}: {state.lower()}"))
+    _show(found, as_json)
+    if found.over and not found.succeeded:
+        raise SystemExit(1)
+
+
 @pipeline.command(name="list")
+@target_options()
 @click.option("--limit", default=20, show_default=True, help="Newest runs shown.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def list_command(limit: int, as_json: bool) -> None:
-    """Runs of this project, newest first."""
-    records = all_runs(State.locate())[:limit]
+def list_command(limit: int, as_json: bool, **where: Any) -> None:
+    """Runs, newest first."""
+    if where["target"] == "cluster":
+        found = _cluster(where).runs(limit)
+        lines = [f"{item.id}  {item.created}  {item.state:<10} {item.name}" for item in found]
+    else:
+        found = all_runs(State.locate())[:limit]
+        lines = [_line(item) for item in found]
     if as_json:
-        click.echo(json.dumps([item.plain() for item in records], indent=1))
-        return
-    for item in records:
-        steps = " ".join(f"{name}:{step.state}" for name, step in item.steps.items())
-        click.echo(f"{item.id}  {item.state:<11} {item.seconds:8.1f} s  {item.arguments['name']}  {steps}")
-    if not records:
-        click.echo("no runs yet; `myxtts run` makes the first")
+        click.echo(json.dumps([item.plain() for item in found], indent=1))
+    else:
+        click.echo("\n".join(lines) or "no runs yet; `myxtts run` makes the first")
+
+
+def _line(record: RunRecord) -> str:
+    steps = " ".join(f"{name}:{step.state}" for name, step in record.steps.items())
+    return f"{record.id}  {record.state:<11} {record.seconds:8.1f} s  {record.arguments['name']}  {steps}"
 
 
 @pipeline.command()
 @click.argument("run_id", required=False)
+@target_options()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def status(run_id: str | None, as_json: bool) -> None:
+def status(run_id: str | None, as_json: bool, **where: Any) -> None:
     """How a run went (default: the newest); exits 1 when it failed."""
-    records = all_runs(State.locate())
-    chosen = [item for item in records if run_id in (None, item.id)]
+    if where["target"] == "cluster":
+        cluster = _cluster(where)
+        found = cluster.get(run_id) if run_id else next(iter(cluster.runs(1)), None)
+        if found is None:
+            raise click.UsageError("no run yet; `myxtts pipeline run --target cluster` makes the first")
+        _show(found, as_json)
+        failed = found.over and not found.succeeded
+    else:
+        record = _record(run_id)
+        failed = record.state in ("failed", "interrupted")
+        if as_json:
+            click.echo(json.dumps(record.plain(), indent=1))
+        else:
+            started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
+            click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s, {record.target}")
+            for name, step in record.steps.items():
+                click.echo(f"  {name:<13} {step.state:<11} {step.seconds:8.1f} s  {step.message}".rstrip())
+            click.echo(f"log: {record.folder / 'log.txt'}")
+    if failed:
+        raise SystemExit(1)
+
+
+@pipeline.command()
+@click.argument("run_id", required=False)
+@target_options()
+def cancel(run_id: str | None, **where: Any) -> None:
+    """End a run (here, default: the newest); training saves itself first."""
+    if where["target"] == "cluster":
+        if not run_id:
+            raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
+        _cluster(where).cancel(run_id)
+        click.echo(f"asked for the end of {run_id}")
+        return
+    record = _record(run_id)
+    if record.state != "running":
+        raise click.UsageError(f"{record.id} is not running: {record.state}")
+    os.kill(record.process, signal.SIGINT)
+    click.echo(f"asked for the end of {record.id}")
+
+
+@pipeline.command()
+@click.argument("run_id", required=False)
+@click.option("--step", default="", help="Only this step's (cluster).")
+@target_options()
+def logs(run_id: str | None, step: str, **where: Any) -> None:
+    """What the steps of a run wrote (here, default: the newest)."""
+    if where["target"] != "cluster":
+        click.echo((_record(run_id).folder / "log.txt").read_text("utf-8"), nl=False)
+        return
+    if not run_id:
+        raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
+    from pipelines.pod_logs import pod_logs
+
+    for pod, line in pod_logs(_settings(where).cluster.namespace, run_id, step):
+        click.echo(f"{pod}  {line}")
+
+
+@pipeline.command()
+@target_options(default="cluster", data=True)
+@click.option("--cron", default="", help="When: second minute hour day month weekday, such as '0 0 3 * * *'.")
+@click.option("--name", default="", help="Name of the schedule [default: the model's].")
+@click.option("--remove", is_flag=True, help="Remove the schedule of that name.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable list.")
+def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) -> None:
+    """Start runs by the clock, replace or remove a schedule; without --cron and --remove, list them."""
+    if where["target"] != "cluster":
+        raise click.UsageError("this machine has no clock of runs: use cron with `myxtts pipeline run`")
+    if not cron and not remove:
+        found = _cluster(where).schedules()
+        lines = [f"{item['name']}  {item['cron']}  {item['status']}  {item['id']}" for item in found]
+        click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines) or "no schedules")
+        return
+    from pipelines.project import open_project
+
+    project = open_project(where["data"], where["config_file"], _overrides(where))
+    name = name or project.model_name
+    if remove:
+        if not _cluster(where).unschedule(name):
+            raise click.UsageError(f"no schedule is named {name}; `myxtts pipeline schedule` lists them")
+        click.echo(f"removed {name}")
+        return
+    from pipelines.cluster import Cluster
+    from pipelines.compiling import compile_training
+    from pipelines.profiles import cluster_profile
+
+    text = compile_training(cluster_profile(project.config))
+    project.require_pushed()
+    told, experiment, commit = project.run_arguments(), project.config.corpus.name, project.lineage("")["git.sha"]
+    made = Cluster(project.config.cluster).schedule(text, told, experiment, commit, cron, name)
+    click.echo(f"{name}: {cron}  {made}")
+
+
+def _overrides(where: dict[str, Any]) -> dict[str, Any]:
+    named = {"cluster.host": where["host"], "cluster.namespace": where["namespace"]}
+    return {**{key: value for key, value in named.items() if value}, **parse_assignments(where["assignments"])}
+
+
+def _settings(where: dict[str, Any]) -> Any:
+    from pipelines.cli.settings import load_settings
+
+    return load_settings(None, where["config_file"], (), _overrides(where)).config
+
+
+def _profile(where: dict[str, Any]) -> tuple[Any, Any]:
+    from pipelines.local import make_target
+    from pipelines.profiles import cluster_profile
+
+    config = _settings(where)
+    if where["target"] == "cluster":
+        return cluster_profile(config), config
+    return make_target(where["target"], config).profile, config
+
+
+def _cluster(where: dict[str, Any]) -> Any:
+    from pipelines.cluster import Cluster
+
+    return Cluster(_settings(where).cluster)
+
+
+def _show(found: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.plain(), indent=1))
+        return
+    click.echo(f"{found.id}: {found.state}, started {found.created}\n{found.link}")
+    for step, state in found.steps.items():
+        click.echo(f"  {step:<16} {state.lower()}")
+    if found.error:
+        click.echo(f"error: {found.error}")
+
+
+def _record(run_id: str | None) -> RunRecord:
+    chosen = [item for item in all_runs(State.locate()) if run_id in (None, item.id)]
     if not chosen:
         raise click.UsageError(f"no run {run_id or 'yet'}; `myxtts pipeline list` shows them")
-    record = chosen[0]
-    if as_json:
-        click.echo(json.dumps(record.plain(), indent=1))
-    else:
-        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
-        click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s")
-        for name, step in record.steps.items():
-            click.echo(f"  {name:<13} {step.state:<11} {step.seconds:8.1f} s  {step.message}".rstrip())
-        click.echo(f"log: {record.folder / 'log.txt'}")
-    if record.state in ("failed", "interrupted"):
-        raise SystemExit(1)
+    return chosen[0]
 
 
 def all_runs(state: State) -> list[RunRecord]:
     """Every recorded run, newest first; one whose process is gone without a word counts as interrupted."""
     records = [RunRecord.load(path.parent) for path in sorted(state.runs.glob("run-*/run.json"), reverse=True)]
     for record in records:
-        if record.state == "running" and not Path("/proc", record.id.rpartition("-")[2]).is_dir():
+        if record.state == "running" and not Path("/proc", str(record.process)).is_dir():
             record.state = "interrupted"
     return records

@@ -7,14 +7,20 @@ import pytest
 import yaml
 from kfp.dsl import base_component
 
-from model.config import resolve
+from model.config import ConfigError, resolve
 from model.config.resolution import flatten, known_keys
-from pipelines.compiling import compile_training
-from pipelines.profiles import STEPS, Profile, cluster_profile, local_profile
+from pipelines.compiling import compile_training, manifests
+from pipelines.linting import LintError, check
+from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
 from pipelines.training import STEP_SECTIONS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
-IMAGE = "registry.example/myxtts-python@sha256:" + "0" * 64
+DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train"))
+
+
+def cluster_config(**changes):
+    told = {"cluster.data_image": DATA, "cluster.train_image": TRAIN}
+    return resolve(overrides={**told, **{key.replace("__", "."): value for key, value in changes.items()}}).config
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +33,16 @@ def golden_texts() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> str:
-    return compile_training(cluster_profile(IMAGE))
+    return compile_training(cluster_profile(cluster_config()))
 
 
-@pytest.mark.parametrize("name", ["training-local.yaml", "training-cluster.yaml"])
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDENS.iterdir()))
 def test_compiled_pipelines_are_the_golden_files(golden_texts, name):
     assert golden_texts[name] == (GOLDENS / name).read_text("utf-8"), "intended? then run `make goldens`"
 
 
 def test_compiling_twice_gives_the_same_bytes(cluster):
-    assert compile_training(cluster_profile(IMAGE)) == cluster
+    assert compile_training(cluster_profile(cluster_config())) == cluster
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -59,14 +65,14 @@ def test_no_forbidden_feature_of_kfp_is_used(cluster):
     assert all(len(item["artifactSelectors"]) == 1 for item in outputs)  # a choice between artifacts fails locally
     for name, executor in pipeline["deploymentSpec"]["executors"].items():
         assert "kfp.dsl.executor_main" in json.dumps(executor["container"]), name
-        assert executor["container"]["image"] == IMAGE
+        assert executor["container"]["image"] == (DATA if name == "exec-resolve-data" else TRAIN)
     for name, parameter in pipeline["root"]["inputDefinitions"]["parameters"].items():
         assert parameter == {"parameterType": "STRING"}, name
 
 
 def test_secrets_stand_by_name_only(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
-    text = compile_training(cluster_profile(IMAGE))
+    text = compile_training(cluster_profile(cluster_config()))
     assert "AWS_SECRET_ACCESS_KEY" in text
     assert "hunter2" not in text
 
@@ -108,6 +114,7 @@ def changed_steps(key: str, value) -> set[str]:
         ("registry.max_regression", 0.5, {"gate"}),
         ("study.trials", 3, set()),
         ("split.min_held_out", 9, set()),
+        ("cluster.train_memory", "64Gi", set()),
     ],
 )
 def test_a_setting_reaches_the_steps_that_it_concerns_and_no_other(key, value, steps):
@@ -115,7 +122,7 @@ def test_a_setting_reaches_the_steps_that_it_concerns_and_no_other(key, value, s
 
 
 def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
-    elsewhere = {"corpus", "validation", "split", "study"}
+    elsewhere = {"corpus", "validation", "split", "study", "launch", "docker", "cluster"}
     told = {section for sections in STEP_SECTIONS.values() for section in sections}
     assert {key.partition(".")[0] for key in known_keys()} == told | elsewhere
 
@@ -123,3 +130,146 @@ def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
 def test_whole_numbers_stay_whole_on_the_way():
     told = json.loads(arguments(resolve().config, "h", "r", "n")["train_settings"])
     assert isinstance(flatten(told)["training.max_steps"], int)
+
+
+@pytest.mark.parametrize("release", ["2.16", "2.17"])
+def test_a_deadline_is_compiled_only_for_clusters_that_know_it(release):
+    text = compile_training(cluster_profile(cluster_config(cluster__backend_version=release)))
+    assert ("activeDeadlineSeconds: 604800" in text) == (release == "2.17")
+
+
+def executors(text: str) -> tuple[dict, dict]:
+    """(containers, what their pods get) of a compiled pipeline, by step."""
+    pipeline, platform = yaml.safe_load_all(text)
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    containers = pipeline["deploymentSpec"]["executors"]
+    return tuple(
+        {name.removeprefix("exec-").replace("-", "_"): value for name, value in found.items()}
+        for found in ({name: item["container"] for name, item in containers.items()}, pods)
+    )
+
+
+OF_TRAINING = {
+    "node_selector": (["pool=gpu"], '"labels": {"pool": "gpu"}'),
+    "tolerations": (["pool=gpu:NoSchedule"], '"value": "gpu"'),
+    "queue": ("training", '"kueue.x-k8s.io/queue-name": "training"'),
+    "shared_memory": ("3Gi", '"sizeLimit": "3Gi"'),
+    "accelerators": (3, '"resourceCount": "3"'),
+    "accelerator": ("amd.com/gpu", '"resourceType": "amd.com/gpu"'),
+    "train_cpu": ("7", '"resourceCpuRequest": "7"'),
+    "train_memory": ("77Gi", '"resourceMemoryLimit": "77Gi"'),
+}
+OF_EVERY_STEP = {
+    "image_pull_secret": ("registry", '"secretName": "registry"'),
+    "image_pull_policy": ("Always", '"imagePullPolicy": "Always"'),
+    "state_volume": ("claim", '"constant": "claim"'),
+    "tracking_uri": ("http://tracking:5000", '"http://tracking:5000"'),
+    "s3_secret": ("bucket", '"secretName": "bucket"'),
+    "s3_endpoint": ("http://s3:8333", '"http://s3:8333"'),
+    "step_timeout_seconds": (77, '"activeDeadlineSeconds": "77"'),
+}
+"""Setting -> (a value, what it looks like in the compiled pipeline)."""
+
+
+@pytest.fixture(scope="module")
+def dressed() -> str:
+    """A pipeline with all of these settings."""
+    changes = {f"cluster__{key}": value for key, (value, _) in {**OF_TRAINING, **OF_EVERY_STEP}.items()}
+    return compile_training(cluster_profile(cluster_config(cluster__retries=5, **changes)))
+
+
+def holders(text: str, found: str) -> set[str]:
+    containers, pods = executors(text)
+    return {step for step in STEPS if found in json.dumps([containers[step], pods[step]])}
+
+
+@pytest.mark.parametrize("key", OF_TRAINING)
+def test_what_training_pods_are_given_reaches_them_alone(cluster, dressed, key):
+    assert holders(dressed, OF_TRAINING[key][1]) == {step for step in STEPS if step in TRAINING_STEPS}
+    assert not holders(cluster, OF_TRAINING[key][1])
+
+
+@pytest.mark.parametrize("key", OF_EVERY_STEP)
+def test_what_every_pod_is_given_reaches_them_all(cluster, dressed, key):
+    assert holders(dressed, OF_EVERY_STEP[key][1]) == set(STEPS)
+    assert not holders(cluster, OF_EVERY_STEP[key][1])
+
+
+def test_all_steps_are_tried_again_but_the_gate(dressed):
+    tasks = next(yaml.safe_load_all(dressed))["root"]["dag"]["tasks"]
+    tried = {
+        name.replace("-", "_") for name, task in tasks.items() if task.get("retryPolicy", {}).get("maxRetryCount") == 5
+    }
+    assert tried == set(STEPS) - {"gate"}
+
+
+def test_a_size_brings_its_resources_and_the_users_own_wins():
+    assert cluster_config(model_size="big").cluster.accelerators == 1
+    assert cluster_config(model_size="tiny").cluster.accelerators == 0
+    assert cluster_config(model_size="big", cluster__accelerators=8).cluster.accelerators == 8
+
+
+def test_workers_on_several_nodes_take_the_accelerators_instead_of_the_step():
+    changes = {"model_size": "big", "launch__launcher": "trainjob", "launch__nodes": 2}
+    containers, _ = executors(compile_training(cluster_profile(cluster_config(**changes))))
+    assert "accelerator" not in containers["train"]["resources"]
+    told = {item["name"]: item["value"] for item in containers["train"]["env"]}
+    assert json.loads(told["MYXTTS_LAUNCH"])["launch"]["nodes"] == 2
+
+
+@pytest.mark.parametrize("changes", [{"launch.processes": 2}, {"launch.launcher": "torchrun", "launch.nodes": 2}])
+def test_launchers_that_cannot_do_what_is_asked_are_refused(changes):
+    with pytest.raises(ConfigError, match=r"use (torchrun or )?trainjob"):
+        resolve(overrides=changes)
+
+
+@pytest.mark.parametrize("image", ["registry/train:latest", "train", "registry/train@sha256:12"])
+def test_an_image_without_digest_is_no_setting(image):
+    with pytest.raises(ConfigError, match="train_image"):
+        cluster_config(cluster__train_image=image)
+
+
+def test_a_missing_image_is_named_with_its_cure():
+    with pytest.raises(ConfigError, match=r"cluster.data_image is not set; .*make images"):
+        cluster_profile(resolve().config)
+
+
+BANNED = {
+    "cacheKey": lambda text: text.replace("enableCache: true", "enableCache: true\n          cacheKey: k", 1),
+    "no digest": lambda text: text.replace(f"image: {TRAIN}", "image: train:latest", 1),
+    "pip install": lambda text: text.replace("python3 -m kfp", "pip install x && python3 -m kfp", 1),
+    "is compiled in": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
+    "path of this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
+    "required strings": lambda text: text.replace(
+        "remote:\n        parameterType: STRING\n      train_settings",
+        "remote:\n        isOptional: true\n        parameterType: STRING\n      train_settings",
+        1,
+    ),
+    "not a Python component": lambda text: text.replace("kfp.dsl.executor_main", "echo", 1),
+}
+
+
+@pytest.mark.parametrize("finding", sorted(BANNED))
+def test_the_lint_refuses_what_one_of_the_targets_cannot_run(cluster, finding):
+    broken = BANNED[finding](cluster)
+    assert broken != cluster
+    with pytest.raises(LintError, match=finding):
+        check(broken, cluster_profile(cluster_config()))
+
+
+def test_the_lint_refuses_variables_that_would_replace_the_docker_runners():
+    images = dict.fromkeys(STEPS, "train:1")
+    text = compile_training(Profile("docker", images))
+    broken = text.replace(
+        "        image: train:1", "        env:\n        - name: A\n          value: b\n        image: train:1", 1
+    )
+    assert broken != text
+    with pytest.raises(LintError, match="Docker runner"):
+        check(broken, Profile("docker", images))
+
+
+def test_kubernetes_objects_hold_the_same_pipeline(cluster):
+    pipeline, version = yaml.safe_load_all(manifests(cluster_profile(cluster_config()), "team", "c0ffee" * 7))
+    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    assert version["metadata"] == {"name": "myxtts-training-c0ffeec0ffee", "namespace": "team"}
+    assert version["spec"]["pipelineSpec"] == next(yaml.safe_load_all(cluster))

@@ -3,25 +3,52 @@
 import re
 from pathlib import Path
 
-from pipelines.compiling import compile_training
+from model.config import Config, resolve
+from pipelines.compiling import compile_training, manifests
 from pipelines.profiles import STEPS, Profile, cluster_profile
 
 FOLDER = Path(__file__).with_name("goldens")
-IMAGE = "registry.example/myxtts-python@sha256:" + "0" * 64
+IMAGES = {
+    f"cluster.{kind}_image": f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train")
+}
+BIG = {
+    "model_size": "big",
+    "cluster.backend_version": "2.17",
+    "cluster.node_selector": ["accelerator=h100"],
+    "cluster.tolerations": ["nvidia.com/gpu:NoSchedule"],
+    "cluster.queue": "training",
+    "cluster.image_pull_secret": "registry",
+    "cluster.s3_endpoint": "http://s3.storage:8333",
+    "cluster.accelerators": 4,
+    "launch.launcher": "torchrun",
+    "launch.processes": 4,
+}
+SEVERAL_NODES = {"model_size": "big", "launch.launcher": "trainjob", "launch.nodes": 2}
 
 
 def golden_texts() -> dict[str, str]:
     """File name -> compiled pipeline, with images that do not change with the code."""
-    local = Profile("local", dict.fromkeys(STEPS, "local-python:code-hash"))
-    return {
-        "training-local.yaml": normalised(compile_training(local)),
-        "training-cluster.yaml": normalised(compile_training(cluster_profile(IMAGE))),
+    images = dict.fromkeys(STEPS, "local-python:code-hash")
+    profiles = {
+        "training-local.yaml": Profile("local", images),
+        "training-docker.yaml": Profile("docker", images, retries=2),
+        "training-cluster.yaml": cluster_profile(cluster_config({})),
+        "training-cluster-big.yaml": cluster_profile(cluster_config(BIG)),
+        "training-cluster-nodes.yaml": cluster_profile(cluster_config(SEVERAL_NODES)),
     }
+    texts = {name: compile_training(profile) for name, profile in profiles.items()}
+    texts["manifests.yaml"] = manifests(profiles["training-cluster.yaml"], "myxtts", "0" * 40)
+    return {name: normalised(text) for name, text in texts.items()}
+
+
+def cluster_config(changes: dict) -> Config:
+    """Settings of a cluster, with made-up images."""
+    return resolve(overrides={**IMAGES, **changes}).config
 
 
 def normalised(text: str) -> str:
     """Without the line that names the SDK's release."""
-    return re.sub(r"(?m)^sdkVersion: .*$", "sdkVersion: kfp", text)
+    return re.sub(r"(?m)^( *)sdkVersion: .*$", r"\1sdkVersion: kfp", text)
 
 
 if __name__ == "__main__":

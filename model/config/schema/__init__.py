@@ -14,6 +14,7 @@ from model.config.schema.acoustic import ModelConfig
 from model.config.schema.base import Section
 from model.config.schema.data import AudioConfig, CorpusConfig, FeaturesConfig, SplitConfig, ValidationConfig
 from model.config.schema.judging import EvaluationConfig, RegistryConfig, StudyConfig
+from model.config.schema.targets import ClusterConfig, DockerConfig, LaunchConfig
 from model.config.schema.training import LossConfig, TrainingConfig
 from model.config.schema.vocoder import VocoderConfig
 
@@ -39,14 +40,20 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
     study: StudyConfig = StudyConfig()
+    launch: LaunchConfig = LaunchConfig()
+    docker: DockerConfig = DockerConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
 
 __all__ = [
     "AudioConfig",
+    "ClusterConfig",
     "Config",
     "CorpusConfig",
+    "DockerConfig",
     "EvaluationConfig",
     "FeaturesConfig",
+    "LaunchConfig",
     "LossConfig",
     "ModelConfig",
     "ModelSize",

@@ -1,0 +1,126 @@
+"""What running the pipeline costs beyond its steps' work, and whether every target makes the same voice.
+
+    python benchmarks/pipeline.py --target local --target docker
+
+Each target starts from nothing, in a state of its own, with the same seed and settings: a generated corpus and a model
+of seconds. Beyond the work is what passes outside of the steps' own code: processes or containers, imports of KFP,
+compiling, caching. The contents of the registered models are compared file by file.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+SETTINGS = {
+    "model_size": "xtiny",
+    "corpus.name": "benchmark",
+    "corpus.engine": "espeak",
+    "corpus.english_voices": 1,
+    "corpus.persian_voices": 0,
+    "corpus.sentences_per_voice": 12,
+    "split.min_held_out": 2,
+    "training.max_steps": 40,
+    "training.evaluation_interval": 20,
+    "training.num_threads": 1,
+    "evaluation.max_clips": 2,
+    "evaluation.recognizer": "none",
+    "vocoder.griffin_lim_iterations": 4,
+    "registry.max_mel_cepstral_distortion": 99,
+    "registry.min_alignment_monotonicity": 0,
+}
+VARYING = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
+"""Files in which MLflow writes ids, times and the Python it ran in."""
+
+
+@click.command()
+@click.option("--target", "targets", multiple=True, default=("local",), type=click.Choice(["local", "docker"]))
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the states [default: removed at the end].")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another setting.")
+def main(targets: tuple[str, ...], keep: Path | None, assignments: tuple[str, ...]) -> None:
+    """Run the pipeline once on each target and print what it cost and made."""
+    from pipelines.cli.assignments import parse_assignments
+
+    settings = {**SETTINGS, **parse_assignments(assignments)}
+    with tempfile.TemporaryDirectory() as scratch:
+        found = {target: measure(target, (keep or Path(scratch)) / target, settings) for target in targets}
+    for target, result in found.items():
+        click.echo(f"\n{target}: {result['seconds']:.1f} s, of which work {result['work']:.1f} s; ", nl=False)
+        click.echo(f"beyond it {result['overhead']:.2f} s a step; nothing to do again: {result['again']:.1f} s")
+        for step, seconds in result["steps"].items():
+            click.echo(f"  {step:<18} {seconds:7.2f} s")
+        for container in result["containers"]:
+            click.echo(f"  {container['container']}  {container['image']:<48} exit {container['exit_status']}")
+    first, *others = found
+    for other in others:
+        compare(first, found[first], other, found[other])
+
+
+def measure(target: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Run the pipeline twice from nothing in `folder`; costs of the first, and what it made."""
+    from components.state import read_json
+    from pipelines.local import make_target, run_training
+    from pipelines.project import open_project
+
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["MYXTTS_STATE"] = str(folder.resolve())
+    project = open_project(None, None, settings)
+    project.make_data()
+    where = make_target(target, project.config)
+    record = run_training(project.state, project.run_arguments(), project.lineage, target=where)
+    started = time.monotonic()
+    run_training(project.state, project.run_arguments(), project.lineage, target=where)
+    again = time.monotonic() - started
+    result = record.result()
+    steps = {name: step.seconds for name, step in record.steps.items()}
+    listed = record.folder / "containers.json"
+    return {
+        "seconds": record.seconds,
+        "steps": steps,
+        "work": sum(steps.values()),
+        "overhead": (record.seconds - sum(steps.values())) / len(steps),
+        "again": again,
+        "measures": read_json(Path(result["evaluation"]) / "metrics.json"),
+        "model": registered_files(project.state, result["name"], result["version"]),
+        "containers": read_json(listed) if listed.is_file() else [],
+    }
+
+
+def registered_files(state: Any, name: str, version: str) -> dict[str, str]:
+    """File of the registered model -> hash of its content."""
+    import mlflow
+
+    from components.registry import Registry
+
+    source = Registry(state).version(name, version).source
+    folder = Path(mlflow.artifacts.download_artifacts(source))
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in VARYING and "__pycache__" not in path.parts
+    }
+
+
+def compare(first: str, one: dict[str, Any], second: str, other: dict[str, Any]) -> None:
+    """Say what differs between two targets; exits 1 when anything does."""
+    files = sorted(
+        name for name in {*one["model"], *other["model"]} if one["model"].get(name) != other["model"].get(name)
+    )
+    measures = json.dumps(one["measures"], sort_keys=True) == json.dumps(other["measures"], sort_keys=True)
+    click.echo(
+        f"\n{first} and {second}: {len(one['model'])} files of the registered model, {len(files)} differ", nl=False
+    )
+    click.echo(f"; evaluation's measures {'are equal to the last digit' if measures else 'differ'}")
+    for name in files:
+        click.echo(f"  differs: {name}")
+    if files or not measures:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""How training starts: in the step's own process, in several beside it, or on several nodes by Kubeflow Trainer.
+
+Whatever the launcher, a worker is `python -m <module> <request>`, and several of them are started by the same command,
+`python -m torch.distributed.run -m <module> <request>`: how many, and where the others are, stands in the environment
+(`PET_NNODES`, `PET_NPROC_PER_NODE`, ...), which Kubeflow Trainer sets on its nodes and this module on one machine.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from components.state import read_json, write_json
+from components.step import StepError, is_project_error
+
+VARIABLE = "MYXTTS_LAUNCH"
+"""Set by the target: JSON of the settings `launch`, and on a cluster of what the workers' pods get."""
+
+GRACE_SECONDS = 60.0
+
+
+def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run `module.work(request)` as the target says, and return what the first process answers.
+
+    Args:
+        module: Module with a function `work(request) -> dict`; run as a program it calls `worker_main`.
+        request: JSON data.
+        folder: Where request and answer lie, on a volume that every worker sees.
+
+    Raises:
+        StepError: workers ended without an answer, or with an error (its text).
+    """
+    told = json.loads(os.environ.get(VARIABLE, "{}"))
+    launcher = told.get("launch", {}).get("launcher", "inline")
+    if launcher == "inline":
+        return importlib.import_module(module).work(request)
+    path = write_json(folder / "request.json", {**request, "answer": str(folder / "answer.json")})
+    answer = folder / "answer.json"
+    answer.unlink(missing_ok=True)
+    command = worker_command(module, path)
+    if launcher == "torchrun":
+        status = _on_this_machine(command, told["launch"]["processes"])
+    else:
+        from components.trainjob import run_trainjob
+
+        status = run_trainjob(command, folder.name, told)
+    outcome = read_json(answer) if answer.is_file() else {"error": f"no worker of {' '.join(command)} answered"}
+    if status or "error" in outcome:
+        raise StepError(outcome.get("error") or f"the workers ended with {status}; their output above says why")
+    return outcome
+
+
+def worker_command(module: str, request: Path) -> list[str]:
+    """The command of every node, on one machine and in a TrainJob."""
+    return ["python", "-m", "torch.distributed.run", "-m", module, str(request)]
+
+
+def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    """What a worker does as a program: work, and leave the first process's answer or error where the step looks."""
+    request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        outcome = work(request)
+    except Exception as error:
+        if first and is_project_error(error):
+            write_json(Path(request["answer"]), {"error": str(error)})
+        raise
+    if first:
+        write_json(Path(request["answer"]), outcome)
+
+
+def _on_this_machine(command: list[str], processes: int) -> int:
+    environment = {**os.environ, "PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
+    process = subprocess.Popen([sys.executable, *command[1:]], env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)  # workers save themselves before they end
+        try:
+            process.wait(GRACE_SECONDS)
+        finally:
+            process.kill()
+        raise

@@ -1,0 +1,252 @@
+"""Training on several nodes: a TrainJob of Kubeflow Trainer, submitted by the training step, which waits for it."""
+
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.kube import api_client, reason
+from components.step import StepError
+
+GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
+MANAGER = "myxtts.pipelines/train"
+NODE = "node"
+"""Name of the replicated job and of its container in the runtimes of Kubeflow Trainer."""
+STATE_MOUNT = "/state"
+HANDED_ON = ("MYXTTS_STATE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+S3_VARIABLES = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+POLL_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class TrainJobError(StepError):
+    """A TrainJob could not be submitted, was lost or failed; the message says which and why."""
+
+
+def render(name: str, command: list[str], told: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The TrainJob as a Kubernetes object.
+
+    Args:
+        name: Of the object.
+        command: Of every node.
+        told: `launch` and `cluster`, as the target told the step.
+        environment: Of the step: image, pod and the variables that are handed on.
+    """
+    launch, cluster = told["launch"], told["cluster"]
+    amounts = {"cpu": cluster["train_cpu"], "memory": cluster["train_memory"]}
+    limits = {"memory": cluster["train_memory"]}
+    if cluster["accelerators"]:
+        limits[cluster["accelerator"]] = amounts[cluster["accelerator"]] = str(cluster["accelerators"])
+    values = [{"name": key, "value": environment[key]} for key in HANDED_ON if key in environment]
+    if cluster["s3_secret"]:
+        values += [
+            {"name": key, "valueFrom": {"secretKeyRef": {"name": cluster["s3_secret"], "key": entry}}}
+            for key, entry in S3_VARIABLES.items()
+        ]
+    labels = {"app.kubernetes.io/part-of": "myxtts", "pipeline/runid": environment.get("KFP_RUN_ID", "")}
+    if cluster["queue"]:
+        labels["kueue.x-k8s.io/queue-name"] = cluster["queue"]
+    metadata = {"name": name, "namespace": cluster["namespace"], "labels": {k: v for k, v in labels.items() if v}}
+    if owner := _owner(environment):
+        metadata["ownerReferences"] = [owner]
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "TrainJob",
+        "metadata": metadata,
+        "spec": {
+            "runtimeRef": {"name": launch["runtime"], "kind": "ClusterTrainingRuntime", "apiGroup": GROUP},
+            "activeDeadlineSeconds": cluster["step_timeout_seconds"],
+            "trainer": {
+                "image": environment["MYXTTS_IMAGE"],
+                "command": command,
+                "env": values,
+                "numNodes": launch["nodes"],
+                "numProcPerNode": launch["processes"],
+                "resourcesPerNode": {"requests": amounts, "limits": limits},
+            },
+            "runtimePatches": [{"manager": MANAGER, "trainingRuntimeSpec": {"template": _patch(cluster)}}],
+        },
+    }
+
+
+def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """What the trainer's own fields cannot say: volumes, scheduling, identity."""
+    pod: dict[str, Any] = {
+        "serviceAccountName": cluster["service_account"],
+        "securityContext": {"runAsNonRoot": True},
+        "volumes": [
+            {"name": "state", "persistentVolumeClaim": {"claimName": cluster["state_volume"]}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": cluster["shared_memory"]}},
+        ],
+        "containers": [
+            {
+                "name": NODE,
+                "volumeMounts": [
+                    {"name": "state", "mountPath": STATE_MOUNT},
+                    {"name": "shm", "mountPath": "/dev/shm"},
+                ],
+            }
+        ],
+    }
+    if cluster["node_selector"]:
+        pod["nodeSelector"] = dict(label.split("=") for label in cluster["node_selector"])
+    if cluster["tolerations"]:
+        pod["tolerations"] = [parse_toleration(item) for item in cluster["tolerations"]]
+    if cluster["image_pull_secret"]:
+        pod["imagePullSecrets"] = [{"name": cluster["image_pull_secret"]}]
+    return {"spec": {"replicatedJobs": [{"name": NODE, "template": {"spec": {"template": {"spec": pod}}}}]}}
+
+
+def parse_toleration(text: str) -> dict[str, str]:
+    """`key=value:effect` or `key:effect` as the parts of a toleration."""
+    taint, _, effect = text.rpartition(":")
+    key, given, value = taint.partition("=")
+    operator = {"operator": "Equal", "value": value} if given else {"operator": "Exists"}
+    return {"key": key, "effect": effect, **operator}
+
+
+def run_trainjob(
+    command: list[str], key: str, told: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Submit the TrainJob of this training, or adopt the one that an earlier try of this step left; wait; pass on logs.
+
+    Args:
+        command: Of every node.
+        key: Names the training; with the run's id it names the job.
+        told: `launch` and `cluster`.
+        sleep: Waits between two looks.
+
+    Returns:
+        0 when it completed, 1 when it failed.
+
+    Raises:
+        TrainJobError: it could not be submitted or vanished.
+        KeyboardInterrupt: the step was interrupted; the job has been deleted.
+    """
+    name = job_name(os.environ.get("KFP_RUN_ID", ""), key)
+    body = render(name, command, told, os.environ)
+    job = _Job(name, body["metadata"]["namespace"])
+    try:
+        job.submit_or_adopt(body, sleep)
+        while True:
+            job.pass_on_logs()
+            if (ended := job.ended()) is not None:
+                job.pass_on_logs()
+                return ended
+            sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        job.delete()
+        raise
+
+
+def job_name(run_id: str, key: str) -> str:
+    """Deterministic, so that a step tried again finds its job: hash of run and training."""
+    return f"myxtts-{hashlib.sha256(f'{run_id}/{key}'.encode()).hexdigest()[:16]}"
+
+
+def _owner(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """The step's pod: what it owns is removed with it."""
+    if "KFP_POD_NAME" not in environment or "KFP_POD_UID" not in environment:
+        return None
+    return {"apiVersion": "v1", "kind": "Pod", "name": environment["KFP_POD_NAME"], "uid": environment["KFP_POD_UID"]}
+
+
+class _Job:
+    def __init__(self, name: str, namespace: str) -> None:
+        from kubernetes import client
+
+        self._api_error = client.ApiException
+        connection = api_client()
+        self._objects = client.CustomObjectsApi(connection)
+        self._core = client.CoreV1Api(connection)
+        self._where = (GROUP, VERSION, namespace, PLURAL)
+        self._name, self._namespace = name, namespace
+        self._seen = ""
+
+    def submit_or_adopt(self, body: Mapping[str, Any], sleep: Callable[[float], None]) -> None:
+        known = self._get()
+        if known is not None and _ended(known) == 1:
+            logger.info("TrainJob %s failed in an earlier try; it is replaced", self._name)
+            self.delete()
+            while self._get() is not None:
+                sleep(POLL_SECONDS / 5)
+            known = None
+        if known is not None:
+            logger.info("TrainJob %s is there already; waiting for it", self._name)
+            self._own(known, body["metadata"].get("ownerReferences", []))
+            return
+        try:
+            self._objects.create_namespaced_custom_object(*self._where, dict(body))
+        except self._api_error as error:
+            raise TrainJobError(
+                f"the TrainJob {self._name} was refused in {self._namespace}: {reason(error)}; is Kubeflow Trainer "
+                "there, and may the service account create trainjobs (infra/kubernetes/base/runner.yaml)?"
+            ) from error
+        logger.info("TrainJob %s submitted", self._name)
+
+    def _own(self, known: Mapping[str, Any], owners: list[dict[str, Any]]) -> None:
+        """The pod of this try owns it too: the earlier pod's removal must not take it away."""
+        before = known["metadata"].get("ownerReferences", [])
+        added = [item for item in owners if item["uid"] not in {owner["uid"] for owner in before}]
+        if added:
+            change = {"metadata": {"ownerReferences": [*before, *added]}}
+            self._objects.patch_namespaced_custom_object(*self._where, self._name, change)
+
+    def ended(self) -> int | None:
+        """0 completed, 1 failed, `None` still on its way.
+
+        Raises:
+            TrainJobError: it is gone.
+        """
+        job = self._get()
+        if job is None:
+            raise TrainJobError(f"TrainJob {self._name} was removed from {self._namespace} while it ran")
+        return _ended(job)
+
+    def delete(self) -> None:
+        try:
+            self._objects.delete_namespaced_custom_object(*self._where, self._name)
+        except self._api_error as error:
+            if error.status != 404:
+                raise TrainJobError(f"cannot delete TrainJob {self._name}: {reason(error)}") from error
+
+    def pass_on_logs(self) -> None:
+        """Lines of the first node since the last look; none while its pod is not there yet."""
+        selector = f"jobset.sigs.k8s.io/jobset-name={self._name},batch.kubernetes.io/job-completion-index=0"
+        try:
+            for pod in self._core.list_namespaced_pod(self._namespace, label_selector=selector).items:
+                text = self._core.read_namespaced_pod_log(
+                    pod.metadata.name, self._namespace, container=NODE, timestamps=True
+                )
+                self._print_new(text)
+        except self._api_error as error:
+            logger.debug("no log of %s yet: %s", self._name, reason(error))
+
+    def _print_new(self, text: str) -> None:
+        for line in text.splitlines():
+            stamp, _, words = line.partition(" ")
+            if stamp > self._seen:
+                self._seen = stamp
+                sys.stdout.write(f"{words}\n")  # the step's own output, where the workers' events are read
+        sys.stdout.flush()
+
+    def _get(self) -> dict[str, Any] | None:
+        try:
+            return self._objects.get_namespaced_custom_object(*self._where, self._name)
+        except self._api_error as error:
+            if error.status == 404:
+                return None
+            raise TrainJobError(f"cannot look at TrainJob {self._name}: {reason(error)}") from error
+
+
+def _ended(job: Mapping[str, Any]) -> int | None:
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition.get("status") == "True" and condition["type"] in ("Complete", "Failed"):
+            if condition["type"] == "Failed":
+                logger.error("TrainJob failed: %s %s", condition.get("reason", ""), condition.get("message", ""))
+            return 0 if condition["type"] == "Complete" else 1
+    return None

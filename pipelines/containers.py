@@ -1,0 +1,180 @@
+"""`--target docker`: the pipeline's steps in containers of this machine's engine, by KFP's own runner for it.
+
+The state is mounted at its own path, so that what a step leaves is found by a step outside of containers and the other
+way round. Containers run as an ordinary user, without capabilities, on a read-only file system.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from components.state import State, write_json
+from model.config import Config
+from model.config.schema import DockerConfig
+from pipelines.profiles import STEPS, Profile, image_kind
+
+LABEL = "myxtts.run"
+IMAGE_USER = "10001:10001"
+STOP_SECONDS = 20.0
+
+
+class ContainerError(RuntimeError):
+    """The engine cannot run the steps; the message says what to do."""
+
+
+def docker_profile(config: Config) -> Profile:
+    """The profile of this machine's images, each named after its content: a rebuilt image makes old results stale.
+
+    Raises:
+        ContainerError: no engine answers, or an image has not been built.
+    """
+    if config.launch.launcher == "trainjob":
+        raise ContainerError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target docker")
+    kinds = {kind: _pinned(config.docker, kind) for kind in sorted({image_kind(step) for step in STEPS})}
+    images = {step: kinds[image_kind(step)] for step in STEPS}
+    return Profile("docker", images, config.docker.retries, launch=config.launch)
+
+
+def _pinned(settings: DockerConfig, kind: str) -> str:
+    """A tag that only this very image has: the engine's runner cannot be given an image by its id."""
+    import docker
+
+    name, tag = f"{settings.image}-{kind}", settings.tag
+    with _engine() as engine:
+        try:
+            image = engine.images.get(f"{name}:{tag}")
+        except docker.errors.ImageNotFound as error:
+            raise ContainerError(f"the image {name}:{tag} is not on this machine; run `make images` first") from error
+        content = image.id.removeprefix("sha256:")[:12]
+        image.tag(name, f"content-{content}")
+    return f"{name}:content-{content}"
+
+
+def _engine() -> Any:
+    """A client of the engine.
+
+    Raises:
+        ContainerError: none answers.
+    """
+    import docker
+
+    try:
+        client = docker.from_env()
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise ContainerError(
+            f"no Docker engine answers ({error}); start one (or set DOCKER_HOST), or use --target local"
+        ) from error
+    return _Closing(client)
+
+
+class _Closing:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __enter__(self) -> Any:
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def runner_arguments(config: DockerConfig, state: State, run_id: str, told: Iterable[str]) -> dict[str, Any]:
+    """What KFP's runner hands to the engine for each container, as JSON data.
+
+    Of variables it has only the names: their values, secrets among them, are the worker's own environment.
+
+    Args:
+        config: The target's settings.
+        state: Mounted at its own path.
+        run_id: Label by which the run's containers are found.
+        told: Names of the variables that the steps are told.
+
+    Raises:
+        ContainerError: a variable of `docker.pass_environment` is not set.
+    """
+    if missing := [name for name in config.pass_environment if name not in os.environ]:
+        raise ContainerError(f"docker.pass_environment names {', '.join(missing)}, but your environment lacks it")
+    root = str(state.root)
+    arguments = {
+        "mounts": [{"Type": "bind", "Source": root, "Target": root, "ReadOnly": False}],
+        "environment": [*told, *config.pass_environment],
+        "user": container_user(config),
+        "network_mode": config.network,
+        "mem_limit": config.memory.lower().removesuffix("i"),
+        "shm_size": config.shared_memory.lower().removesuffix("i"),
+        "labels": {LABEL: run_id},
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "read_only": True,
+        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},
+        "init": True,
+    }
+    if config.gpus:
+        arguments["device_requests"] = [{"Driver": "", "Count": config.gpus, "Capabilities": [["gpu"]]}]
+    return arguments
+
+
+def container_user(config: DockerConfig) -> str:
+    """`uid:gid` of the containers: never root's by default."""
+    if config.user:
+        return config.user
+    return f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else IMAGE_USER
+
+
+def hand_over(state: State, user: str) -> None:
+    """Give the state to the containers' user where root starts them (root keeps its access)."""
+    if os.geteuid():
+        return
+    uid, gid = (int(part) for part in user.split(":"))
+    os.lchown(state.root, uid, gid)
+    for folder, folders, files in os.walk(state.root):
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)
+            if os.lstat(path).st_uid != uid:
+                os.lchown(path, uid, gid)
+
+
+def stop(run_id: str, grace: float = STOP_SECONDS) -> None:
+    """Interrupt the run's containers, so that training saves itself; kill what is left after `grace` seconds."""
+    import docker
+
+    with _engine() as engine:
+        deadline = time.monotonic() + grace
+        for container in _containers(engine, run_id):
+            try:  # the engine would signal only the shell that KFP starts the step from
+                container.exec_run(["sh", "-c", "kill -INT -1"], detach=True)
+            except docker.errors.APIError:
+                continue  # it has just ended
+        while time.monotonic() < deadline and _containers(engine, run_id):
+            time.sleep(0.2)
+        for container in _containers(engine, run_id):
+            try:
+                container.kill()
+            except docker.errors.APIError:
+                continue
+
+
+def _containers(engine: Any, run_id: str) -> list[Any]:
+    return engine.containers.list(filters={"label": f"{LABEL}={run_id}"}, ignore_removed=True)
+
+
+def record_containers(state: State, run_id: str, started: float) -> list[dict[str, Any]]:
+    """The engine's own account of the run: its containers in order, image and exit status (`containers.json`)."""
+    with _engine() as engine:
+        filters = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
+        events = list(engine.events(since=int(started), until=int(time.time()) + 1, filters=filters, decode=True))
+    found: dict[str, dict[str, Any]] = {}
+    for event in events:
+        actor = event["Actor"]
+        if event["Action"] == "start":
+            found[actor["ID"]] = {"container": actor["ID"][:12], "image": actor["Attributes"]["image"]}
+            found[actor["ID"]]["started"] = event["timeNano"] / 1e9
+        else:
+            known = found.setdefault(actor["ID"], {"container": actor["ID"][:12]})
+            known["exit_status"] = int(actor["Attributes"]["exitCode"])
+            known["seconds"] = round(event["timeNano"] / 1e9 - known.get("started", started), 2)
+    listed = list(found.values())
+    write_json(state.runs / run_id / "containers.json", listed)
+    return listed

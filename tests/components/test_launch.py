@@ -1,0 +1,231 @@
+"""Training in this process, in several, and on several nodes: one command, one answer."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from kube_double import KubeDouble, UnknownField, check_trainjob
+
+from components import trainjob
+from components.launch import VARIABLE, launch, worker_command
+from components.step import StepError
+from components.trainjob import TrainJobError, job_name, render, run_trainjob
+from model.config import resolve
+from pipelines.profiles import WORKER_KEYS
+
+WORKER = """
+import os
+from components.launch import worker_main
+from components.step import StepError
+
+def work(request):
+    if request["value"] < 0:
+        raise StepError("value is negative; give another")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    with open(request["folder"] + f"/rank-{os.environ.get('RANK', '0')}", "w") as file:
+        file.write(str(world))
+    return {"value": request["value"] * 2, "world": world}
+
+if __name__ == "__main__":
+    worker_main(work)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch) -> str:
+    """Name of a module that stands for training."""
+    (tmp_path / "standin_worker.py").write_text(WORKER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    yield "standin_worker"
+    sys.modules.pop("standin_worker", None)
+
+
+def target(**changes) -> str:
+    overrides = {f"launch.{key}": value for key, value in changes.items()}
+    return json.dumps({"launch": resolve(overrides=overrides).config.launch.model_dump()})
+
+
+def test_inline_is_a_plain_call(worker, tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)["value"] == 6
+
+
+def test_torchrun_starts_as_many_processes_as_asked_and_the_first_answers(worker, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=2))
+    answer = launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)
+    assert answer == {"value": 6, "world": 2}
+    assert sorted(path.name for path in tmp_path.glob("rank-*")) == ["rank-0", "rank-1"]
+
+
+def test_a_workers_own_error_is_the_steps_error(worker, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=1))
+    with pytest.raises(StepError, match="value is negative; give another"):
+        launch(worker, {"value": -1, "folder": str(tmp_path)}, tmp_path)
+
+
+CLUSTER = {
+    "model_size": "big",
+    "cluster.node_selector": ["accelerator=h100"],
+    "cluster.tolerations": ["nvidia.com/gpu:NoSchedule", "pool=train:NoExecute"],
+    "cluster.queue": "training",
+    "cluster.image_pull_secret": "registry",
+    "launch.launcher": "trainjob",
+    "launch.nodes": 2,
+    "launch.processes": 1,
+}
+POD = {
+    "MYXTTS_IMAGE": "registry.example/train@sha256:" + "0" * 64,
+    "MYXTTS_STATE": "/state",
+    "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+    "KFP_RUN_ID": "run-1",
+    "KFP_POD_NAME": "train-pod",
+    "KFP_POD_UID": "uid-1",
+    "AWS_SECRET_ACCESS_KEY": "hunter2hunter2",
+}
+
+
+def told(**changes) -> dict:
+    config = resolve(overrides={**CLUSTER, **changes}).config
+    return {"launch": config.launch.model_dump(), "cluster": config.cluster.model_dump(include=set(WORKER_KEYS))}
+
+
+def rendered(**changes) -> dict:
+    return render("myxtts-1", worker_command("components.train.work", Path("/state/r.json")), told(**changes), POD)
+
+
+@pytest.mark.parametrize("changes", [{}, {"model_size": "tiny"}, {"cluster.s3_secret": "", "cluster.queue": ""}])
+def test_the_trainjob_is_one_that_kubeflow_trainer_defines(changes):
+    check_trainjob(rendered(**changes))
+
+
+def test_the_fields_of_earlier_releases_are_refused():
+    body = rendered()
+    body["spec"]["podTemplateOverrides"] = []
+    with pytest.raises(UnknownField, match="podTemplateOverrides"):
+        check_trainjob(body)
+    body = rendered()
+    pod(body)["hostNetwork"] = True
+    with pytest.raises(UnknownField, match="hostNetwork"):
+        check_trainjob(body)
+
+
+def pod(body: dict) -> dict:
+    template = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]
+    return template["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+
+
+def test_every_node_runs_the_command_that_torchrun_runs_here():
+    body = rendered()
+    assert body["spec"]["trainer"]["command"] == worker_command("components.train.work", Path("/state/r.json"))
+    assert (body["spec"]["trainer"]["numNodes"], body["spec"]["trainer"]["numProcPerNode"]) == (2, 1)
+
+
+def test_the_pods_of_a_trainjob_get_what_the_settings_say():
+    body = rendered()
+    trainer, spec = body["spec"]["trainer"], pod(body)
+    assert trainer["image"] == POD["MYXTTS_IMAGE"]
+    assert trainer["resourcesPerNode"]["limits"] == {"memory": "96Gi", "nvidia.com/gpu": "1"}
+    assert spec["nodeSelector"] == {"accelerator": "h100"}
+    assert [item["operator"] for item in spec["tolerations"]] == ["Exists", "Equal"]
+    assert {volume["name"] for volume in spec["volumes"]} == {"state", "shm"}
+    assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"
+    assert body["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert body["spec"]["activeDeadlineSeconds"] == resolve().config.cluster.step_timeout_seconds
+
+
+def test_secrets_are_handed_on_by_name():
+    text = json.dumps(rendered())
+    assert "hunter2" not in text
+    assert "secretKeyRef" in text
+
+
+def test_a_jobs_name_is_that_of_its_run_and_training():
+    assert job_name("run", "key") == job_name("run", "key")
+    assert len({job_name("run", "key"), job_name("run-2", "key"), job_name("run", "key-2")}) == 3
+    assert len(job_name("run", "key")) < 63
+
+
+@pytest.fixture
+def kube(tmp_path, monkeypatch):
+    double = KubeDouble()
+    for key, value in POD.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with double.serving(tmp_path) as kubeconfig:
+        from kubernetes.config import kube_config
+
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        yield double
+
+
+def submit(sleep=lambda seconds: None) -> int:
+    return run_trainjob(["python"], "key", told(), sleep)
+
+
+@pytest.mark.parametrize(("script", "status"), [(["", "", "Complete"], 0), (["", "Failed"], 1)])
+def test_a_trainjob_is_submitted_and_waited_for(kube, script, status):
+    kube.script = script
+    assert submit() == status
+    assert kube.created == 1
+
+
+def test_the_first_nodes_lines_are_passed_on_once(kube, capsys):
+    kube.script = ["", "", "Complete"]
+    lines = iter(["2026-01-01T00:00:01.1Z one", "2026-01-01T00:00:02.1Z two"])
+
+    def sleep(seconds):
+        kube.logs.append(next(lines))
+
+    submit(sleep)
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_a_step_tried_again_adopts_the_job_that_still_trains(kube, monkeypatch):
+    kube.script = ["", "", "", "Complete"]
+    body = render(job_name("run-1", "key"), ["python"], told(), POD)
+    kube.jobs[body["metadata"]["name"]] = {**body, "looks": 0}
+    monkeypatch.setenv("KFP_POD_UID", "uid-2")
+    assert submit() == 0
+    assert kube.created == 0
+    owners = kube.jobs[body["metadata"]["name"]]["metadata"]["ownerReferences"]
+    assert [item["uid"] for item in owners] == ["uid-1", "uid-2"]
+
+
+def test_a_job_that_failed_in_an_earlier_try_is_replaced(kube):
+    name = job_name("run-1", "key")
+    failed = {"conditions": [{"type": "Failed", "status": "True"}]}
+    kube.jobs[name] = {"metadata": {"name": name}, "looks": 0, "status": failed}
+    assert submit() == 0
+    assert (kube.deleted, kube.created) == ([name], 1)
+
+
+def test_an_interrupted_step_takes_its_job_with_it(kube):
+    kube.script = [""]
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        submit(interrupt)
+    assert kube.deleted == [job_name("run-1", "key")]
+
+
+def test_a_job_that_is_removed_from_outside_is_an_error(kube):
+    kube.script = [""]
+    with pytest.raises(TrainJobError, match="was removed"):
+        submit(lambda seconds: kube.jobs.clear())
+
+
+def test_a_missing_role_is_named_with_its_cure(kube):
+    kube.forbidden = True
+    with pytest.raises(TrainJobError, match=r"refused in myxtts: 403 .*runner\.yaml"):
+        submit()
+
+
+def test_settings_of_pods_that_the_launcher_reads_are_told_to_it():
+    source = Path(trainjob.__file__).read_text("utf-8")
+    read = {name for name in WORKER_KEYS if f'cluster["{name}"]' in source}
+    assert read == set(WORKER_KEYS)

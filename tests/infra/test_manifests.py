@@ -1,0 +1,148 @@
+"""The Kubernetes objects of infra/: they build without a network, and Kubernetes 1.32 would take every field."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from model.config import resolve
+
+ROOT = Path(__file__).parents[2] / "infra" / "kubernetes"
+OVERLAYS = sorted(path.name for path in (ROOT / "overlays").iterdir())
+KUBERNETES = "1.32.0"
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, list[dict]]:
+    """Overlay -> its objects."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: the overlays cannot be built here")
+    return {name: build(name) for name in OVERLAYS}
+
+
+def build(overlay: str) -> list[dict]:
+    command = ["kubectl", "kustomize", str(ROOT / "overlays" / overlay)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(objects: list[dict], *kinds: str) -> list[dict]:
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def pods(objects: list[dict]) -> list[dict]:
+    return [item["spec"]["template"]["spec"] for item in of_kind(objects, "Deployment", "StatefulSet")]
+
+
+def containers(objects: list[dict]) -> list[dict]:
+    return [item for pod in pods(objects) for item in (*pod.get("initContainers", []), *pod["containers"])]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_takes_every_object(built, overlay):
+    for item in built[overlay]:
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+
+
+def test_a_misspelt_field_would_be_noticed(built):
+    item = json.loads(json.dumps(of_kind(built["production"], "Deployment")[0]))
+    item["spec"]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_is_used_or_an_example(path):
+    users = "".join(item.read_text("utf-8") for item in ROOT.rglob("kustomization.yaml"))
+    assert path.name in users or path.name in ("kustomization.yaml", "secrets.example.yaml")
+    assert "http" not in "".join(re.findall(r"(?m)^ *- .*\.yaml$", users))  # nothing is fetched
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_secret_is_shipped(built, overlay):
+    assert not of_kind(built[overlay], "Secret")
+    for container in containers(built[overlay]):
+        for variable in container.get("env", []):
+            if re.search("PASSWORD|SECRET|KEY|BACKEND", variable["name"]):
+                assert "secretKeyRef" in variable["valueFrom"], variable["name"]
+    example = list(yaml.safe_load_all((ROOT / "secrets.example.yaml").read_text("utf-8")))
+    wanted = {
+        (reference["name"], reference["key"])
+        for container in containers(built[overlay])
+        for variable in container.get("env", [])
+        if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
+    }
+    offered = {(item["metadata"]["name"], key) for item in example for key in item["stringData"]}
+    assert wanted <= offered
+    assert all("<" in value for item in example for value in item["stringData"].values())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_container_is_an_ordinary_user_with_limits(built, overlay):
+    for pod in pods(built[overlay]):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["automountServiceAccountToken"] is False
+    for container in containers(built[overlay]):
+        assert container["resources"]["limits"]["memory"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_production_runs_images_by_digest_and_survives_a_drained_node(built):
+    ours = [item["image"] for item in containers(built["production"]) if "myxtts" in item["image"]]
+    assert ours
+    assert all("@sha256:" in image for image in ours)
+    assert of_kind(built["production"], "PodDisruptionBudget")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_the_pipeline_names_is_there(built, overlay):
+    """The defaults of the cluster's settings and the objects fit each other."""
+    objects, settings = built[overlay], resolve().config.cluster
+    names = {(item["kind"], item["metadata"]["name"]) for item in objects}
+    assert ("ServiceAccount", settings.service_account) in names
+    assert ("PersistentVolumeClaim", settings.state_volume) in names
+    assert ("Namespace", settings.namespace) in names
+    service = next(item for item in of_kind(objects, "Service") if item["metadata"]["name"] == "mlflow")
+    port = service["spec"]["ports"][0]["port"]
+    assert settings.tracking_uri == f"http://{service['metadata']['name']}:{port}"
+    arguments = next(item for item in containers(objects) if item["name"] == "mlflow")["args"]
+    allowed = next(item for item in arguments if item.startswith("--allowed-hosts="))
+    assert settings.tracking_uri.removeprefix("http://") in allowed.partition("=")[2].split(",")
+    assert {item["metadata"]["namespace"] for item in objects if item["kind"] != "Namespace"} == {settings.namespace}
+
+
+def test_mlflow_and_optuna_have_a_database_each(built):
+    secrets = {
+        item["metadata"]["name"]: item["stringData"]
+        for item in yaml.safe_load_all((ROOT / "secrets.example.yaml").read_text("utf-8"))
+    }
+    uris = [secrets["myxtts-databases"][key] for key in ("mlflow-uri", "optuna-uri")]
+    databases = [uri.rpartition("/")[2] for uri in uris]
+    assert databases == ["mlflow", "optuna"]
+    start = next(
+        item for item in of_kind(built["development"], "ConfigMap") if item["metadata"]["name"] == "postgres-start"
+    )
+    assert "CREATE DATABASE optuna" in start["data"]["optuna.sql"]
+    assert all(uri.startswith("postgresql+pg8000://") for uri in uris)  # without a driver it would mean another one
+
+
+def test_the_runner_may_do_what_the_launcher_of_several_nodes_does(built):
+    role = next(item for item in of_kind(built["production"], "Role") if item["metadata"]["name"] == "myxtts-runner")
+    granted = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    for verb in ("create", "get", "patch", "delete"):
+        assert ("trainer.kubeflow.org", "trainjobs", verb) in granted
+    assert {("", "pods", "list"), ("", "pods/log", "get")} <= granted
+    assert not any("*" in item for item in granted)

@@ -1,0 +1,183 @@
+"""`--target docker`: what containers are given, and, with an engine and the images, the pipeline really run in them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.state import State
+from model.config import resolve
+from pipelines import containers
+from pipelines.containers import ContainerError, container_user, docker_profile, runner_arguments
+from pipelines.local import RunRecord
+
+ROOT = Path(__file__).parents[2]
+
+
+def docker_config(**changes):
+    return resolve(overrides={f"docker.{key}": value for key, value in changes.items()}).config.docker
+
+
+def given(state: State, **changes) -> dict:
+    return runner_arguments(docker_config(**changes), state, "run-1", ["MYXTTS_STATE"])
+
+
+def test_the_state_has_one_path_inside_and_outside(tmp_path):
+    (mount,) = given(State(tmp_path))["mounts"]
+    assert mount["Source"] == mount["Target"] == str(tmp_path)
+
+
+def test_containers_have_no_more_rights_than_they_need(tmp_path):
+    told = given(State(tmp_path))
+    assert (told["cap_drop"], told["security_opt"], told["read_only"]) == (["ALL"], ["no-new-privileges"], True)
+    assert told["network_mode"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("network", "servers", ("network_mode", "servers")),
+        ("memory", "3G", ("mem_limit", "3g")),
+        ("shared_memory", "512Mi", ("shm_size", "512m")),
+        ("user", "7:7", ("user", "7:7")),
+        ("gpus", 2, ("device_requests", [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}])),
+    ],
+)
+def test_settings_reach_the_engine(tmp_path, key, value, found):
+    assert given(State(tmp_path), **{key: value})[found[0]] == found[1]
+
+
+def test_of_variables_only_names_are_written_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
+    told = given(State(tmp_path), pass_environment=["AWS_SECRET_ACCESS_KEY"])
+    assert told["environment"] == ["MYXTTS_STATE", "AWS_SECRET_ACCESS_KEY"]
+    assert "hunter2" not in json.dumps(told)
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path):
+    with pytest.raises(ContainerError, match="NOT_SET_HERE"):
+        given(State(tmp_path), pass_environment=["NOT_SET_HERE"])
+
+
+@pytest.mark.parametrize(("uid", "user"), [(0, "10001:10001"), (1000, "1000:1000")])
+def test_containers_are_never_root(uid, user, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "getegid", lambda: uid)
+    assert container_user(docker_config()) == user
+
+
+def test_without_an_engine_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    with pytest.raises(ContainerError, match=r"no Docker engine answers .* --target local"):
+        docker_profile(resolve().config)
+
+
+@pytest.fixture(scope="module")
+def engine() -> None:
+    """The engine and the images of this very checkout."""
+    try:
+        profile = docker_profile(resolve().config)
+    except ContainerError as error:
+        pytest.skip(str(error))
+    assert set(profile.images.values()) == {profile.images["train"], profile.images["resolve_data"]}
+
+
+SETTINGS = {
+    "model_size": "xtiny",
+    "corpus.name": "toy",
+    "corpus.engine": "espeak",
+    "corpus.english_voices": 1,
+    "corpus.sentences_per_voice": 6,
+    "split.min_held_out": 1,
+    "training.max_steps": 8,
+    "training.evaluation_interval": 8,
+    "evaluation.max_clips": 1,
+    "evaluation.recognizer": "none",
+    "vocoder.griffin_lim_iterations": 2,
+    "registry.max_mel_cepstral_distortion": 99,
+    "registry.min_alignment_monotonicity": 0,
+}
+
+
+def start(state: State, **changes) -> subprocess.Popen:
+    chosen = {**SETTINGS, **{key.replace("__", "."): value for key, value in changes.items()}}
+    options = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "run", "--target", "docker", *options]
+    environment = {**os.environ, "MYXTTS_STATE": str(state.root)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def newest(state: State) -> RunRecord:
+    return RunRecord.load(max(state.runs.glob("run-*"), key=lambda path: path.stat().st_mtime))
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory, engine) -> State:
+    """A state that holds the corpus."""
+    from pipelines.project import open_project
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MYXTTS_STATE", str(tmp_path_factory.mktemp("docker") / "state"))
+        project = open_project(None, None, SETTINGS)
+        project.make_data()
+    for folder in (project.state.root, *project.state.root.parents):
+        if folder.is_relative_to(tmp_path_factory.getbasetemp()):
+            folder.chmod(0o755)  # the containers' user must be able to walk to the state
+    return project.state
+
+
+def wait_until(condition, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.docker
+def test_every_step_runs_in_a_container_of_its_own_as_an_ordinary_user(state):
+    process = start(state)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    record = newest(state)
+    listed = json.loads((record.folder / "containers.json").read_text())
+    assert [item["exit_status"] for item in listed] == [0] * len(record.steps)
+    assert len({item["container"] for item in listed}) == len(record.steps)
+    assert [("-data:" in item["image"]) for item in listed] == [True] + [False] * (len(record.steps) - 1)
+    owners = {path.stat().st_uid for path in state.root.rglob("*") if "kfp-cache" not in path.parts}
+    assert 0 not in {path.stat().st_uid for path in (state.root / "training").rglob("*")}
+    assert owners
+
+
+@pytest.mark.docker
+def test_a_killed_container_is_replaced_and_training_goes_on(state):
+    import docker
+
+    process = start(
+        state, training__max_steps=3000, training__evaluation_interval=3000, training__checkpoint_interval=5
+    )
+    engine = docker.from_env()
+
+    def training():
+        log = newest(state).folder / "log.txt"
+        return re.findall(r'"done": (\d+)', log.read_text()) if log.is_file() else []
+
+    wait_until(lambda: newest(state).state == "running" and len(training()) > 2)
+    (container,) = engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
+    container.kill()
+    wait_until(lambda: "going on from" in (newest(state).folder / "log.txt").read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
+    log = (newest(state).folder / "log.txt").read_text()
+    starts = [int(step) for step in re.findall(r"steps (\d+) to 3000", log)]
+    assert starts[0] == 0
+    assert starts[1] > 0
+    engine.close()
