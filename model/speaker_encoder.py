@@ -32,7 +32,10 @@ LEVEL = 10 ** (-30 / 20)
 WIDTH = 256
 VECTOR_DIMS = {"resemblyzer": WIDTH}
 """Values of a vector, by `features.speaker_encoder_model`."""
-BATCH = 64
+BATCH = 32
+"""Partials at once: no larger batch is faster on a CPU."""
+LEAST_BATCH = 8
+"""Below this, matrix products take another path and differ in the last bit: smaller batches are filled up."""
 CURE = "install its wheel, which carries them: `pip install --no-deps resemblyzer==0.1.4`"
 
 
@@ -94,11 +97,18 @@ class SpeakerEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed_many(self, recordings: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """`embed` of several recordings at once, (count, 256): their partials share the batches of the network."""
+        """`embed` of several recordings at once, (count, 256): their partials share the batches of the network.
+
+        Each vector is to the bit what `embed` gives for its recording alone.
+        """
         partials = [self._partials(_at_level(resample(item, sample_rate, SAMPLE_RATE))) for item in recordings]
-        vectors = torch.cat([self(batch) for batch in torch.cat(partials).split(BATCH)])
+        vectors = torch.cat([self._filled_up(batch) for batch in torch.cat(partials).split(BATCH)])
         means = torch.stack([own.mean(0) for own in vectors.split([len(own) for own in partials])])
         return nn.functional.normalize(means, dim=1).numpy()
+
+    def _filled_up(self, mels: Tensor) -> Tensor:
+        missing = max(0, LEAST_BATCH - len(mels))
+        return self(nn.functional.pad(mels, (0, 0, 0, 0, 0, missing)))[: len(mels)]
 
     def _partials(self, samples: np.ndarray) -> Tensor:
         """(N,) at 16 kHz -> (P, 160, 40): overlapping pieces of the power mel spectrogram."""

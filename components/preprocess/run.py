@@ -6,9 +6,13 @@ from typing import Any
 
 from components.source import code_hash
 from components.state import State
-from components.step import read_pointer
+from components.step import emit, read_pointer
 from model.config import Config, settings_hash
-from model.features.extract import build_features
+from model.features.extract import Progress, build_features
+from model.features.index import INDEX, read_about
+
+MOST_EARLIER = 8
+"""Earlier stores that are searched for unchanged clips."""
 
 
 def run(data: str, settings: str) -> dict[str, Any]:
@@ -23,18 +27,37 @@ def run(data: str, settings: str) -> dict[str, Any]:
     """
     corpus = read_pointer(data)
     told = json.loads(settings)
-    key = settings_hash({"data": corpus["hash"], "settings": told, "code": code_hash("components.preprocess.run")})
+    code = code_hash("components.preprocess.run")
+    key = settings_hash({"data": corpus["hash"], "settings": told, "code": code})
     state = State.locate()
     folder = state.features(key)
     with state.lock(f"features-{key}"):
-        if not (folder / "index.json").is_file():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            build_features(Path(corpus["folder"]), folder, Config.model_validate(told), progress=True)
-    index = json.loads((folder / "index.json").read_text("utf-8"))
+        if not (folder / INDEX).is_file():
+            build_features(
+                Path(corpus["folder"]),
+                folder,
+                Config.model_validate(told),
+                code=code,
+                earlier=earlier_stores(folder.parent),
+                report=tell,
+            )
+    index = read_about(folder)
     return {
         "folder": str(folder),
         "hash": index["content_hash"],
         "data": corpus["hash"],
         "corpus": corpus["folder"],
-        "summary": f"{len(index['clips'])} clips, {sum(clip['frames'] for clip in index['clips'])} frames",
+        "summary": f"{index['number_of_clips']} clips, {index['number_of_frames']} frames",
     }
+
+
+def earlier_stores(parent: Path) -> list[Path]:
+    """Stores to take unchanged clips from, the newest first; those of interrupted builds too."""
+    stores = (path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else ()
+    return sorted(stores, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_EARLIER]
+
+
+def tell(progress: Progress) -> None:
+    """Say how far extraction is on the step's output."""
+    values = {"x real time": round(progress.speed), "s left": round(progress.time_left)} if progress.speed else {}
+    emit("preprocess", "progress", done=progress.done, total=progress.total, **values)

@@ -23,6 +23,7 @@ from model.corpus.timings import read_alignments, token_times
 from model.evaluation import metrics, recognizer
 from model.evaluation.metrics import Measure, mean_of, not_applicable
 from model.evaluation.report import write_report
+from model.features.extractor import shaped
 from model.features.index import FeatureError, IndexedClip
 from model.features.store import FeatureStore
 from model.speaker_encoder import SpeakerEncoder
@@ -211,7 +212,7 @@ class _Bench:
         start = round(clip.trimmed * rate)
         recording = read_audio(self.corpus / self.recordings[clip.id].audio, rate)
         item.sounds = {
-            RECORDING: recording[start : start + round(clip.seconds * rate)],
+            RECORDING: shaped(recording, start, start + round(clip.seconds * rate), clip.gain),
             COPY: self.vocoder(features.mel),
             SYNTHESISED: item.speech.samples,
         }

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from model.audio.mel import SILENCE
-from model.features.index import FeatureError, Statistics
+from model.features.errors import FeatureError
+from model.features.statistics import Statistics
 from model.features.store import ClipFeatures, FeatureStore
 
 log = logging.getLogger(__name__)
@@ -276,12 +277,12 @@ class TrainingBatches:
         self.positions = store.split("train")
         if not self.positions:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
-        clips = [store.clips[position] for position in self.positions]
-        lengths = [clip.frames for clip in clips]
+        rows = store.clips.rows[self.positions]
+        lengths = rows["frames"].astype(np.int64)
         if not clips_per_speaker:
             self.sampler = BatchSampler(lengths, batch_size, seed, max_frames)
             return
-        speakers = [store.speakers.index(clip.speaker) for clip in clips]
+        speakers = rows["speaker"].tolist()
         self.sampler = SpeakerBatchSampler(lengths, speakers, batch_size, clips_per_speaker, seed, max_frames)
         without, batches = self.sampler.without_contrast, len(self.sampler.order(0))
         if without == batches:

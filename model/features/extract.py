@@ -1,98 +1,157 @@
-"""Corpus -> feature store: tokens, mel, pitch, energy and speaker vector of every clip, in a few large arrays."""
+"""Corpus -> feature store. Only clips that no earlier store holds are extracted; what is done survives a kill."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
-import multiprocessing
 import os
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from model.audio.io import AudioError, read_audio
-from model.audio.mel import MelExtractor, extractor_hash, frame_energy
-from model.audio.pitch import track_pitch
-from model.audio.silence import speech_bounds
+from model.audio.mel import extractor_hash
 from model.config import Config
-from model.corpus.manifest import Clip, read_manifest
+from model.corpus.manifest import Clip
+from model.features.errors import FeatureError
+from model.features.extractor import Recordings, clip_key, recipe
 from model.features.index import (
+    CLIPS,
+    NAMES,
+    ROW,
     SPEAKER_VECTORS,
     SPLITS,
-    FeatureError,
+    ClipTable,
     FeatureIndex,
-    IndexedClip,
-    Statistics,
-    file_checksum,
-    shard_name,
+    save_file,
 )
-from model.speaker_encoder import SpeakerEncoder, SpeakerEncoderError
-from model.text import TextError, encode, symbols_hash
-from model.threads import single_threaded
+from model.features.packing import Packer
+from model.features.statistics import corpus_statistics
+from model.features.workers import Job, run_jobs
+from model.text import symbols_hash
 
 log = logging.getLogger(__name__)
 
 CHUNK = 16
-"""Clips of one task. Fixed, so that the values do not depend on the number of workers."""
-SECONDS_WORTH_A_WORKER = 900.0
-"""Audio below which starting another process costs more than it saves."""
+"""Clips of one task; a kill costs no more than the tasks that were running."""
+MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
-class _Extracted:
-    """Features of one clip on their way to the shards."""
+class Progress:
+    """How far extraction is.
 
-    mel: np.ndarray
-    pitch: np.ndarray
-    energy: np.ndarray
-    tokens: np.ndarray
-    speaker_vector: np.ndarray
+    Attributes:
+        done, total: Clips, those included that were extracted before.
+        reused: Clips that were extracted before.
+        seconds: Speech extracted now.
+        left_seconds: Speech still to be extracted.
+        elapsed: Wall time since extraction began, in seconds.
+    """
+
+    done: int
+    total: int
+    reused: int
     seconds: float
-    trimmed: float
-    unknown: Counter
+    left_seconds: float
+    elapsed: float
+
+    @property
+    def speed(self) -> float:
+        """Seconds of speech a second."""
+        return self.seconds / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def time_left(self) -> float:
+        """Expected wall time of the rest, in seconds."""
+        return self.left_seconds / self.speed if self.speed else 0.0
+
+
+Reporter = Callable[[Progress], None]
 
 
 def build_features(
-    corpus: Path, destination: Path, config: Config, progress: bool = False, workers: int = 0
+    corpus: Path | Recordings,
+    destination: Path,
+    config: Config,
+    *,
+    code: str = "",
+    earlier: Sequence[Path] = (),
+    workers: int = 0,
+    report: Reporter = lambda _: None,
 ) -> FeatureIndex:
     """Extract the features of a corpus.
 
+    Clips that the store in `destination`, an interrupted build of it, or an `earlier` store holds are taken from there:
+    a changed recording or text redoes its own clip, a changed speaker or split none.
+
     Args:
-        corpus: Folder with a manifest whose clips have their split.
+        corpus: Folder with a manifest whose clips have their split, or its recordings elsewhere.
         destination: The feature store; replaced in one move once the new one is complete.
         config: Sections `audio` and `features` act.
-        progress: Show a bar.
+        code: Hash of the sources that extract; features made by other sources are not taken over.
+        earlier: Stores (or folders of `extract_part`) to take features from.
         workers: Processes; 0 takes as many as there are cores and work for. The result is the same for any number.
+        report: Hears of the progress.
 
     Raises:
-        FeatureError: the corpus has no clips or no splits, or a clip cannot be used; the message names it.
+        FeatureError: the corpus has no clips or no splits, a clip cannot be used (the message names it), the disk is
+            full, or another process builds the same store. After the cure a rerun goes on where this one stopped.
         ManifestError: the manifest is missing or malformed.
         SpeakerEncoderError: the pretrained weights are missing.
     """
-    clips = _checked(read_manifest(corpus), corpus)
-    partial = destination.with_name(f".{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    writer = _ShardWriter(partial, config.features.shard_megabytes * 2**20)
-    bar = tqdm(total=len(clips), unit="clip", desc="features", disable=None if progress else True, mininterval=1.0)
-    with bar:
-        for clip, extracted in zip(clips, _extract_all(corpus, clips, config, workers), strict=True):
-            writer.add(clip, extracted)
-            bar.update()
-    index = writer.finish(config)
+    recordings = corpus if isinstance(corpus, Recordings) else Recordings(Path(corpus))
+    clips = _checked(recordings.clips(), recordings)
+    with _building(destination) as folder:
+        keys = _keys(recordings, clips, config, code)
+        sources = [folder, destination, *earlier]
+        packer = _extract(recordings, clips, keys, config, folder, sources, workers, report)
+        index = _write_index(folder, clips, keys, packer, config)
+        _move_into_place(folder, destination)
     if index.unknown_symbols:
         log.warning("characters without a symbol, left out of the token ids: %s", index.unknown_symbols)
-    _move_into_place(partial, destination)
     return index
 
 
-def _checked(clips: list[Clip], corpus: Path) -> list[Clip]:
+def extract_part(
+    corpus: Path | Recordings,
+    destination: Path,
+    config: Config,
+    *,
+    part: int,
+    parts: int,
+    code: str = "",
+    earlier: Sequence[Path] = (),
+    workers: int = 0,
+    report: Reporter = lambda _: None,
+) -> int:
+    """Extract one of several equal parts of a corpus to shards, for `build_features(..., earlier=...)` to join.
+
+    Args:
+        part: 0 <= part < parts.
+        parts: How many there are.
+        destination: Folder of this part; what an interrupted attempt left there is gone on with.
+
+    Returns:
+        Number of clips of the part.
+    """
+    recordings = corpus if isinstance(corpus, Recordings) else Recordings(Path(corpus))
+    clips = _checked(recordings.clips(), recordings)
+    clips = clips[part * len(clips) // parts : (part + 1) * len(clips) // parts]
+    destination.mkdir(parents=True, exist_ok=True)
+    with _locked(destination):
+        keys = _keys(recordings, clips, config, code)
+        _extract(recordings, clips, keys, config, destination, [destination, *earlier], workers, report)
+    return len(clips)
+
+
+def _checked(clips: list[Clip], corpus: Recordings) -> list[Clip]:
     if not clips:
         raise FeatureError(f"{corpus}: the manifest has no clips; add recordings and run `dvc repro`")
     for clip in clips:
@@ -104,207 +163,122 @@ def _checked(clips: list[Clip], corpus: Path) -> list[Clip]:
     return clips
 
 
-def _extract_all(corpus: Path, clips: list[Clip], config: Config, workers: int) -> Iterator[_Extracted]:
-    """Features of all clips, in order."""
-    chunks = [(corpus, clips[i : i + CHUNK], config) for i in range(0, len(clips), CHUNK)]
-    if not workers:
-        seconds = sum(clip.seconds for clip in clips)
-        workers = min(len(os.sched_getaffinity(0)), max(1, int(seconds // SECONDS_WORTH_A_WORKER)))
-    if min(workers, len(chunks)) == 1:
-        extractor = _Extractor(config)
-        for chunk in chunks:
-            with single_threaded():
-                results = extractor.extract(*chunk[:2])
-            yield from results
-        return
-    # Fresh processes: a fork of a process that has run torch threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_start_worker) as pool:
-        try:
-            for extracted in pool.map(_extract_chunk, chunks):
-                yield from extracted
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # else an error would wait for all the work left
-            raise
+def _keys(recordings: Recordings, clips: list[Clip], config: Config, code: str) -> list[str]:
+    made_by = recipe(config, code)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        digests = pool.map(recordings.digest, clips)
+        return [clip_key(made_by, digest, clip) for digest, clip in zip(digests, clips, strict=True)]
 
 
-def _start_worker() -> None:
-    torch.set_num_threads(1)
+def _extract(
+    recordings: Recordings,
+    clips: list[Clip],
+    keys: list[str],
+    config: Config,
+    folder: Path,
+    sources: Sequence[Path],
+    workers: int,
+    report: Reporter,
+) -> Packer:
+    """Bring every clip into the shards of `folder`."""
+    packer = Packer(folder, config.features.shard_megabytes * MEGABYTE)
+    packer.reuse(sources, keys)
+    missing: dict[str, Clip] = {}
+    for key, clip in zip(keys, clips, strict=True):
+        if key not in packer.claimed:
+            missing.setdefault(key, clip)
+    reused, began = len(clips) - len(missing), time.monotonic()
+    left, spoken = sum(clip.seconds for clip in missing.values()), 0.0
+    done = reused
+    report(Progress(done, len(clips), reused, 0.0, left, 0.0))
+    tasks = [list(missing.items())[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
+    jobs = (
+        Job(recordings, [clip for _, clip in task], [key for key, _ in task], packer.pieces, config) for task in tasks
+    )
+    for task, piece in zip(tasks, run_jobs(jobs, len(tasks), left, workers), strict=True):
+        packer.add(piece)
+        now = sum(clip.seconds for _, clip in task)
+        done, spoken, left = done + len(task), spoken + now, left - now
+        report(Progress(done, len(clips), reused, spoken, max(left, 0.0), time.monotonic() - began))
+    packer.close()
+    return packer
 
 
-_worker_extractor: _Extractor | None = None
+def _write_index(folder: Path, clips: list[Clip], keys: list[str], packer: Packer, config: Config) -> FeatureIndex:
+    speakers = sorted({clip.speaker for clip in clips})
+    languages = sorted({clip.language for clip in clips})
+    numbers = {name: number for number, name in enumerate(speakers)}
+    spoken = {name: number for number, name in enumerate(languages)}
+    splits = {name: number for number, name in enumerate(SPLITS)}
+    places = np.array([packer.held[key] for key in keys], dtype=np.int64)  # (clips, 2): shard, row
+    rows, moments = np.zeros(len(clips), ROW), np.zeros((len(clips), 3, 3))
+    vectors = np.zeros((len(clips), packer.shards[0].speaker_vectors.shape[1]), np.float32)
+    unknown: Counter = Counter()
+    for number, shard in enumerate(packer.shards):
+        here = np.flatnonzero(places[:, 0] == number)
+        own = places[here, 1]
+        for column in ("digest", "frames", "tokens", "samples", "start", "gain"):
+            rows[column][here] = shard.records[column][own]
+        rows["mel_start"][here], rows["token_start"][here] = shard.mel_starts[own], shard.token_starts[own]
+        moments[here], vectors[here] = shard.records["moments"][own], shard.speaker_vectors[own]
+        for position in here if shard.unknown else ():
+            unknown.update(shard.unknown.get(keys[position], {}))
+    rows["shard"] = places[:, 0]
+    rows["split"] = [splits[clip.split] for clip in clips]
+    rows["speaker"] = [numbers[clip.speaker] for clip in clips]
+    rows["language"] = [spoken[clip.language] for clip in clips]
+    texts = [item.encode() for clip in clips for item in (clip.id, clip.text)]
+    rows["id_end"], rows["text_end"] = np.cumsum([len(text) for text in texts]).reshape(-1, 2).T
+    names = b"".join(texts)
+    checksums = {
+        name: save_file(folder, name, content)
+        for name, content in ((NAMES, names), (CLIPS, rows), (SPEAKER_VECTORS, vectors))
+    }
+    audio = config.audio
+    index = FeatureIndex(
+        extractor_hash=extractor_hash(audio),
+        symbols_hash=symbols_hash(),
+        audio=audio,
+        features=config.features,
+        speakers=speakers,
+        languages=languages,
+        statistics=corpus_statistics(moments, rows, speakers, audio.sample_rate, SPLITS.index("train")),
+        unknown_symbols=dict(sorted(unknown.items())),
+        shards=[shard.path.name for shard in packer.shards],
+        checksums=checksums,
+        clips=ClipTable(rows, names, speakers, languages, audio.sample_rate),
+    )
+    index.write(folder)
+    return index
 
 
-def _extract_chunk(task: tuple[Path, list[Clip], Config]) -> list[_Extracted]:
-    global _worker_extractor  # one per process: it holds the speaker encoder's weights
-    corpus, clips, config = task
-    if _worker_extractor is None:
-        _worker_extractor = _Extractor(config)
-    return _worker_extractor.extract(corpus, clips)
+@contextmanager
+def _building(destination: Path) -> Iterator[Path]:
+    """The folder beside `destination` that a build fills; an interrupted build's is gone on with."""
+    folder = destination.with_name(f".{destination.name}.partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        yield folder
 
 
-class _Extractor:
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.mel = MelExtractor(config.audio)
-        self.speaker_encoder = SpeakerEncoder.load()
-
-    def extract(self, corpus: Path, clips: list[Clip]) -> list[_Extracted]:
-        audio, settings = self.config.audio, self.config.features
-        spoken, prepared = [], []
-        for clip in clips:
-            try:
-                samples = read_audio(corpus / clip.audio, audio.sample_rate)
-                start, end = speech_bounds(samples, audio.sample_rate, settings.trim_silence_db, settings.trim_margin)
-                samples = samples[start:end]
-                tokens = encode(clip.text, clip.language)
-                mel = self.mel.numpy(samples)
-                if len(mel) < len(tokens.ids):
-                    raise ValueError(f"{len(tokens.ids)} tokens cannot be spoken in {len(mel)} frames")
-                pitch = track_pitch(samples, audio, settings)
-            except (AudioError, TextError, ValueError) as error:
-                raise FeatureError(
-                    f"clip {clip.id}: {error}; run `dvc repro` so that validation sets it aside"
-                ) from error
-            spoken.append(samples)
-            prepared.append((clip, tokens, mel, pitch, start / audio.sample_rate))
-        try:
-            vectors = self.speaker_encoder.embed_many(spoken, audio.sample_rate)
-        except SpeakerEncoderError as error:
-            raise FeatureError(f"clips {clips[0].id} to {clips[-1].id}: {error}") from error
-        return [
-            _Extracted(
-                mel,
-                pitch,
-                frame_energy(mel),
-                tokens.ids.astype(np.int16),
-                vector,
-                len(samples) / audio.sample_rate,
-                trimmed,
-                tokens.unknown,
-            )
-            for (_, tokens, mel, pitch, trimmed), samples, vector in zip(prepared, spoken, vectors, strict=True)
-        ]
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time writes a folder; the kernel releases the lock of a process that dies."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FeatureError(f"{folder}: another process is writing there; wait for it to end") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)
 
 
-class _ShardWriter:
-    """Gathers clips, closes a shard once it is full, and writes the index last."""
-
-    def __init__(self, folder: Path, capacity: int) -> None:
-        self.folder, self.capacity = folder, capacity
-        self.clips: list[IndexedClip] = []
-        self.vectors: list[np.ndarray] = []
-        self.unknown: Counter = Counter()
-        self.checksums: dict[str, str] = {}
-        self.shard = 0
-        self.moments = _Moments()
-        self._empty()
-
-    def add(self, clip: Clip, features: _Extracted) -> None:
-        frames, tokens = len(features.mel), len(features.tokens)
-        place = (self.shard, self.frames, frames, self.tokens, tokens)
-        self.clips.append(
-            IndexedClip(
-                clip.id,
-                clip.split,
-                clip.text,
-                clip.language,
-                clip.speaker,
-                *place,
-                round(features.seconds, 6),
-                round(features.trimmed, 6),
-            )
-        )
-        for kind, array in self.pending.items():
-            array.append(getattr(features, kind))
-        self.vectors.append(features.speaker_vector)
-        self.unknown += features.unknown
-        self.moments.add(clip, features)
-        self.frames += frames
-        self.tokens += tokens
-        self.bytes += features.mel.nbytes + features.pitch.nbytes + features.energy.nbytes
-        if self.bytes >= self.capacity:
-            self._close()
-
-    def finish(self, config: Config) -> FeatureIndex:
-        if self.frames:
-            self._close()
-        self._save(SPEAKER_VECTORS, np.stack(self.vectors))
-        speakers = sorted({clip.speaker for clip in self.clips})
-        index = FeatureIndex(
-            extractor_hash=extractor_hash(config.audio),
-            symbols_hash=symbols_hash(),
-            audio=config.audio,
-            features=config.features,
-            speakers=speakers,
-            languages=sorted({clip.language for clip in self.clips}),
-            statistics=self.moments.statistics(speakers),
-            unknown_symbols=dict(sorted(self.unknown.items())),
-            clips=self.clips,
-            checksums=self.checksums,
-        )
-        index.write(self.folder)
-        return index
-
-    def _empty(self) -> None:
-        self.pending: dict[str, list[np.ndarray]] = {"mel": [], "pitch": [], "energy": [], "tokens": []}
-        self.frames = self.tokens = self.bytes = 0
-
-    def _close(self) -> None:
-        for kind, arrays in self.pending.items():
-            self._save(shard_name(kind, self.shard), np.concatenate(arrays))
-        self.shard += 1
-        self._empty()
-
-    def _save(self, name: str, array: np.ndarray) -> None:
-        np.save(self.folder / name, array)
-        self.checksums[name] = file_checksum(self.folder / name)
-
-
-class _Moments:
-    """Sums that the statistics come from; of training clips, and per speaker of all where none are in training."""
-
-    def __init__(self) -> None:
-        self.mel, self.energy = np.zeros(3), np.zeros(3)  # count, sum, sum of squares
-        self.log_f0: dict[tuple[str, bool], np.ndarray] = {}
-
-    def add(self, clip: Clip, features: _Extracted) -> None:
-        training = clip.split == "train"
-        if training:
-            self.mel += _moments(features.mel)
-            self.energy += _moments(features.energy)
-        sums = self.log_f0.setdefault((clip.speaker, training), np.zeros(3))
-        sums += _moments(np.log(features.pitch[features.pitch > 0]))
-
-    def statistics(self, speakers: list[str]) -> Statistics:
-        if not self.mel[0]:
-            raise FeatureError("no clip is in the train split, so there is nothing to normalise by; split again")
-        everyone = sum(self.log_f0.values(), np.zeros(3))
-        log_f0 = {}
-        for name in speakers:
-            trained, held_out = (self.log_f0.get((name, training), np.zeros(3)) for training in (True, False))
-            own = trained if trained[0] else held_out
-            # A speaker of whom nothing is voiced (whispering, noise) is measured by everyone's pitch.
-            log_f0[name] = _mean_and_deviation(own if own[0] else everyone)
-        return Statistics(*_mean_and_deviation(self.mel), *_mean_and_deviation(self.energy), log_f0)
-
-
-def _moments(values: np.ndarray) -> np.ndarray:
-    wide = values.astype(np.float64).ravel()
-    return np.array([wide.size, wide.sum(), wide @ wide])
-
-
-def _mean_and_deviation(sums: np.ndarray) -> tuple[float, float]:
-    if not sums[0]:
-        return 0.0, 1.0
-    mean = sums[1] / sums[0]
-    return float(mean), float(max(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0)), 1e-3))
-
-
-def _move_into_place(partial: Path, destination: Path) -> None:
+def _move_into_place(folder: Path, destination: Path) -> None:
     old = destination.with_name(f".{destination.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if destination.exists():
         os.replace(destination, old)
-    os.replace(partial, destination)
+    os.replace(folder, destination)
     shutil.rmtree(old, ignore_errors=True)

@@ -10,16 +10,10 @@ import numpy as np
 
 from model.audio.mel import extractor_hash
 from model.config.schema import AudioConfig
-from model.features.index import (
-    SHARD_KINDS,
-    SPEAKER_VECTORS,
-    FeatureError,
-    FeatureIndex,
-    IndexedClip,
-    Statistics,
-    file_checksum,
-    shard_name,
-)
+from model.features.errors import FeatureError
+from model.features.index import SHARDS, SPEAKER_VECTORS, SPLITS, ClipTable, FeatureIndex
+from model.features.shards import Shard, checksum_of, file_checksum
+from model.features.statistics import Statistics
 from model.speaker_encoder import centroid
 from model.text import symbols_hash
 
@@ -60,15 +54,17 @@ class FeatureStore:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.index = FeatureIndex.read(self.path)
-        shards = 1 + max(clip.shard for clip in self.index.clips)
-        self._shards = {kind: [self._open(shard_name(kind, n)) for n in range(shards)] for kind in SHARD_KINDS}
-        self.speaker_vectors = self._open(SPEAKER_VECTORS)  # (clips, 256)
-        self._speaker_numbers = {name: number for number, name in enumerate(self.speakers)}
-        self._language_numbers = {name: number for number, name in enumerate(self.languages)}
-        self._check_extents()
+        self.speaker_vectors = self._open_vectors()  # (clips, 256)
+        self._shards: dict[int, Shard] = {}
+        self._missing = [name for name in self.index.shards if not (self.path / SHARDS / name).is_file()]
+        if self._missing:
+            raise FeatureError(
+                f"{self.path / SHARDS / self._missing[0]}: missing ({len(self._missing)} of {len(self.index.shards)} "
+                "shards); build the features again"
+            )
 
     @property
-    def clips(self) -> list[IndexedClip]:
+    def clips(self) -> ClipTable:
         return self.index.clips
 
     @property
@@ -94,36 +90,41 @@ class FeatureStore:
     @cached_property
     def speaker_languages(self) -> dict[str, str]:
         """Speaker -> the language of most of its clips."""
-        spoken: dict[str, list[str]] = {name: [] for name in self.speakers}
-        for clip in self.clips:
-            spoken[clip.speaker].append(clip.language)
-        return {name: max(sorted(set(own)), key=own.count) for name, own in spoken.items()}
+        rows = self.clips.rows
+        counts = np.zeros((len(self.speakers), len(self.languages)), np.int64)
+        np.add.at(counts, (rows["speaker"], rows["language"]), 1)
+        return {name: self.languages[number] for name, number in zip(self.speakers, counts.argmax(axis=1), strict=True)}
 
     @cached_property
     def clips_of_speaker(self) -> dict[str, list[int]]:
         """Speaker -> positions of its training clips; of all its clips where it has none in training."""
-        every: dict[str, list[int]] = {name: [] for name in self.speakers}
-        for position, clip in enumerate(self.clips):
-            every[clip.speaker].append(position)
-        return {name: [i for i in own if self.clips[i].split == "train"] or own for name, own in every.items()}
+        rows = self.clips.rows
+        order = np.argsort(rows["speaker"], kind="stable")
+        every = np.split(order, np.cumsum(np.bincount(rows["speaker"], minlength=len(self.speakers)))[:-1])
+        training = rows["split"] == SPLITS.index("train")
+        return {
+            name: (own[training[own]] if training[own].any() else own).tolist()
+            for name, own in zip(self.speakers, every, strict=True)
+        }
 
     def split(self, name: str) -> list[int]:
         """Positions of the clips of a split, in order."""
-        return [position for position, clip in enumerate(self.clips) if clip.split == name]
+        return np.flatnonzero(self.clips.rows["split"] == SPLITS.index(name)).tolist() if name in SPLITS else []
 
     def clip(self, position: int) -> ClipFeatures:
         entry = self.clips[position]
+        shard = self._shard(entry.shard)
         frames = slice(entry.mel_start, entry.mel_start + entry.frames)
         tokens = slice(entry.token_start, entry.token_start + entry.tokens)
-        mel, pitch, energy, ids = (self._shards[kind][entry.shard] for kind in SHARD_KINDS)
+        row = self.clips.rows[position]
         return ClipFeatures(
-            ids[tokens].astype(np.int64),
-            mel[frames],
-            pitch[frames],
-            energy[frames],
+            shard.tokens[tokens].astype(np.int64),
+            shard.mel[frames],
+            shard.pitch[frames],
+            shard.energy[frames],
             self.speaker_vectors[position],
-            self._speaker_numbers[entry.speaker],
-            self._language_numbers[entry.language],
+            int(row["speaker"]),
+            int(row["language"]),
             entry.text,
             entry.id,
         )
@@ -164,32 +165,39 @@ class FeatureStore:
         Raises:
             FeatureError: naming the files that differ.
         """
-        damaged = [name for name, wanted in self.index.checksums.items() if file_checksum(self.path / name) != wanted]
+        wanted = {self.path / SHARDS / name: checksum_of(Path(name)) for name in self.index.shards}
+        wanted |= {self.path / name: checksum for name, checksum in self.index.checksums.items()}
+        damaged = [path.name for path, checksum in wanted.items() if file_checksum(path) != checksum]
         if damaged:
             raise FeatureError(f"{self.path}: damaged: {', '.join(damaged)}; build the features again")
 
-    def _open(self, name: str) -> np.ndarray:
-        path = self.path / name
+    def _shard(self, number: int) -> Shard:
+        """A shard, opened at its first use, so that opening a store takes as long however large it is."""
+        if number not in self._shards:
+            self._shards[number] = self._open_shard(number)
+        return self._shards[number]
+
+    def _open_shard(self, number: int) -> Shard:
+        shard = Shard(self.path / SHARDS / self.index.shards[number])
+        rows = self.clips.rows[self.clips.rows["shard"] == number]
+        frames, tokens = (
+            int((rows[start] + rows[length]).max())
+            for start, length in (("mel_start", "frames"), ("token_start", "tokens"))
+        )
+        if len(shard.mel) < frames or len(shard.tokens) < tokens:
+            raise FeatureError(
+                f"{shard.path}: holds {len(shard.mel)} frames and {len(shard.tokens)} tokens, but the index needs "
+                f"{frames} and {tokens}; build the features again"
+            )
+        return shard
+
+    def _open_vectors(self) -> np.ndarray:
+        path = self.path / SPEAKER_VECTORS
         try:
             # A plain view costs less at each slice than numpy's memmap type.
-            return np.load(path, mmap_mode="r").view(np.ndarray)
+            vectors = np.load(path, mmap_mode="r").view(np.ndarray)
         except (OSError, ValueError, EOFError) as error:
             raise FeatureError(f"{path}: missing or damaged ({error}); build the features again") from error
-
-    def _check_extents(self) -> None:
-        frames, tokens = [0] * len(self._shards["mel"]), [0] * len(self._shards["mel"])
-        for clip in self.clips:
-            frames[clip.shard] = max(frames[clip.shard], clip.mel_start + clip.frames)
-            tokens[clip.shard] = max(tokens[clip.shard], clip.token_start + clip.tokens)
-        for kind, arrays in self._shards.items():
-            wanted = tokens if kind == "tokens" else frames
-            for number, (array, length) in enumerate(zip(arrays, wanted, strict=True)):
-                if len(array) != length:
-                    raise FeatureError(
-                        f"{self.path / shard_name(kind, number)}: holds {len(array)} rows, but the index needs "
-                        f"{length}; build the features again"
-                    )
-        if len(self.speaker_vectors) != len(self.clips):
-            raise FeatureError(
-                f"{self.path / SPEAKER_VECTORS}: {len(self.speaker_vectors)} vectors for {len(self.clips)} clips"
-            )
+        if len(vectors) != len(self.clips):
+            raise FeatureError(f"{path}: {len(vectors)} vectors for {len(self.clips)} clips; build the features again")
+        return vectors

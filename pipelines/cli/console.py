@@ -44,7 +44,10 @@ class Console:
 
     def _progress(self, name: str, details: Mapping[str, Any]) -> None:
         done, total = details["done"], max(details["total"], 1)
-        values = "  ".join(f"{key} {value:.3f}" for key, value in details.items() if key not in ("done", "total"))
+        shown = ((key, value) for key, value in details.items() if key not in ("done", "total"))
+        values = "  ".join(
+            f"{key} {value:.3f}" if isinstance(value, float) else f"{value} {key}" for key, value in shown
+        )
         if self._terminal:
             filled = BAR * done // total
             self._draw(f"  > {name:<13} [{'#' * filled}{'.' * (BAR - filled)}] {done}/{total}  {values}")

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -34,9 +36,18 @@ def features() -> None:
 @settings_options("audio", "features")
 def build(settings: Resolved, corpus: Path, output: Path, workers: int, as_json: bool) -> None:
     """Extract tokens, mel, pitch, energy and speaker vectors of every clip."""
+    from components.source import code_hash
     from model.features.extract import build_features
 
-    index = build_features(corpus, output, settings.config, progress=not as_json, workers=workers)
+    with _bar(hidden=as_json) as report:
+        index = build_features(
+            corpus,
+            output,
+            settings.config,
+            code=code_hash("model.features.extract"),
+            workers=workers,
+            report=report,
+        )
     _tell(output, index, as_json)
 
 
@@ -61,15 +72,32 @@ def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
     _tell(folder, store.index, as_json)
 
 
+@contextmanager
+def _bar(hidden: bool):
+    """Shows the progress of extraction in clips, with its speed and the time left."""
+    from tqdm import tqdm
+
+    with tqdm(unit="clip", desc="features", disable=True if hidden else None, mininterval=1.0) as bar:
+
+        def report(progress) -> None:
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)
+            if progress.speed:
+                left = tqdm.format_interval(progress.time_left)
+                bar.set_postfix_str(f"{progress.speed:.0f} x real time, {left} left", refresh=False)
+
+        yield report
+
+
 def _tell(folder: Path, index, as_json: bool) -> None:
-    splits = {name: sum(clip.split == name for clip in index.clips) for name in sorted({c.split for c in index.clips})}
+    splits = Counter(clip.split for clip in index.clips)
     numbers = {
         "folder": str(folder),
         "content_hash": index.content_hash,
         "extractor_hash": index.extractor_hash,
         "clips": len(index.clips),
-        "minutes": round(sum(clip.seconds for clip in index.clips) / 60, 2),
-        "splits": splits,
+        "minutes": round(index.clips.seconds / 60, 2),
+        "splits": dict(sorted(splits.items())),
         "speakers": index.speakers,
         "languages": index.languages,
         "unknown_symbols": index.unknown_symbols,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -108,7 +108,10 @@ class AudioConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """Corpus to shards: pitch search range, speaker vectors, shard size."""
+    """Corpus to shards: pitch search range, loudness, speaker vectors, shard size."""
+
+    STORAGE: ClassVar[frozenset[str]] = frozenset({"shard_megabytes"})
+    """Settings of how features are stored; all others shape their values."""
 
     pitch_fmin: Annotated[float, Field(gt=0)] = 60.0
     pitch_fmax: Annotated[float, Field(gt=0)] = 500.0
@@ -117,7 +120,14 @@ class FeaturesConfig(Section):
     """Leading and trailing silence more than this below the peak is trimmed to `trim_margin`; 0 keeps it."""
     trim_margin: Annotated[float, Field(ge=0)] = 0.08
     """Seconds of silence kept at each end."""
+    target_loudness: Annotated[float, Field(ge=-60, le=0)] = 0.0
+    """Loudness in LUFS (ITU-R BS.1770) that every clip is brought to, never clipping; 0 leaves the recordings as they
+    are. For corpora of uneven level; -23 is a usual target."""
     speaker_encoder_model: Literal["resemblyzer"] = "resemblyzer"
     """Pretrained speaker encoder whose vectors condition the model."""
     shard_megabytes: Positive = 256
     """A shard is closed once it holds this much."""
+
+    def extraction(self) -> dict[str, Any]:
+        """The settings that shape the values of features."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if name not in self.STORAGE}

@@ -1,10 +1,13 @@
 """Feature stores: what is extracted is what is read, whole or not at all, and refused where it does not fit."""
 
+import hashlib
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import model.features.extract
 import model.features.store
@@ -15,7 +18,9 @@ from model.config import Config
 from model.config.schema import AudioConfig
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extract import build_features
-from model.features.index import INDEX, FeatureError
+from model.features.extractor import ClipExtractor, Recordings
+from model.features.index import CLIPS, INDEX, NAMES, FeatureError
+from model.features.shards import write_shard
 from model.features.store import FeatureStore
 from model.text import encode
 
@@ -55,18 +60,26 @@ def test_statistics_are_those_of_the_training_clips(store):
 
 
 def test_shards_hold_the_same_clips_whatever_their_size(small_corpus, small_features, tmp_path, monkeypatch):
-    init = model.features.extract._ShardWriter.__init__
-    monkeypatch.setattr(
-        model.features.extract._ShardWriter, "__init__", lambda self, folder, capacity: init(self, folder, 100_000)
-    )
+    monkeypatch.setattr(model.features.extract, "CHUNK", 3)
+    monkeypatch.setattr(model.features.extract, "MEGABYTE", 1000)
     build_features(small_corpus, tmp_path / "many", Config())
     many, one = FeatureStore(tmp_path / "many"), FeatureStore(small_features)
-    assert len({clip.shard for clip in many.clips}) > 3
-    assert len({clip.shard for clip in one.clips}) == 1
+    assert len({clip.shard for clip in many.clips}) == len(many.index.shards) > 3
+    assert len(one.index.shards) == 1
     for position in range(len(one.clips)):
         ours, theirs = many.clip(position), one.clip(position)
         for name in ("ids", "mel", "pitch", "energy", "speaker_vector"):
             assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+    assert many.content_hash == one.content_hash
+
+
+def test_a_shard_is_a_plain_safetensors_file_named_by_its_checksum(store):
+    (path,) = (store.path / "shards").iterdir()
+    assert path.name == f"shard-{hashlib.sha256(path.read_bytes()).hexdigest()}.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    first = store.clip(0)
+    assert np.array_equal(arrays["mel"][: len(first.mel)], first.mel)
+    assert np.array_equal(arrays["tokens"][: len(first.ids)], first.ids)
 
 
 def test_the_same_corpus_gives_the_same_content_with_any_number_of_processes(small_corpus, small_features, tmp_path):
@@ -97,23 +110,39 @@ def test_damage_is_found(small_corpus, tmp_path):
     build_features(small_corpus, folder, Config())
     FeatureStore(folder).verify()
 
-    flipped = bytearray((folder / "mel-000.npy").read_bytes())
+    (shard,) = (folder / "shards").iterdir()
+    flipped = bytearray(shard.read_bytes())
     flipped[-100] ^= 1
-    (folder / "mel-000.npy").write_bytes(flipped)
-    with pytest.raises(FeatureError, match=r"mel-000\.npy"):
+    shard.write_bytes(flipped)
+    with pytest.raises(FeatureError, match=rf"damaged: {shard.name}"):
         FeatureStore(folder).verify()
 
-    (folder / "mel-000.npy").write_bytes(flipped[: len(flipped) // 2])
-    with pytest.raises(FeatureError, match=r"mel-000\.npy: missing or damaged"):
+    shard.write_bytes(flipped[: len(flipped) // 2])
+    with pytest.raises(FeatureError, match=rf"{shard.name}: missing or damaged"):
+        FeatureStore(folder).clip(0)
+
+    clip = read_manifest(small_corpus)[0]
+    extracted = ClipExtractor(Config()).extract(Recordings(small_corpus), [clip], ["0" * 32])
+    write_shard(folder / "shards", [extracted[0].rows()], shard.name)
+    with pytest.raises(FeatureError, match=r"holds \d+ frames and \d+ tokens, but the index needs"):
+        FeatureStore(folder).clip(0)
+
+    shard.unlink()
+    with pytest.raises(FeatureError, match=r"missing \(1 of 1 shards\)"):
         FeatureStore(folder)
 
-    np.save(folder / "mel-000.npy", np.zeros((3, 80), dtype=np.float32))
-    with pytest.raises(FeatureError, match=r"holds 3 rows"):
-        FeatureStore(folder)
 
-    (folder / "mel-000.npy").unlink()
-    with pytest.raises(FeatureError, match="missing"):
-        FeatureStore(folder)
+@pytest.mark.parametrize("name", [CLIPS, NAMES])
+def test_a_table_that_is_not_as_written_is_refused(small_features, tmp_path, name):
+    shutil.copytree(small_features, tmp_path / "store")
+    content = bytearray((tmp_path / "store" / name).read_bytes())
+    content[-60] ^= 1
+    (tmp_path / "store" / name).write_bytes(content)
+    with pytest.raises(FeatureError, match="changed after it was written"):
+        FeatureStore(tmp_path / "store")
+    (tmp_path / "store" / name).write_bytes(content[:50])
+    with pytest.raises(FeatureError, match=r"damaged index|changed after"):
+        FeatureStore(tmp_path / "store")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +150,8 @@ def test_damage_is_found(small_corpus, tmp_path):
     [
         (lambda text: text.replace('"anna"', '"eve"', 1), "changed after it was written"),
         (lambda text: text[:200], "damaged"),
-        (lambda text: text.replace('"format": 1', '"format": 99'), "format 99"),
-        (lambda text: json.dumps({"format": 1}), "damaged"),
+        (lambda text: text.replace('"format": 2', '"format": 99'), "format 99"),
+        (lambda text: json.dumps({"format": 2}), "changed after"),
         (lambda text: "[]", "format list"),
     ],
 )
@@ -152,7 +181,7 @@ def _broken_corpus(small_corpus, tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"audio": "audio/gone.flac"}, "anna-03.*no such file"),
+        ({"audio": "audio/gone.flac"}, "anna-03.*No such file"),
         ({"text": "..."}, "anna-03.*can be spoken"),
         ({"text": "far too many words for so short a clip " * 9}, "anna-03.*tokens cannot be spoken in"),
         ({"split": ""}, "anna-03 has the split ''"),
@@ -173,7 +202,7 @@ def test_an_interrupted_build_is_not_taken_for_a_store(small_corpus, tmp_path, m
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.features.extract._ShardWriter, "finish", interrupted)
+    monkeypatch.setattr(model.features.extract, "_write_index", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_features(small_corpus, tmp_path / "store", Config())
     assert not (tmp_path / "store").exists()

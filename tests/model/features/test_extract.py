@@ -1,0 +1,288 @@
+"""Building features: only what changed is done again, and nothing that goes wrong costs more than a rerun."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import model.features.extract
+from model.audio.io import write_audio
+from model.config import Config
+from model.corpus.manifest import read_manifest, write_manifest
+from model.features import shards
+from model.features.extract import build_features, extract_part
+from model.features.extractor import ClipExtractor
+from model.features.index import FeatureError
+from model.features.store import FeatureStore
+
+RATE = 22050
+
+
+@pytest.fixture
+def corpus(small_corpus, tmp_path):
+    """A copy of the small corpus that a test may change."""
+    return shutil.copytree(small_corpus, tmp_path / "corpus")
+
+
+@pytest.fixture
+def extracted(monkeypatch):
+    """Ids of the clips that are really extracted, in order."""
+    ids = []
+    extract = ClipExtractor.extract
+
+    def watched(self, recordings, clips, keys):
+        ids.extend(clip.id for clip in clips)
+        return extract(self, recordings, clips, keys)
+
+    monkeypatch.setattr(ClipExtractor, "extract", watched)
+    return ids
+
+
+def change(corpus, position, **values):
+    clips = read_manifest(corpus)
+    clips[position] = replace(clips[position], **values)
+    write_manifest(corpus, clips)
+
+
+def test_nothing_is_extracted_twice(corpus, tmp_path, extracted):
+    first = build_features(corpus, tmp_path / "store", Config())
+    assert len(extracted) == len(first.clips)
+    extracted.clear()
+    again = build_features(corpus, tmp_path / "store", Config())
+    assert extracted == []
+    assert again.content_hash == first.content_hash
+    assert sorted(os.listdir(tmp_path)) == ["corpus", "store"]
+
+
+@pytest.mark.parametrize("megabyte", [2**20, 1000])
+def test_a_changed_clip_redoes_only_itself(corpus, tmp_path, extracted, voiced, monkeypatch, megabyte):
+    monkeypatch.setattr(model.features.extract, "MEGABYTE", megabyte)
+    monkeypatch.setattr(model.features.extract, "CHUNK", 4)
+    build_features(corpus, tmp_path / "store", Config())
+    for changed, values in ((6, {"text": "Something else."}), (9, {})):
+        extracted.clear()
+        clip = read_manifest(corpus)[changed]
+        if values:
+            change(corpus, changed, **values)
+        else:
+            write_audio(corpus / clip.audio, voiced(1.3, 190.0, seed=99), RATE)
+        grown = build_features(corpus, tmp_path / "store", Config())
+        assert extracted == [clip.id]
+        FeatureStore(tmp_path / "store").verify()
+        assert grown.content_hash == build_features(corpus, tmp_path / f"fresh-{changed}", Config()).content_hash
+
+
+def test_speakers_splits_and_order_are_of_the_index_alone(corpus, tmp_path, extracted):
+    first = build_features(corpus, tmp_path / "store", Config())
+    extracted.clear()
+    clips = read_manifest(corpus)[::-1]
+    clips[3] = replace(clips[3], speaker="carol", id="renamed")
+    write_manifest(corpus, clips)
+    second = build_features(corpus, tmp_path / "store", Config())
+    assert extracted == []
+    assert second.content_hash != first.content_hash
+    assert [clip.id for clip in second.clips] == [clip.id for clip in clips]
+    assert "carol" in second.statistics.log_f0
+    again, before = FeatureStore(tmp_path / "store").clip(len(clips) - 1), first.clips[0]
+    assert again.id == before.id
+    assert len(again.mel) == before.frames
+
+
+def test_removed_clips_leave_the_shards_once_little_of_them_is_needed(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.features.extract, "MEGABYTE", 4000)  # one shard of the corpus is about this large
+    build_features(corpus, tmp_path / "store", Config())
+    before = sum(path.stat().st_size for path in (tmp_path / "store" / "shards").iterdir())
+    clips = read_manifest(corpus)
+    write_manifest(corpus, clips[:2])
+    build_features(corpus, tmp_path / "store", Config())
+    after = sum(path.stat().st_size for path in (tmp_path / "store" / "shards").iterdir())
+    assert after < before / 5
+
+
+def test_other_code_and_other_settings_take_nothing_over(corpus, tmp_path, extracted):
+    build_features(corpus, tmp_path / "store", Config(), code="one")
+    count = len(extracted)
+    build_features(corpus, tmp_path / "store", Config(), code="one")
+    assert len(extracted) == count
+    build_features(corpus, tmp_path / "store", Config(), code="two")
+    assert len(extracted) == 2 * count
+    build_features(corpus, tmp_path / "store", Config.model_validate({"features": {"pitch_fmax": 400.0}}), code="two")
+    assert len(extracted) == 3 * count
+    build_features(corpus, tmp_path / "store", Config.model_validate({"features": {"shard_megabytes": 1}}), code="one")
+    assert len(extracted) == 4 * count  # the store of "one" was replaced long ago
+
+
+def test_equal_clips_are_extracted_once(corpus, tmp_path, extracted):
+    clips = read_manifest(corpus)
+    write_manifest(corpus, [*clips, replace(clips[2], id="twin", speaker="bob")])
+    index = build_features(corpus, tmp_path / "store", Config())
+    assert len(extracted) == len(clips)
+    store = FeatureStore(tmp_path / "store")
+    assert np.array_equal(store.clip(2).mel, store.clip(len(clips)).mel)
+    assert len(index.clips) == len(clips) + 1
+
+
+def test_parts_join_to_what_one_build_gives(corpus, small_features, tmp_path, extracted):
+    parts = [tmp_path / f"part-{number}" for number in range(3)]
+    counts = [extract_part(corpus, folder, Config(), part=n, parts=3) for n, folder in enumerate(parts)]
+    assert sum(counts) == len(extracted) == 25
+    assert max(counts) - min(counts) <= 1
+    index = build_features(corpus, tmp_path / "store", Config(), earlier=parts)
+    assert len(extracted) == 25
+    assert index.content_hash == FeatureStore(small_features).content_hash
+
+
+def test_an_error_keeps_what_was_done_and_the_rerun_completes(corpus, small_features, tmp_path, extracted, monkeypatch):
+    monkeypatch.setattr(model.features.extract, "CHUNK", 4)
+    name = read_manifest(corpus)[13].audio
+    whole = (corpus / name).read_bytes()
+    (corpus / name).write_bytes(whole[:500])
+    with pytest.raises(FeatureError, match=r"clip .*-13: .*; run `dvc repro`"):
+        build_features(corpus, tmp_path / "store", Config())
+    assert not (tmp_path / "store").exists()
+    done = len(extracted) - 4  # the task with the broken file is lost
+    (corpus / name).write_bytes(whole)
+    extracted.clear()
+    index = build_features(corpus, tmp_path / "store", Config())
+    assert len(extracted) == 25 - done < 25
+    assert index.content_hash == FeatureStore(small_features).content_hash
+    FeatureStore(tmp_path / "store").verify()
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import model.features.extract
+from model.config import Config
+
+model.features.extract.CHUNK = 2
+model.features.extract.MEGABYTE = 2000
+corpus, destination, kill_at, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+
+def report(progress):
+    print(progress.done, progress.reused, flush=True)
+    if kill_at and progress.done >= kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+model.features.extract.build_features(corpus, destination, Config(), workers=workers, report=report)
+"""
+
+
+def build_in_process(corpus, destination, kill_at=0, workers=1, command=()):
+    return subprocess.run(
+        [*command, sys.executable, "-c", SCRIPT, str(corpus), str(destination), str(kill_at), str(workers)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_kill_in_the_middle_loses_no_finished_clip(corpus, small_features, tmp_path):
+    killed = build_in_process(corpus, tmp_path / "store", kill_at=17, workers=2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "store").exists()
+    (rest,) = tmp_path.glob(".store.partial")
+    (rest / "shards" / "pieces" / ".shard.1.partial").write_bytes(b"half")
+    rerun = build_in_process(corpus, tmp_path / "store")
+    assert rerun.returncode == 0, rerun.stderr
+    assert int(rerun.stdout.split()[1]) >= 17
+    store = FeatureStore(tmp_path / "store")
+    store.verify()
+    assert store.content_hash == FeatureStore(small_features).content_hash
+    assert sorted(os.listdir(tmp_path)) == ["corpus", "store"]
+
+
+def test_a_full_disk_is_said_and_space_lets_the_rerun_complete(corpus, small_features, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    script = f"mount -t tmpfs -o size=1200k none {small} && " + '"$@"; status=$?; ls -A ' + f"{small}; "
+    script += f"mount -o remount,size=64m {small} && " + '"$@"; ' + f"cp -a {small} {tmp_path}/after; exit $status"
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a test mount a small disk of its own")
+    done = build_in_process(corpus, small / "store", command=("unshare", "-rm", "sh", "-c", script, "sh"))
+    assert done.returncode != 0
+    assert "FeatureError" in done.stderr
+    assert "cannot be written (No space left on device); free some space there and run again" in done.stderr
+    assert ".store.partial" in done.stdout
+    assert "\nstore\n" not in done.stdout
+    store = FeatureStore(tmp_path / "after" / "store")
+    store.verify()
+    assert store.content_hash == FeatureStore(small_features).content_hash
+    reused = [int(line.split()[1]) for line in done.stdout.splitlines() if line[:1].isdigit()]
+    assert max(reused) > 0
+
+
+def test_no_half_of_a_file_stays_where_a_write_fails(corpus, tmp_path, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shards.os, "fsync", no_space)
+    with pytest.raises(FeatureError, match="No space left on device"):
+        build_features(corpus, tmp_path / "store", Config())
+    assert [path for path in (tmp_path / ".store.partial").rglob("*") if path.is_file()] == []
+
+
+def test_a_damaged_earlier_shard_is_not_taken_over(corpus, tmp_path, extracted, caplog):
+    build_features(corpus, tmp_path / "store", Config())
+    (shard,) = (tmp_path / "store" / "shards").iterdir()
+    content = bytearray(shard.read_bytes())
+    content[5000] ^= 1
+    shard.write_bytes(content)
+    extracted.clear()
+    build_features(corpus, tmp_path / "store", Config())
+    assert len(extracted) == 25
+    assert "damaged, its clips are extracted again" in caplog.text
+    FeatureStore(tmp_path / "store").verify()
+
+
+def test_two_builds_of_one_store_do_not_mix(corpus, tmp_path):
+    def build_another(progress):
+        with pytest.raises(FeatureError, match="another process is writing there"):
+            build_features(corpus, tmp_path / "store", Config())
+
+    build_features(corpus, tmp_path / "store", Config(), report=build_another)
+
+
+def test_progress_tells_speed_and_time_left(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.features.extract, "CHUNK", 10)
+    heard = []
+    began = time.monotonic()
+    build_features(corpus, tmp_path / "store", Config(), report=heard.append)
+    elapsed = time.monotonic() - began
+    assert [(item.done, item.total, item.reused) for item in heard] == [
+        (0, 25, 0),
+        (10, 25, 0),
+        (20, 25, 0),
+        (25, 25, 0),
+    ]
+    total = sum(clip.seconds for clip in read_manifest(corpus))
+    for item in heard:
+        assert item.seconds + item.left_seconds == pytest.approx(total)
+    assert heard[-1].speed >= total / elapsed
+    assert heard[-1].time_left == pytest.approx(0, abs=1e-6)
+    assert heard[1].time_left == pytest.approx(heard[1].left_seconds / heard[1].speed)
+
+
+def test_loudness_is_evened_out_without_clipping(corpus, tmp_path, voiced):
+    sound = voiced(1.5, 140.0)
+    for position, gain in enumerate((1.0, 0.1, 0.02)):
+        write_audio(corpus / read_manifest(corpus)[position].audio, sound * gain, RATE)
+    plain = build_features(corpus, tmp_path / "plain", Config())
+    even = build_features(corpus, tmp_path / "even", Config.model_validate({"features": {"target_loudness": -23.0}}))
+    assert {clip.gain for clip in plain.clips} == {1.0}
+    levels = [
+        [FeatureStore(tmp_path / name).clip(position).energy.mean() for position in range(3)]
+        for name in ("plain", "even")
+    ]
+    assert np.ptp(levels[0]) > 3.5
+    assert np.ptp(levels[1]) < 0.2
+    gains = [even.clips[position].gain for position in range(3)]
+    assert gains[1] == pytest.approx(10 * gains[0], rel=0.02)
