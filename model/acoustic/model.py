@@ -100,6 +100,8 @@ class AcousticModel(nn.Module):
         self.encoder = Transformer(config.encoder_layers, *stack)
         self.decoder = Transformer(config.decoder_layers, *stack)
         self.aligner = Aligner(inventory.n_mels, config)
+        self.predictor_condition = nn.Linear(dim, dim) if config.predictors_read == "embedding" else None
+        self.predictor_input_dropout = nn.Dropout(config.predictor_input_dropout)
         self.duration_predictor = DurationPredictor(
             dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.predictor_dropout
         )
@@ -131,7 +133,7 @@ class AcousticModel(nn.Module):
             average_over_tokens(batch.pitch, durations, batch.voiced & mel_mask),
             average_over_tokens(batch.energy, durations, mel_mask),
         )
-        predicted = self._predict_prosody(encoded, mask, batch.token_lengths)
+        predicted = self._predict_prosody(encoded, embedded, mask, conditions.vector, batch.token_lengths)
         mel = self._decode(self._add_prosody(encoded, target, mask), durations, mel_mask, conditions.vector)
         listen = self.conditioning.listen if self.config.use_speaker_consistency_loss else None
         return ModelOutput(mel, alignment, predicted, target, conditions, listen)
@@ -167,7 +169,7 @@ class AcousticModel(nn.Module):
         speaker = self.conditioning.embed_speaker(speaker_vector, None)
         condition = self._condition(embedded, token_lengths, speaker, language, style or Style()).vector
         encoded = self.encoder(embedded, mask, condition)
-        predicted = self._predict_prosody(encoded, mask, token_lengths)
+        predicted = self._predict_prosody(encoded, embedded, mask, condition, token_lengths)
         frames = (predicted.log_durations.expm1() / speed).round().clamp(1, LONGEST_TOKEN).long()
         durations = frames * mask
         used = Prosody(durations.float().log1p(), predicted.pitch + pitch_shift, predicted.energy + energy_shift)
@@ -204,12 +206,23 @@ class AcousticModel(nn.Module):
         mean_token = embedded.sum(1) / token_lengths[:, None]
         return self.conditioning(mean_token, speaker, language, style)
 
-    def _predict_prosody(self, encoded: Tensor, mask: Tensor, token_lengths: Tensor) -> Prosody:
+    def _predict_prosody(
+        self, encoded: Tensor, embedded: Tensor, mask: Tensor, condition: Tensor, token_lengths: Tensor
+    ) -> Prosody:
+        source = encoded if self.predictor_condition is None else embedded
         # Detached: hard durations are noisy targets early on and must not bend the encoder (as Glow-TTS does).
-        log_durations = self.duration_predictor(encoded.detach(), token_lengths)
+        read = self._predictor_input(source.detach(), mask, condition.detach())
+        log_durations = self.duration_predictor(read, token_lengths)
         if not self.config.enable_prosody_prediction:
             return Prosody(log_durations, torch.zeros_like(log_durations), torch.zeros_like(log_durations))
-        return Prosody(log_durations, self.pitch_predictor(encoded, mask), self.energy_predictor(encoded, mask))
+        read = self._predictor_input(source, mask, condition)
+        return Prosody(log_durations, self.pitch_predictor(read, mask), self.energy_predictor(read, mask))
+
+    def _predictor_input(self, source: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        """(B, T, D) with the speaker in it, parts hidden by dropout, zero at padding."""
+        if self.predictor_condition is not None:  # the encoding has the speaker in it already
+            source = (source + self.predictor_condition(condition)[:, None, :]) * mask[:, :, None]
+        return self.predictor_input_dropout(source)
 
     def _add_prosody(self, encoded: Tensor, prosody: Prosody, mask: Tensor) -> Tensor:
         if not self.config.enable_prosody_prediction:

@@ -24,6 +24,11 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     predictor_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout in the duration, pitch and energy predictors, which know minutes of speech by heart first of all."""
+    predictors_read: Literal["encoding", "embedding"] = "encoding"
+    """What the predictors start from: the encoder's output, with the whole sentence in it, or the plain symbols and the
+    speaker. The encoder soon knows minutes of training sentences by heart; what reads it then learns little else."""
+    predictor_input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the predictors' inputs that are hidden in training."""
     aligner_dim: Positive = 80
     """Width of the space where text meets mel in the aligner."""
     aligner_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5

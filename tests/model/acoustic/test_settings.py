@@ -21,6 +21,8 @@ MODEL_CHANGES = {
     "kernel_size": 5,
     "dropout": 0.5,
     "predictor_dropout": 0.1,
+    "predictors_read": "embedding",
+    "predictor_input_dropout": 0.3,
     "aligner_dim": 24,
     "aligner_dropout": 0.1,
     "use_location_attention": True,
