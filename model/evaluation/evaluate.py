@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from model.audio.io import read_audio, resample
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
 from model.config import Config
+from model.config.schema import EvaluationConfig
 from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments, token_times
 from model.evaluation import metrics, recognizer
@@ -104,7 +106,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
         FeatureError: features and corpus do not belong together, or nothing of it can be spoken by this voice.
     """
     store.check(config.audio)
-    chosen, left_out = choose(store, voice, config.evaluation.max_clips)
+    chosen, left_out = choose(store, voice, config.evaluation)
     if not chosen:
         raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
     bench = _Bench(voice, store, corpus, config)
@@ -151,8 +153,10 @@ def _transcribe_and_measure(
             item.transcripts[kind] = future.result()
 
 
-def choose(store: FeatureStore, voice: Speaking, count: int) -> tuple[list[tuple[int, str]], dict[str, int]]:
-    """Up to `count` clips of the held-out splits and as many of the training split, each speaker in turn.
+def choose(
+    store: FeatureStore, voice: Speaking, limits: EvaluationConfig
+) -> tuple[list[tuple[int, str]], dict[str, int]]:
+    """Clips of the held-out splits and as many of the training split, each speaker in turn, up to either limit.
 
     Returns:
         (position, part) of the chosen, and reason -> number of clips that this voice cannot speak.
@@ -169,9 +173,14 @@ def choose(store: FeatureStore, voice: Speaking, count: int) -> tuple[list[tuple
                     left_out[reason] = left_out.get(reason, 0) + 1
                     continue
                 queues.setdefault((clip.language, clip.speaker), []).append(position)
+        in_turn = [position for turn in zip_longest(*queues.values()) for position in turn if position is not None]
         taken: list[int] = []
-        while len(taken) < count and any(queues.values()):
-            taken += [queue.pop(0) for queue in queues.values() if queue][: count - len(taken)]
+        seconds = 0.0
+        for position in in_turn[: limits.max_clips]:
+            if seconds >= limits.max_seconds:
+                break
+            taken.append(position)
+            seconds += store.clips[position].seconds
         chosen += [(position, part) for position in sorted(taken)]
     return chosen, left_out
 

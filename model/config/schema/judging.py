@@ -13,7 +13,9 @@ class EvaluationConfig(Section):
     """What is measured after training."""
 
     max_clips: Positive = 12
-    """Held-out and training clips measured of each split."""
+    """Most held-out clips, and most training clips, that are measured."""
+    max_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Most speech of each that is measured: the recogniser takes about as long as the speech lasts."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recogniser of the character error rate (English only)."""
 

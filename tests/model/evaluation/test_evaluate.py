@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from model.config import Config
+from model.config.schema import EvaluationConfig
 from model.corpus.manifest import read_manifest, write_manifest
 from model.evaluation.evaluate import KINDS, METRICS, PARTS, REPORT, choose, evaluate_voice
 from model.features.index import FeatureError
@@ -134,14 +135,16 @@ def test_text_is_escaped(store, small_corpus, tmp_path, monkeypatch):
 
 
 def test_clips_are_chosen_from_each_speaker_in_turn_and_both_parts(store):
-    chosen, left_out = choose(store, Parrot(store), 4)
+    chosen, left_out = choose(store, Parrot(store), EvaluationConfig(max_clips=4))
     unseen = [store.clips[position] for position, part in chosen if part == "unseen"]
     training = [store.clips[position] for position, part in chosen if part == "training"]
     assert {clip.speaker for clip in unseen} == {"anna", "bob", "unheard"}
     assert {clip.split for clip in training} == {"train"}
     assert len(unseen) == len(training) == 4
     assert not left_out
-    everything, _ = choose(store, Parrot(store), 1000)
+    brief, _ = choose(store, Parrot(store), EvaluationConfig(max_clips=4, max_seconds=1e-3))
+    assert [part for _, part in brief] == ["unseen", "training"]  # one of each is over the limit already
+    everything, _ = choose(store, Parrot(store), EvaluationConfig(max_clips=1000, max_seconds=1e6))
     assert len(everything) == len(store.clips)
 
 
