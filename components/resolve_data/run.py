@@ -55,7 +55,7 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
         entry = {"outs": [{"md5": data_hash, "hash": "md5", "path": NAME}]}
         (project / f"{NAME}.dvc").write_text(yaml.safe_dump(entry), "utf-8")
         try:
-            dvc.run(project, state, "pull", "--quiet", f"{NAME}.dvc")
+            dvc.run(project, state, "pull", f"{NAME}.dvc")
         except dvc.DvcError as error:
             raise StepError(
                 f"data {data_hash} cannot be fetched from {remote}: push it first "
