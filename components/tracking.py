@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.outage import storage_errors
 from components.state import State, read_json, write_json
 
 BATCH = 1000
@@ -209,7 +210,7 @@ class Delivery:
 
         try:
             self.send()
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, *storage_errors()) as error:
             self.failures += 1
             if self.failures == 1:
                 logger.warning("MLflow does not answer, records wait in %s: %s", self.spool, error)
@@ -221,7 +222,8 @@ class Delivery:
         """Deliver all complete records.
 
         Raises:
-            MlflowException, OSError: the server did not take them; what it took is remembered.
+            MlflowException, OSError, errors of boto3: server or artifact store did not take them; what they took is
+                remembered.
         """
         self._client = self._client or client(self.state)
         if not self.run_id:

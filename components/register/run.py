@@ -10,6 +10,7 @@ from typing import Any
 
 from components import lineage
 from components.gate.measures import measures
+from components.outage import outlast, storage_errors
 from components.registry import CANDIDATE, MEASURE, Registry
 from components.state import State, read_json
 from components.step import StepError, read_pointer
@@ -68,6 +69,7 @@ def _create(
     registry: Registry, state: State, evaluated: Mapping[str, Any], name: str, voice: Path, fingerprint: str
 ) -> str:
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     delivery = Delivery(state, Path(evaluated["spool"]))
     if not delivery.run_id or delivery.pending():
@@ -88,7 +90,11 @@ def _create(
         registry.client.set_tag(delivery.run_id, key, value)
     # The environment may carry another run's id (KFP's MLflow plugin): the training's own run is meant here.
     os.environ.pop("MLFLOW_RUN_ID", None)
-    logged = log_voice(voice, delivery.run_id)
+    logged = outlast(
+        lambda: log_voice(voice, delivery.run_id),
+        lambda error: isinstance(error, (MlflowException, OSError, *storage_errors())),
+        f"uploading {name}",
+    )
     registered = mlflow.register_model(logged, name, tags=lineage_tags)
     registry.client.set_terminated(delivery.run_id, status="FINISHED")
     return str(registered.version)
