@@ -164,7 +164,7 @@ def record_containers(state: State, run_id: str, started: float) -> list[dict[st
     """The engine's own account of the run: its containers in order, image and exit status (`containers.json`)."""
     with _engine() as engine:
         filters = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
-        events = list(engine.events(since=int(started), until=int(time.time()) + 1, filters=filters, decode=True))
+        events = list(engine.events(since=int(started), until=f"{time.time():.6f}", filters=filters, decode=True))
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         actor = event["Actor"]

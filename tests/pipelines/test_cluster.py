@@ -2,19 +2,26 @@
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from kfp_double import Double, serving
 
-from model.config import resolve
+from components import dvc
+from model.config import ConfigError, resolve
+from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.cluster import Cluster, ClusterError, Unreachable, run_name
 from pipelines.compiling import compile_training
 from pipelines.profiles import cluster_profile
+from pipelines.project import ProjectError
 from pipelines.training import arguments
 
 COMMIT = "c0ffee" * 7
@@ -310,3 +317,77 @@ def test_runs_are_listed_as_data(host, double, pipeline, told):
     run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
     done = program("list", "--target", "cluster", "--host", host, "--namespace", "team", "--json")
     assert [item["id"] for item in json.loads(done.stdout)] == [run.id]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A project whose data stages have run, on a remote that pods reach."""
+    folder = tmp_path / "checkout"
+    (folder / ".dvc").mkdir(parents=True)
+    root = Path(__file__).parents[2]
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(root / name, folder / name)
+    outs = [{"path": "data/corpus", "md5": "0" * 32 + ".dir"}]
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"stages": {"split": {"outs": outs}}}))
+    settings = {"core": {"remote": "storage"}, "'remote \"storage\"'": {"url": "s3://data/dvc"}}
+    dvc.write_config(folder, settings, "config")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MYXTTS_STATE", raising=False)
+    return folder
+
+
+def run_on_cluster(host: str, *more: str):
+    options = [part for key, value in IMAGES.items() for part in ("--set", f"{key}={value}")]
+    where = ["--target", "cluster", "--host", host, "--namespace", "team", "--set", "cluster.poll_seconds=0.01"]
+    return CliRunner().invoke(pipeline_group, ["run", *where, *options, *more])
+
+
+def cloud(monkeypatch, answer: str) -> None:
+    """What `dvc status --cloud` says."""
+    real = dvc.run
+    monkeypatch.setattr(dvc, "run", lambda *told, **kept: answer if "--cloud" in told else real(*told, **kept))
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "status"),
+    [
+        (["RUNNING", "SUCCEEDED"], [], 0),
+        (["RUNNING", "FAILED"], [], 1),
+        (["CANCELED"], [], 1),
+        (["RUNNING"], ["--no-wait"], 0),
+    ],
+)
+def test_run_triggers_waits_and_answers_with_its_exit_status(checkout, host, double, monkeypatch, script, more, status):
+    cloud(monkeypatch, "{}")
+    double.script = script
+    done = run_on_cluster(host, "--json", *more)
+    assert done.exit_code == status, done.output
+    (run,) = double.runs.values()
+    assert run["runtime_config"]["parameters"]["data_hash"] == "0" * 32 + ".dir"
+    assert run["display_name"].startswith("myxtts-generated-tiny-")
+    assert f"{host}/#/runs/details/{run['run_id']}" in done.output
+
+
+def test_data_that_was_not_pushed_starts_nothing(checkout, host, double, monkeypatch):
+    cloud(monkeypatch, json.dumps({"data/corpus": "new"}))
+    done = run_on_cluster(host)
+    assert isinstance(done.exception, ProjectError)  # the program's exit status 2
+    assert "`dvc push`" in str(done.exception)
+    assert not double.runs
+
+
+def test_a_remote_that_is_a_folder_starts_nothing(checkout, host, double):
+    dvc.write_config(
+        checkout, {"core": {"remote": "storage"}, "'remote \"storage\"'": {"url": str(checkout / "remote")}}, "config"
+    )
+    done = run_on_cluster(host)
+    assert isinstance(done.exception, ProjectError)
+    assert "dvc remote modify" in str(done.exception)
+    assert not double.runs
+
+
+def test_a_missing_image_starts_nothing(checkout, host, double):
+    done = run_on_cluster(host, "--set", "cluster.train_image=''")
+    assert isinstance(done.exception, ConfigError)
+    assert "cluster.train_image is not set" in str(done.exception)
+    assert not double.calls

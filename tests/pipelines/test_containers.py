@@ -128,9 +128,6 @@ def state(tmp_path_factory, engine) -> State:
         patch.setenv("MYXTTS_STATE", str(tmp_path_factory.mktemp("docker") / "state"))
         project = open_project(None, None, SETTINGS)
         project.make_data()
-    for folder in (project.state.root, *project.state.root.parents):
-        if folder.is_relative_to(tmp_path_factory.getbasetemp()):
-            folder.chmod(0o755)  # the containers' user must be able to walk to the state
     return project.state
 
 
@@ -151,9 +148,7 @@ def test_every_step_runs_in_a_container_of_its_own_as_an_ordinary_user(state):
     assert [item["exit_status"] for item in listed] == [0] * len(record.steps)
     assert len({item["container"] for item in listed}) == len(record.steps)
     assert [("-data:" in item["image"]) for item in listed] == [True] + [False] * (len(record.steps) - 1)
-    owners = {path.stat().st_uid for path in state.root.rglob("*") if "kfp-cache" not in path.parts}
     assert 0 not in {path.stat().st_uid for path in (state.root / "training").rglob("*")}
-    assert owners
 
 
 @pytest.mark.docker
