@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.audio.io import resample
@@ -61,7 +64,7 @@ class SpeakerEncoder(nn.Module):
         """The encoder with its pretrained weights.
 
         Args:
-            weights: A `pretrained.pt`; by default the one in the installed `resemblyzer` wheel.
+            weights: A `pretrained.pt`, or what `save` wrote; by default the one in the installed `resemblyzer` wheel.
 
         Raises:
             SpeakerEncoderError: no such file, or not these weights. There is no fallback to random ones.
@@ -70,10 +73,19 @@ class SpeakerEncoder(nn.Module):
         if path is None or not path.is_file():
             raise SpeakerEncoderError(f"{path or 'resemblyzer'}: the speaker encoder's weights are missing; {CURE}")
         try:
+            if path.suffix == ".safetensors":
+                return cls(load_file(path))
             saved = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
             return cls({name: tensor for name, tensor in saved.items() if not name.startswith("similarity_")})
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        except (pickle.UnpicklingError, SafetensorError, RuntimeError, KeyError, TypeError, EOFError) as error:
             raise SpeakerEncoderError(f"{path}: not the weights of this speaker encoder ({error}); {CURE}") from error
+
+    def save(self, path: Path) -> Path:
+        """Write the weights where no wheel is installed to take them from: beside a voice that is served elsewhere."""
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        save_file(self.state_dict(), partial)
+        os.replace(partial, path)
+        return path
 
     def forward(self, mels: Tensor) -> Tensor:
         """(B, frames, 40) power mel spectrograms -> (B, 256) unit vectors."""

@@ -48,18 +48,24 @@ class Speech:
 
 
 class Synthesizer:
-    """A voice with its vocoder, ready to speak."""
+    """A voice with its vocoder, ready to speak.
 
-    def __init__(self, voice: Voice):
+    Args:
+        voice: The voice.
+        speaker_encoder: Weights of the pretrained speaker encoder, for cloning where its wheel is not installed.
+    """
+
+    def __init__(self, voice: Voice, speaker_encoder: Path | None = None):
         self.voice = voice
+        self._speaker_encoder_weights = speaker_encoder
         self.config = voice.config
         self.vocoder = build_vocoder(voice.config.vocoder, voice.config.audio)
         self._speaker_encoder: SpeakerEncoder | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> Synthesizer:
+    def load(cls, folder: Path, speaker_encoder: Path | None = None) -> Synthesizer:
         """Open a voice folder; see `model.voice.read_voice` for what is refused."""
-        return cls(read_voice(Path(folder)))
+        return cls(read_voice(Path(folder)), speaker_encoder)
 
     @property
     def speakers(self) -> list[str]:
@@ -163,7 +169,7 @@ class Synthesizer:
         if not self.config.model.use_pretrained_speaker_encoder:
             return self.voice.model.conditioning.impression(self._recording(reference)).speaker
         if self._speaker_encoder is None:
-            self._speaker_encoder = SpeakerEncoder.load()
+            self._speaker_encoder = SpeakerEncoder.load(self._speaker_encoder_weights)
         return torch.from_numpy(self._speaker_encoder.embed(read_audio(reference, SPEAKER_SAMPLE_RATE)))[None]
 
     def _recording(self, path: Path) -> Reference:

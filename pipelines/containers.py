@@ -4,19 +4,25 @@ The state is mounted at its own path, so that what a step leaves is found by a s
 way round. Containers run as an ordinary user, without capabilities, on a read-only file system.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from components.lineage import git_state
 from components.state import State, write_json
 from model.config import Config
 from model.config.schema import DockerConfig
 from pipelines.profiles import STEPS, Profile, image_kind
 
 LABEL = "myxtts.run"
+COMMIT_LABEL = "org.opencontainers.image.revision"
 IMAGE_USER = "10001:10001"
 STOP_SECONDS = 20.0
+
+logger = logging.getLogger(__name__)
 
 
 class ContainerError(RuntimeError):
@@ -46,6 +52,11 @@ def _pinned(settings: DockerConfig, kind: str) -> str:
             image = engine.images.get(f"{name}:{tag}")
         except docker.errors.ImageNotFound as error:
             raise ContainerError(f"the image {name}:{tag} is not on this machine; run `make images` first") from error
+        built, here = image.labels.get(COMMIT_LABEL, "unknown"), git_state(Path(__file__).parent)["git.sha"]
+        if built != here:
+            logger.warning(
+                "%s:%s was built from commit %s, this is %s; `make images` builds it anew", name, tag, built, here
+            )
         content = image.id.removeprefix("sha256:")[:12]
         image.tag(name, f"content-{content}")
     return f"{name}:content-{content}"

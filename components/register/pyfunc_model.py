@@ -15,7 +15,8 @@ class VoiceModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         from model.synthesis import Synthesizer
 
-        self.synthesizer = Synthesizer.load(Path(context.artifacts["voice"]))
+        encoder = context.artifacts.get("speaker_encoder")
+        self.synthesizer = Synthesizer.load(Path(context.artifacts["voice"]), Path(encoder) if encoder else None)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Speak every row.

@@ -91,7 +91,7 @@ def _create(
     # The environment may carry another run's id (KFP's MLflow plugin): the training's own run is meant here.
     os.environ.pop("MLFLOW_RUN_ID", None)
     logged = outlast(
-        lambda: log_voice(voice, delivery.run_id),
+        lambda: log_voice(voice, delivery.run_id, _speaker_encoder(state, voice)),
         lambda error: isinstance(error, (MlflowException, OSError, *storage_errors())),
         f"uploading {name}",
     )
@@ -100,8 +100,18 @@ def _create(
     return str(registered.version)
 
 
-def log_voice(voice: Path, run_id: str) -> str:
-    """Log a voice folder as a pyfunc model of an MLflow run; returns its `models:/` address."""
+def _speaker_encoder(state: State, voice: Path) -> Path | None:
+    """The pretrained speaker encoder that the voice clones with: a server has no wheel to take its weights from."""
+    from model.speaker_encoder import SpeakerEncoder
+
+    if not read_json(voice / "voice.json")["config"]["model"]["use_pretrained_speaker_encoder"]:
+        return None
+    path = state.folder("encoders") / "speaker_encoder.safetensors"
+    return path if path.is_file() else SpeakerEncoder.load().save(path)
+
+
+def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> str:
+    """Log a voice, and what it clones with, as a pyfunc model of an MLflow run; returns its `models:/` address."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -130,7 +140,7 @@ def log_voice(voice: Path, run_id: str) -> str:
         info = mlflow.pyfunc.log_model(
             name="voice",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"voice": str(voice)},
+            artifacts={"voice": str(voice)} | ({"speaker_encoder": str(speaker_encoder)} if speaker_encoder else {}),
             code_paths=[str(Path(model.__file__).parent)],
             signature=signature,
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],

@@ -123,3 +123,10 @@ def test_clips_of_one_speaker_are_closer_than_those_of_two(encoder, real_data):
     first, second = (centroid(own) for own in vectors.values())
     assert all(own @ first > own @ second for own in vectors["kathleen"])
     assert all(own @ second > own @ first for own in vectors["ljspeech"])
+
+
+def test_saved_weights_are_the_same_encoder(tmp_path):
+    encoder = SpeakerEncoder.load()
+    again = SpeakerEncoder.load(encoder.save(tmp_path / "encoder.safetensors"))
+    noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    assert np.array_equal(encoder.embed(noise), again.embed(noise))

@@ -128,6 +128,35 @@ def test_a_version_knows_where_it_comes_from(promoted, state):
     assert not {".pkl", ".pickle", ".pt", ".pth"} & set(artifacts)
 
 
+CLONE = """
+import importlib.util, sys
+from pathlib import Path
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "resemblyzer" else real(name, *more)
+import mlflow, pandas
+from components.registry import Registry
+from components.state import State
+version = Registry(State.locate()).version(sys.argv[1], "champion")
+voice = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
+recording = Path(sys.argv[2]).read_bytes()
+answer = voice.predict(pandas.DataFrame({"text": ["One two three."], "reference_wav": [recording]}))
+print(answer["seconds"][0])
+"""
+
+
+def test_a_server_without_the_speaker_encoders_wheel_clones_too(promoted, state):
+    reference = next(state.root.glob("samples/*/1-en.wav"))
+    done = subprocess.run(
+        [sys.executable, "-c", CLONE, NAME, str(reference)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(state),
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) > 0.1
+
+
 def test_a_run_with_nothing_changed_does_nothing(promoted, state):
     before = {path: path.stat().st_mtime_ns for path in state.root.rglob("*") if path.is_file()}
     started = time.monotonic()

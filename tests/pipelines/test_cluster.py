@@ -14,12 +14,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from kfp_double import Double, serving
+from kube_double import KubeDouble
 
 from components import dvc
+from components.kube import KubeError
 from model.config import ConfigError, resolve
 from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.cluster import Cluster, ClusterError, Unreachable, run_name
 from pipelines.compiling import compile_training
+from pipelines.pod_logs import pod_logs
 from pipelines.profiles import cluster_profile
 from pipelines.project import ProjectError
 from pipelines.training import arguments
@@ -391,3 +394,20 @@ def test_a_missing_image_starts_nothing(checkout, host, double):
     assert isinstance(done.exception, ConfigError)
     assert "cluster.train_image is not set" in str(done.exception)
     assert not double.calls
+
+
+def test_links_lead_to_the_web_interface(host, double, pipeline, told):
+    run, _ = connect(host, ui_host="https://kubeflow.example.com/pipeline/").trigger(pipeline, told, "g", COMMIT)
+    assert run.link == f"https://kubeflow.example.com/pipeline/#/runs/details/{run.id}"
+
+
+def test_logs_of_a_clusters_run_are_those_of_its_pods(tmp_path, monkeypatch):
+    from kubernetes.config import kube_config
+
+    kube = KubeDouble()
+    kube.logs = ["one", "two"]
+    with kube.serving(tmp_path) as kubeconfig:
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        assert list(pod_logs("team", "run-1")) == [("pod-0", "one"), ("pod-0", "two")]
+        with pytest.raises(KubeError, match="no pods of run run-1 of step train"):
+            list(pod_logs("team", "run-1", "train"))

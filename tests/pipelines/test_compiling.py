@@ -9,6 +9,7 @@ from kfp.dsl import base_component
 
 from model.config import ConfigError, resolve
 from model.config.resolution import flatten, known_keys
+from model.config.schema import ClusterConfig
 from pipelines.compiling import compile_training, manifests
 from pipelines.linting import LintError, check
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
@@ -135,7 +136,8 @@ def test_whole_numbers_stay_whole_on_the_way():
 @pytest.mark.parametrize("release", ["2.16", "2.17"])
 def test_a_deadline_is_compiled_only_for_clusters_that_know_it(release):
     text = compile_training(cluster_profile(cluster_config(cluster__backend_version=release)))
-    assert ("activeDeadlineSeconds: 604800" in text) == (release == "2.17")
+    for line in ("activeDeadlineSeconds: 604800", "resourceTtlOnCompletion: 86400"):
+        assert (line in text) == (release == "2.17")
 
 
 def executors(text: str) -> tuple[dict, dict]:
@@ -159,6 +161,10 @@ OF_TRAINING = {
     "train_cpu": ("7", '"resourceCpuRequest": "7"'),
     "train_memory": ("77Gi", '"resourceMemoryLimit": "77Gi"'),
 }
+OF_OTHER_STEPS = {
+    "step_cpu": ("3", '"resourceCpuRequest": "3"'),
+    "step_memory": ("9Gi", '"resourceMemoryLimit": "9Gi"'),
+}
 OF_EVERY_STEP = {
     "image_pull_secret": ("registry", '"secretName": "registry"'),
     "image_pull_policy": ("Always", '"imagePullPolicy": "Always"'),
@@ -174,7 +180,9 @@ OF_EVERY_STEP = {
 @pytest.fixture(scope="module")
 def dressed() -> str:
     """A pipeline with all of these settings."""
-    changes = {f"cluster__{key}": value for key, (value, _) in {**OF_TRAINING, **OF_EVERY_STEP}.items()}
+    changes = {
+        f"cluster__{key}": value for key, (value, _) in {**OF_TRAINING, **OF_OTHER_STEPS, **OF_EVERY_STEP}.items()
+    }
     return compile_training(cluster_profile(cluster_config(cluster__retries=5, **changes)))
 
 
@@ -187,6 +195,21 @@ def holders(text: str, found: str) -> set[str]:
 def test_what_training_pods_are_given_reaches_them_alone(cluster, dressed, key):
     assert holders(dressed, OF_TRAINING[key][1]) == {step for step in STEPS if step in TRAINING_STEPS}
     assert not holders(cluster, OF_TRAINING[key][1])
+
+
+@pytest.mark.parametrize("key", OF_OTHER_STEPS)
+def test_what_the_other_pods_are_given_reaches_them_alone(cluster, dressed, key):
+    assert holders(dressed, OF_OTHER_STEPS[key][1]) == {step for step in STEPS if step not in TRAINING_STEPS}
+    assert not holders(cluster, OF_OTHER_STEPS[key][1])
+
+
+def test_every_setting_of_the_cluster_is_held_to_its_effect_somewhere():
+    """On a pod here; on the client, the launcher, the run or the whole pipeline in tests of their own."""
+    of_the_client = {"host", "ui_host", "namespace", "ca_certificate", "token_file", "poll_seconds", "outage_seconds"}
+    of_the_run = {"service_account", "backend_version", "run_timeout_seconds", "keep_seconds", "retries"}
+    of_images = {"data_image", "train_image"}
+    held = {*OF_TRAINING, *OF_OTHER_STEPS, *OF_EVERY_STEP, *of_the_client, *of_the_run, *of_images}
+    assert held == set(ClusterConfig.model_fields)
 
 
 @pytest.mark.parametrize("key", OF_EVERY_STEP)

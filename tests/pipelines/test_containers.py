@@ -131,9 +131,10 @@ def state(tmp_path_factory, engine) -> State:
     return project.state
 
 
-def wait_until(condition, seconds: float = 120.0) -> None:
+def wait_until(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
+        assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -164,10 +165,10 @@ def test_a_killed_container_is_replaced_and_training_goes_on(state):
         log = newest(state).folder / "log.txt"
         return re.findall(r'"done": (\d+)', log.read_text()) if log.is_file() else []
 
-    wait_until(lambda: newest(state).state == "running" and len(training()) > 2)
+    wait_until(lambda: newest(state).state == "running" and len(training()) > 2, process)
     (container,) = engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
     container.kill()
-    wait_until(lambda: "going on from" in (newest(state).folder / "log.txt").read_text())
+    wait_until(lambda: "going on from" in (newest(state).folder / "log.txt").read_text(), process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert not engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
