@@ -32,7 +32,7 @@ run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET
 	@$(BIN)/myxtts run $(RUN_OPTIONS)
 
 test: $(STAMP) ## the test suite
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not docker" $(TESTS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not docker and not slow" $(TESTS)
 
 test-docker: $(STAMP) images ## the whole pipeline in containers
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py

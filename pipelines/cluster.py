@@ -128,11 +128,6 @@ class Cluster:
             )
             return self._run(started), True
 
-    def upload(self, pipeline: str, commit: str) -> str:
-        """Make the pipeline known under its commit without running it; returns the version's id."""
-        with self._asking("upload"):
-            return self._version(pipeline, commit)[1]
-
     def get(self, run_id: str) -> ClusterRun:
         """A run by its id."""
         with self._asking(f"look at run {run_id}"):

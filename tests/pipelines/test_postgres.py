@@ -1,15 +1,7 @@
 """MLflow and Optuna on a real PostgreSQL: two databases of one server, by the driver that the images carry."""
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-
 import pytest
+from postgres_server import postgres_server
 
 from components import tracking
 from components.state import State
@@ -19,46 +11,10 @@ from pipelines import study
 pytestmark = pytest.mark.postgres
 
 
-def binary(name: str) -> str:
-    found = shutil.which(name) or next(
-        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None
-    )
-    if found is None:
-        pytest.skip(f"{name} of PostgreSQL is not installed")
-    return found
-
-
 @pytest.fixture(scope="module")
 def server():
-    """A server of its own, run by an ordinary user; yields its address without a database."""
-    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
-        yield from served(Path(name))
-
-
-def served(folder: Path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    user = []
-    if not os.geteuid():  # PostgreSQL refuses to be root
-        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        os.chown(folder, 65534, 65534)
-    initialise = [binary("initdb"), "-D", str(folder), "-U", "myxtts", "-A", "trust", "--no-sync"]
-    subprocess.run([*user, *initialise], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    options = ["-D", str(folder), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-F"]
-    process = subprocess.Popen([*user, binary("postgres"), *options], cwd=folder, stderr=subprocess.DEVNULL)
-    try:
-        connect = [binary("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "myxtts", "-d", "postgres", "-c"]
-        deadline = time.monotonic() + 30
-        while subprocess.run([*connect, "select 1"], capture_output=True).returncode:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        for name in ("mlflow", "optuna"):
-            subprocess.run([*connect, f"create database {name}"], check=True, capture_output=True)
-        yield f"postgresql+pg8000://myxtts@127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGINT)  # at once, whoever is still connected
-        process.wait(20)
+    with postgres_server("mlflow", "optuna") as address:
+        yield address
 
 
 @pytest.fixture

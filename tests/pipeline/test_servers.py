@@ -1,0 +1,147 @@
+"""The whole run against servers: data and models on S3, MLflow on PostgreSQL, secrets only where they belong."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from postgres_server import postgres_server
+
+ROOT = Path(__file__).parents[2]
+SECRET = "hunter2hunter2"
+SETTINGS = {
+    "model_size": "xtiny",
+    "corpus.name": "toy",
+    "corpus.engine": "espeak",
+    "corpus.english_voices": 1,
+    "corpus.sentences_per_voice": 5,
+    "split.min_held_out": 1,
+    "training.max_steps": 8,
+    "training.evaluation_interval": 8,
+    "evaluation.max_clips": 1,
+    "evaluation.recognizer": "none",
+    "vocoder.griffin_lim_iterations": 2,
+    "registry.max_mel_cepstral_distortion": 99,
+    "registry.min_alignment_monotonicity": 0,
+}
+DOCKER = {
+    "docker.network": "host",
+    "docker.pass_environment": "[AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, "
+    "MLFLOW_TRACKING_URI]",
+}
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """S3, and MLflow on PostgreSQL with its artifacts there; yields the variables that lead to them."""
+    from moto.server import ThreadedMotoServer
+
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    variables = {
+        "AWS_ENDPOINT_URL": "http://{}:{}".format(*s3.get_host_and_port()),
+        "AWS_ACCESS_KEY_ID": "access",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    bucket(variables).create_bucket(Bucket="myxtts")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("mlflow") / "log.txt"
+    try:
+        with postgres_server("mlflow") as databases, log.open("w") as output:
+            command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+            command += ["--workers", "1", "--backend-store-uri", f"{databases}/mlflow"]
+            command += ["--artifacts-destination", "s3://myxtts/mlflow"]
+            environment = {**os.environ, **variables, "MLFLOW_S3_ENDPOINT_URL": variables["AWS_ENDPOINT_URL"]}
+            environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+            server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=log.parent)
+            try:
+                wait_for(f"http://127.0.0.1:{port}/health", server, log)
+                yield {**variables, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+            finally:
+                server.terminate()
+                server.wait(20)
+    finally:
+        s3.stop()
+
+
+def bucket(variables: dict[str, str]):
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=variables["AWS_ENDPOINT_URL"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        region_name=variables["AWS_DEFAULT_REGION"],
+    )
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """What a project is made of, with a remote on S3."""
+    folder = tmp_path / "checkout"
+    (folder / "model" / "corpus").mkdir(parents=True)
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    for path in (ROOT / "model" / "corpus").glob("sentences_*.txt"):
+        shutil.copy(path, folder / "model" / "corpus")
+    (folder / ".dvc" / "config").write_text(
+        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://myxtts/dvc\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("target", ["local", pytest.param("docker", marks=pytest.mark.docker)])
+def test_data_runs_and_models_lie_on_the_servers(servers, checkout, tmp_path, target):
+    state = tmp_path / "state"
+    environment = {**os.environ, **servers, "MYXTTS_STATE": str(state), "PYTHONPATH": str(ROOT)}
+    told = {**SETTINGS, **(DOCKER if target == "docker" else {}), "corpus.name": f"toy-{target}"}
+    options = [part for key, value in told.items() for part in ("--set", f"{key}={value}")]
+    script = "from pipelines.project import open_project; import sys; from pipelines.cli.assignments import "
+    script += "parse_assignments; open_project(None, None, parse_assignments(tuple(sys.argv[1:]))).make_data()"
+    data = [sys.executable, "-c", script, *(f"{key}={value}" for key, value in told.items())]
+    run = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "run", "--target", target, *options]
+    for command in (data, run):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=checkout, env=environment, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert SECRET not in done.stdout + done.stderr
+    keys = [item["Key"] for item in bucket(servers).list_objects_v2(Bucket="myxtts")["Contents"]]
+    assert any(key.startswith("dvc/files/md5/") for key in keys)
+    assert any(key.startswith("mlflow/") and key.endswith("model.safetensors") for key in keys)
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.main", "registry", "list", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=checkout,
+        env=environment,
+    )
+    versions = {item["name"]: item["aliases"] for item in json.loads(shown.stdout)}
+    assert versions[f"myxtts-toy-{target}-xtiny"] == ["candidate", "champion"]
+    assert not (state / "mlflow.db").exists()
+    for path in state.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
