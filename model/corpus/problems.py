@@ -11,8 +11,11 @@ PROBLEMS = "problems.jsonl"
 
 BAD = "bad"
 """The clip is left out, and counts against `validation.tolerated_bad_share`."""
+SUSPECT = "suspect"
+"""Probably wrong and worth a listen; the clip is kept."""
 NOTE = "note"
 """Worth knowing; the clip is kept."""
+SEVERITIES = (BAD, SUSPECT, NOTE)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Problem:
         file: The file, or `file:line` of a row, where it was found.
         reason: Short name of the kind of problem (`missing_recording`, `silent`, ...).
         detail: What exactly, with the numbers.
-        severity: `bad` or `note`.
+        severity: `bad`, `suspect` or `note`.
     """
 
     id: str

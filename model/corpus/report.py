@@ -1,110 +1,111 @@
-"""The validation report: `report.json` for programs, `report.html` (one self-contained page) for people."""
+"""The validation report: `report.json` and `metrics.json` for programs, one page with plots and players for people."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-REPORT_JSON, REPORT_HTML = "report.json", "report.html"
-_BARS = 20
+import numpy as np
+import soundfile
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>Corpus {{ name }}: validation</title>
-<style>
-  :root { --ink: #1c2330; --soft: #5d6778; --line: #dfe3ea; --good: #1a7f4b; --bad: #b3261e; --bar: #4a6fa5; }
-  body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 2rem auto; padding: 1rem }
-  h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-  .verdict { padding: .7rem 1rem; border-left: 4px solid; border-radius: 4px; background: #f6f7f9 }
-  .passed { border-color: var(--good) } .failed { border-color: var(--bad) }
-  table { border-collapse: collapse; width: 100%; font-size: .92rem }
-  th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-  th { color: var(--soft); font-weight: 600 } td.number { text-align: right; font-variant-numeric: tabular-nums }
-  .bad { color: var(--bad) } .note { color: var(--soft) } .columns { display: flex; gap: 3rem; flex-wrap: wrap }
-  .columns > div { flex: 1 1 18rem } rect { fill: var(--bar) } svg text { font-size: 11px; fill: var(--soft) }
-</style>
-</head>
-<body>
-<h1>Corpus {{ name }}</h1>
-<p class="verdict {{ 'passed' if report.passed else 'failed' }}">{{ report.verdict }}</p>
-<div class="columns">
-{% for title, groups in (("Speakers", report.totals.speakers), ("Languages", report.totals.languages)) %}
-  <div><h2>{{ title }}</h2>
-  <table><tr><th>name</th><th>clips</th><th>minutes</th></tr>
-  {% for group, total in groups.items() %}
-  <tr><td>{{ group }}</td><td class="number">{{ total.clips }}</td>
-    <td class="number">{{ "%.1f" | format(total.seconds / 60) }}</td></tr>
-  {% endfor %}</table></div>
-{% endfor %}
-  <div><h2>Findings by reason</h2>
-  <table><tr><th>reason</th><th>count</th></tr>
-  {% for reason, count in report.bad_by_reason.items() %}
-  <tr class="bad"><td>{{ reason }}</td><td class="number">{{ count }}</td></tr>{% endfor %}
-  {% for reason, count in report.notes_by_reason.items() %}
-  <tr class="note"><td>{{ reason }} (kept)</td><td class="number">{{ count }}</td></tr>{% endfor %}
-  {% if not report.problems %}<tr><td colspan="2">none</td></tr>{% endif %}
-  </table></div>
-</div>
-<h2>Durations of the kept clips</h2>
-<svg viewBox="0 0 640 170" width="100%" role="img" aria-label="Histogram of clip durations in seconds">
-{% for bar in bars %}
-  <rect x="{{ bar.x }}" y="{{ 130 - bar.height }}" width="{{ bar.width }}" height="{{ bar.height }}">
-    <title>{{ bar.label }}: {{ bar.count }} clips</title></rect>
-  {% if bar.count %}<text x="{{ bar.x + bar.width / 2 }}" y="{{ 125 - bar.height }}" text-anchor="middle">{{ bar.count
-    }}</text>{% endif %}
-{% endfor %}
-  <text x="0" y="150">{{ "%.1f" | format(low) }} s</text>
-  <text x="640" y="150" text-anchor="end">{{ "%.1f" | format(high) }} s</text>
-</svg>
-<h2>Flagged clips</h2>
-{% if report.problems %}
-<table><tr><th></th><th>reason</th><th>clip</th><th>file</th><th>what</th></tr>
-{% for problem in report.problems %}
-<tr><td class="{{ problem.severity }}">{{ "left out" if problem.severity == "bad" else "kept" }}</td>
-  <td>{{ problem.reason }}</td><td>{{ problem.id }}</td><td>{{ problem.file }}</td><td>{{ problem.detail }}</td></tr>
-{% endfor %}</table>
-{% else %}<p>None.</p>{% endif %}
-</body>
-</html>
-"""
+from model.audio.io import AudioError, read_audio
+from model.config.schema.data import ValidationConfig
+from model.corpus.manifest import Clip
+from model.corpus.plots import histogram, scatter, strips
+from model.corpus.problems import BAD, NOTE, SUSPECT
+
+REPORT_JSON, REPORT_HTML, METRICS_JSON = "report.json", "report.html", "metrics.json"
+_WORDS = {BAD: "left out", SUSPECT: "listen", NOTE: "kept"}
+_PLAYER_RATE = 16000
+_MOST_SPEAKERS = 40
+"""Speakers in the plot of levels: those of the most clips."""
 
 
-def write_report(folder: Path, report: dict[str, Any], name: str) -> None:
-    """Write both forms of a report (`ValidationReport.as_dict`) into `folder`."""
+def write_report(
+    folder: Path,
+    report: dict[str, Any],
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    clips: Mapping[str, tuple[Clip, Path]],
+    limits: ValidationConfig,
+) -> None:
+    """Write a report (`ValidationReport.as_dict`) into `folder`.
+
+    Args:
+        rows: The table of measures.
+        clips: Id -> clip and its audio file; the page plays the first `validation.report_players` of those flagged.
+    """
     from jinja2 import Environment
 
-    (folder / REPORT_JSON).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    low, high, bars = _histogram(report["totals"]["durations"])
-    template = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
-    (folder / REPORT_HTML).write_text(
-        template.render(name=name, report=report, low=low, high=high, bars=bars), encoding="utf-8"
+    _write_json(folder / REPORT_JSON, report)
+    _write_json(folder / METRICS_JSON, metrics(report, rows))
+    flagged = dict.fromkeys(problem["id"] for problem in report["problems"] if problem["severity"] != NOTE)
+    audible = [clip for clip in flagged if clip in clips][: limits.report_players]
+    template = Environment(autoescape=True, trim_blocks=True).from_string(
+        (Path(__file__).parent / REPORT_HTML).read_text("utf-8")
     )
+    page = template.render(
+        name=name,
+        report=report,
+        words=_WORDS,
+        drawings=_drawings(rows, limits),
+        texts={problem["id"]: clips[problem["id"]][0].text for problem in report["problems"] if problem["id"] in clips},
+        players={clip: _player(clips[clip][1]) for clip in audible},
+    )
+    (folder / REPORT_HTML).write_text(page, "utf-8")
 
 
-def _histogram(durations: list[float]) -> tuple[float, float, list[dict[str, Any]]]:
-    """Smallest and largest duration, and bars in a picture of 640 x 130."""
-    if not durations:
-        return 0.0, 0.0, []
-    low, high = min(durations), max(durations)
-    step = (high - low) / _BARS or 1.0
-    counts = [0] * _BARS
-    for seconds in durations:
-        counts[min(_BARS - 1, int((seconds - low) / step))] += 1
-    width = 640 / _BARS
-    return (
-        low,
-        high,
-        [
-            {
-                "x": round(index * width + 1, 1),
-                "width": round(width - 2, 1),
-                "height": round(110 * count / max(counts), 1),
-                "count": count,
-                "label": f"{low + index * step:.1f} to {low + (index + 1) * step:.1f} s",
-            }
-            for index, count in enumerate(counts)
-        ],
-    )
+def metrics(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The few numbers of a corpus that are worth comparing between versions of it (`dvc metrics diff`)."""
+
+    def middle(key: str) -> float:
+        return round(float(np.median([row[key] for row in rows])), 2) if rows else 0.0
+
+    return {
+        "clips": report["clips"],
+        "kept": report["kept"],
+        "minutes": round(report["totals"]["seconds"] / 60, 2),
+        "speakers": len(report["totals"]["speakers"]),
+        "languages": len(report["totals"]["languages"]),
+        "findings": report["findings"],
+        "median": {key: middle(key) for key in ("seconds", "characters_per_second", "level", "contrast")},
+        "level_spread": round(float(np.std([row["level"] for row in rows])), 2) if rows else 0.0,
+    }
+
+
+def _drawings(rows: Sequence[Mapping[str, Any]], limits: ValidationConfig) -> dict[str, str]:
+    points: dict[str, list] = defaultdict(list)
+    levels: dict[str, list] = defaultdict(list)
+    for row in rows:
+        length = row["characters_per_second"] * row["seconds"]
+        points[row["language"]].append((row["seconds"], length, row["id"]))
+        levels[row["speaker"]].append(row["level"])
+    most = sorted(levels, key=lambda speaker: -len(levels[speaker]))[:_MOST_SPEAKERS]
+    similar = [row["speaker_similarity"] for row in rows if row["speaker_similarity"] != ""]
+    return {
+        "Duration": histogram([row["seconds"] for row in rows], "seconds"),
+        "Text against duration": scatter(points, "seconds", "letters"),
+        "Speech above the quietest frames": histogram([row["contrast"] for row in rows], "dB", limits.min_contrast_db),
+        "Level by speaker": strips({speaker: levels[speaker] for speaker in sorted(most)}, "dB full scale"),
+        "Similarity to the speaker's other clips": histogram(similar, "cosine", limits.min_speaker_similarity),
+    }
+
+
+def _player(path: Path) -> str:
+    """A recording for the page as MP3 (its bytes repeat, those of Ogg do not), base64; empty where it is unreadable."""
+    try:
+        samples = read_audio(path, _PLAYER_RATE)
+    except AudioError:
+        return ""  # the finding beside it says so
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, _PLAYER_RATE, format="MP3", subtype="MPEG_LAYER_III")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")

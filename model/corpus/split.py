@@ -1,4 +1,4 @@
-"""The `split` stage: which clips are held out. A sentence belongs to one split, whoever says it."""
+"""The `split` stage: which clips are held out. A sentence belongs to one split; some speakers are never trained on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from model.corpus.timings import ALIGNMENTS, read_alignments, write_alignments
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8
 """A speaker of at least this many clips is heard in each held-out split."""
+SPEAKERS_PER_HELD_OUT = 10
+"""Speakers are held out in languages with at least this many: with fewer, all are needed to train."""
 
 
 def split(source: Path, destination: Path, config: Config) -> list[Clip]:
@@ -28,13 +30,17 @@ def split(source: Path, destination: Path, config: Config) -> list[Clip]:
     `destination` gets `manifest.jsonl` with a split for each clip, `audio/` (hard links where the file system allows,
     else copies) and `alignments.jsonl` where the speech has one.
 
+    Returns:
+        The clips of the corpus. Missing are those of held-out speakers that say a sentence to train on.
+
     Raises:
         CorpusError: there are too few clips to hold any out.
         ManifestError: `source` holds no manifest.
     """
     source = Path(source)
-    clips = read_manifest(source)
-    assigned = assign_splits(clips, config.split, config.seed)
+    found = read_manifest(source)
+    assigned = assign_splits(found, config.split, config.seed)
+    clips = [clip for clip in found if clip.id in assigned]
     moved = []
     with stage_folder(destination) as folder:
         (folder / "audio").mkdir()
@@ -50,18 +56,25 @@ def split(source: Path, destination: Path, config: Config) -> list[Clip]:
 
 
 def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str, str]:
-    """Clip id -> split.
+    """Clip id -> split; clips that are set aside are missing.
 
-    Every text has a place in [0, 1) by its hash and the seed: the lowest are the test split, the highest the
-    validation split. A split that this leaves short (fewer than `min_held_out` clips, or a speaker of many clips
-    unheard) takes the next texts from its end. Added clips therefore move others only where they end such a shortage.
+    Every speaker of a language with many has a place in [0, 1) by the hash of its name and the seed: those below
+    `held_out_speakers` are never trained on, so that cloning can be judged. Of their clips those become tests whose
+    sentence no other speaker says, or is held out anyway; the rest are set aside.
+
+    Every text of the other speakers has a place in [0, 1) by its hash and the seed: the lowest are the test split,
+    the highest the validation split. A split that this leaves short (fewer than `min_held_out` clips, or a speaker of
+    many clips unheard) takes the next texts from its end. Added clips therefore move others only where they end such
+    a shortage.
 
     Raises:
         CorpusError: less than half of the clips would be left to train on.
     """
+    unheard = held_out_speakers(clips, config.held_out_speakers, seed)
     by_text: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
-        by_text[_spoken_form(clip.text)].append(clip)
+        if clip.speaker not in unheard:
+            by_text[_spoken_form(clip.text)].append(clip)
     places = {text: _place(text, seed) for text in by_text}
     upwards = sorted(by_text, key=lambda text: (places[text], text))
 
@@ -78,7 +91,23 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
             "at least as many must remain to train on; add recordings or lower split.min_held_out"
         )
     names = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(test, TEST)
-    return {clip.id: names.get(text, TRAIN) for text, members in by_text.items() for clip in members}
+    assigned = {clip.id: names.get(text, TRAIN) for text, members in by_text.items() for clip in members}
+    for clip in clips:
+        if clip.speaker in unheard:
+            text = _spoken_form(clip.text)
+            if text not in by_text or text in names:
+                assigned[clip.id] = names.get(text, TEST)
+    return assigned
+
+
+def held_out_speakers(clips: list[Clip], share: float, seed: int) -> set[str]:
+    """Speakers that are never trained on; the choice of one depends on no other, only on how many there are."""
+    languages: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        languages[clip.language].add(clip.speaker)
+    needed = {speaker for found in languages.values() if len(found) < SPEAKERS_PER_HELD_OUT for speaker in found}
+    everyone = set().union(*languages.values())
+    return {speaker for speaker in everyone - needed if _place(f"speaker {speaker}", seed) < share}
 
 
 def _held_out(

@@ -11,7 +11,7 @@ from model.corpus.manifest import Clip, read_manifest
 from model.text.normalize import normalize
 
 EXAMPLES = 12
-"""Examples of what was written out in words."""
+"""Examples of what was written out in words, of each language."""
 
 
 def totals(clips: Iterable[Clip]) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def corpus_stats(folder: Path) -> dict[str, Any]:
     clips = read_manifest(folder)
     splits: dict[str, list[Clip]] = defaultdict(list)
     unknown: Counter = Counter()
-    changes: Counter = Counter()
+    changes: dict[str, Counter] = defaultdict(Counter)
     for clip in clips:
         splits[clip.split or "unsplit"].append(clip)
         spoken = normalize(clip.text, clip.language)
         unknown += spoken.unknown
-        changes.update(spoken.changes)
+        changes[clip.language].update(spoken.changes)
     seconds = sum(clip.seconds for clip in clips)
     return {
         **{key: value for key, value in totals(clips).items() if key != "durations"},
@@ -50,10 +50,14 @@ def corpus_stats(folder: Path) -> dict[str, Any]:
             for name, members in sorted(splits.items())
         },
         "unknown_characters": dict(unknown.most_common()),
-        "written_out": [
-            {"written": written, "spoken": spoken, "count": count}
-            for (written, spoken), count in changes.most_common(EXAMPLES)
-        ],
+        "written_out": {
+            language: [
+                {"written": written, "spoken": spoken, "count": count}
+                for (written, spoken), count in found.most_common(EXAMPLES)
+            ]
+            for language, found in sorted(changes.items())
+            if found
+        },
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,27 @@ from tqdm import tqdm
 from model.audio.io import AudioError, read_source
 from model.config import Config
 from model.config.schema import ValidationConfig
+from model.corpus.checks import (
+    check_sound,
+    check_sounds_together,
+    check_speakers,
+    check_speech,
+    check_text,
+    check_texts_together,
+)
 from model.corpus.folders import stage_folder
 from model.corpus.ingest import ORIGINS
 from model.corpus.manifest import Clip, read_manifest, write_manifest
-from model.corpus.problems import BAD, NOTE, Problem, read_problems
+from model.corpus.measure import Measures, measure
+from model.corpus.problems import BAD, SEVERITIES, Problem, read_problems
 from model.corpus.report import write_report
 from model.corpus.sources import audio_reason
 from model.corpus.stats import totals
 from model.corpus.timings import ALIGNMENTS
-from model.text import TextError, encode
+from model.text.identify import spoken_length
 
-FULL_SCALE = 0.999
-"""Amplitude from which a sample counts as clipped."""
+TABLE = "measures.csv"
+"""One row for each clip that was read: what was measured, and what was found."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,20 @@ class ValidationReport:
             "bad": self.bad,
             "bad_share": self.bad_share,
             "tolerated_bad_share": self.tolerated_bad_share,
-            "bad_by_reason": dict(self.by_reason(BAD).most_common()),
-            "notes_by_reason": dict(self.by_reason(NOTE).most_common()),
+            "findings": {severity: dict(self.by_reason(severity).most_common()) for severity in SEVERITIES},
             "totals": self.totals,
             "problems": [asdict(problem) for problem in self.problems],
         }
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """One clip after its own checks; `sound` is missing where the file cannot be read."""
+
+    clip: Clip
+    sound: Measures | None
+    problems: list[Problem]
+    vector: np.ndarray | None = None
 
 
 def validate(source: Path, destination: Path, config: Config, progress: bool = False) -> ValidationReport:
@@ -100,104 +119,114 @@ def validate(source: Path, destination: Path, config: Config, progress: bool = F
 
     Raises:
         ManifestError: `source` holds no manifest.
+        SpeakerEncoderError: `validation.check_speakers` is on and the encoder's weights are missing.
     """
+    source, limits = Path(source), config.validation
     clips = read_manifest(source)
     earlier = read_problems(source)
-    origins = json.loads((Path(source) / ORIGINS).read_text("utf-8"))
+    origins = json.loads((source / ORIGINS).read_text("utf-8"))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(lambda clip: list(_check(clip, source, origins[clip.id], config.validation)), clips)
-        bar = tqdm(checked, total=len(clips), desc="validate", unit="clip", disable=None if progress else True)
-        found = [problem for problems in bar for problem in problems]
-    found += _other_rates(clips, origins)
+    checked = list(_check_all(clips, source, origins, limits, progress))
+    found = [problem for item in checked for problem in item.problems]
+    found += check_metadata(clips, origins, limits)
+    heard = [item for item in checked if item.sound]
+    sounds = {item.clip.id: item.sound for item in heard}
+    found += check_sounds_together([item.clip for item in heard], origins, sounds, limits)
+    similarities: dict[str, float] = {}
+    if limits.check_speakers and heard:
+        judged = [item for item in heard if item.vector is not None]
+        vectors = np.stack([item.vector for item in judged])
+        mixed_up, similarities = check_speakers([item.clip for item in judged], origins, vectors, limits)
+        found += mixed_up
 
     bad_clips = {problem.id for problem in found if problem.severity == BAD}
     unread = {(problem.id, problem.file if not problem.id else "") for problem in earlier if problem.severity == BAD}
     unread -= {(clip.id, "") for clip in clips}
     doubled = {clip.id for clip in clips} & {problem.id for problem in earlier if problem.severity == BAD}
     kept = [clip for clip in clips if clip.id not in bad_clips]
-    problems = sorted(earlier + found, key=lambda problem: (problem.severity != BAD, problem.reason, problem.id))
+    problems = sorted(
+        earlier + found, key=lambda problem: (SEVERITIES.index(problem.severity), problem.reason, problem.id)
+    )
     report = ValidationReport(
         clips=len(clips) + len(unread) + len(doubled),
         kept=len(kept),
         bad=len(bad_clips) + len(unread) + len(doubled),
-        tolerated_bad_share=config.validation.tolerated_bad_share,
+        tolerated_bad_share=limits.tolerated_bad_share,
         problems=problems,
         totals=totals(kept),
     )
     destination = Path(destination).absolute()
     with stage_folder(destination) as folder:
-        relative = Path(os.path.relpath(Path(source).absolute(), destination))
-        write_manifest(folder, (_moved(clip, relative) for clip in kept))
-        if (Path(source) / ALIGNMENTS).is_file():
-            (folder / ALIGNMENTS).write_bytes((Path(source) / ALIGNMENTS).read_bytes())
-        write_report(folder, report.as_dict(), config.corpus.name)
+        relative = Path(os.path.relpath(source.absolute(), destination))
+        write_manifest(folder, (replace(clip, audio=(relative / clip.audio).as_posix()) for clip in kept))
+        if (source / ALIGNMENTS).is_file():
+            (folder / ALIGNMENTS).write_bytes((source / ALIGNMENTS).read_bytes())
+        rows = _table(heard, problems, similarities)
+        _write_table(folder / TABLE, rows)
+        sources = {clip.id: (clip, source / clip.audio) for clip in clips}
+        write_report(folder, report.as_dict(), config.corpus.name, rows, sources, limits)
     return report
 
 
-def _moved(clip: Clip, relative: Path) -> Clip:
-    return Clip(**{**asdict(clip), "audio": (relative / clip.audio).as_posix()})
+def check_metadata(clips: Sequence[Clip], origins: dict[str, str], limits: ValidationConfig) -> list[Problem]:
+    """Every finding that needs no recording: of a hundred thousand clips in some seconds."""
+    found = [problem for clip in clips for problem in check_text(clip, origins[clip.id], limits)]
+    return found + list(check_texts_together(clips, origins, limits))
 
 
-def _check(clip: Clip, folder: Path, origin: str, limits: ValidationConfig) -> Iterator[Problem]:
-    """Everything wrong with one clip."""
+def _check_all(
+    clips: Sequence[Clip], source: Path, origins: dict[str, str], limits: ValidationConfig, progress: bool
+) -> Iterator[_Checked]:
+    encoder = None
+    if limits.check_speakers:
+        from model.speaker_encoder import SpeakerEncoder
 
-    def problem(reason: str, detail: str, severity: str = BAD) -> Problem:
-        return Problem(clip.id, origin, reason, detail, severity)
+        encoder = SpeakerEncoder.load()
 
-    try:
-        samples, _ = read_source(Path(folder) / clip.audio)
-    except AudioError as error:
-        yield problem(audio_reason(error), error.reason)
-        return
-    if clip.source_sample_rate < limits.min_sample_rate:
-        detail = f"recorded at {clip.source_sample_rate} Hz; validation.min_sample_rate is {limits.min_sample_rate}"
-        yield problem("low_sample_rate", detail)
-    if clip.seconds > limits.max_seconds:
-        detail = f"{clip.seconds:.2f} s; validation.max_seconds is {limits.max_seconds} (set aside, never cut)"
-        yield problem("too_long", detail)
-    if clip.seconds < limits.min_seconds:
-        yield problem("too_short", f"{clip.seconds:.2f} s; validation.min_seconds is {limits.min_seconds}")
-    level = 20 * np.log10(max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1e-10))
-    if level < limits.min_level_db:
-        yield problem("silent", f"level {level:.1f} dB full scale; validation.min_level_db is {limits.min_level_db}")
-    clipped = float(np.mean(np.abs(samples) >= FULL_SCALE))
-    if clipped > limits.max_clipped_share:
-        detail = (
-            f"{clipped:.2%} of the samples at full scale; validation.max_clipped_share is {limits.max_clipped_share}"
-        )
-        yield problem("clipped", detail)
-    yield from _check_text(clip, limits, problem)
+    def check(clip: Clip) -> _Checked:
+        try:
+            samples, _ = read_source(source / clip.audio)
+        except AudioError as error:
+            return _Checked(clip, None, [Problem(clip.id, origins[clip.id], audio_reason(error), error.reason)])
+        sound = measure(samples, clip.sample_rate)
+        problems = [*check_sound(clip, origins[clip.id], sound, limits), *check_speech(clip, origins[clip.id])]
+        vector = None
+        if encoder is not None and sound.level > limits.min_level_db:
+            vector = encoder.embed(samples, clip.sample_rate)
+        return _Checked(clip, sound, problems, vector)
+
+    with ThreadPoolExecutor(1 if encoder else os.cpu_count()) as pool:
+        bar = tqdm(total=len(clips), desc="validate", unit="clip", disable=None if progress else True)
+        for item in pool.map(check, clips):
+            bar.update()
+            yield item
+        bar.close()
 
 
-def _check_text(clip: Clip, limits: ValidationConfig, problem: Any) -> Iterator[Problem]:
-    text = clip.text.strip()
-    if not text:
-        yield problem("empty_transcript", "no text")
-        return
-    speed = len(text) / clip.seconds
-    if not limits.min_characters_per_second <= speed <= limits.max_characters_per_second:
-        bounds = f"{limits.min_characters_per_second} to {limits.max_characters_per_second}"
-        detail = f"{speed:.1f} characters per second ({len(text)} in {clip.seconds:.2f} s); accepted are {bounds}"
-        yield problem("text_duration_mismatch", detail)
-    try:
-        unknown = encode(text, clip.language).unknown
-    except TextError as error:
-        yield problem("unspeakable_text", str(error))
-        return
-    if unknown:
-        listed = ", ".join(f"{character!r} x{count}" for character, count in unknown.most_common())
-        yield problem("unknown_characters", f"left out of the spoken text: {listed}", NOTE)
+def _table(heard: Sequence[_Checked], problems: Sequence[Problem], similar: dict[str, float]) -> list[dict[str, Any]]:
+    """The measures of every clip that could be read, with the reasons of what was found."""
+    reasons: dict[str, list[str]] = {}
+    for problem in problems:
+        reasons.setdefault(problem.id, []).append(problem.reason)
+    return [
+        {
+            "id": item.clip.id,
+            "speaker": item.clip.speaker,
+            "language": item.clip.language,
+            "seconds": item.clip.seconds,
+            "source_sample_rate": item.clip.source_sample_rate,
+            "characters_per_second": round(spoken_length(item.clip.text.strip()) / item.clip.seconds, 2),
+            **{field.name: getattr(item.sound, field.name) for field in fields(Measures)},
+            "speaker_similarity": similar.get(item.clip.id, ""),
+            "findings": " ".join(reasons.get(item.clip.id, [])),
+        }
+        for item in heard
+    ]
 
 
-def _other_rates(clips: list[Clip], origins: dict[str, str]) -> Iterator[Problem]:
-    """A note for each clip that was recorded at another rate than most of its speaker's."""
-    rates: dict[str, Counter] = defaultdict(Counter)
-    for clip in clips:
-        rates[clip.speaker][clip.source_sample_rate] += 1
-    usual = {speaker: counts.most_common(1)[0][0] for speaker, counts in rates.items()}
-    for clip in clips:
-        rate = clip.source_sample_rate
-        if rate != usual[clip.speaker]:
-            detail = f"recorded at {rate} Hz (most clips: {usual[clip.speaker]}); resampled to {clip.sample_rate}"
-            yield Problem(clip.id, origins[clip.id], "other_sample_rate", detail, NOTE)
+def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if rows:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)

@@ -21,7 +21,8 @@ from model.audio.pitch import track_pitch
 from model.config import Config
 from model.config.schema import EvaluationConfig
 from model.corpus.manifest import read_manifest
-from model.corpus.timings import read_alignments, token_times
+from model.corpus.timings import read_alignments
+from model.corpus.token_times import token_times
 from model.evaluation import metrics, recognizer
 from model.evaluation.metrics import Measure, mean_of, not_applicable
 from model.evaluation.report import write_report

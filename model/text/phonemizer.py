@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from model.text.espeak import phone_words
-from model.text.languages import language_of
+from model.text import espeak, mandarin
+from model.text.languages import MANDARIN, language_of
 from model.text.symbols import MARKS
 
 _CLAUSE = re.compile(r"(?:^|\s+)(-)(?=\s|$)|([,.?!;:…])(?=\s|$)")
@@ -30,8 +30,14 @@ def phonemize(text: str, language: str) -> list[list[str]]:
     sequence: list[list[str]] = []
     position = 0
     for mark in _CLAUSE.finditer(text):
-        sequence += phone_words(text[position : mark.start()], voice)
+        sequence += _words(text[position : mark.start()], voice)
         if sequence and sequence[-1][0] not in MARKS:
             sequence.append([mark[1] or mark[2]])
         position = mark.end()
-    return sequence + phone_words(text[position:], voice)
+    return sequence + _words(text[position:], voice)
+
+
+def _words(text: str, voice: str) -> list[list[str]]:
+    if voice == MANDARIN:
+        return list(mandarin.phone_words(text))
+    return espeak.phone_words(text, voice)

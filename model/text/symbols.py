@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-TABLE_VERSION = 1
+from model.text.mandarin import TONES
+
+TABLE_VERSION = 2
 
 PAD, BOS, EOS, WORD_BOUNDARY = "_", "^", "$", " "
 MARKS = (",", ".", "?", "!", ";", ":", "-", "…")
@@ -14,7 +16,7 @@ MARKS = (",", ".", "?", "!", ";", ":", "-", "…")
 STRESSES = ("none", "primary", "secondary")
 """The second channel of every token."""
 _STRESS_MARKS = {"ˈ": 1, "ˌ": 2}
-_NOTATION = frozenset((*_STRESS_MARKS, "-", '"', "'"))
+_NOTATION = frozenset((*_STRESS_MARKS, "-", '"', "'", "^"))
 """What espeak-ng writes among phones that is no sound (stress; links between words in French and others)."""
 
 # What espeak-ng gives as one phone for English (American, British, Scottish) and Persian: seen over 31 000 words of
@@ -29,10 +31,22 @@ _COMPOUNDS = (  # noqa: SIM905 - one line a kind reads better than fifty quoted 
 _LETTERS = "abcdefhijklmnopqrstuvwxyz"
 _IPA = "ɡɐɑɒæɓʙβɔɕçɗɖðʤəɘɚɛɜɝɞɟʄɢʛɦɧħɥʜɨɪʝɭɬɫɮʟɱɯɰŋɳɲɴøɵɸθœɶʘɹɺɾɻʀʁɽʂʃʈʧʉʊʋⱱʌɣɤʍχʎʏʑʐʒʔʡʕʢǀǁǂǃᵻᵿ"
 _MODIFIERS = "ːˑ̩̯̪̬̃̊ʰʲʷˠˤˀ˞"
+# Added in version 2 behind the symbols of version 1, which keep their ids: what letter triples of each alphabet gave.
+_TONES = tuple(TONES.values())
+_MORE_COMPOUNDS = (  # noqa: SIM905
+    "ɔø ʊɐ œ̃ oɪ eʊ yʊ ʌʊ "  # diphthongs of German, French, Spanish and Dutch
+    "bʲ dʲ fʲ ɡʲ kʲ ɭʲ mʲ nʲ pʲ rʲ sʲ tʲ vʲ xʲ zʲ tʃʲ dʒʲ "  # soft consonants of Russian
+    "bː dː ɡː kː lː mː nː pː rː sː tː vː fː tʃː dʒː "  # long ones of Italian
+    "pʰ tʰ kʰ tsʰ tɕʰ ʈʂ ʈʂʰ"  # aspirated ones of Mandarin
+).split()
 _EMPTY = "1"
 """What espeak-ng's Persian gives behind `q`: a phone of no length and no sound."""
 
-SYMBOLS: tuple[str, ...] = (PAD, BOS, EOS, WORD_BOUNDARY, *MARKS, *_COMPOUNDS, *_LETTERS, *_IPA, *_MODIFIERS)
+SYMBOLS: tuple[str, ...] = (
+    *(PAD, BOS, EOS, WORD_BOUNDARY, *MARKS),
+    *(*_COMPOUNDS, *_LETTERS, *_IPA, *_MODIFIERS),
+    *(*_TONES, *_MORE_COMPOUNDS),
+)
 NUM_SYMBOLS = len(SYMBOLS)
 NUM_STRESSES = len(STRESSES)
 SYMBOL_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}

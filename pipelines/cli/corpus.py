@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from components.state import write_json
 from model.config import Resolved
 from pipelines.cli.settings import settings_options
 
 INGESTED, VALIDATED, CORPUS = Path("data/ingested"), Path("data/validated"), Path("data/corpus")
+CODE = Path("data/code")
 SECTIONS = ("corpus", "validation", "split")
 TOO_MANY_BAD = 2
 
@@ -49,11 +51,26 @@ def validate(settings: Resolved, source: Path, output: Path, as_json: bool) -> N
 @corpus.command()
 @_path("--source", VALIDATED, "Validated corpus.")
 @_path("--output", CORPUS, "Folder to write.")
+@click.option("--metrics", type=click.Path(path_type=Path), help="JSON file for the numbers of each split.")
 @_json
 @settings_options("split")
-def split(settings: Resolved, source: Path, output: Path, as_json: bool) -> None:
+def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, as_json: bool) -> None:
     """Assign clips to train, validation and test; write the self-contained corpus."""
-    _tell(_split(settings, source, output), as_json)
+    told = _split(settings, source, output)
+    if metrics is not None:
+        write_json(metrics, {key: told[key] for key in ("splits", "unheard_speakers", "set_aside")})
+    _tell(told, as_json)
+
+
+@corpus.command()
+@_path("--output", CODE, "Folder to write, one file a stage.")
+@_json
+@settings_options("corpus")
+def code(settings: Resolved, output: Path, as_json: bool) -> None:
+    """Fingerprint the code behind each data stage: DVC runs a stage again when its code has changed."""
+    from model.corpus.code import write_fingerprints
+
+    _tell(write_fingerprints(output, settings.config.corpus), as_json)
 
 
 @corpus.command()
@@ -78,7 +95,7 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
 
     config = settings.config
     recorded = survey(folder)
-    if settings.origins["corpus.name"] == "default":
+    if settings.origins["corpus.name"] != "command line":
         recorded["name"] = "".join(c if c.isalnum() or c in "_-" else "_" for c in folder.absolute().name)
     corpus = CorpusConfig.model_validate(config.corpus.model_dump() | recorded)
     changed = config.model_copy(update={"corpus": corpus})
@@ -110,8 +127,10 @@ def stats(folder: Path, as_json: bool) -> None:
     unknown = numbers["unknown_characters"]
     listed = ", ".join(f"{character!r} x{count}" for character, count in unknown.items()) or "none"
     click.echo(f"\nunknown characters: {listed}")
-    for change in numbers["written_out"]:
-        click.echo(f"written out: {change['written']!r} -> {change['spoken']!r} ({change['count']}x)")
+    for language, changes in numbers["written_out"].items():
+        click.echo(f"\nwritten out in {language}")
+        for change in changes:
+            click.echo(f"  {change['written']!r} -> {change['spoken']!r} ({change['count']}x)")
 
 
 def _all_stages(settings: Resolved, output: Path, as_json: bool) -> None:
@@ -139,13 +158,15 @@ def _ingest(settings: Resolved, output: Path) -> dict[str, Any]:
 
 
 def _validate(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
+    from model.corpus.problems import BAD
     from model.corpus.report import REPORT_HTML
     from model.corpus.validate import validate as run
 
     report = run(source, output, settings.config, progress=True)
     if not report.passed:
         for problem in report.problems:
-            click.echo(f"{problem.file}: {problem.reason}: {problem.detail}", err=True)
+            if problem.severity == BAD:
+                click.echo(f"{problem.file}: {problem.reason}: {problem.detail}", err=True)
         click.echo(f"{report.verdict}.\nReport: {output / REPORT_HTML}", err=True)
         raise SystemExit(TOO_MANY_BAD)
     return {"folder": str(output), "verdict": report.verdict, "report": str(output / REPORT_HTML)}
@@ -154,10 +175,18 @@ def _validate(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
 def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
     from collections import Counter
 
+    from model.corpus.manifest import read_manifest
+    from model.corpus.split import TRAIN
     from model.corpus.split import split as run
 
     clips = run(source, output, settings.config)
-    return {"folder": str(output), "splits": dict(sorted(Counter(clip.split for clip in clips).items()))}
+    trained = {clip.speaker for clip in clips if clip.split == TRAIN}
+    return {
+        "folder": str(output),
+        "splits": dict(sorted(Counter(clip.split for clip in clips).items())),
+        "unheard_speakers": sorted({clip.speaker for clip in clips} - trained),
+        "set_aside": len(read_manifest(source)) - len(clips),
+    }
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:

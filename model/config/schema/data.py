@@ -68,6 +68,24 @@ class ValidationConfig(Section):
     """Share of samples at full scale."""
     min_level_db: float = -45.0
     """Quieter clips (root mean square, dB full scale) count as silent."""
+    max_offset: Annotated[float, Field(gt=0)] = 0.02
+    """Mean of the samples (direct current) beyond which a clip is suspect, of full scale."""
+    min_contrast_db: float = 15.0
+    """Speech less than this above the quietest frames (5th and 95th percentile) is suspect: noise, echo or music."""
+    max_edge_silence: Annotated[float, Field(ge=0)] = 1.0
+    """Longer silence before or after the speech is noted."""
+    max_level_deviation_db: Annotated[float, Field(gt=0)] = 9.0
+    """A clip further than this from its speaker's usual level is suspect."""
+    max_speed_deviation: Annotated[float, Field(gt=0)] = 5.0
+    """A clip further than this from its language's usual characters per second is suspect (robust deviations)."""
+    max_foreign_share: Share = 0.5
+    """A text with a larger share of letters of another script than its language's is suspect."""
+    check_speakers: bool = False
+    """Compare each clip's voice with its speaker's others; runs a network, some thirty times real time on a core."""
+    min_speaker_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.65
+    """A clip less similar than this to its speaker's others, and more so to another speaker's, is suspect."""
+    report_players: Annotated[int, Field(ge=0)] = 24
+    """Flagged clips that can be heard in the report, the worst first."""
     tolerated_bad_share: Share = 0.05
     """A larger share of bad clips stops the run."""
 
@@ -79,6 +97,8 @@ class SplitConfig(Section):
     test_share: Share = 0.06
     min_held_out: Positive = 4
     """Least number of clips in each held-out split."""
+    held_out_speakers: Share = 0.05
+    """Share of the speakers that are never trained on, in languages with at least ten: cloning is judged by them."""
 
 
 class AudioConfig(Section):

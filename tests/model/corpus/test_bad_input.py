@@ -1,5 +1,6 @@
 """Every kind of bad input is found by `validate` with file and reason; none is dropped, none ends in a traceback."""
 
+import itertools
 import json
 
 import numpy as np
@@ -16,12 +17,19 @@ from pipelines.cli.corpus import corpus as command
 
 GOOD = 20
 TEXT = "This sentence is spoken for three seconds or so."
+VOICES = itertools.count(1)
+
+
+def text(number):
+    """No two clips say the same."""
+    return f"{TEXT[:-1]}, {chr(ord('a') + number)}."
 
 
 def sound(seconds=3.0, rate=22050, level=0.3):
-    """A voiced buzz, not silent and not clipped."""
+    """A voiced buzz with pauses, not silent and not clipped, unlike every other."""
     time = np.arange(int(seconds * rate)) / rate
-    return level * np.sin(2 * np.pi * 150 * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))
+    pitch = 120 + 0.7 * next(VOICES)
+    return level * np.sin(2 * np.pi * pitch * time) * np.maximum(0.02, np.sin(2 * np.pi * 3 * time))
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def folder(tmp_path):
     rows = []
     for number in range(GOOD):
         soundfile.write(wavs / f"good{number:02d}.wav", sound(), 22050, subtype="PCM_16")
-        rows.append(f"good{number:02d}|{TEXT}|{TEXT}")
+        rows.append(f"good{number:02d}|{text(number)}|{text(number)}")
     (wavs.parent / "metadata.csv").write_text("\n".join(rows) + "\n", "utf-8")
     return wavs.parent
 
@@ -127,7 +135,7 @@ def clipped(folder):
 
 
 def same_id_same_text(folder):
-    add(folder, f"good12|{TEXT}|{TEXT}")
+    add(folder, f"good12|{text(12)}|{text(12)}")
     return "duplicate_id", "metadata.csv:21"
 
 

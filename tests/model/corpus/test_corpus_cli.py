@@ -42,6 +42,7 @@ def test_stats_tell_what_was_written_out(tmp_path):
 
     write_manifest(tmp_path, [Clip("a", "audio/a.flac", "Dr. No has 25 ☃.", "en", "s", 2.0, 22050, 22050)])
     output = run("stats", tmp_path).output
+    assert "written out in en" in output
     assert "'25' -> 'twenty five' (1x)" in output
     assert "'Dr.' -> 'Doctor'" in output
     assert "'☃' x1" in output
@@ -76,18 +77,18 @@ def project(tmp_path):
     return folder
 
 
-def dvc(folder, *arguments):
+def dvc(folder, *arguments, code=REPOSITORY):
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": str(code),
     }
     return subprocess.run(["dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def stages_run(folder):
-    result = dvc(folder, "repro")
+def stages_run(folder, *options, code=REPOSITORY):
+    result = dvc(folder, "repro", *options, code=code)
     assert result.returncode == 0, result.stdout + result.stderr
     return [stage for stage in ("ingest", "validate", "split") if f"Running stage '{stage}'" in result.stdout]
 
@@ -96,14 +97,46 @@ def test_dvc_runs_again_what_a_change_touches_and_nothing_else(project):
     recordings = project.parent / "recordings"
     assert stages_run(project) == ["ingest", "validate", "split"]
     assert stages_run(project) == []
+    metrics = json.loads(dvc(project, "metrics", "show", "--json").stdout)[""]["data"]
+    assert metrics["data/validated/metrics.json"]["data"]["kept"] == 14
+    assert sum(metrics["data/splits.json"]["data"]["splits"].values()) == 14
     parameters = yaml.safe_load((project / "params.yaml").read_text())
     parameters["validation"]["max_seconds"] = 14.0
     (project / "params.yaml").write_text(yaml.safe_dump(parameters))
     assert stages_run(project) == ["validate"]  # it finds the same clips good: nothing to split anew
-    (recordings / "wavs" / "clip0.wav").write_bytes((recordings / "wavs" / "clip1.wav").read_bytes())
+    tone = 0.3 * np.sin(2 * np.pi * 333 * np.arange(22050 * 2) / 22050)
+    soundfile.write(recordings / "wavs" / "clip0.wav", tone, 22050, subtype="PCM_16")
     assert stages_run(project)[0] == "ingest"
     (recordings / "wavs" / "clip2.wav").write_bytes(b"")
     failed = dvc(project, "repro")
     assert failed.returncode != 0
     assert "1 of 14 clips are bad" in failed.stderr + failed.stdout
     assert (project / "data" / "validated" / "report.html").is_file()
+
+
+def test_a_lock_that_fits_needs_no_data_and_one_that_does_not_is_told(project, tmp_path):
+    stages_run(project)
+    fresh = tmp_path / "clone"
+    fresh.mkdir()
+    for name in ("dvc.yaml", "dvc.lock", "params.yaml"):
+        shutil.copy(project / name, fresh)
+    dvc(fresh, "init", "--no-scm", "-q")
+    assert stages_run(fresh, "--dry", "--allow-missing") == []
+    parameters = yaml.safe_load((fresh / "params.yaml").read_text())
+    parameters["split"]["min_held_out"] = 3
+    (fresh / "params.yaml").write_text(yaml.safe_dump(parameters))
+    stale = dvc(fresh, "repro", "--dry", "--allow-missing")
+    assert stale.returncode != 0 or "Running stage 'split'" in stale.stdout
+
+
+def test_changed_code_makes_its_stage_run_again(project, tmp_path):
+    assert stages_run(project) == ["ingest", "validate", "split"]
+    code = tmp_path / "code"
+    for package in ("model", "components", "pipelines"):
+        shutil.copytree(REPOSITORY / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert stages_run(project, code=code) == []
+    path = code / "model" / "corpus" / "split.py"
+    path.write_text(path.read_text() + "\n# a comment changes nothing\n")
+    assert stages_run(project, code=code) == []
+    path.write_text(path.read_text() + "\nOTHER = 1\n")
+    assert stages_run(project, code=code) == ["split"]

@@ -15,7 +15,8 @@ from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import generated
 from model.corpus.readers.generated import english_engine, read_sentences
-from model.corpus.timings import read_alignments, token_times
+from model.corpus.timings import read_alignments
+from model.corpus.token_times import token_times
 from model.text import encode
 from model.text.symbols import MARKS
 

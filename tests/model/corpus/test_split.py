@@ -10,7 +10,7 @@ from model.config import Config
 from model.config.schema import SplitConfig
 from model.corpus.errors import CorpusError
 from model.corpus.manifest import Clip, read_manifest, write_manifest
-from model.corpus.split import assign_splits, split
+from model.corpus.split import assign_splits, held_out_speakers, split
 from model.corpus.timings import read_alignments, write_alignments
 
 SHARES = SplitConfig(validation_share=0.1, test_share=0.1, min_held_out=4)
@@ -90,6 +90,58 @@ def test_every_speaker_of_many_clips_is_held_out_somewhere():
     for seed in range(20):
         assigned = assign_splits(corpus, SplitConfig(validation_share=0.02, test_share=0.02), seed)
         assert {assigned[clip.id] for clip in corpus if clip.speaker == "rare"} == {"train", "validation", "test"}
+
+
+def crowd(count, per_speaker=3, shared=2):
+    """Speakers who each say sentences of their own, and some that all of them say."""
+    own = [
+        Clip(f"s{n}-{k}", "a.flac", f"Own sentence {n} {k}.", "en", f"s{n}", 2.0, 22050, 22050)
+        for n in range(count)
+        for k in range(per_speaker)
+    ]
+    everyones = [
+        Clip(f"s{n}-all{k}", "a.flac", f"Everyone says {k}.", "en", f"s{n}", 2.0, 22050, 22050)
+        for n in range(count)
+        for k in range(shared)
+    ]
+    return own + everyones
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_speakers_are_never_trained_on(seed):
+    corpus = crowd(100)
+    config = SplitConfig(held_out_speakers=0.1)
+    unheard = held_out_speakers(corpus, 0.1, seed)
+    assert 2 <= len(unheard) <= 22
+    assigned = assign_splits(corpus, config, seed)
+    for clip in corpus:
+        if clip.speaker in unheard:
+            assert assigned.get(clip.id, "test") != "train"
+    assert {clip.speaker for clip in corpus if assigned.get(clip.id) == "test"} >= unheard
+    texts = {}
+    for clip in corpus:
+        if clip.id in assigned:
+            texts.setdefault(clip.text, set()).add(assigned[clip.id])
+    assert all(len(found) == 1 for found in texts.values())
+
+
+def test_without_a_share_no_speaker_is_held_out():
+    corpus = crowd(50)
+    assert len(assign_splits(corpus, SplitConfig(held_out_speakers=0.0), 1)) == len(corpus)
+
+
+def test_speakers_of_a_language_with_few_are_all_trained_on():
+    corpus = crowd(9, per_speaker=10) + [
+        Clip(f"de{n}", "a.flac", f"Satz {n}.", "de", f"german{n}", 2.0, 22050, 22050) for n in range(9)
+    ]
+    assert not held_out_speakers(corpus, 1.0, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_added_speakers_move_no_clip_between_training_and_tests(seed):
+    before, after = crowd(60), crowd(90)
+    old, new = (assign_splits(corpus, SplitConfig(held_out_speakers=0.1), seed) for corpus in (before, after))
+    assert all(new[name] == split for name, split in old.items())
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 8, 15])

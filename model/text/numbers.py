@@ -1,0 +1,96 @@
+"""Figures to words, with what each language does to a number beside a noun. num2words knows the words themselves."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from model.text import mandarin
+
+LONGEST = 15
+"""Digits of a number that is still read as one; more are read one by one."""
+
+_BEFORE_NOUN = {
+    "de": [(r"eins$", "ein")], "es": [(r"veintiuno$", "veintiún"), (r"\buno$", "un")], "it": [(r"^uno$", "un")],
+}  # fmt: skip
+_FEMININE = {
+    "de": (r"eins$", "eine"), "es": (r"uno$", "una"), "fr": (r"\bun$", "une"), "it": (r"^uno$", "una"),
+}  # fmt: skip
+# Ending of a Russian ordinal -> case, gender, number (as num2words names them).
+_RUSSIAN = {
+    "й": ("n", "m"), "ый": ("n", "m"), "ий": ("n", "m"), "ой": ("n", "m"), "я": ("n", "f"), "ая": ("n", "f"),
+    "е": ("n", "n"), "ое": ("n", "n"), "го": ("g", "m"), "му": ("d", "m"), "м": ("p", "m"), "ю": ("a", "f"),
+    "ую": ("a", "f"),
+}  # fmt: skip
+
+
+@lru_cache(8192)
+def cardinal(digits: str, language: str, feminine: bool = False) -> str:
+    """A whole number in words; a leading zero or too many digits make it a row of single figures."""
+    if len(digits) > LONGEST or (len(digits) > 1 and digits.startswith("0")):
+        return one_by_one(digits, language)
+    if language == "zh":
+        return mandarin.cardinal(digits)
+    words = _words(digits, language, "cardinal", **({"gender": "f"} if feminine and language == "ru" else {}))
+    return re.sub(*_FEMININE[language], words) if feminine and language in _FEMININE else words
+
+
+def one_by_one(digits: str, language: str) -> str:
+    if language == "zh":
+        return mandarin.one_by_one(digits)
+    return " ".join(_words(digit, language, "cardinal") for digit in digits)
+
+
+def before_noun(digits: str, language: str) -> str:
+    """A number as it stands before a noun: `veintiún`, `ein`."""
+    words = cardinal(digits, language)
+    for pattern, short in _BEFORE_NOUN.get(language, ()):
+        words = re.sub(pattern, short, words)
+    return words
+
+
+@lru_cache(1024)
+def year(digits: str, language: str) -> str:
+    return mandarin.one_by_one(digits) if language == "zh" else _words(digits, language, "year").replace("n h", "nh")
+
+
+@lru_cache(1024)
+def ordinal(digits: str, language: str, ending: str = "") -> str:
+    """An ordinal number; `ending` is what was written behind the figure and tells gender and case."""
+    if language == "ru":
+        case, gender = _RUSSIAN[ending or "й"]
+        return _words(digits, "ru", "ordinal", case=case, gender=gender)
+    words = _words(digits, language, "ordinal")
+    if language == "fr" and ending in ("re", "ère", "ere"):
+        return words.replace("premier", "première")
+    if language == "es" and ending == "er":
+        return re.sub("(primer|tercer)o$", r"\1", words)
+    if language in ("es", "it") and ending == "ª":
+        return re.sub(r"o\b", "a", words)
+    return words + ending if language == "de" else words
+
+
+def plural_form(digits: str, language: str, forms: int) -> int:
+    """Which of a noun's forms (one, several, many) follows a number; a number with decimals is not whole.
+
+    Args:
+        digits: The whole number, or '' of a number with decimals.
+        forms: How many there are.
+    """
+    if forms == 1:
+        return 0
+    if not digits:
+        return 1
+    number = int(digits)
+    if language != "ru":
+        return 0 if number == 1 or (language == "fr" and number == 0) else 1
+    if number % 10 == 1 and number % 100 != 11:
+        return 0
+    few = 2 <= number % 10 <= 4 and not 12 <= number % 100 <= 14
+    return 1 if few else forms - 1
+
+
+def _words(digits: str, language: str, kind: str, **inflection: str) -> str:
+    from num2words import num2words
+
+    return num2words(int(digits), lang=language, to=kind, **inflection).replace(",", "").replace("-", " ")
