@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
@@ -124,7 +125,12 @@ class Transformer(nn.Module):
     """A stack of feed-forward transformer blocks with a final norm.
 
     (B, T, D), mask (B, T), condition (B, C) -> (B, T, D), zero at padding.
+
+    Attributes:
+        checkpointing: Keep only the input of each block in training, and compute the rest again for the gradient.
     """
+
+    checkpointing = False
 
     def __init__(
         self, layers: int, dim: int, num_heads: int, ffn_dim: int, kernel_size: int, dropout: float, condition_dim: int
@@ -138,5 +144,8 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
         for block in self.blocks:
-            x = block(x, mask, condition)
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, mask, condition, use_reentrant=False)
+            else:
+                x = block(x, mask, condition)
         return self.norm(x, condition) * mask[:, :, None].to(x.dtype)

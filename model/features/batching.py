@@ -76,6 +76,11 @@ class Lent:
     mel: np.ndarray
     position: int
 
+    def pinned(self) -> Batch:
+        """The batch in memory that a GPU copies from by itself, while the CPU goes on."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.pin_memory() for name, value in tensors.items() if torch.is_tensor(value)})
+
 
 def collate(
     clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], lent: Sequence[Lent]
@@ -259,6 +264,8 @@ class TrainingBatches:
     Each clip is conditioned on the speaker vector and a stretch of *another* clip of its speaker, drawn from (seed,
     epoch, clip): of the clip itself they would carry its content along, which no reference at synthesis does.
 
+    Drawing what a batch holds and loading it are apart, so that batches can be loaded ahead (`loader.py`).
+
     Args:
         store: Features.
         batch_size: Most clips of a batch.
@@ -274,6 +281,7 @@ class TrainingBatches:
         self, store: FeatureStore, batch_size: int, seed: int, max_frames: int = 0, clips_per_speaker: int = 0
     ) -> None:
         self.store = store
+        self.seed = seed
         self.positions = store.split("train")
         if not self.positions:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
@@ -296,23 +304,32 @@ class TrainingBatches:
         return self
 
     def __next__(self) -> Batch:
-        chosen = [self.positions[i] for i in next(self.sampler)]
-        clips = [self.store.clip(position) for position in chosen]
-        return collate(clips, self.store.statistics, self.store.speakers, [self._lent_to(i) for i in chosen])
+        return self.load(*self.draw())
 
-    def reference_of(self, position: int) -> int:
-        """Position of the clip that lends its speaker vector and a stretch to a clip in the running epoch."""
+    def draw(self) -> tuple[list[int], int]:
+        """Positions in the store of the next batch's clips, and the epoch they are drawn in."""
+        chosen = next(self.sampler)
+        return [self.positions[i] for i in chosen], self.sampler.epoch
+
+    def load(self, positions: Sequence[int], epoch: int) -> Batch:
+        """The clips at these positions as a batch; the same for the same arguments, from any thread."""
+        clips = [self.store.clip(position) for position in positions]
+        lent = [self._lent_to(position, epoch) for position in positions]
+        return collate(clips, self.store.statistics, self.store.speakers, lent)
+
+    def reference_of(self, position: int, epoch: int) -> int:
+        """Position of the clip that lends its speaker vector and a stretch to a clip in an epoch."""
         own = self.store.clips_of_speaker[self.store.clips[position].speaker]
         if len(own) == 1:
             return own[0]
-        generator = np.random.default_rng([self.sampler.seed, self.sampler.epoch, position])
+        generator = np.random.default_rng([self.seed, epoch, position])
         drawn = int(generator.integers(len(own) - 1))
         return own[drawn + (drawn >= bisect_left(own, position))]  # steps over the clip itself
 
-    def _lent_to(self, position: int) -> Lent:
-        reference = self.reference_of(position)
+    def _lent_to(self, position: int, epoch: int) -> Lent:
+        reference = self.reference_of(position, epoch)
         mel = self.store.clip(reference).mel
-        generator = np.random.default_rng([self.sampler.seed, self.sampler.epoch, position, 1])
+        generator = np.random.default_rng([self.seed, epoch, position, 1])
         start = int(generator.integers(max(len(mel) - REFERENCE_FRAMES, 0) + 1))
         frames = mel[:0] if reference == position else mel[start : start + REFERENCE_FRAMES]
         return Lent(self.store.speaker_vectors[reference], frames, reference)

@@ -1,12 +1,18 @@
 """Checkpoints: safetensors + JSON in one folder per step, written whole or not at all; last and best are kept.
 
-A folder holds `model`, `ema` and `optimizer` tensors and `state.json` (step, score, sampler position, settings hash).
-Loading never unpickles. The newest folder is the last checkpoint; scores tell the best ones, so no index can go stale.
+A folder holds `model`, `ema` and `optimizer` tensors and `state.json`: step, score, checksums, and the small state of
+everything else. Loading never unpickles. The newest folder is the last checkpoint; scores tell the best ones, so no
+index can go stale.
+
+A kill at any moment leaves every earlier checkpoint as it was: a folder gets its name only when all its bytes are on
+disk, and nothing is removed before that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -17,7 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 STATE = "state.json"
+FORMAT = 2
+"""Raised when old checkpoints can no longer be read; 1 lacked checksums and the state of guards and scaler."""
 
 
 class CheckpointError(RuntimeError):
@@ -32,54 +42,81 @@ class Checkpoint:
         step: Optimiser steps done.
         model, ema: Parameter name -> tensor.
         optimizer: The optimiser's `state_dict()`.
-        rng: State of torch's CPU generator (uint8).
-        extra: JSON data: sampler position, counters, settings hash.
+        rng: Name of a generator -> its states, one row per process (uint8).
+        extra: JSON data: sampler position, guards, adaptive weights, scaler, settings hash.
         score: Validation measure, lower is better; None when this step was not validated.
+        healthy: Whether a run may go back to it: its last steps were good ones.
     """
 
     step: int
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     optimizer: dict[str, Any]
-    rng: Tensor
+    rng: dict[str, Tensor]
     extra: dict[str, Any]
     score: float | None = None
+    healthy: bool = True
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What is known of a checkpoint without loading it."""
+
+    step: int
+    score: float | None
+    path: Path
+    healthy: bool
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_top_k: int) -> Path:
-    """Write `folder/step-<n>/` in one move, then remove what is neither last nor among the `keep_top_k` best."""
+    """Write `folder/step-<n>/` in one move, then remove what is neither last, nor the last healthy, nor among the
+    `keep_top_k` best.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:08d}"
     partial = folder / f".partial-{checkpoint.step:08d}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint.model.items()}, partial / "model.safetensors")
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint.ema.items()}, partial / "ema.safetensors")
-    tensors = {
-        f"{index}.{name}": value.contiguous()
+    moments = {
+        f"state.{index}.{name}": value
         for index, slots in checkpoint.optimizer["state"].items()
         for name, value in slots.items()
     }
-    save_file({**tensors, "rng": checkpoint.rng}, partial / "optimizer.safetensors")
-    state = {"step": checkpoint.step, "score": checkpoint.score, "extra": checkpoint.extra}
-    state["param_groups"] = checkpoint.optimizer["param_groups"]
-    with (partial / STATE).open("w", encoding="utf-8") as file:
-        json.dump(state, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    moments |= {f"rng.{name}": value for name, value in checkpoint.rng.items()}
+    checksums = {}
+    for name, tensors in (("model", checkpoint.model), ("ema", checkpoint.ema), ("optimizer", moments)):
+        path = partial / f"{name}.safetensors"
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+        _flush(path)
+        checksums[path.name] = _checksum(path)
+    state = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "score": checkpoint.score,
+        "healthy": checkpoint.healthy,
+        "checksums": checksums,
+        "param_groups": checkpoint.optimizer["param_groups"],
+        "extra": checkpoint.extra,
+    }
+    (partial / STATE).write_text(json.dumps(state, indent=1), "utf-8")
+    _flush(partial / STATE)
+    _flush(partial)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
+    _flush(folder)
     _prune(folder, keep_top_k)
     return final
 
 
-def list_checkpoints(folder: Path) -> list[tuple[int, float | None, Path]]:
-    """(step, score, folder) of every whole checkpoint, oldest first."""
+def list_checkpoints(folder: Path) -> list[Saved]:
+    """Every whole checkpoint, oldest first. A folder whose description cannot be read is set aside, with a warning."""
     found = []
     for path in sorted(folder.glob("step-*")):
-        if (path / STATE).is_file():
+        try:
             state = json.loads((path / STATE).read_text("utf-8"))
-            found.append((state["step"], state["score"], path))
+            found.append(Saved(state["step"], state["score"], path, state.get("healthy", True)))
+        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+            _set_aside(path, f"no readable {STATE} ({error})")
     return found
 
 
@@ -88,37 +125,100 @@ def best_checkpoint(folder: Path) -> Path:
     found = list_checkpoints(folder)
     if not found:
         raise CheckpointError(f"{folder}: no checkpoint here; train first")
-    scored = [item for item in found if item[1] is not None]
-    return min(scored, key=lambda item: item[1])[2] if scored else found[-1][2]
+    scored = [item for item in found if item.score is not None]
+    return min(scored, key=lambda item: item.score).path if scored else found[-1].path
+
+
+def newest_loadable(folder: Path, healthy: bool = False) -> tuple[Path, Checkpoint] | None:
+    """The newest checkpoint that is whole; damaged ones on the way are set aside with a warning.
+
+    Args:
+        folder: Of the run's checkpoints.
+        healthy: Only one to which a run may go back.
+    """
+    for saved in reversed(list_checkpoints(folder)):
+        if healthy and not saved.healthy:
+            continue
+        try:
+            return saved.path, load_checkpoint(saved.path)
+        except DamagedCheckpoint as error:
+            _set_aside(saved.path, str(error))
+    return None
+
+
+class DamagedCheckpoint(CheckpointError):
+    """Bytes of a checkpoint are missing or changed: the one before may still be good."""
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint folder.
 
     Raises:
-        CheckpointError: a file is missing or damaged.
+        DamagedCheckpoint: a file is missing, or not as it was written.
+        CheckpointError: the checkpoint is of another format.
     """
     try:
         state = json.loads((path / STATE).read_text("utf-8"))
-        tensors = load_file(path / "optimizer.safetensors")
-        model, ema = load_file(path / "model.safetensors"), load_file(path / "ema.safetensors")
+        if state.get("format", 1) != FORMAT:
+            raise CheckpointError(
+                f"{path}: checkpoint format {state.get('format', 1)}, this version reads {FORMAT}; "
+                "go on with the version that wrote it, or train again in another folder"
+            )
+        for name, wanted in state["checksums"].items():
+            if _checksum(path / name) != wanted:
+                raise DamagedCheckpoint(f"{path}: damaged checkpoint ({name} is not as it was written)")
+        model, ema, moments = (load_file(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer"))
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: damaged checkpoint ({error}); remove this folder to go on from the one before"
-        ) from error
-    rng = tensors.pop("rng")
+        raise DamagedCheckpoint(f"{path}: damaged checkpoint ({error})") from error
     slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        slots.setdefault(int(index), {})[name] = value
+    rng = {}
+    for key, value in moments.items():
+        kind, _, rest = key.partition(".")
+        if kind == "rng":
+            rng[rest] = value
+        else:
+            index, _, name = rest.partition(".")
+            slots.setdefault(int(index), {})[name] = value
     optimizer = {"state": slots, "param_groups": state["param_groups"]}
-    return Checkpoint(state["step"], model, ema, optimizer, rng, state["extra"], state["score"])
+    return Checkpoint(
+        state["step"], model, ema, optimizer, rng, state["extra"], state["score"], state.get("healthy", True)
+    )
+
+
+def remove_later(folder: Path, step: int) -> None:
+    """Remove the checkpoints past a step: those of steps that a run has gone back behind."""
+    for saved in list_checkpoints(folder):
+        if saved.step > step:
+            shutil.rmtree(saved.path)
 
 
 def _prune(folder: Path, keep_top_k: int) -> None:
     found = list_checkpoints(folder)
-    scored = sorted((item for item in found if item[1] is not None), key=lambda item: item[1])
-    keep = {found[-1][2], *(item[2] for item in scored[:keep_top_k])}
-    for _, _, path in found:
-        if path not in keep:
-            shutil.rmtree(path)
+    scored = sorted((item for item in found if item.score is not None), key=lambda item: item.score)
+    healthy = [item.path for item in found if item.healthy]
+    keep = {found[-1].path, *healthy[-1:], *(item.path for item in scored[:keep_top_k])}
+    for item in found:
+        if item.path not in keep:
+            shutil.rmtree(item.path)
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Rename what cannot be read, so that nobody takes it for a checkpoint and nothing is lost that could be mended."""
+    aside = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(path, aside)
+    log.warning("%s; set aside as %s, going on from the checkpoint before", reason, aside.name)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -42,11 +42,11 @@ class DurationCache:
         self.average = 1.0
         self.kept: dict[str, Tensor] = {}
 
-    def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:
+    def observe(self, terms: Mapping[str, float], progress: float) -> None:
         """After a step with these loss terms, at this share of training: keep the durations if it is time."""
         if self.mode == "learned" or self.kept:
             return
-        self.average = MEMORY * self.average + (1 - MEMORY) * float(terms["binarization"].detach())
+        self.average = MEMORY * self.average + (1 - MEMORY) * terms["binarization"]
         if progress >= self.earliest and self.average < CONVERGED:
             self._keep()
 
@@ -65,6 +65,8 @@ class DurationCache:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a cache of the same run was; the model's weights are loaded already."""
         self.average = state["average"]
+        self.kept = {}
+        self._rest(False)
         if state["kept"]:
             self._keep()
 
@@ -80,6 +82,9 @@ class DurationCache:
             alignment = self.model.align(ids.to(device), lengths[0].to(device), mel.to(device), lengths[1].to(device))
             self.kept[clip.id] = alignment.durations[0].cpu()
         self.model.train(training)
-        for part in (self.model.aligner, self.model.symbol_embedding, self.model.stress_embedding):
-            part.requires_grad_(False)
+        self._rest(True)
         log.info("alignment converged (%.2f nats per frame): durations of %d clips kept", self.average, len(self.kept))
+
+    def _rest(self, resting: bool) -> None:
+        for part in (self.model.aligner, self.model.symbol_embedding, self.model.stress_embedding):
+            part.requires_grad_(not resting)

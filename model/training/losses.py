@@ -15,6 +15,22 @@ from model.acoustic.style import divergence
 from model.config.schema import LossConfig
 from model.features.batching import Batch
 
+AVERAGED_OVER = {
+    "mel": "frames",
+    "duration": "tokens",
+    "length": "clips",
+    "pitch": "tokens",
+    "energy": "tokens",
+    "forward_sum": "clips",
+    "binarization": "frames",
+    "guided_attention": "frames",
+    "kl": "clips",
+    "contrastive_speaker": "clips",
+    "speaker_consistency": "clips",
+}
+"""What each term is a mean over: by its share of these a part of a batch counts in the whole (`accumulation.py`). The
+contrastive term compares the clips of a part only, and the free bits of `kl` are taken in each part."""
+
 
 def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     """Unweighted terms (scalars) of one batch; those of a feature only where it is on.

@@ -1,4 +1,4 @@
-"""What moves the weights: the optimiser and its groups, gradient clipping, and the average that becomes the voice."""
+"""What moves the weights: the optimiser and its groups, and the average that becomes the voice."""
 
 from __future__ import annotations
 
@@ -24,13 +24,6 @@ def make_optimizer(model: AcousticModel, settings: TrainingConfig) -> torch.opti
         betas=(0.9, 0.98),
         fused=True,
     )
-
-
-def clip_gradients(model: nn.Module, value: float, norm: float) -> float:
-    """Clip each gradient element to +-`value`, then all to a joint `norm`; returns the norm before the second."""
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    nn.utils.clip_grad_value_(parameters, value)
-    return float(nn.utils.clip_grad_norm_(parameters, norm))
 
 
 class ExponentialAverage:

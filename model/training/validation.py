@@ -31,10 +31,12 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
         what `StyleUse.measures` says.
     """
     model.eval()
+    device = next(model.parameters()).device
     sums: dict[str, float] = {}
     clips, style = 0, StyleUse()
     for batch in evaluation_batches(store, "validation", config.training.batch_size):
         size = len(batch.clip_ids)
+        batch = batch.to(device)
         output = model(batch)
         values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
         values |= _free_running(model, batch)
@@ -55,8 +57,8 @@ def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
     speech = model.synthesize_batch(batch)
     errors, ratios = [], []
     for i in range(len(batch.clip_ids)):
-        spoken = speech.mel[i, : speech.mel_lengths[i]].numpy()
-        recorded = batch.mel[i, : batch.mel_lengths[i]].numpy()
+        spoken = speech.mel[i, : speech.mel_lengths[i]].cpu().numpy()
+        recorded = batch.mel[i, : batch.mel_lengths[i]].cpu().numpy()
         rows, columns = dtw_path(spoken, recorded)
         errors.append(float(np.abs(spoken[rows] - recorded[columns]).mean()))
         ratios.append(len(spoken) / len(recorded))
@@ -69,21 +71,23 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
     from matplotlib.figure import Figure  # heavy, and only needed here
 
     model.eval()
-    batch = next(iter(evaluation_batches(store, "validation", 1)))
+    batch = next(iter(evaluation_batches(store, "validation", 1))).to(next(model.parameters()).device)
     alignment = model(batch).alignment
     speech = model.synthesize_batch(batch)
-    spoken = speech.mel[0].numpy()
+    spoken = speech.mel[0].cpu().numpy()
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     soft, predicted, recorded = figure.subplots(3, 1)
-    soft.imshow(alignment.log_soft[0].exp().T, origin="lower", aspect="auto", interpolation="nearest", cmap="magma")
-    path = np.repeat(np.arange(alignment.durations.shape[1]), alignment.durations[0].numpy())
+    soft.imshow(
+        alignment.log_soft[0].exp().T.cpu(), origin="lower", aspect="auto", interpolation="nearest", cmap="magma"
+    )
+    path = np.repeat(np.arange(alignment.durations.shape[1]), alignment.durations[0].cpu().numpy())
     soft.plot(np.arange(len(path)), path, color="cyan", linewidth=0.8, label="best path")
     soft.set(title=f"step {step}: alignment of {batch.clip_ids[0]}", xlabel="frame", ylabel="token")
     soft.legend(loc="upper left")
     for axes, mel, title in (
         (predicted, spoken, "synthesised from text"),
-        (recorded, batch.mel[0].numpy(), "recording"),
+        (recorded, batch.mel[0].cpu().numpy(), "recording"),
     ):
         axes.imshow(mel.T, origin="lower", aspect="auto", vmin=-11.5, vmax=2.0)
         axes.set(title=title, xlabel="frame", ylabel="mel band")

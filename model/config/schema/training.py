@@ -57,7 +57,7 @@ class TrainingConfig(Section):
 
     max_steps: Positive = 1200
     batch_size: Positive = 16
-    """Most clips of a batch."""
+    """Most clips of an optimiser step (of each process, where several train together)."""
     max_batch_frames: Annotated[int, Field(ge=0)] = 0
     """Most mel frames of a batch, padding included; 0 sets no bound. Clips of seven seconds then come eight at a time
     where those of three come sixteen, and every step costs about the same time and memory."""
@@ -77,8 +77,32 @@ class TrainingConfig(Section):
     rests, which saves its share of every later step."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the averaged weights that are validated and exported; 0 uses the raw weights."""
+    gradient_accumulation_steps: Positive = 1
+    """Parts that the batch of a step is computed in: the gradient of the whole batch in the memory of one part. Doubled
+    by itself, and said so, when a part does not fit into memory."""
+    enable_gradient_checkpointing: bool = False
+    """Keep only the input of each transformer block and compute the rest again in the backward pass: the same gradient,
+    less memory, about a third more time."""
     use_mixed_precision: bool = False
-    """bfloat16 autocast with float32 islands (aligner, durations, losses), where the processor computes in it."""
+    """Autocast with float32 islands (aligner, durations, losses), where the processor computes in `mixed_precision`."""
+    mixed_precision: Literal["bfloat16", "float16"] = "bfloat16"
+    """float16 comes with a loss scaler, for GPUs older than bfloat16."""
+    enable_adaptive_loss_weights: bool = False
+    """Hold back the weight of a loss term that grows relative to the others, and lift one that falls, within a factor
+    of 3 of the weights in `loss`."""
+    adaptive_weight_update_interval: Positive = 50
+    """Steps between the updates of the adaptive weights, each by 5 % at most."""
+    enable_plateau_breaker: bool = False
+    """Watch for a plateau and answer the first one with a rise of the learning rate, once."""
+    plateau_patience: Positive = 200
+    """Steps that are looked at: on a plateau, the second half is not better than the first by `plateau_threshold`."""
+    plateau_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    plateau_rate_boost: Annotated[float, Field(gt=1)] = 4.0
+    """The rate rises to this multiple of `learning_rate` and falls back to the schedule by a cosine."""
+    plateau_boost_steps: Positive = 200
+    """Length of that rise and fall."""
+    enable_evaluation: bool = True
+    """Validate every `evaluation_interval` steps; without it the last weights become the voice, unmeasured."""
     evaluation_interval: Positive = 200
     """Steps between validations; a scored checkpoint is written at each."""
     checkpoint_interval: Positive = 100
@@ -90,7 +114,31 @@ class TrainingConfig(Section):
     while the speech goes on getting clearer: on 5.5 minutes the character error of training sentences fell from 0.20 at
     the best checkpoint to 0.15 at the last, that of unseen ones stayed at 0.30."""
     log_interval: Positive = 20
+    buffer_size: Annotated[int, Field(ge=0)] = 4
+    """Batches prepared ahead of the step that needs them; 0 prepares each when it is asked for."""
+    num_workers: Positive = 1
+    """Threads that prepare batches (memory-mapped features: copying, not computing)."""
+    enable_static_shapes: bool = False
+    """Pad every batch to one of `num_shape_buckets` (tokens, frames) shapes, all batches of a shape of one size."""
+    num_shape_buckets: Positive = 6
+    enable_compile: bool = False
+    """`torch.compile` of the encoder and decoder stacks, one graph per shape: goes with `enable_static_shapes`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model computes; `auto` takes a GPU where there is one."""
+    model_gpu: Annotated[int, Field(ge=-1)] = -1
+    """Number of the GPU that trains; -1 leaves the choice to `device`."""
+    data_gpu: Annotated[int, Field(ge=-1)] = -1
+    """Number of the GPU that validates and speaks the audio previews; -1 means the one that trains."""
+    enable_memory_isolation: bool = False
+    """Cap what this process may take of the memory of `model_gpu` and `data_gpu`, so that what shares them survives."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Torch threads; 0 means one per physical core, less one that is left to everything else."""
     max_skipped_steps: Positive = 20
-    """Training stops with a report after this many non-finite steps in a row."""
+    """Bad steps in a row (not finite, so skipped; or diverged) after which the run goes back to its last good
+    checkpoint."""
+    divergence_factor: Annotated[float, Field(gt=1)] = 4.0
+    """A step has diverged when its loss is so many times the best median so far."""
+    max_rollbacks: Annotated[int, Field(ge=0)] = 3
+    """Times that a run goes back before it stops with a report."""
+    rollback_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor on the learning rate at each time."""

@@ -138,7 +138,7 @@ def test_training_never_conditions_on_the_clip_itself_where_there_is_another(sto
         batch = next(batches)
         for row, name in enumerate(batch.clip_ids):
             position = next(i for i, clip in enumerate(store.clips) if clip.id == name)
-            reference = batches.reference_of(position)
+            reference = batches.reference_of(position, batches.sampler.epoch)
             clip, other = store.clips[position], store.clips[reference]
             assert other.speaker == clip.speaker
             assert other.split == "train"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import model.training.durations as durations
-import model.training.trainer as trainer
+import model.training.step as step
 from model.config import resolve
 from model.training.trainer import train
 
@@ -38,7 +38,7 @@ def test_a_converged_aligner_rests_and_the_rest_learns_on_across_a_restart(
     assert not any(name.startswith(("aligner.", "symbol_embedding", "stress_embedding")) for name in changed)
     assert "mel_head.weight" in changed
 
-    steps, original = 0, trainer.clip_gradients
+    steps, original = 0, step.clip_gradients
 
     def interrupting(*arguments):
         nonlocal steps
@@ -47,7 +47,7 @@ def test_a_converged_aligner_rests_and_the_rest_learns_on_across_a_restart(
             os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments)
 
-    monkeypatch.setattr(trainer, "clip_gradients", interrupting)
+    monkeypatch.setattr(step, "clip_gradients", interrupting)
     with pytest.raises(KeyboardInterrupt):
         train(settings, generated_features, tmp_path / "parts")
     train(settings, generated_features, tmp_path / "parts")

@@ -1,0 +1,150 @@
+"""The gradient of one step: of the whole batch, computed in parts, over all processes, as if it were one big batch.
+
+Each loss term is a mean over something: frames, tokens or clips. A part counts by its share of these in the *whole*
+batch; dividing by the number of parts instead is the usual bug, since parts differ in length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.config.schema import LossConfig
+from model.features.batching import Batch
+from model.training.distributed import Processes, without_averaging
+from model.training.losses import AVERAGED_OVER, loss_terms, weighted_sum
+from model.training.profiling import StepTimer
+
+PADDED = {"ids": "tokens", "durations": "tokens", **dict.fromkeys(("mel", "pitch", "voiced", "energy"), "frames")}
+"""Batch field -> what its second dimension counts."""
+
+
+@dataclass
+class StepLoss:
+    """Loss of one step over the whole batch: unweighted terms, and their weighted sum."""
+
+    terms: dict[str, float]
+    total: float
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How a step computes: device, autocast type (None: float32), whether padding may be cut to each part's need."""
+
+    device: torch.device
+    autocast: torch.dtype | None
+    trim: bool
+
+
+def gradients_that_fit(
+    model: nn.Module,
+    batch: Batch,
+    parts: int,
+    config: LossConfig,
+    weights: dict[str, float],
+    scaler: torch.amp.GradScaler,
+    numerics: Numerics,
+    processes: Processes,
+    timer: StepTimer,
+) -> tuple[StepLoss, int]:
+    """`accumulate_gradients`, in twice as many parts whenever memory does not suffice.
+
+    Returns:
+        The loss, and the parts that it took.
+
+    Raises:
+        RuntimeError: out of memory with a single clip, or beside other processes, which wait for this one's gradient.
+    """
+    random = torch.get_rng_state()
+    while True:
+        try:
+            loss = accumulate_gradients(model, batch, parts, config, weights, scaler, numerics, processes, timer)
+            return loss, parts
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or parts >= len(batch.clip_ids) or processes.world > 1:
+                raise
+        parts = min(2 * parts, len(batch.clip_ids))
+        model.zero_grad(set_to_none=True)
+        torch.set_rng_state(random)
+        if numerics.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on a GPU or on the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def accumulate_gradients(
+    model: nn.Module,
+    batch: Batch,
+    parts: int,
+    config: LossConfig,
+    weights: dict[str, float],
+    scaler: torch.amp.GradScaler,
+    numerics: Numerics,
+    processes: Processes,
+    timer: StepTimer,
+) -> StepLoss:
+    """Add the gradient of a batch to `.grad`, in `parts` parts, scaled by `scaler`."""
+    pieces = split_batch(batch, parts, numerics.trim)
+    totals = processes.sum(counts(batch))
+    sums: dict[str, Tensor] = {}
+    for number, piece in enumerate(pieces, start=1):
+        with timer("transfer"):
+            piece_there = piece.to(numerics.device)
+        with timer("forward"):
+            with torch.autocast(numerics.device.type, numerics.autocast, enabled=numerics.autocast is not None):
+                output = model(piece_there)
+            shares = dict(zip(("tokens", "frames", "clips"), (counts(piece) / totals).tolist(), strict=True))
+            terms = loss_terms(output, piece_there, config)
+            terms = {name: term * shares[AVERAGED_OVER[name]] for name, term in terms.items()}
+            loss = weighted_sum(terms, weights)
+        with timer("backward"):
+            if number < len(pieces):
+                with without_averaging(model):
+                    scaler.scale(loss * processes.world).backward()
+            else:
+                scaler.scale(loss * processes.world).backward()  # averaged over the processes, so multiplied first
+        for name, term in {**terms, "": loss}.items():
+            sums[name] = sums.get(name, 0.0) + term.detach()
+    with timer("backward"):
+        values = processes.sum(torch.stack(list(sums.values()))).tolist()  # the one wait for a GPU in a step
+    by_name = dict(zip(sums, values, strict=True))
+    return StepLoss(total=by_name.pop(""), terms=by_name)
+
+
+def counts(batch: Batch) -> Tensor:
+    """(3,) float64 tokens, frames and clips of a batch."""
+    return torch.tensor(
+        [int(batch.token_lengths.sum()), int(batch.mel_lengths.sum()), len(batch.clip_ids)], dtype=torch.float64
+    )
+
+
+def split_batch(batch: Batch, parts: int, trim: bool) -> list[Batch]:
+    """A batch as at most `parts` batches of consecutive clips, sizes differing by one at most.
+
+    Args:
+        batch: B clips, sorted by length, so that parts need less padding than the whole.
+        parts: At least 1; never more parts than clips.
+        trim: Cut the padding that a part does not need; static shapes keep it.
+    """
+    if parts == 1:
+        return [batch]
+    rows = np.array_split(np.arange(len(batch.clip_ids)), min(parts, len(batch.clip_ids)))
+    return [_rows(batch, int(part[0]), int(part[-1]) + 1, trim) for part in rows]
+
+
+def _rows(batch: Batch, start: int, end: int, trim: bool) -> Batch:
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    values = {name: value[start:end] for name, value in values.items() if value is not None}
+    if trim:
+        needed = {"tokens": int(values["token_lengths"].max()), "frames": int(values["mel_lengths"].max())}
+        padded = {name: needed[kind] for name, kind in PADDED.items() if name in values}
+        values |= {name: values[name][:, :length] for name, length in padded.items()}
+    return replace(batch, **values)

@@ -1,0 +1,41 @@
+"""`history.jsonl`: one line per report of a run; the record that diagnosis, plots and people read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """Appends records to a file.
+
+    Args:
+        path: Created where it is missing.
+        step: The step that the run goes on from: what a killed run wrote past it is cut off, since those steps come
+            again, and so is a line torn by the kill.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            kept = [record for record in read_history(path) if record["step"] <= step]
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
+            os.replace(partial, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, **values: Any) -> None:
+        """One record, on disk when this returns from Python's side."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Every whole record of a history, oldest first; NaN and infinity are read as such."""
+    lines = path.read_text("utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # after the last newline there is nothing, or a torn line

@@ -1,0 +1,137 @@
+"""The gradient of a step does not depend on how it is computed: in parts, checkpointed, in bfloat16, after a retry."""
+
+import pytest
+import torch
+
+from model.config import resolve
+from model.features.batching import TrainingBatches
+from model.features.store import FeatureStore
+from model.training import accumulation
+from model.training.accumulation import Numerics, accumulate_gradients, gradients_that_fit, split_batch
+from model.training.distributed import Processes
+from model.training.losses import AVERAGED_OVER, loss_terms, loss_weights
+from model.training.profiling import StepTimer
+from model.training.run_state import inventory_of
+
+CPU = torch.device("cpu")
+STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def setting(generated_features):
+    """(batch of 11 clips of uneven length, losses' settings, function that builds the same model again)."""
+    from model.acoustic import AcousticModel
+
+    store = FeatureStore(generated_features)
+    config = resolve(None, None, {"model_size": "xtiny", **STILL}).config
+    batch = next(TrainingBatches(store, 11, seed=0))
+
+    def build():
+        torch.manual_seed(0)
+        return AcousticModel(config.model, inventory_of(store)).train()
+
+    return batch, config.loss, build
+
+
+def gradient(setting, parts=1, autocast=None, run=accumulate_gradients, checkpointing=False, trim=True):
+    batch, config, build = setting
+    model = build()
+    model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    numerics = Numerics(CPU, autocast, trim)
+    weights = loss_weights(config, 1.0)
+    loss = run(model, batch, parts, config, weights, scaler, numerics, Processes(), StepTimer(CPU))
+    return loss, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def largest_difference(one, other) -> float:
+    """Over the parameters, relative to the largest element of the whole gradient."""
+    scale = max(float(g.abs().max()) for g in one.values())
+    return max(float((one[name] - other[name]).abs().max()) for name in one) / scale
+
+
+@pytest.mark.parametrize("parts", [2, 3, 11, 40])
+@pytest.mark.parametrize("trim", [True, False])
+def test_accumulated_gradients_equal_those_of_the_whole_batch(setting, parts, trim):
+    whole_loss, whole = gradient(setting)
+    loss, parted = gradient(setting, parts, trim=trim)
+    assert largest_difference(whole, parted) < 1e-6
+    assert loss.total == pytest.approx(whole_loss.total, rel=1e-6)
+    assert loss.terms == pytest.approx(whole_loss.terms, rel=1e-5)
+
+
+def test_dividing_by_the_number_of_parts_would_not_be_equal(setting, monkeypatch):
+    _, whole = gradient(setting)
+    monkeypatch.setattr(accumulation, "counts", lambda batch: torch.ones(3) * (3 if len(batch.clip_ids) == 11 else 1))
+    _, parted = gradient(setting, 3)
+    assert largest_difference(whole, parted) > 1e-3
+
+
+def test_parts_are_all_the_clips_in_order_with_no_more_padding_than_they_need(setting):
+    batch = setting[0]
+    parts = split_batch(batch, 4, trim=True)
+    assert [name for part in parts for name in part.clip_ids] == batch.clip_ids
+    for part in parts:
+        assert part.ids.shape[1] == part.token_lengths.max()
+        assert part.mel.shape[1] == part.pitch.shape[1] == part.mel_lengths.max()
+
+
+def test_every_loss_term_says_what_it_is_a_mean_over(setting):
+    batch, config, build = setting
+    assert set(loss_terms(build()(batch), batch, config)) <= set(AVERAGED_OVER) == set(loss_weights(config, 1.0))
+
+
+def test_checkpointed_gradients_equal_plain_ones_and_keep_less(setting):
+    def kept(checkpointing):
+        sizes = []
+
+        def pack(tensor):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            return gradient(setting, checkpointing=checkpointing)[1], sum(sizes)
+
+    plain, plain_size = kept(False)
+    checkpointed, checkpointed_size = kept(True)
+    assert largest_difference(plain, checkpointed) == 0
+    assert checkpointed_size < 0.8 * plain_size
+
+
+def test_bfloat16_stays_near_float32(setting):
+    exact_loss, exact = gradient(setting)
+    rounded_loss, rounded = gradient(setting, autocast=torch.bfloat16)
+    assert rounded_loss.total == pytest.approx(exact_loss.total, rel=0.01)
+    one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (exact, rounded))
+    assert float((one - other).norm() / one.norm()) < 0.1
+    assert float(torch.cosine_similarity(one, other, dim=0)) > 0.99
+
+
+def test_out_of_memory_is_answered_with_smaller_parts_and_the_same_gradient(setting, monkeypatch):
+    _, whole = gradient(setting)
+    attempts = []
+
+    def scarce(model, batch, parts, *arguments):
+        attempts.append(parts)
+        loss = accumulate_gradients(model, batch, parts, *arguments)
+        if parts < 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return loss
+
+    monkeypatch.setattr(accumulation, "accumulate_gradients", scarce)
+    (_, parts), retried = gradient(setting, run=gradients_that_fit)
+    assert attempts == [1, 2, 4]
+    assert parts == 4
+    assert largest_difference(whole, retried) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("no such operator"), MemoryError()]
+)
+def test_other_errors_and_a_single_clip_too_large_are_raised(setting, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(accumulation, "accumulate_gradients", fails)
+    with pytest.raises(type(error)):
+        gradient(setting, parts=11, run=gradients_that_fit)

@@ -1,0 +1,104 @@
+"""Guards: clipping in two stages, the verdict on a step, parameters that explode or vanish."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model.config import resolve
+from model.training.guards import WINDOW, ParameterWatch, StepGuard, clip_gradients
+
+
+def with_gradient(*values: float) -> nn.Module:
+    module = nn.Linear(len(values), 1, bias=False)
+    module.weight.grad = torch.tensor([values])
+    return module
+
+
+def guard(**training) -> StepGuard:
+    return StepGuard(resolve(None, None, {f"training.{key}": value for key, value in training.items()}).config.training)
+
+
+def test_elements_are_clipped_before_the_norm_and_both_are_told():
+    module = with_gradient(3.0, -4.0, 0.0, 0.5)
+    report = clip_gradients(module, value=1.0, norm=0.5)
+    assert report.norm == pytest.approx(math.sqrt(1 + 1 + 0.25))
+    assert report.clipped_elements == 0.5
+    assert report.clipped_norm
+    assert module.weight.grad.norm() == pytest.approx(0.5, abs=1e-5)
+    assert module.weight.grad[0, 0] == -module.weight.grad[0, 1]  # 3 and -4 were both cut to 1
+
+
+def test_a_small_gradient_is_left_alone():
+    module = with_gradient(0.1, -0.2)
+    report = clip_gradients(module, value=1.0, norm=0.5)
+    assert (report.clipped_elements, report.clipped_norm) == (0.0, False)
+    assert torch.equal(module.weight.grad, torch.tensor([[0.1, -0.2]]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_has_no_finite_norm(bad):
+    report = clip_gradients(with_gradient(0.1, bad), value=1e30, norm=0.5)
+    assert not math.isfinite(report.norm)
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, math.inf)])
+def test_what_is_not_finite_is_skipped(loss, norm):
+    assert guard().judge(loss, norm) == "skipped"
+
+
+def test_a_loss_far_above_the_best_median_has_diverged():
+    judge = guard(divergence_factor=3.0)
+    for _ in range(WINDOW):
+        assert judge.judge(2.0, 1.0) == ""
+    assert judge.judge(5.9, 1.0) == ""
+    assert judge.judge(6.1, 1.0) == "diverged"
+    tolerant = guard(divergence_factor=4.0)
+    tolerant.load_state_dict(judge.state_dict())
+    assert tolerant.judge(6.1, 1.0) == ""
+
+
+def test_bad_steps_in_a_row_lead_back_and_a_good_one_forgives():
+    judge = guard(max_skipped_steps=3, max_rollbacks=2, rollback_rate_factor=0.5)
+    for loss in (math.nan, math.nan, 1.0, math.nan, math.nan):
+        judge.judge(loss, 1.0)
+        assert not judge.must_go_back
+    judge.judge(math.nan, 1.0)
+    assert judge.must_go_back
+    for factor in (0.5, 0.25):
+        assert not judge.exhausted
+        judge.went_back()
+        assert judge.rate_factor == factor
+        assert not judge.must_go_back
+    assert judge.exhausted
+
+
+def test_noise_of_a_real_run_is_no_divergence():
+    judge = guard()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2000, generator=generator).mul(0.3).exp().tolist()
+    verdicts = [judge.judge((12 * math.exp(-step / 300) + 1) * noise[step], 1.0) for step in range(2000)]
+    assert verdicts.count("") > 1990
+    assert not judge.must_go_back
+
+
+def test_exploding_and_vanishing_parameters_are_told_once_before_they_are_nan():
+    module = nn.Linear(4, 4)
+    watch = ParameterWatch(module)
+    assert watch.check(module) == []
+    with torch.no_grad():
+        module.weight.mul_(1e6)
+        module.bias.mul_(1e-6)
+    exploded, vanished = watch.check(module)
+    assert "weight has exploded" in exploded
+    assert "bias has vanished" in vanished
+    assert watch.check(module) == []
+
+
+def test_a_parameter_that_starts_at_zero_may_grow():
+    module = nn.Linear(4, 4)
+    nn.init.zeros_(module.weight)
+    watch = ParameterWatch(module)
+    nn.init.normal_(module.weight)
+    assert watch.check(module) == []

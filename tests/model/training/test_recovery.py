@@ -1,0 +1,196 @@
+"""Runs that meet a fault: each recovers or stops with a reason, and loses nothing that was saved."""
+
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.config import resolve
+from model.training import accumulation, run_state
+from model.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, newest_loadable
+from model.training.history import History, read_history
+from model.training.trainer import TrainingError, train
+
+
+@pytest.fixture
+def config(small_settings):
+    def build(**training):
+        return resolve(None, None, {**small_settings, **{f"training.{k}": v for k, v in training.items()}}).config
+
+    return build
+
+
+def events(folder: Path, kind: str) -> list:
+    return [line[kind] for line in read_history(folder / "history.jsonl") if kind in line]
+
+
+def poison(monkeypatch, steps, factor=float("nan")):
+    """Loss terms of these steps (1-based calls) are multiplied by a factor."""
+    original, calls = accumulation.loss_terms, 0
+
+    def poisoned(*arguments):
+        nonlocal calls
+        calls += 1
+        terms = original(*arguments)
+        return {**terms, "mel": terms["mel"] * factor} if steps(calls) else terms
+
+    monkeypatch.setattr(accumulation, "loss_terms", poisoned)
+
+
+def finite(folder: Path) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in load_file(folder / "voice" / "model.safetensors").values())
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_written_down(
+    tmp_path, config, generated_features, monkeypatch
+):
+    poison(monkeypatch, lambda call: call == 3)
+    train(config(max_steps=8), generated_features, tmp_path)
+    skipped = events(tmp_path, "skipped")
+    assert len(skipped) == 1
+    assert skipped[0]
+    assert all(isinstance(clip, str) for clip in skipped[0])
+    assert finite(tmp_path)
+
+
+def test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run(tmp_path, config, generated_features, monkeypatch):
+    poison(monkeypatch, lambda _: True, float("inf"))
+    with pytest.raises(TrainingError, match=r"3 steps in a row .* going back 2 times"):
+        train(config(max_skipped_steps=3, max_rollbacks=2), generated_features, tmp_path)
+    assert events(tmp_path, "went_back_to") == [0, 0]
+    assert len(events(tmp_path, "skipped")) == 9
+    assert "learning_rate" in events(tmp_path, "stopped")[0]
+
+
+def test_after_going_back_the_rate_is_lower_and_the_run_ends_well(tmp_path, config, generated_features, monkeypatch):
+    poison(monkeypatch, lambda call: 12 <= call <= 14, 1e6)
+    settings = config(max_steps=20, max_skipped_steps=3, rollback_rate_factor=0.25, learning_rate_schedule="constant")
+    train(settings, generated_features, tmp_path)
+    assert events(tmp_path, "went_back_to") == [10]
+    assert len(events(tmp_path, "diverged")) == 3
+    rates = [line["train/learning_rate"] for line in read_history(tmp_path / "history.jsonl") if "train/mel" in line]
+    assert rates[-1] == pytest.approx(0.25 * settings.training.learning_rate)
+    assert finite(tmp_path)
+
+
+def test_a_weight_that_became_nan_is_healed_from_the_last_good_checkpoint(
+    tmp_path, config, generated_features, monkeypatch
+):
+    original, calls = accumulation.loss_terms, 0
+
+    def breaking(output, batch, losses):
+        nonlocal calls
+        calls += 1
+        if calls == 13:
+            with torch.no_grad():
+                broken.symbol_embedding.weight[5:] = float("nan")
+        return original(output, batch, losses)
+
+    build = run_state.AcousticModel
+    broken = None
+
+    def remember(*arguments):
+        nonlocal broken
+        broken = build(*arguments)
+        return broken
+
+    monkeypatch.setattr(run_state, "AcousticModel", remember)
+    monkeypatch.setattr(accumulation, "loss_terms", breaking)
+    train(config(max_steps=20, max_skipped_steps=2), generated_features, tmp_path)
+    assert events(tmp_path, "went_back_to") == [10]
+    assert finite(tmp_path)
+
+
+def test_a_rate_a_thousand_times_too_high_ends_in_recovery_or_a_clear_stop(tmp_path, config, generated_features):
+    settings = config(max_steps=200, learning_rate=2.0, max_skipped_steps=5, enable_evaluation=False)
+    with pytest.raises(TrainingError, match=r"Lower training\.learning_rate"):
+        train(settings, generated_features, tmp_path)
+    assert len(events(tmp_path, "went_back_to")) == 3
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("fault", ["bit", "torn", "gone", "state"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_gone_on_with(
+    tmp_path, config, generated_features, caplog, fault
+):
+    settings = config(max_steps=20, keep_top_k=2, evaluation_interval=5)
+    train(settings, generated_features, tmp_path)
+    whole = load_file(tmp_path / "voice" / "model.safetensors")
+    last = list_checkpoints(tmp_path / "checkpoints")[-1].path
+    weights = last / "model.safetensors"
+    if fault == "bit":
+        damage(weights)
+    elif fault == "torn":
+        weights.write_bytes(weights.read_bytes()[:100])
+    elif fault == "gone":
+        weights.unlink()
+    else:
+        (last / "state.json").write_text('{"step": 2')
+    if fault != "state":
+        with pytest.raises(CheckpointError, match=last.name):
+            load_checkpoint(last)
+    assert train(settings, generated_features, tmp_path).steps == 20
+    assert f"set aside as damaged-{last.name}" in caplog.text
+    assert (tmp_path / "checkpoints" / f"damaged-{last.name}").is_dir()
+    again = load_file(tmp_path / "voice" / "model.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_checkpoint_of_another_format_says_so(tmp_path, config, generated_features):
+    train(config(max_steps=5, enable_evaluation=False), generated_features, tmp_path)
+    state = list_checkpoints(tmp_path / "checkpoints")[-1].path / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 1}))
+    with pytest.raises(CheckpointError, match="checkpoint format 1, this version reads 2"):
+        newest_loadable(tmp_path / "checkpoints")
+
+
+def test_a_history_forgets_the_steps_that_come_again_and_a_torn_line(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "train/mel": NaN}\n{"step": 3}\n{"step": 4, "tr')
+    history = History(path, 2)
+    history.write(3, value=1.0)
+    history.close()
+    assert [record["step"] for record in read_history(path)] == [1, 2, 3]
+
+
+def killed_runs(config, features: Path, folder: Path, kills: int, seed: int) -> int:
+    """Train in processes that are killed at random moments, `kills` times, then to the end; how many were killed."""
+    delays, done = random.Random(seed), 0
+    context = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
+    longest = 2.0
+    for _ in range(kills):
+        process = context.Process(target=train, args=(config, features, folder))
+        started = time.monotonic()
+        process.start()
+        process.join(delays.uniform(0.05, longest))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            done += 1
+        else:
+            longest = time.monotonic() - started
+    train(config, features, folder)
+    return done
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_kill_at_any_moment_changes_no_weight(tmp_path, config, generated_features, kills):
+    settings = config(max_steps=30, checkpoint_interval=1, evaluation_interval=15, gradient_accumulation_steps=2)
+    train(settings, generated_features, tmp_path / "whole")
+    assert killed_runs(settings, generated_features, tmp_path / "killed", kills, seed=kills) >= kills // 2
+    for name in ("model", "ema", "optimizer"):
+        path = f"checkpoints/step-00000030/{name}.safetensors"
+        whole, killed = load_file(tmp_path / "whole" / path), load_file(tmp_path / "killed" / path)
+        assert all(torch.equal(whole[key], killed[key]) for key in whole)
+    steps = [line["step"] for line in read_history(tmp_path / "killed" / "history.jsonl") if "train/mel" in line]
+    assert steps == [5, 10, 15, 20, 25, 30]
