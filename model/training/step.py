@@ -39,7 +39,14 @@ class Step:
     parts: int
 
 
-def take_step(model: nn.Module, state: RunState, batch: Batch, numerics: Numerics, timer: StepTimer) -> Step:
+def take_step(
+    model: nn.Module,
+    state: RunState,
+    batch: Batch,
+    numerics: Numerics,
+    timer: StepTimer,
+    rate: float | None = None,
+) -> Step:
     """Train on one batch.
 
     Args:
@@ -48,9 +55,11 @@ def take_step(model: nn.Module, state: RunState, batch: Batch, numerics: Numeric
         batch: On the host.
         numerics: Device and precision.
         timer: Measures the parts of the step.
+        rate: Learning rate instead of the scheduled one.
     """
     settings, losses = state.config.training, state.config.loss
-    rate = state.guard.rate_factor * state.plateau.rate(state.step, learning_rate(state.step, settings))
+    if rate is None:
+        rate = state.guard.rate_factor * state.plateau.rate(state.step, learning_rate(state.step, settings))
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["rate_scale"]
     weights = loss_weights(losses, state.step / settings.max_steps)

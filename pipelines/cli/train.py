@@ -21,10 +21,26 @@ from pipelines.cli.settings import settings_options
 )
 @click.option("--experiment", default="", help="MLflow experiment [default: the corpus's name].")
 @click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
+@click.option("--find-lr", is_flag=True, help="Only test which learning rate helps: proposes one, draws the curve.")
+@click.option(
+    "--profile-steps", type=click.IntRange(0), default=0, help="Measure where the time of so many steps goes; print it."
+)
 @settings_options("model", "loss", "training", "vocoder")
-def train(settings: Resolved, features: Path, output: Path | None, experiment: str, track: bool) -> None:
-    """Train, or go on where the same command was interrupted."""
+def train(
+    settings: Resolved,
+    features: Path,
+    output: Path | None,
+    experiment: str,
+    track: bool,
+    find_lr: bool,
+    profile_steps: int,
+) -> None:
+    """Train, or go on where the same command was interrupted.
+
+    Several processes: torchrun --nproc-per-node 2 -m pipelines.cli.main train ...
+    """
     import logging
+    import os
 
     from components.state import State
     from components.tracking import MlflowRunLogger
@@ -34,13 +50,14 @@ def train(settings: Resolved, features: Path, output: Path | None, experiment: s
     from model.training import trainer
     from model.training.logging import NullLogger
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks and tracks
+    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
     config = settings.config
-    for key, (default, value, origin) in settings.differences().items():
+    for key, (default, value, origin) in settings.differences().items() if first else ():
         click.echo(f"{key} = {value} (default {default}; {origin})")
     findings = checklist(config)
     for finding in findings:
-        if finding.severity != "ok":
+        if finding.severity != "ok" and first:
             click.echo(f"{finding.severity}: {finding.evidence}; {finding.cure}", err=True)
     if blocking(findings):
         raise SystemExit(1)
@@ -48,14 +65,23 @@ def train(settings: Resolved, features: Path, output: Path | None, experiment: s
     state = State.locate().prepare()
     name = trainer.run_fingerprint(config, FeatureStore(features))
     output = output or state.folder("training", name)
+    if find_lr:
+        from model.training.learning_rate_finder import find_learning_rate
+
+        test = find_learning_rate(config, features, output)
+        click.echo(f"proposed: --learning-rate {test.proposed:.2g}   curve: {output / 'learning_rate.png'}")
+        return
     logger = NullLogger()
-    if track:
+    if track and first:
         params = flatten(config.model_dump(mode="json"))
         logger = MlflowRunLogger(
             state, output / "mlflow", experiment or config.corpus.name, f"{config.model_size}-{name[:8]}", {}, params
         )
     try:
-        result = trainer.train(config, features, output, logger)
+        result = trainer.train(config, features, output, logger, profile_steps=profile_steps)
     finally:
         logger.close()
-    click.echo(f"{result.steps} steps; voice, of step {result.exported_step}: {result.voice}")
+    if first and profile_steps:
+        click.echo((output / "profile.txt").read_text("utf-8"))
+    if first:
+        click.echo(f"{result.steps} steps; voice, of step {result.exported_step}: {result.voice}")
