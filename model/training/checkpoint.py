@@ -129,7 +129,7 @@ def best_checkpoint(folder: Path) -> Path:
     return min(scored, key=lambda item: item.score).path if scored else found[-1].path
 
 
-def newest_loadable(folder: Path, healthy: bool = False) -> tuple[Path, Checkpoint] | None:
+def newest_loadable(folder: Path, healthy: bool = False) -> Path | None:
     """The newest checkpoint that is whole; damaged ones on the way are set aside with a warning.
 
     Args:
@@ -140,7 +140,8 @@ def newest_loadable(folder: Path, healthy: bool = False) -> tuple[Path, Checkpoi
         if healthy and not saved.healthy:
             continue
         try:
-            return saved.path, load_checkpoint(saved.path)
+            load_checkpoint(saved.path)
+            return saved.path
         except DamagedCheckpoint as error:
             _set_aside(saved.path, str(error))
     return None

@@ -64,6 +64,11 @@ class Processes:
         distributed.all_gather_object(lists, items)
         return [item for part in lists for item in part]
 
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world > 1:
+            distributed.barrier()
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with gradients averaged over the processes at the end of a backward pass.
 

@@ -18,6 +18,7 @@ from model.training.adaptive_weights import AdaptiveWeights, unscheduled_weights
 from model.training.checkpoint import (
     Checkpoint,
     CheckpointError,
+    load_checkpoint,
     newest_loadable,
     remove_later,
     save_checkpoint,
@@ -114,10 +115,10 @@ class RunState:
         Raises:
             TrainingError: the checkpoints are of other settings, data or number of processes.
         """
-        found = newest_loadable(self.folder)
-        if found is None:
+        path = self._newest(healthy=False)
+        if path is None:
             return False
-        path, checkpoint = found
+        checkpoint = load_checkpoint(path)
         extra = checkpoint.extra
         if extra["fingerprint"] != self.fingerprint:
             raise TrainingError(
@@ -135,9 +136,9 @@ class RunState:
         self.plateau.load_state_dict(extra["plateau"])
         self.parts = extra["parts"]
         self.metrics = extra["metrics"]
-        torch.set_rng_state(checkpoint.rng["cpu"][self.processes.rank])
+        torch.set_rng_state(checkpoint.rng["cpu"][self.processes.rank].clone())
         if "cuda" in checkpoint.rng and torch.cuda.is_available():
-            torch.cuda.set_rng_state(checkpoint.rng["cuda"][self.processes.rank])
+            torch.cuda.set_rng_state(checkpoint.rng["cuda"][self.processes.rank].clone())
         self.saved_step = self.step
         log.info("going on from %s", path)
         return True
@@ -149,15 +150,20 @@ class RunState:
         Raises:
             CheckpointError: there is none.
         """
-        found = newest_loadable(self.folder, healthy=True)
-        if found is None:
+        path = self._newest(healthy=True)
+        if path is None:
             raise CheckpointError(f"{self.folder}: no healthy checkpoint to go back to; train again in another folder")
-        path, checkpoint = found
-        self._restore(path, checkpoint)
+        self._restore(path, load_checkpoint(path))
         self.guard.went_back()
+        self.processes.wait()
         if self.processes.is_first:
             remove_later(self.folder, self.step)
         return path
+
+    def _newest(self, healthy: bool) -> Path | None:
+        """The newest whole checkpoint as the first process finds it: others might see one that it just wrote."""
+        found = newest_loadable(self.folder, healthy) if self.processes.is_first else None
+        return self.processes.tell(found)
 
     @contextmanager
     def averaged_model(self) -> Iterator[AcousticModel]:
