@@ -106,28 +106,29 @@ def best_path(
     return torch.from_numpy(_viterbi(log_emission.float().numpy(), odds.float().numpy(), *lengths))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _viterbi(log_emission, advance, token_lengths, mel_lengths):
-    batch, _, most_tokens = log_emission.shape
+    batch, most_frames, most_tokens = log_emission.shape
     durations = np.zeros((batch, most_tokens), dtype=np.int64)
+    # One cell of room on the left stands for "no token before", so that the inner loop has no branch to mispredict.
+    scores = np.empty((2, most_tokens + 1), dtype=np.float64)
+    advanced = np.empty((most_frames, most_tokens), dtype=np.bool_)
     for b in range(batch):
         tokens, frames = token_lengths[b], mel_lengths[b]
-        score = np.full(tokens, -np.inf, dtype=np.float64)
-        advanced = np.zeros((frames, tokens), dtype=np.bool_)
-        score[0] = log_emission[b, 0, 0]
+        scores[:] = -np.inf
+        scores[0, 1] = log_emission[b, 0, 0]
         for s in range(1, frames):
-            # From right to left, so that score[t - 1] still holds the previous frame.
-            for t in range(min(s, tokens - 1), -1, -1):
-                if t > 0 and score[t - 1] + advance[b, s] > score[t]:
-                    score[t] = score[t - 1] + advance[b, s] + log_emission[b, s, t]
-                    advanced[s, t] = True
-                else:
-                    score[t] += log_emission[b, s, t]
+            before, after = scores[(s - 1) % 2], scores[s % 2]
+            emission, row, odds = log_emission[b, s], advanced[s], advance[b, s]
+            for t in range(tokens):
+                stay, move = before[t + 1], before[t] + odds
+                row[t] = move > stay
+                after[t + 1] = max(move, stay) + emission[t]
         t = tokens - 1
-        for s in range(frames - 1, -1, -1):
+        for s in range(frames - 1, 0, -1):
             durations[b, t] += 1
-            if advanced[s, t]:
-                t -= 1
+            t -= advanced[s, t]
+        durations[b, t] += 1
     return durations
 
 

@@ -23,21 +23,24 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weights).sum() / weights.expand_as(values).sum().clamp(min=1.0)
 
 
-class Conv1d(nn.Conv1d):
+class Conv1d(nn.Linear):
     """Length-keeping convolution over (B, T, D) instead of (B, D, T), odd kernel.
 
-    Computed as one matrix product over shifted copies: equal to the convolution, needs no transposes, and twice as fast
-    in bfloat16 on a CPU, whose convolution kernels gain little from it.
+    Computed as one matrix product over shifted copies, with the weight kept as that matrix, (outputs, kernel x inputs):
+    equal to the convolution, needs no transposes, and twice as fast in bfloat16 on a CPU, whose convolution kernels
+    gain little from it.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int):
-        super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2)
+        super().__init__(kernel_size * inputs, outputs)
+        self.kernel_size = kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
-        reach, length = self.padding[0], x.shape[1]
+        if self.kernel_size == 1:
+            return super().forward(x)
+        reach, length = self.kernel_size // 2, x.shape[1]
         padded = F.pad(x, (0, 0, reach, reach))
-        shifted = torch.cat([padded[:, i : i + length] for i in range(self.kernel_size[0])], dim=2)
-        return F.linear(shifted, self.weight.transpose(1, 2).flatten(1), self.bias)
+        return super().forward(torch.cat([padded[:, i : i + length] for i in range(self.kernel_size)], dim=2))
 
 
 class AdaptiveLayerNorm(nn.Module):

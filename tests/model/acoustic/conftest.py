@@ -44,7 +44,7 @@ def feature(request) -> dict:
 
 @pytest.fixture
 def make_model():
-    """Builds an xtiny model whose condition path is not at its inert zero start."""
+    """Builds an xtiny model whose condition path and gates are not at their nearly inert start."""
 
     def build(**settings):
         overrides = {"model_size": "xtiny", **{f"model.{key}": value for key, value in settings.items()}}
@@ -53,6 +53,8 @@ def make_model():
         for name, parameter in model.named_parameters():
             if "modulation" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
+            if name.endswith("gate"):
+                torch.nn.init.ones_(parameter)
         return model.eval()
 
     return build

@@ -3,6 +3,7 @@
 import torch
 
 from model.acoustic import Reference, Style
+from model.acoustic.layers import Conv1d
 from model.acoustic.predictors import average_over_tokens
 from model.config.schema import LossConfig
 from model.training.losses import loss_terms, loss_weights, weighted_sum
@@ -140,3 +141,12 @@ def test_pitch_is_averaged_over_the_voiced_frames_of_each_token():
     voiced = torch.tensor([[True, True, False, True, False, False]])
     mean = average_over_tokens(values, torch.tensor([[3, 1, 2]]), voiced)
     torch.testing.assert_close(mean, torch.tensor([[2.0, 5.0, 0.0]]))
+
+
+def test_our_convolution_is_the_convolution():
+    ours, theirs = Conv1d(4, 6, 5), torch.nn.Conv1d(4, 6, 5, padding=2)
+    with torch.no_grad():
+        theirs.weight.copy_(ours.weight.view(6, 5, 4).transpose(1, 2))
+        theirs.bias.copy_(ours.bias)
+    x = torch.randn(2, 9, 4)
+    torch.testing.assert_close(ours(x), theirs(x.transpose(1, 2)).transpose(1, 2))

@@ -1,0 +1,184 @@
+"""How soon and how well the aligner finds the text: boundary error against known times, for each kind of attention.
+
+The aligner learns alone (with its token embeddings), so that the kinds differ in nothing else. `synthetic` is a made-up
+language whose symbols each have a sound and every duration is known; `generated` is speech of espeak-ng, English and
+Persian, against its own phone times on sentences that were not trained on.
+
+    python benchmarks/alignment.py synthetic
+    python benchmarks/alignment.py generated --folder /tmp/alignment
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from generated_data import prepare
+
+from model.acoustic import AcousticModel, Inventory
+from model.config import Config, resolve
+from model.corpus.timings import read_alignments, token_times
+from model.evaluation.metrics import boundary_error
+from model.features.batching import Batch, TrainingBatches
+from model.text import encode
+from model.training.losses import _alignment_terms, loss_weights, weighted_sum
+from model.training.trainer import inventory_of
+
+SOFT = -1.0
+"""Log-score of the published blank column, which lets frames belong to no token."""
+KINDS: dict[str, dict[str, bool | float]] = {
+    "plain": {},
+    "soft blank": {"loss.forward_sum_blank_logprob": SOFT},
+    "+ guided": {"loss.use_guided_attention": True},
+    "+ location": {"model.use_location_attention": True},
+    "+ forward": {"model.use_forward_attention": True},
+    "all three": {
+        "loss.use_guided_attention": True,
+        "model.use_location_attention": True,
+        "model.use_forward_attention": True,
+    },
+}
+
+
+@dataclass
+class Task:
+    """Endless batches to learn from, and the mean boundary error (frames) of a model on sentences held out."""
+
+    inventory: Inventory
+    batches: Callable[[], Batch]
+    error: Callable[[AcousticModel], float]
+
+
+def synthetic(config: Config, seed: int) -> Task:
+    """24 symbols with a fixed mel frame each, 8 to 16 of them a clip, 3 to 12 frames long, under noise."""
+    generator = np.random.default_rng(seed)
+    sounds = generator.normal(-5, 2, (24, 80))
+
+    def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        symbols = generator.integers(0, 24, generator.integers(8, 17))
+        durations = generator.integers(3, 13, len(symbols))
+        mel = np.repeat(sounds[symbols], durations, axis=0) + generator.normal(0, 2, (durations.sum(), 80))
+        return np.stack((symbols + 1, np.zeros_like(symbols)), axis=1), durations, mel.astype(np.float32)
+
+    def batch_of(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
+        empty = {field.name: None for field in fields(Batch)}
+        padded = torch.nn.utils.rnn.pad_sequence
+        return Batch(
+            **empty
+            | {
+                "ids": padded([torch.from_numpy(ids) for ids, _, _ in clips], batch_first=True),
+                "token_lengths": torch.tensor([len(ids) for ids, _, _ in clips]),
+                "mel": padded([torch.from_numpy(mel) for _, _, mel in clips], batch_first=True),
+                "mel_lengths": torch.tensor([len(mel) for _, _, mel in clips]),
+            }
+        )
+
+    training, held_out = [clip() for _ in range(64)], [clip() for _ in range(16)]
+
+    def error(model: AcousticModel) -> float:
+        batch = batch_of(held_out)
+        found = model.align(batch.ids, batch.token_lengths, batch.mel, batch.mel_lengths).durations
+        errors = [
+            np.abs(row[: len(true)].numpy().cumsum() - true.cumsum())
+            for row, (_, true, _) in zip(found, held_out, strict=True)
+        ]
+        return float(np.concatenate(errors).mean())
+
+    def batches() -> Batch:
+        return batch_of([training[i] for i in generator.choice(64, config.training.batch_size, replace=False)])
+
+    return Task(Inventory(25, 1, 1, 256, 80, -5.0, 2.8), batches, error)
+
+
+def generated(config: Config, folder: Path) -> Task:
+    """espeak-ng's English and Persian voice, told when it says what."""
+    corpus, store = prepare(config, folder)
+    timings, frame = read_alignments(corpus), store.audio.hop_length / store.audio.sample_rate
+    batches = TrainingBatches(store, config.training.batch_size, config.seed)
+    known = []
+    for position in store.split("validation") + store.split("test"):
+        clip, features = store.clips[position], store.clip(position)
+        times = token_times(encode(clip.text, clip.language), timings[clip.id]) - clip.trimmed
+        known.append((torch.from_numpy(features.ids), torch.tensor(features.mel), times))
+
+    def error(model: AcousticModel) -> float:
+        measures = []
+        for ids, mel, times in known:
+            lengths = torch.tensor([len(ids)]), torch.tensor([len(mel)])
+            durations = model.align(ids[None], lengths[0], mel[None], lengths[1]).durations[0].numpy()
+            measures.append(boundary_error(durations, times, frame).value)
+        return float(np.mean([value for value in measures if value is not None]))
+
+    return Task(inventory_of(store), lambda: next(batches), error)
+
+
+def learn(task: Task, config: Config, steps: int, interval: int) -> tuple[dict[int, float], float]:
+    """Train the aligner of a fresh model -> {step: boundary error}, seconds a step."""
+    torch.manual_seed(config.seed)
+    model = AcousticModel(config.model, task.inventory)
+    parts = (model.aligner, model.symbol_embedding, model.stress_embedding)
+    rate = config.training.learning_rate * config.training.aligner_learning_rate_scale
+    optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=rate, betas=(0.9, 0.98))
+    curve, seconds = {}, 0.0
+    for step in range(steps + 1):
+        if step % interval == 0:
+            model.eval()
+            with torch.no_grad():
+                curve[step] = task.error(model)
+        model.train()
+        batch = task.batches()
+        began = time.perf_counter()
+        alignment = model.align(batch.ids, batch.token_lengths, batch.mel, batch.mel_lengths)
+        terms = _alignment_terms(alignment, batch, config.loss)
+        optimizer.zero_grad()
+        weighted_sum(terms, loss_weights(config.loss, step / steps)).backward()
+        optimizer.step()
+        seconds += time.perf_counter() - began
+    return curve, seconds / (steps + 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("synthetic", "generated"))
+    parser.add_argument("--folder", type=Path, help="Where the generated corpus is, or is made.")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--interval", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=1, help="Mean over so many.")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.task == "generated" and arguments.folder is None:
+        parser.error("generated needs --folder")
+    torch.set_num_threads(1)
+    size = "xtiny" if arguments.task == "synthetic" else "tiny"
+    settings = {"model_size": size, "corpus.engine": "espeak", "corpus.english_voices": 1, "training.batch_size": 16}
+    if arguments.task == "synthetic":
+        settings["training.batch_size"] = 8
+    results = {}
+    for kind in arguments.kinds:
+        curves, seconds = [], []
+        for seed in range(arguments.seeds):
+            config = resolve(None, None, {**settings, **KINDS[kind], "seed": seed}).config
+            task = synthetic(config, seed) if arguments.task == "synthetic" else generated(config, arguments.folder)
+            curve, each = learn(task, config, arguments.steps, arguments.interval)
+            curves.append(curve)
+            seconds.append(each)
+        mean = {step: float(np.mean([curve[step] for curve in curves])) for step in curves[0]}
+        results[kind] = {"boundary_error_frames": mean, "milliseconds_a_step": 1000 * float(np.mean(seconds))}
+        if not arguments.json:
+            shown = "  ".join(f"{step}: {error:.2f}" for step, error in mean.items())
+            print(
+                f"{kind:12} {results[kind]['milliseconds_a_step']:6.1f} ms a step   frames at step {shown}", flush=True
+            )
+    if arguments.json:
+        print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
