@@ -90,10 +90,15 @@ def measure(target: str, folder: Path, settings: dict[str, Any]) -> dict[str, An
         "steps": steps,
         "walls": walls((record.folder / "log.txt").read_text("utf-8")),
         "again": again,
-        "measures": read_json(Path(result["evaluation"]) / "metrics.json"),
+        "measures": measures(read_json(Path(result["evaluation"]) / "metrics.json")),
         "model": registered_files(project.state, result["name"], result["version"]),
         "containers": read_json(listed) if listed.is_file() else [],
     }
+
+
+def measures(found: dict[str, Any]) -> dict[str, Any]:
+    """What evaluation measured, but for the time that speaking took."""
+    return {name: value for name, value in found.items() if name != "real_time_factor"}
 
 
 def walls(log: str) -> dict[str, float]:

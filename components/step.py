@@ -4,6 +4,7 @@ Steps pass small JSON pointers to folders in the state, never the audio or weigh
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -66,6 +67,9 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
     except KeyboardInterrupt:
         emit(step, "interrupted", seconds=round(time.monotonic() - started, 2))
         raise SystemExit(130) from None
+    finally:
+        # After importing torch and MLflow a process spends seconds in its last collections, which free nothing of use.
+        gc.freeze()
     write_json(Path(artifact.path), pointer)
     artifact.metadata.update({key: value for key, value in pointer.items() if isinstance(value, str)})
     emit(step, "finished", seconds=round(time.monotonic() - started, 2), message=pointer.get("summary", ""))

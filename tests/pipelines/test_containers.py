@@ -156,24 +156,24 @@ def test_every_step_runs_in_a_container_of_its_own_as_an_ordinary_user(state):
 def test_a_killed_container_is_replaced_and_training_goes_on(state):
     import docker
 
+    before = set(state.runs.iterdir()) if state.runs.is_dir() else set()
     process = start(
         state, training__max_steps=3000, training__evaluation_interval=3000, training__checkpoint_interval=5
     )
     engine = docker.from_env()
 
-    def training():
-        log = newest(state).folder / "log.txt"
-        return re.findall(r'"done": (\d+)', log.read_text()) if log.is_file() else []
+    def log() -> str:
+        (folder,) = (set(state.runs.iterdir()) if state.runs.is_dir() else set()) - before or {state.root}
+        return (folder / "log.txt").read_text() if (folder / "log.txt").is_file() else ""
 
-    wait_until(lambda: newest(state).state == "running" and len(training()) > 2, process)
+    wait_until(lambda: len(re.findall(r'"done": (\d+)', log())) > 2, process)
     (container,) = engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
     container.kill()
-    wait_until(lambda: "going on from" in (newest(state).folder / "log.txt").read_text(), process)
+    wait_until(lambda: "going on from" in log(), process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert not engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
-    log = (newest(state).folder / "log.txt").read_text()
-    starts = [int(step) for step in re.findall(r"steps (\d+) to 3000", log)]
+    starts = [int(step) for step in re.findall(r"steps (\d+) to 3000", log())]
     assert starts[0] == 0
     assert starts[1] > 0
     engine.close()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from components.state import State, write_json
-from pipelines.local import PipelineError, RunRecord, drop_stale_cache, run_training
+from model.config import ConfigError, resolve
+from pipelines.local import PipelineError, RunRecord, drop_stale_cache, make_target, run_training
 from pipelines.profiles import STEPS
 from pipelines.training import arguments
 
@@ -62,8 +63,6 @@ def state(tmp_path, monkeypatch) -> State:
 
 
 def start(state: State, data: str = "h", heard: list | None = None) -> RunRecord:
-    from model.config import resolve
-
     told = arguments(resolve().config, data, "r", "n")
     return run_training(state, told, lambda run_id: {"kfp.run_id": run_id}, output=(heard or []).append)
 
@@ -163,6 +162,29 @@ def test_stopping_leaves_no_process(state, how):
     if how != signal.SIGKILL:
         record = RunRecord.load(next(state.runs.iterdir()))
         assert (record.state, record.steps["train"].state) == ("interrupted", "interrupted")
+
+
+def test_a_run_is_cancelled_from_another_terminal(state):
+    (state.root / "train.sleep").touch()
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(state.root)])
+    wait_until((state.root / "sleeping").is_file)
+    command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "cancel"]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert process.wait(30) == 130
+    assert RunRecord.load(next(state.runs.iterdir())).state == "interrupted"
+    assert subprocess.run(command, capture_output=True).returncode == 2  # nothing is running any more
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "inline"])
+def test_steps_are_told_how_training_starts(launcher):
+    config = resolve(overrides={"launch.launcher": launcher, "launch.processes": 2 if launcher == "torchrun" else 1})
+    told = make_target("local", config.config).told(State(Path("/state")), {})
+    assert ("MYXTTS_LAUNCH" in told) == (launcher == "torchrun")
+
+
+def test_several_nodes_need_a_cluster():
+    with pytest.raises(ConfigError, match="needs a cluster"):
+        make_target("local", resolve(overrides={"launch.launcher": "trainjob"}).config)
 
 
 def wait_until(condition, seconds: float = 30.0) -> None:
