@@ -1,0 +1,41 @@
+"""The training step with its launchers: two processes that `torchrun` starts make what one makes of the doubled batch."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from components.launch import VARIABLE
+from components.state import write_json
+from components.train.run import run
+from model.config import resolve
+from pipelines.training import arguments
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def features(tmp_path, generated_features) -> Path:
+    """The pointer that `preprocess` leaves."""
+    pointer = {"folder": str(generated_features), "hash": "f", "corpus": "c", "data": "0" * 32 + ".dir"}
+    return write_json(tmp_path / "features.json", pointer)
+
+
+def trained(features: Path, small_settings: dict, **training) -> dict:
+    plain = {"max_steps": 2, "evaluation_interval": 2, "ema_decay": 0.0, "use_mixed_precision": False, **training}
+    still = {f"model.{name}": 0.0 for name in ("dropout", "predictor_dropout", "aligner_dropout")}
+    config = resolve(None, None, {**small_settings, **still, **{f"training.{k}": v for k, v in plain.items()}}).config
+    return run(str(features), arguments(config, "d", "r", "n")["train_settings"], "test")
+
+
+def test_two_processes_make_the_voice_that_one_makes(state, features, small_settings, monkeypatch):
+    one = trained(features, small_settings, batch_size=8)
+    monkeypatch.setenv(VARIABLE, json.dumps({"launch": {"launcher": "torchrun", "processes": 2}}))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    two = trained(features, small_settings, batch_size=4)
+    assert one["folder"] != two["folder"]
+    assert two["run_id"]  # the first process records, the other does not
+    first, second = (load_file(Path(item["voice"]) / "model.safetensors") for item in (one, two))
+    assert set(first) == set(second)
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-4
