@@ -411,3 +411,33 @@ def test_logs_of_a_clusters_run_are_those_of_its_pods(tmp_path, monkeypatch):
         assert list(pod_logs("team", "run-1")) == [("pod-0", "one"), ("pod-0", "two")]
         with pytest.raises(KubeError, match="no pods of run run-1 of step train"):
             list(pod_logs("team", "run-1", "train"))
+
+
+def invoke(host: str, command: str, *more: str):
+    images = [part for key, value in IMAGES.items() for part in ("--set", f"{key}={value}")]
+    where = ["--target", "cluster", "--host", host, "--namespace", "team"]
+    return CliRunner().invoke(pipeline_group, [command, *more, *where, *images], catch_exceptions=False)
+
+
+def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, monkeypatch):
+    cloud(monkeypatch, "{}")
+    assert invoke(host, "schedule", "--cron", "0 0 3 * * *").exit_code == 0
+    (made,) = json.loads(invoke(host, "schedule", "--json").output)
+    assert (made["name"], made["cron"]) == ("myxtts-generated-tiny", "0 0 3 * * *")
+    assert invoke(host, "schedule", "--remove").exit_code == 0
+    assert not double.recurring
+    assert invoke(host, "schedule", "--remove").exit_code == 2
+
+
+def test_a_run_is_cancelled_by_its_id(checkout, host, double, pipeline, told):
+    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+    assert invoke(host, "cancel", run.id).exit_code == 0
+    assert double.runs[run.id]["state"] == "CANCELED"
+    assert invoke(host, "cancel").exit_code == 2  # nobody's run is ended by leaving out its name
+
+
+def test_objects_for_a_gitops_repository_are_written(checkout, host, tmp_path):
+    output = tmp_path / "objects.yaml"
+    assert invoke(host, "compile", "--format", "kubernetes", "--output", str(output)).exit_code == 0
+    kinds = [item["kind"] for item in yaml.safe_load_all(output.read_text())]
+    assert kinds == ["Pipeline", "PipelineVersion"]
