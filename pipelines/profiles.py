@@ -15,6 +15,8 @@ DATA_STEPS = ("resolve_data",)
 """Steps that run in the image `data`; the others compute, in the image `train`."""
 TRAINING_STEPS = ("train", "finetune_vocoder")
 """Steps that get the accelerators."""
+LAUNCHED_STEPS = ("train",)
+"""Steps whose work a launcher can spread; under `trainjob` the workers get the accelerators, not the step itself."""
 NOT_RETRIED = ("gate",)
 """A voice that did not pass will not pass the second time."""
 
@@ -100,7 +102,8 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
     if settings.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [settings.image_pull_secret])
-    if step in TRAINING_STEPS and profile.launch.launcher != "trainjob":
+    spread = step in LAUNCHED_STEPS and profile.launch.launcher == "trainjob"
+    if step in TRAINING_STEPS and not spread:
         _give_accelerators(task, settings)
     else:
         task.set_cpu_request(settings.step_cpu).set_memory_request(settings.step_memory)
@@ -156,7 +159,7 @@ def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[s
     }
     if settings.s3_endpoint:
         values["AWS_ENDPOINT_URL"] = settings.s3_endpoint
-    if step in TRAINING_STEPS and profile.launch.launcher != "inline":
+    if step in LAUNCHED_STEPS and profile.launch.launcher != "inline":
         told = {"launch": profile.launch.model_dump(), "cluster": settings.model_dump(include=set(WORKER_KEYS))}
         values[LAUNCH] = json.dumps(told, sort_keys=True)
     return values

@@ -12,7 +12,6 @@ from components.train.run import run
 from model.config import resolve
 from pipelines.training import arguments
 
-pytest.importorskip("model.training.distributed")
 ROOT = Path(__file__).parents[2]
 
 
