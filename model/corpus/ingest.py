@@ -6,18 +6,21 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from model.audio.io import AudioError, resample, write_audio
 from model.config import Config
 from model.corpus.errors import CorpusError
 from model.corpus.folders import stage_folder
+from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, write_manifest
 from model.corpus.problems import Problem, write_problems
 from model.corpus.readers import read_corpus
-from model.corpus.sources import Utterance, audio_reason
+from model.corpus.sources import Timings, Utterance, audio_reason
 from model.corpus.timings import write_alignments
 
 logger = logging.getLogger(__name__)
@@ -45,8 +48,8 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
     with stage_folder(destination) as folder:
         (folder / AUDIO_FOLDER).mkdir()
 
-        def store(utterance: Utterance) -> tuple[Clip, list | None] | Problem:
-            return _store(utterance, folder, config.audio.sample_rate)
+        def store(utterance: Utterance) -> list[_Stored] | Problem:
+            return _store(utterance, folder, config)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             results = list(
@@ -58,31 +61,62 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
                     disable=None if progress else True,  # None: only on a terminal
                 )
             )
-        clips = [result[0] for result in results if not isinstance(result, Problem)]
+        stored = [item for result in results if not isinstance(result, Problem) for item in result]
         problems = [*source.problems, *(result for result in results if isinstance(result, Problem))]
-        if not clips and not problems:
+        if not stored and not problems:
             raise CorpusError(f"corpus {config.corpus.name}: has no utterances; check corpus.path and corpus.format")
+        clips = [item.clip for item in stored]
         write_manifest(folder, clips)
         write_problems(folder, problems)
-        timings = {clip.id: times for clip, times in (r for r in results if not isinstance(r, Problem)) if times}
-        if timings:
+        if timings := {item.clip.id: item.timings for item in stored if item.timings}:
             write_alignments(folder, timings)
         origins = {utterance.id: utterance.origin for utterance in source.utterances}
+        origins |= {item.clip.id: item.origin for item in stored}
         (folder / ORIGINS).write_text(json.dumps(origins, indent=0, ensure_ascii=False) + "\n", "utf-8")
         about = {"name": config.corpus.name, "format": config.corpus.format, "engines": list(source.engines)}
         (folder / "source.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return clips
 
 
-def _store(utterance: Utterance, folder: Path, sample_rate: int) -> tuple[Clip, list | None] | Problem:
+@dataclass(frozen=True)
+class _Stored:
+    """A clip whose audio is written, and where it comes from."""
+
+    clip: Clip
+    origin: str
+    timings: Timings | None = None
+
+
+def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] | Problem:
+    """Write the audio of an utterance: one clip, or several where it is long and can be divided."""
     try:
         sound = utterance.record()
     except AudioError as error:
         return Problem(utterance.id, utterance.origin, audio_reason(error), error.reason)
-    samples = resample(sound.samples, sound.sample_rate, sample_rate)
+    rate = config.audio.sample_rate
+    samples = resample(sound.samples, sound.sample_rate, rate)
+    longest = config.corpus.split_longer_than
+    if longest and not sound.timings and len(samples) > longest * rate:
+        pieces = divide(samples, rate, utterance.text, longest)
+        if pieces:
+            return [
+                _Stored(
+                    _write(
+                        replace(utterance, id=f"{utterance.id}-{number}", text=piece.text),
+                        samples[piece.start : piece.end], sound.sample_rate, folder, rate,
+                    ),
+                    f"{utterance.origin} ({piece.start / rate:.2f} to {piece.end / rate:.2f} s)",
+                )
+                for number, piece in enumerate(pieces, 1)
+            ]  # fmt: skip
+    clip = _write(utterance, samples, sound.sample_rate, folder, rate)
+    return [_Stored(clip, utterance.origin, sound.timings)]
+
+
+def _write(utterance: Utterance, samples: np.ndarray, source_rate: int, folder: Path, sample_rate: int) -> Clip:
     name = f"{AUDIO_FOLDER}/{utterance.id}.flac"
     write_audio(folder / name, samples, sample_rate)
-    clip = Clip(
+    return Clip(
         id=utterance.id,
         audio=name,
         text=utterance.text,
@@ -90,6 +124,5 @@ def _store(utterance: Utterance, folder: Path, sample_rate: int) -> tuple[Clip, 
         speaker=utterance.speaker,
         seconds=round(len(samples) / sample_rate, 6),
         sample_rate=sample_rate,
-        source_sample_rate=sound.sample_rate,
+        source_sample_rate=source_rate,
     )
-    return clip, sound.timings

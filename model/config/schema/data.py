@@ -44,6 +44,8 @@ class CorpusConfig(Section):
     """Language of recordings that name none (espeak-ng voice name)."""
     speaker: str = "speaker"
     """Speaker of recordings that name none."""
+    split_longer_than: Annotated[float, Field(ge=0)] = 0.0
+    """Recordings of more seconds are divided at pauses that their punctuation explains; 0 leaves all whole."""
     engine: Literal["auto", "espeak", "flite"] = "auto"
     """Speaks the generated English: `auto` takes flite where installed, else espeak-ng. Persian is espeak-ng's."""
     english_voices: Positive = 2
@@ -82,7 +84,7 @@ class ValidationConfig(Section):
     """A text with a larger share of letters of another script than its language's is suspect."""
     check_speakers: bool = False
     """Compare each clip's voice with its speaker's others; runs a network, some thirty times real time on a core."""
-    min_speaker_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.65
+    min_speaker_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.8
     """A clip less similar than this to its speaker's others, and more so to another speaker's, is suspect."""
     report_players: Annotated[int, Field(ge=0)] = 24
     """Flagged clips that can be heard in the report, the worst first."""

@@ -205,6 +205,7 @@ def test_speakers_are_compared_only_when_asked(ingested, tmp_path):
             assert all(bool(row["speaker_similarity"]) is wanted for row in csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_clips_are_checked_and_split_in_a_minute():
     generator = np.random.default_rng(0)
     words = np.array(["boat", "river", "the", "and", "morning", "late", "to", "garden", "blue", "seven"])

@@ -31,7 +31,7 @@ def sizes(assigned):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(20, 200), st.integers(0, 1000), st.integers(1, 3))
+@given(st.integers(40, 200), st.integers(0, 1000), st.integers(1, 3))
 def test_every_clip_has_a_split_and_no_sentence_has_two(count, seed, voices):
     corpus = clips(count, speakers="abc"[:voices])
     assigned = assign_splits(corpus, SHARES, seed)

@@ -1,0 +1,79 @@
+"""Long recordings are divided where a sentence ends, in sound and in text, or left whole."""
+
+import random
+
+import numpy as np
+import pytest
+import soundfile
+
+from model.config import Config
+from model.corpus.ingest import ingest
+from model.corpus.long_clips import divide
+from model.corpus.readers.generated import read_sentences
+from model.text.espeak import speak
+
+RATE = 22050
+VOICES = {"en": "en-us", "fa": "fa"}
+
+
+def reading(language, seed, count=6):
+    """Sentences read one after another: (samples, sentences, (start, end) of the pause behind each)."""
+    choice, noise = random.Random(seed), np.random.default_rng(seed)
+    sentences = choice.sample(read_sentences("", language), count)
+    parts, pauses, position = [], [], 0
+    for sentence in sentences:
+        samples = speak(sentence, VOICES[language])[0]
+        loud = np.flatnonzero(np.abs(samples) > 0.01)
+        pause = np.zeros(int(choice.uniform(0.3, 0.8) * RATE))
+        parts += [samples[loud[0] : loud[-1]], pause]
+        position += len(parts[-2])
+        pauses.append((position, position + len(pause)))
+        position += len(pause)
+    samples = np.concatenate(parts)
+    return (samples + 1e-4 * noise.standard_normal(len(samples))).astype(np.float32), sentences, pauses
+
+
+@pytest.mark.parametrize("language", VOICES)
+def test_pieces_end_in_the_pause_behind_their_last_sentence(language):
+    divided = 0
+    for seed in range(8):
+        samples, sentences, pauses = reading(language, seed)
+        pieces = divide(samples, RATE, " ".join(sentences), 8.0)
+        divided += bool(pieces)
+        said = ""
+        for piece in pieces:
+            said = f"{said} {piece.text}".strip()
+            assert (piece.end - piece.start) / RATE <= 8.0
+            assert any(said == " ".join(sentences[: n + 1]) for n in range(len(sentences)))
+            number = next(n for n in range(len(sentences)) if said == " ".join(sentences[: n + 1]))
+            start, end = pauses[number]
+            assert start - 0.02 * RATE <= piece.end <= end + 0.02 * RATE
+        assert not pieces or (pieces[0].start == 0 and pieces[-1].end == len(samples))
+    assert divided >= 6
+
+
+def test_a_text_that_does_not_fit_is_not_divided():
+    samples, sentences, _ = reading("en", 1)
+    assert not divide(samples, RATE, "A. B. C. " + "word " * 60 + ".", 8.0)
+    assert not divide(samples, RATE, " ".join(sentences).replace(".", "").replace(",", ""), 8.0)
+
+
+def test_speech_without_pauses_is_not_divided():
+    samples, sentences, pauses = reading("en", 2)
+    starts = [0, *(end for _, end in pauses[:-1])]
+    whole = np.concatenate([samples[a:b] for a, (b, _) in zip(starts, pauses, strict=True)])
+    assert not divide(whole, RATE, " ".join(sentences), 5.0)
+
+
+@pytest.mark.parametrize(("longest", "clips"), [(0.0, 1), (8.0, None)])
+def test_ingest_divides_only_when_asked(tmp_path, longest, clips):
+    samples, sentences, _ = reading("en", 3)
+    (tmp_path / "in" / "wavs").mkdir(parents=True)
+    soundfile.write(tmp_path / "in" / "wavs" / "long.wav", samples, RATE)
+    (tmp_path / "in" / "metadata.csv").write_text(f"long|{' '.join(sentences)}\n")
+    corpus = {"format": "ljspeech", "path": str(tmp_path / "in"), "split_longer_than": longest}
+    found = ingest(Config(corpus=corpus), tmp_path / "out")
+    assert len(found) == clips or (clips is None and len(found) > 1)
+    assert " ".join(clip.text for clip in found) == " ".join(sentences)
+    assert sum(clip.seconds for clip in found) == pytest.approx(len(samples) / RATE, abs=0.001)
+    assert all((tmp_path / "out" / clip.audio).is_file() for clip in found)
