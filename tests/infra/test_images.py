@@ -1,0 +1,115 @@
+"""The images hold what their steps import, at the locked versions, and run as an ordinary user."""
+
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from components.source import third_party
+from pipelines.profiles import STEPS, image_kind
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+IMAGES = ("data", "train", "client")
+
+
+def lists():
+    spec = importlib.util.spec_from_file_location("requirements", ROOT / "infra" / "docker" / "requirements.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def installed_with(lines: list[str]) -> set[str]:
+    """Every distribution that pip would install for these requirements, as this environment's metadata tell."""
+    found, waiting = set(), [Requirement(line) for line in lines]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        key = (name, frozenset(requirement.extras))
+        if key in found:
+            continue
+        found.add(key)
+        for line in importlib.metadata.requires(name) or []:
+            needed = Requirement(line)
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(needed)
+    return {name for name, _ in found}
+
+
+@pytest.fixture(scope="module")
+def contents() -> dict[str, set[str]]:
+    """Image -> the distributions in it."""
+    module = lists()
+    return {
+        image: installed_with(module.required(PROJECT, image))
+        | {canonicalize_name(name) for name in module.ALONE[image]}
+        for image in IMAGES
+    }
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_steps_image_holds_what_the_step_imports(contents, step):
+    held = contents[image_kind(step)]
+    distributions = importlib.metadata.packages_distributions()
+    imported = third_party(f"components.{step}.run") - set(sys.stdlib_module_names)
+    lacking = {
+        name for name in imported if not {canonicalize_name(item) for item in distributions.get(name, [])} & held
+    }
+    assert not lacking
+    assert "kfp" in held
+
+
+def test_only_the_image_that_computes_carries_torch(contents):
+    assert {image for image in IMAGES if "torch" in contents[image]} == {"train"}
+
+
+def test_data_is_fetched_by_what_the_data_image_carries(contents):
+    assert {"dvc", "dvc-s3", "boto3"} <= contents["data"]
+
+
+def test_the_client_serves_mlflow_on_postgresql_and_s3(contents):
+    assert {"mlflow", "pg8000", "boto3", "kfp", "kubernetes"} <= contents["client"]
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_every_version_is_locked(contents, image):
+    locked = {
+        canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text("utf-8").split()
+    }
+    tools = {"setuptools", "pip", "colorama"}
+    assert not contents[image] - locked - tools
+
+
+def stages() -> dict[str, str]:
+    """Stage -> its lines."""
+    found = re.split(r"(?m)^FROM \S+ AS (\S+)$", DOCKERFILE)
+    return dict(zip(found[1::2], found[2::2], strict=True))
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_images_run_as_an_ordinary_user_and_know_their_commit(image):
+    lines = stages()[image]
+    assert "USER 10001:10001" in lines
+    assert lines.rindex("USER") > lines.rindex("RUN")
+    assert "org.opencontainers.image.revision=${GIT_COMMIT}" in lines
+    assert "MYXTTS_GIT_SHA=${GIT_COMMIT}" in lines
+
+
+def test_every_install_is_held_to_the_locked_versions():
+    installs = re.findall(r"pip install [^&\n]*", DOCKERFILE)
+    assert installs
+    assert all("-c constraints.txt" in line for line in installs)
+
+
+def test_step_images_take_kfp_without_its_requirements(contents):
+    assert "kubernetes" not in contents["data"]
+    assert not {"requests-toolbelt", "kfp-server-api"} & contents["train"]
