@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from model.config.schema import AudioConfig, VocoderConfig
-from model.vocoder.griffin_lim import GriffinLim, VocoderError
+from model.vocoder.architectures import ARCHITECTURES
+from model.vocoder.errors import VocoderError
+from model.vocoder.griffin_lim import GriffinLim
+from model.vocoder.neural import NeuralVocoder
 
-__all__ = ["GriffinLim", "Vocoder", "VocoderError", "build_vocoder"]
+__all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderError", "build_vocoder"]
 
 
 class Vocoder(Protocol):
@@ -19,9 +23,22 @@ class Vocoder(Protocol):
         """(S, n_mels) log-mel -> (S * hop,) float32 samples in [-1, 1]; `VocoderError` for what is no mel."""
 
 
-VOCODERS = {"griffin_lim": GriffinLim}
+def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig, weights: Path | None = None) -> Vocoder:
+    """The vocoder that the settings name, for mels of these audio settings.
 
+    Args:
+        vocoder: Settings.
+        audio: Mel settings.
+        weights: Folder of a neural vocoder's weights.
 
-def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig) -> Vocoder:
-    """The vocoder that the settings name, for mels of these audio settings."""
-    return VOCODERS[vocoder.type](vocoder, audio)
+    Raises:
+        VocoderError: a neural vocoder without weights, or with weights that do not fit.
+    """
+    if vocoder.type not in ARCHITECTURES:
+        return GriffinLim(vocoder, audio)
+    if weights is None:
+        raise VocoderError(
+            f"{vocoder.type} has no trained weights here and would only make noise; give this voice some with "
+            "`myxtts vocoder finetune`, or set vocoder.type to griffin_lim"
+        )
+    return NeuralVocoder.load(weights, vocoder, audio)

@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from model.audio.mel import MelExtractor, padding
 from model.config.schema import AudioConfig, VocoderConfig
 from model.threads import single_threaded
+from model.vocoder.errors import VocoderError
 
 MAGNITUDE_UPDATES = 10
 """Multiplicative updates of the linear magnitudes before the first phase is looked for."""
 TINY = 1e-9
 LOUDEST = 20.0
 """Log-mel above which a value is a fault: a full-scale square wave stays below 7."""
-
-
-class VocoderError(ValueError):
-    """A mel spectrogram that the vocoder cannot turn into sound; the message says why and what was expected."""
 
 
 class GriffinLim(nn.Module):

@@ -1,0 +1,167 @@
+"""UnivNet: noise to waveform by convolutions whose kernels are predicted from the mel (arXiv:2106.07889).
+
+Layer names and shapes are the official ones, so that published weights fit. B batch, M mel bands, S frames,
+N = S * hop samples, C channels, K = 3 taps of a predicted kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.vocoder.layers import Conv1d, ConvTranspose1d, normed, to_channels_last
+
+SLOPE = 0.2
+NOISE_CHANNELS = 64
+TAPS = 3
+INPUT_KERNEL, OUTER_KERNEL = 5, 7
+RESIDUALS = 3
+"""Residual pairs of convolutions in a kernel predictor."""
+TAIL_FRAMES = 10
+"""Silent frames appended when speaking, as published: without them the end of the speech clicks."""
+
+
+@dataclass(frozen=True)
+class UnivNetSize:
+    """Dimensions of a generator.
+
+    Attributes:
+        channels: Width of the signal's path.
+        strides: Of each upsampling; their product is the hop.
+        dilations: Of the location-variable blocks after each upsampling.
+        hidden: Width of the kernel predictors.
+    """
+
+    channels: int
+    strides: tuple[int, ...] = (8, 8, 4)
+    dilations: tuple[int, ...] = (1, 3, 9, 27)
+    hidden: int = 64
+
+
+VARIANTS = {
+    "c16": UnivNetSize(16),
+    "c32": UnivNetSize(32),
+    "tiny": UnivNetSize(8),
+    "xtiny": UnivNetSize(4, dilations=(1, 3), hidden=8),
+}
+"""c16 and c32 as published; `tiny` and `xtiny` are ours, for small machines and for tests."""
+
+
+class KernelPredictor(nn.Module):
+    """Mel -> a kernel and a bias for every frame and layer."""
+
+    def __init__(self, n_mels: int, channels: int, layers: int, hidden: int) -> None:
+        super().__init__()
+        self.shape = (layers, channels, 2 * channels, TAPS)
+        self.input_conv = nn.Sequential(normed(Conv1d(n_mels, hidden, INPUT_KERNEL)), nn.LeakyReLU(SLOPE))
+        self.residual_convs = nn.ModuleList(
+            nn.Sequential(
+                nn.Identity(),  # where the official layout has a dropout of 0: keeps the numbers of the layers
+                normed(Conv1d(hidden, hidden, TAPS)),
+                nn.LeakyReLU(SLOPE),
+                normed(Conv1d(hidden, hidden, TAPS)),
+                nn.LeakyReLU(SLOPE),
+            )
+            for _ in range(RESIDUALS)
+        )
+        self.kernel_conv = normed(Conv1d(hidden, math.prod(self.shape), TAPS))
+        self.bias_conv = normed(Conv1d(hidden, layers * 2 * channels, TAPS))
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, M, S) -> kernels (B, S, layers, K * C, 2 C), biases (B, S, layers, 1, 2 C)."""
+        hidden = self.input_conv(mel)
+        for block in self.residual_convs:
+            hidden = hidden + block(hidden)
+        layers, inputs, outputs, taps = self.shape
+        kernels = self.kernel_conv(hidden).unflatten(1, self.shape).permute(0, 5, 1, 4, 2, 3)
+        biases = self.bias_conv(hidden).unflatten(1, (layers, 1, outputs)).permute(0, 4, 1, 2, 3)
+        return kernels.reshape(*kernels.shape[:3], inputs * taps, outputs), biases
+
+
+class LocationVariableBlock(nn.Module):
+    """One upsampling, then gated convolutions with the predicted kernels."""
+
+    def __init__(self, size: UnivNetSize, n_mels: int, stride: int, hop: int) -> None:
+        super().__init__()
+        channels = size.channels
+        self.hop = hop
+        self.kernel_predictor = KernelPredictor(n_mels, channels, len(size.dilations), size.hidden)
+        self.convt_pre = nn.Sequential(
+            nn.LeakyReLU(SLOPE), normed(ConvTranspose1d(channels, channels, 2 * stride, stride))
+        )
+        self.conv_blocks = nn.ModuleList(
+            nn.Sequential(nn.LeakyReLU(SLOPE), normed(Conv1d(channels, channels, TAPS, dilation)), nn.LeakyReLU(SLOPE))
+            for dilation in size.dilations
+        )
+
+    def forward(self, x: Tensor, mel: Tensor) -> Tensor:
+        """x (B, C, n) or (B, C, 1, n), mel (B, M, S) -> the same form with n * stride = S * hop samples."""
+        x = self.convt_pre(x)
+        kernels, biases = self.kernel_predictor(mel)
+        for layer, block in enumerate(self.conv_blocks):
+            signal, gate = self._convolve(block(x), kernels[:, :, layer], biases[:, :, layer])
+            x = x + torch.sigmoid(signal) * torch.tanh(gate)
+        return x
+
+    def _convolve(self, x: Tensor, kernels: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
+        """Each frame's stretch of x with that frame's own kernel (B, S, K * C, 2 C) -> two halves in x's form."""
+        plain = x.dim() == 3
+        frames = kernels.shape[1]
+        rows = (x if plain else x.squeeze(2)).transpose(1, 2)  # (B, n, C), in memory so where channels come last
+        count = rows.shape[1]
+        padded = F.pad(rows, (0, 0, TAPS // 2, TAPS // 2))
+        windows = torch.cat([padded[:, tap : tap + count] for tap in range(TAPS)], dim=2)  # (B, n, K * C)
+        out = windows.unflatten(1, (frames, self.hop)) @ kernels + biases  # (B, S, hop, 2 C)
+        signal, gate = out.flatten(1, 2).transpose(1, 2).chunk(2, dim=1)  # (B, C, n) each
+        return (signal, gate) if plain else (signal.unsqueeze(2), gate.unsqueeze(2))
+
+
+class UnivNet(nn.Module):
+    """The generator.
+
+    Attributes:
+        hop: Samples that each frame becomes.
+        noise_channels: Channels of noise it reads beside the mel.
+        tail_frames: Silent frames that it wants after the last one.
+    """
+
+    noise_channels = NOISE_CHANNELS
+    tail_frames = TAIL_FRAMES
+
+    def __init__(self, size: UnivNetSize, n_mels: int) -> None:
+        super().__init__()
+        self.size = size
+        self.hop = math.prod(size.strides)
+        self.conv_pre = normed(Conv1d(NOISE_CHANNELS, size.channels, OUTER_KERNEL, padding_mode="reflect"))
+        hops = [math.prod(size.strides[: i + 1]) for i in range(len(size.strides))]
+        self.res_stack = nn.ModuleList(
+            LocationVariableBlock(size, n_mels, stride, hop) for stride, hop in zip(size.strides, hops, strict=True)
+        )
+        self.conv_post = nn.Sequential(
+            nn.LeakyReLU(SLOPE), normed(Conv1d(size.channels, 1, OUTER_KERNEL, padding_mode="reflect")), nn.Tanh()
+        )
+
+    def forward(self, mel: Tensor, noise: Tensor | None = None, channels_last: bool = False) -> Tensor:
+        """(B, M, S) log-mel and (B, 64, S) normal noise (drawn where not given) -> (B, 1, N) in [-1, 1]."""
+        if noise is None:
+            noise = torch.randn(mel.shape[0], NOISE_CHANNELS, mel.shape[2], dtype=mel.dtype, device=mel.device)
+        x = self.conv_pre(to_channels_last(noise) if channels_last else noise)
+        for block in self.res_stack:
+            x = block(x, mel)
+        x = self.conv_post(x)
+        return x.squeeze(2) if channels_last else x
+
+    @property
+    def context_frames(self) -> int:
+        """Frames on each side of a frame that its samples can depend on."""
+        reach, rate = OUTER_KERNEL // 2, 1
+        for stride in self.size.strides:
+            reach += 2 / rate
+            rate *= stride
+            reach += sum((TAPS // 2) * (dilation + 1) for dilation in self.size.dilations) / rate
+        predictor = INPUT_KERNEL // 2 + (2 * RESIDUALS + 1) * (TAPS // 2)
+        return math.ceil(reach + OUTER_KERNEL // 2 / rate) + predictor
