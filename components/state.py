@@ -102,6 +102,9 @@ class State:
     def training(self, key: str) -> Path:
         return self.root / "training" / key
 
+    def vocoder(self, key: str) -> Path:
+        return self.root / "vocoders" / key
+
     def evaluation(self, key: str) -> Path:
         return self.root / "evaluations" / key
 

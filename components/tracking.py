@@ -311,12 +311,17 @@ class Delivery:
 
 
 def append_to_run(
-    state: State, spool: Path, metrics: Mapping[str, float], artifacts: Sequence[Path], step: int = 0
+    state: State,
+    spool: Path,
+    metrics: Mapping[str, float],
+    artifacts: Sequence[Path],
+    step: int = 0,
+    folder: str = "evaluation",
 ) -> Delivery:
-    """Add values and files to the run behind a spool whose logger is closed, and try to deliver them now."""
+    """Add values, and files under a folder, to the run behind a spool whose logger is closed; try to deliver them."""
     now = int(time.time() * 1000)
     records = [{"time": now, "step": step, "metrics": dict(metrics)}]
-    records += [{"artifact": str(path.resolve()), "folder": "evaluation"} for path in artifacts if path.is_file()]
+    records += [{"artifact": str(path.resolve()), "folder": folder} for path in artifacts if path.is_file()]
     _trim_torn_line(spool / "records.jsonl")
     with (spool / "records.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)

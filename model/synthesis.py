@@ -59,7 +59,7 @@ class Synthesizer:
         self.voice = voice
         self._speaker_encoder_weights = speaker_encoder
         self.config = voice.config
-        self.vocoder = build_vocoder(voice.config.vocoder, voice.config.audio)
+        self.vocoder = build_vocoder(voice.config.vocoder, voice.config.audio, voice.vocoder)
         self._speaker_encoder: SpeakerEncoder | None = None
 
     @classmethod

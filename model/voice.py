@@ -22,13 +22,13 @@ from model.acoustic import AcousticModel, Inventory
 from model.audio.mel import extractor_hash
 from model.config import Config, subset
 from model.text import symbols_hash
+from model.voice_folder import DESCRIPTION, WEIGHTS, vocoder_of
 
 FORMAT = 2
 SPOKEN_WITH = ("model_size", "audio", "features", "model", "vocoder")
 """Settings that a voice needs in order to speak; a change of any other key leaves old voices readable."""
 TRAINED_WITH = ("optimization_level", "seed", "loss", "training")
 """Settings that a voice remembers, as told to the trainer, without reading them again."""
-WEIGHTS, DESCRIPTION = "model.safetensors", "voice.json"
 
 
 class VoiceError(RuntimeError):
@@ -63,6 +63,7 @@ class Voice:
     speaker_languages: dict[str, str]
     energy_std: float
     steps: int
+    vocoder: Path | None = None  # folder of a neural vocoder's weights
 
 
 def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
@@ -136,6 +137,7 @@ def read_voice(folder: Path) -> Voice:
         description["speaker_languages"],
         description["energy_std"],
         description["steps"],
+        vocoder_of(folder),
     )
 
 

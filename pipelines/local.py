@@ -93,7 +93,7 @@ class RunRecord:
         """The record that a run left in its folder."""
         plain = read_json(folder / "run.json")
         saved = plain.pop("steps")
-        steps = {name: StepRecord(**saved[name]) for name in STEPS}
+        steps = {name: StepRecord(**saved.get(name, {})) for name in STEPS}
         return cls(folder=folder, steps=steps, **plain)
 
 

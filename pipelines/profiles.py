@@ -10,7 +10,7 @@ from components.trainjob import STATE_MOUNT, parse_toleration
 from model.config import Config, ConfigError
 from model.config.schema import ClusterConfig, LaunchConfig
 
-STEPS = ("resolve_data", "preprocess", "train", "evaluate", "register", "gate")
+STEPS = ("resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
 DATA_STEPS = ("resolve_data",)
 """Steps that run in the image `data`; the others compute, in the image `train`."""
 TRAINING_STEPS = ("train", "finetune_vocoder")

@@ -6,6 +6,7 @@ from typing import Any
 from kfp import dsl
 
 from components.evaluate.component import evaluate
+from components.finetune_vocoder.component import finetune_vocoder
 from components.gate.component import gate
 from components.preprocess.component import preprocess
 from components.register.component import register
@@ -18,8 +19,9 @@ NAME = "myxtts-training"
 
 STEP_SECTIONS = {
     "preprocess": ("audio", "features"),
-    "train": ("model_size", "optimization_level", "seed", "audio", "model", "loss", "training", "vocoder"),
-    "evaluate": ("seed", "audio", "vocoder", "evaluation"),
+    "train": ("model_size", "optimization_level", "seed", "audio", "model", "loss", "training"),
+    "finetune_vocoder": ("seed", "audio", "vocoder"),
+    "evaluate": ("seed", "audio", "evaluation"),
     "gate": ("registry",),
 }
 """The settings that each step is told: a change of any other setting leaves its cached result valid."""
@@ -63,19 +65,24 @@ def training_pipeline(profile: Profile) -> Any:
         name: str,
         preprocess_settings: str,
         train_settings: str,
+        finetune_vocoder_settings: str,
         evaluate_settings: str,
         gate_settings: str,
     ) -> dsl.Artifact:
         resolved = resolve_data(data_hash=data_hash, remote=remote)
         prepared = preprocess(data=resolved.outputs["data"], settings=preprocess_settings)
         trained = train(features=prepared.outputs["features"], settings=train_settings, experiment=experiment)
-        evaluated = evaluate(training=trained.outputs["training"], settings=evaluate_settings)
+        finetuned = finetune_vocoder(
+            training=trained.outputs["training"], settings=finetune_vocoder_settings, experiment=experiment
+        )
+        evaluated = evaluate(finetuning=finetuned.outputs["finetuning"], settings=evaluate_settings)
         registered = register(evaluation=evaluated.outputs["evaluation"], name=name)
         decided = gate(registration=registered.outputs["registration"], settings=gate_settings)
         tasks = {
             "resolve_data": resolved,
             "preprocess": prepared,
             "train": trained,
+            "finetune_vocoder": finetuned,
             "evaluate": evaluated,
             "register": registered,
             "gate": decided,

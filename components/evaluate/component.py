@@ -4,8 +4,8 @@ from kfp import dsl
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def evaluate(training: dsl.Input[dsl.Model], settings: str, evaluation: dsl.Output[dsl.Artifact]):
+def evaluate(finetuning: dsl.Input[dsl.Model], settings: str, evaluation: dsl.Output[dsl.Artifact]):
     """Measures of the voice on held-out and training sentences."""
     from components.step import run_step
 
-    run_step("evaluate", evaluation, training=training.path, settings=settings)
+    run_step("evaluate", evaluation, finetuning=finetuning.path, settings=settings)

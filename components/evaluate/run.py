@@ -16,22 +16,22 @@ from model.config.resolution import flatten
 from model.evaluation.evaluate import evaluate
 
 
-def run(training: str, settings: str) -> dict[str, Any]:
-    """Evaluate the voice of a training, or find it evaluated.
+def run(finetuning: str, settings: str) -> dict[str, Any]:
+    """Evaluate a voice with its vocoder, or find it evaluated.
 
     Args:
-        training: Path of the pointer that `train` wrote.
+        finetuning: Path of the pointer that `finetune_vocoder` wrote.
         settings: JSON of the sections that evaluation reads.
 
     Returns:
-        The training's pointer with `folder` = the evaluation (`metrics.json`, `report.html`).
+        That pointer with `folder` = the evaluation (`metrics.json`, `report.html`).
     """
-    trained = read_pointer(training)
+    trained = read_pointer(finetuning)
     told = json.loads(settings)
     folder = measure(
         State.locate(),
         Path(trained["voice"]),
-        trained["hash"],
+        trained["voice_hash"],
         trained["features"],
         trained["corpus"],
         trained["data"],
@@ -44,28 +44,27 @@ def run(training: str, settings: str) -> dict[str, Any]:
     return {
         **trained,
         "folder": str(folder),
-        "training": trained["folder"],
         "evaluation_settings": json.dumps(told, sort_keys=True),
         "summary": "",
     }
 
 
 def measure(
-    state: State, voice: Path, weights_hash: str, features: str, corpus: str, data_hash: str, told: Mapping[str, Any]
+    state: State, voice: Path, voice_hash: str, features: str, corpus: str, data_hash: str, told: Mapping[str, Any]
 ) -> Path:
     """Folder with the measures of `voice` on this data under these settings, measured now if it is not there yet.
 
     Args:
         state: Where results are kept.
         voice: Exported voice.
-        weights_hash: sha256 of its weights.
+        voice_hash: Identifies it, vocoder and settings included.
         features: Folder of the features.
         corpus: Folder of the corpus that the features were made from.
         data_hash: DVC hash of that corpus.
         told: Settings of the evaluation.
     """
     code = code_hash("components.evaluate.run")
-    key = settings_hash({"weights": weights_hash, "data": data_hash, "settings": told, "code": code})
+    key = settings_hash({"voice": voice_hash, "data": data_hash, "settings": told, "code": code})
     folder = state.evaluation(key)
     with state.lock(f"evaluation-{key}"):
         if not (folder / "metrics.json").is_file():

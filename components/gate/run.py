@@ -163,7 +163,7 @@ def champion_measures(
     folder = measure(
         state,
         registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
-        champion.tags["weights.sha256"],
+        champion.tags["voice.sha256"],
         registered["features"],
         registered["corpus"],
         registered["data"],

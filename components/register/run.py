@@ -1,6 +1,5 @@
 """Make a model version of a trained voice, with its lineage and measures as tags and the alias `candidate`."""
 
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -52,7 +51,7 @@ def run(evaluation: str, name: str) -> dict[str, Any]:
     evaluated = read_pointer(evaluation)
     state = State.locate()
     voice = Path(evaluated["voice"])
-    fingerprint = hashlib.sha256((voice / "voice.json").read_bytes()).hexdigest()
+    fingerprint = evaluated["voice_hash"]
     with state.lock(f"register-{name}"):
         registry = Registry(state)
         found = [item.number for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint]

@@ -11,7 +11,7 @@ from components.state import State, write_json
 from components.step import read_pointer
 from model.config import Config, settings_hash
 
-EXPORT_ONLY = ("vocoder", "optimization_level")
+EXPORT_ONLY = ("optimization_level",)
 """Sections that end up in the exported voice but shape no weight: changing them keeps the training."""
 
 

@@ -135,7 +135,7 @@ def known_keys() -> tuple[str, ...]:
 def nearest_key(key: str) -> str:
     """The known key that looks most like `key`: by its last part first, since people forget the section."""
     leaf = key.rsplit(".", 1)[-1]
-    leaves = {known.rsplit(".", 1)[-1]: known for known in known_keys()}
+    leaves = {known.rsplit(".", 1)[-1]: known for known in reversed(known_keys())}  # the first section has a name
     for candidates, wanted, answer in ((leaves, leaf, leaves.get), (known_keys(), key, str)):
         if match := difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.6):
             return answer(match[0])

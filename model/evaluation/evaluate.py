@@ -33,7 +33,7 @@ from model.speaker_encoder import SpeakerEncoder
 from model.text import encode
 from model.text.normalize import normalize
 from model.threads import single_threaded
-from model.vocoder import build_vocoder
+from model.vocoder import Vocoder
 
 METRICS, REPORT = "metrics.json", "report.html"
 UNSEEN, TRAINING = PARTS = ("unseen", "training")
@@ -45,6 +45,7 @@ class Speaking(Protocol):
 
     speakers: list[str]
     languages: list[str]
+    vocoder: Vocoder
 
     def synthesize(self, text: str, language: str = "", speaker: str = "", reference: Path | None = None) -> Any: ...
 
@@ -96,7 +97,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
         voice: What speaks.
         store: Features of the corpus.
         corpus: Folder of the corpus that the features were made from.
-        config: Sections `evaluation` and `vocoder` act.
+        config: Section `evaluation` acts.
         output: Folder for the two files.
 
     Returns:
@@ -127,7 +128,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
         "clips": [_described(item) for item in evaluated],
     }
     output.mkdir(parents=True, exist_ok=True)
-    write_report(output / REPORT, result, evaluated, store, config)
+    write_report(output / REPORT, result, evaluated, store, config, voice.vocoder.name)
     partial = output / f".{METRICS}.partial"
     partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
     os.replace(partial, output / METRICS)  # last: whoever finds it finds the report too
@@ -200,7 +201,7 @@ class _Bench:
             )
         self.timings = read_alignments(corpus)
         self.extractor = MelExtractor(store.audio)
-        self.vocoder = build_vocoder(config.vocoder, store.audio)
+        self.vocoder = voice.vocoder
         self.speaker_encoder = SpeakerEncoder.load()
         self.seconds = self.spoken_seconds = 0.0
 

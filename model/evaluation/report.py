@@ -47,7 +47,7 @@ QUIETEST, LOUDEST = -11.0, 1.5
 
 
 def write_report(
-    path: Path, result: Mapping[str, Any], evaluated: list[Evaluated], store: FeatureStore, config: Config
+    path: Path, result: Mapping[str, Any], evaluated: list[Evaluated], store: FeatureStore, config: Config, vocoder: str
 ) -> Path:
     """Write the page in one move.
 
@@ -56,7 +56,8 @@ def write_report(
         result: As returned by `evaluate_voice`.
         evaluated: The sentences with their sounds.
         store: Gives the rate and the frame length.
-        config: Names the vocoder and the recogniser.
+        config: Names the recogniser.
+        vocoder: Its name.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -76,7 +77,7 @@ def write_report(
         languages=sorted({item.clip.language for item in evaluated}),
         speakers=sorted({item.clip.speaker for item in evaluated}),
         notes=_notes(result),
-        vocoder=config.vocoder.type.replace("_", "-"),
+        vocoder=vocoder,
         recognizer=config.evaluation.recognizer,
         rate=rate,
     )

@@ -16,7 +16,7 @@ from model.features.batching import Batch, evaluation_batches
 from model.features.store import FeatureStore
 from model.training.losses import loss_terms
 from model.training.style_use import StyleUse
-from model.vocoder import build_vocoder
+from model.vocoder import GriffinLim
 
 
 @torch.no_grad()
@@ -97,5 +97,5 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
 
     sample = output / "samples" / f"validation-{step:08d}.wav"
     sample.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(sample, build_vocoder(config.vocoder, config.audio)(spoken), config.audio.sample_rate)
+    write_audio(sample, GriffinLim(config.vocoder, config.audio)(spoken), config.audio.sample_rate)
     return [plot, sample]

@@ -17,7 +17,9 @@ __all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderEr
 
 
 class Vocoder(Protocol):
-    """What synthesis asks of a vocoder."""
+    """What synthesis asks of a vocoder; `name` is what reports call it."""
+
+    name: str
 
     def __call__(self, mel: np.ndarray) -> np.ndarray:
         """(S, n_mels) log-mel -> (S * hop,) float32 samples in [-1, 1]; `VocoderError` for what is no mel."""

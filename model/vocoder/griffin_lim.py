@@ -34,7 +34,7 @@ class GriffinLim(nn.Module):
 
     def __init__(self, vocoder: VocoderConfig, audio: AudioConfig) -> None:
         super().__init__()
-        self.audio = audio
+        self.name, self.audio = "Griffin-Lim", audio
         self.iterations = vocoder.griffin_lim_iterations
         self.momentum = vocoder.griffin_lim_momentum
         extractor = MelExtractor(audio)

@@ -29,6 +29,7 @@ class NeuralVocoder:
     of one pass. What noise a generator reads is fixed by position: the same mel gives the same samples.
 
     Args:
+        name: What reports call it.
         generator: With its weights; it is folded, and kept.
         audio: Mel settings.
         chunk_frames: Frames made at once.
@@ -36,11 +37,11 @@ class NeuralVocoder:
     """
 
     def __init__(
-        self, generator: nn.Module, audio: AudioConfig, chunk_frames: int = 512, precision: str = "float32"
+        self, name: str, generator: nn.Module, audio: AudioConfig, chunk_frames: int, precision: str = "float32"
     ) -> None:
         if precision == "bfloat16" and not computes_in_bfloat16():
             log.warning("this processor only emulates bfloat16: vocoder.precision float32 would be faster")
-        self.audio, self.chunk_frames = audio, chunk_frames
+        self.name, self.audio, self.chunk_frames = name, audio, chunk_frames
         self.dtype = getattr(torch, precision)
         self.generator = fold(generator).eval().requires_grad_(False).to(self.dtype)
 
@@ -49,7 +50,8 @@ class NeuralVocoder:
         """The vocoder of loaded weights."""
         generator = build_generator(weights.kind, weights.variant, weights.audio)
         load_weights(generator, weights.generator, weights.origin)
-        return cls(generator, weights.audio, vocoder.chunk_frames, vocoder.precision)
+        name = f"{weights.kind} {weights.variant}"
+        return cls(name, generator, weights.audio, vocoder.chunk_frames, vocoder.precision)
 
     @classmethod
     def load(cls, folder: Path, vocoder: VocoderConfig, audio: AudioConfig) -> NeuralVocoder:

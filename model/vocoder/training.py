@@ -251,7 +251,7 @@ class _Run:
         # Not a deep copy: folding one would take the norm from the original, whose class the copy shares.
         speaking = build_generator(self.kind, self.variant, self.audio)
         speaking.load_state_dict(self.average.state_dict())
-        return NeuralVocoder(speaking, self.audio, self.settings.chunk_frames)
+        return NeuralVocoder(self.kind, speaking, self.audio, self.settings.chunk_frames)
 
     def _report(self, history, values: dict[str, float], seconds: float = 0.0) -> None:
         if seconds:

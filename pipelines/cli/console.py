@@ -35,7 +35,7 @@ class Console:
             return
         mark, colour = MARKS[step.state]
         seconds = "cached" if step.state == "cached" else f"{step.seconds:.1f} s"
-        self._line(f"  {click.style(mark, fg=colour)} {name:<13} {seconds:>8}  {step.message}".rstrip())
+        self._line(f"  {click.style(mark, fg=colour)} {name:<16} {seconds:>8}  {step.message}".rstrip())
 
     def output(self, line: str) -> None:
         """Any other line that a step wrote."""
@@ -50,10 +50,10 @@ class Console:
         )
         if self._terminal:
             filled = BAR * done // total
-            self._draw(f"  > {name:<13} [{'#' * filled}{'.' * (BAR - filled)}] {done}/{total}  {values}")
+            self._draw(f"  > {name:<16} [{'#' * filled}{'.' * (BAR - filled)}] {done}/{total}  {values}")
         elif time.monotonic() - self._last > QUIET_INTERVAL or done == total:
             self._last = time.monotonic()
-            self._line(f"  > {name:<13} {done}/{total}  {time.monotonic() - self._started:.0f} s  {values}")
+            self._line(f"  > {name:<16} {done}/{total}  {time.monotonic() - self._started:.0f} s  {values}")
 
     def _draw(self, text: str) -> None:
         if self._terminal:

@@ -29,7 +29,7 @@ from pipelines.cli.settings import settings_options
     help="Folder for metrics.json and report.html.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@settings_options("vocoder", "evaluation")
+@settings_options("evaluation")
 def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, output: Path, as_json: bool) -> None:
     """Measure a voice on held-out and training sentences and write a listening report."""
     from model.evaluation.evaluate import PARTS, REPORT

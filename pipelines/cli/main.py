@@ -12,6 +12,7 @@ COMMANDS = {
     "corpus": ("pipelines.cli.corpus:corpus", "Make, import, validate and describe speech corpora."),
     "features": ("pipelines.cli.features:features", "Turn a corpus into the shards that training reads."),
     "train": ("pipelines.cli.train:train", "Train an acoustic model on features."),
+    "vocoder": ("pipelines.cli.vocoder:vocoder", "Train, fine-tune, import and export neural vocoders."),
     "evaluate": ("pipelines.cli.evaluate:evaluate", "Measure a voice and write a listening report."),
     "synthesize": ("pipelines.cli.synthesize:synthesize", "Speak a text with a voice."),
     "run": ("pipelines.cli.run:run", "The whole way: recordings to a registered voice that speaks."),

@@ -159,7 +159,7 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
             started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
             click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s, {record.target}")
             for name, step in record.steps.items():
-                click.echo(f"  {name:<13} {step.state:<11} {step.seconds:8.1f} s  {step.message}".rstrip())
+                click.echo(f"  {name:<16} {step.state:<11} {step.seconds:8.1f} s  {step.message}".rstrip())
             click.echo(f"log: {record.folder / 'log.txt'}")
     if failed:
         raise SystemExit(1)

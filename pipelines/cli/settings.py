@@ -14,6 +14,8 @@ from pipelines.cli.assignments import parse_assignments
 Command = typing.TypeVar("Command", bound=Callable[..., Any])
 
 _EVERYWHERE = ("model_size", "optimization_level", "seed")
+_PREFIXED = ("vocoder",)
+"""Sections whose flags carry their name (`--vocoder-type`): their keys mean something else elsewhere."""
 _LISTS = ("sources",)
 """Lists of settings stand in `params.yaml` or behind `--set`, not in a flag."""
 
@@ -27,7 +29,8 @@ def settings_options(*sections: str) -> Callable[[Command], Command]:
     keys = {name: name for name in _EVERYWHERE}
     for section in sections:
         fields = Config.model_fields[section].annotation.model_fields
-        keys |= {name: f"{section}.{name}" for name in fields if name not in _LISTS}
+        prefix = f"{section}_" if section in _PREFIXED else ""
+        keys |= {f"{prefix}{name}": f"{section}.{name}" for name in fields if name not in _LISTS}
 
     def decorate(command: Command) -> Command:
         def call(params: Path | None, config_file: Path | None, assignments: tuple[str, ...], **arguments: Any) -> Any:
@@ -89,8 +92,11 @@ def _flag(name: str, key: str) -> Callable[[Command], Command]:
 
 
 def _plain(annotation: Any) -> Any:
-    """The plain type behind `Literal[256]` and the like."""
+    """The plain type behind `Literal[256]`, `float | None` and the like."""
     if isinstance(annotation, types.GenericAlias):
         return str
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        inner = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
+        return typing.get_args(inner)[0] if typing.get_origin(inner) is typing.Annotated else inner
     values = typing.get_args(annotation)
     return type(values[0]) if values else str

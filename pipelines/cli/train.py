@@ -85,3 +85,5 @@ def train(
         click.echo((output / "profile.txt").read_text("utf-8"))
     if first:
         click.echo(f"{result.steps} steps; voice, of step {result.exported_step}: {result.voice}")
+    if first and config.vocoder.type != "griffin_lim":
+        click.echo(f"it speaks once it has its vocoder: myxtts vocoder finetune --model {result.voice} ...")

@@ -1,0 +1,157 @@
+"""`myxtts vocoder`: train and fine-tune a neural vocoder, take official weights in, and give them out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.config import Resolved
+from pipelines.cli.settings import settings_options
+
+features_option = click.option(
+    "--features",
+    type=click.Path(path_type=Path),
+    default=Path("data/features"),
+    show_default=True,
+    help="Feature store of the corpus.",
+)
+corpus_option = click.option(
+    "--corpus", type=click.Path(path_type=Path), default=Path("data/corpus"), show_default=True, help="The corpus."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+track_option = click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
+
+
+@click.group()
+def vocoder() -> None:
+    """Neural vocoders: HiFi-GAN and UnivNet."""
+
+
+@vocoder.command()
+@features_option
+@corpus_option
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run; it is gone on with.")
+@track_option
+@settings_options("vocoder")
+def train(settings: Resolved, features: Path, corpus: Path, output: Path, track: bool) -> None:
+    """Train a vocoder on the recordings of a corpus, or go on where the same command was interrupted."""
+    from model.vocoder.finetuning import base_vocoder
+
+    config = _neural(settings)
+    with _logger(config, output, track) as logger:
+        base_vocoder(config, features, corpus, output, logger)
+    click.echo(f"vocoder: {output / 'vocoder'}")
+
+
+@vocoder.command()
+@click.option("--model", required=True, help="A voice folder, or models:/NAME@ALIAS from the registry.")
+@features_option
+@corpus_option
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run; it is gone on with.")
+@track_option
+@json_option
+@settings_options("vocoder")
+def finetune(
+    settings: Resolved, model: str, features: Path, corpus: Path, output: Path, track: bool, as_json: bool
+) -> None:
+    """Fine-tune `--vocoder-checkpoint` on the mels of a voice, and write the voice with this vocoder."""
+    from components.fetching import fetch_checkpoint
+    from components.state import State
+    from model.vocoder.architectures import variant_of
+    from model.vocoder.finetuning import finetune as run
+    from model.vocoder.folder import read_vocoder
+
+    config = _neural(settings)
+    if not config.vocoder.checkpoint:
+        raise click.UsageError("give --vocoder-checkpoint; `myxtts vocoder train` or `import` makes one")
+    if model.startswith("models:/"):
+        from components.registry import voice_folder
+
+        voice = voice_folder(model)
+    else:
+        voice = Path(model)
+    fetched = State.locate().prepare().folder("fetched")
+    found = fetch_checkpoint(config.vocoder.checkpoint, config.vocoder.checkpoint_sha256, fetched)
+    start = read_vocoder(found, None, config.vocoder.type, variant_of(config.vocoder))
+    with _logger(config, output, track) as logger:
+        report = run(config, voice, features, corpus, start, output, logger)
+    rows = {"before": report.before, "after": report.after, "griffin_lim": report.griffin_lim}
+    if as_json:
+        click.echo(json.dumps({**rows, "voice": str(report.voice)}))
+        return
+    click.echo(f"{'held-out clips':<16}" + "".join(f"{name.replace('_', ' '):>18}" for name in report.before))
+    for name, values in rows.items():
+        click.echo(f"{name.replace('_', '-'):<16}" + "".join(f"{value:>18.4f}" for value in values.values()))
+    click.echo(f"voice: {report.voice}")
+
+
+@vocoder.command(name="import")
+@click.argument("source")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The vocoder's folder.")
+@click.option("--sha256", default="", help="Of the file; required where it is fetched.")
+@json_option
+@settings_options()
+def import_command(settings: Resolved, source: str, output: Path, sha256: str, as_json: bool) -> None:
+    """Take in SOURCE, an official HiFi-GAN or UnivNet file (a path, https:// or s3://), if it fits our mels."""
+    from components.fetching import fetch_checkpoint
+    from components.state import State
+    from model.vocoder.folder import describe, read_vocoder, write_vocoder
+
+    found = fetch_checkpoint(source, sha256, State.locate().prepare().folder("fetched"))
+    write_vocoder(output, read_vocoder(found, settings.config.audio))
+    _describe(output, describe(output), as_json)
+
+
+@vocoder.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the official files.")
+@json_option
+def export(folder: Path, output: Path, as_json: bool) -> None:
+    """Write the vocoder in FOLDER (a vocoder's or a voice's) as files that the official programs load."""
+    from model.vocoder.folder import read_vocoder
+    from model.vocoder.official import write_official
+    from model.voice_folder import vocoder_of
+
+    files = write_official(output, read_vocoder(vocoder_of(folder) or folder))
+    click.echo(json.dumps([str(path) for path in files]) if as_json else "\n".join(str(path) for path in files))
+
+
+def _neural(settings: Resolved) -> Any:
+    """The settings, checked to name a vocoder that can be trained."""
+    config = settings.config
+    if config.vocoder.type == "griffin_lim":
+        raise click.UsageError("griffin_lim needs no training; give --vocoder-type hifigan or univnet")
+    return config
+
+
+def _describe(folder: Path, description: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(description))
+        return
+    audio = description["audio"]
+    click.echo(
+        f"{folder}: {description['type']} {description['variant']}, {description['steps']} steps, "
+        f"{audio['sample_rate']} Hz, {audio['n_mels']} mel bands up to {audio['fmax']:g} Hz"
+    )
+
+
+def _logger(config: Any, output: Path, track: bool) -> Any:
+    """What a run reports to: MLflow, or nothing but its folder."""
+    import contextlib
+    import logging
+
+    from model.training.logging import NullLogger
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not track:
+        return contextlib.closing(NullLogger())
+    from components.state import State
+    from components.tracking import MlflowRunLogger
+    from model.config.resolution import flatten
+
+    params = flatten(config.vocoder.model_dump(mode="json"))
+    name = f"vocoder-{output.name}"
+    return contextlib.closing(
+        MlflowRunLogger(State.locate().prepare(), output / "mlflow", config.corpus.name, name, {}, params)
+    )

@@ -1,0 +1,149 @@
+"""Generators and discriminators are the published ones: counts, names, shapes, and the operations themselves."""
+
+import typing
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.config.schema import AudioConfig, VocoderConfig
+from model.config.schema.vocoder import VARIANTS
+from model.vocoder.architectures import ARCHITECTURES, build_generator, recognise
+from model.vocoder.discriminators import judge, judge_pair
+from model.vocoder.errors import VocoderError
+from model.vocoder.univnet import LocationVariableBlock, UnivNetSize
+from model.vocoder.weights import fold, official_state
+
+
+def count(network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant", "n_mels", "normed", "folded", "keys"),
+    [
+        ("hifigan", "v1", 80, 13_936_130, 13_926_017, 234),
+        ("hifigan", "v2", 80, 928_514, 925_985, 234),
+        ("hifigan", "v3", 80, 1_464_322, 1_462_273, 69),
+        ("univnet", "c16", 100, 3_997_426, None, 132),
+        ("univnet", "c16", 80, 3_978_226, None, 132),
+        ("univnet", "c32", 100, 14_865_506, None, 132),
+        ("univnet", "c32", 80, 14_846_306, None, 132),
+    ],
+)
+def test_generators_have_the_published_parameters(kind, variant, n_mels, normed, folded, keys):
+    generator = build_generator(kind, variant, AudioConfig(n_mels=n_mels))
+    state = official_state(generator)
+    assert count(generator) == normed
+    assert len(state) == keys
+    assert recognise(kind, state) == (variant, n_mels)
+    if folded:
+        assert count(fold(generator)) == folded
+
+
+def test_discriminators_have_the_published_parameters():
+    hifigan, univnet = (ARCHITECTURES[kind].discriminators(v) for kind, v in (("hifigan", "v1"), ("univnet", "c32")))
+    assert {name: count(network) for name, network in hifigan.items()} == {"mpd": 41_105_770, "msd": 29_618_821}
+    assert {name: count(network) for name, network in univnet.items()} == {"MRD": 280_902, "MPD": 17_444_810}
+    names = official_state(hifigan["msd"])
+    assert {"discriminators.0.convs.0.weight_orig", "discriminators.0.convs.0.weight_u"} <= names.keys()
+    assert {"discriminators.1.conv_post.weight_g", "discriminators.2.convs.6.weight_v"} <= names.keys()
+
+
+def test_official_layer_names():
+    v1 = official_state(build_generator("hifigan", "v1", AudioConfig()))
+    assert v1["ups.0.weight_g"].shape == (512, 1, 1)
+    assert v1["ups.0.weight_v"].shape == (512, 256, 16)
+    assert {"conv_pre.bias", "resblocks.11.convs2.2.weight_v", "conv_post.weight_g"} <= v1.keys()
+    assert "resblocks.8.convs.1.weight_v" in official_state(build_generator("hifigan", "v3", AudioConfig()))
+    c32 = official_state(build_generator("univnet", "c32", AudioConfig()))
+    assert c32["res_stack.2.kernel_predictor.kernel_conv.weight_v"].shape == (24_576, 64, 3)
+    assert {"res_stack.0.kernel_predictor.residual_convs.2.3.bias", "conv_post.1.weight_v"} <= c32.keys()
+    assert {"res_stack.1.convt_pre.1.weight_g", "res_stack.1.conv_blocks.3.1.bias"} <= c32.keys()
+
+
+def test_the_schema_and_the_registry_know_the_same_vocoders():
+    types = set(typing.get_args(VocoderConfig.model_fields["type"].annotation))
+    assert types == {"griffin_lim", *ARCHITECTURES} == set(VARIANTS)
+    for kind, architecture in ARCHITECTURES.items():
+        assert set(VARIANTS[kind]) == {"default", *architecture.variants}
+        assert architecture.default in architecture.variants
+
+
+@pytest.mark.parametrize(("kind", "variant"), [("hifigan", "v2"), ("univnet", "v3"), ("hifigan", "c16")])
+def test_a_variant_of_another_type_is_refused(kind, variant):
+    if variant in VARIANTS[kind]:
+        assert VocoderConfig(type=kind, variant=variant).variant == variant
+    else:
+        with pytest.raises(ValueError, match=f"{variant} is none of {kind}'s"):
+            VocoderConfig(type=kind, variant=variant)
+
+
+def test_another_hop_length_is_refused_with_the_cure():
+    with pytest.raises(VocoderError, match=r"256 samples of a frame.*hop_length is 200"):
+        build_generator("hifigan", "v2", AudioConfig(hop_length=200))
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_both_memory_layouts_and_folded_weights_give_the_same_samples(kind, audio):
+    generator = build_generator(kind, "xtiny", audio).eval()
+    mel, noise = torch.randn(2, 80, 12), torch.randn(2, 64, 12)
+    with torch.no_grad():
+        plain = generator(mel, noise)
+        assert plain.shape == (2, 1, 12 * 256)
+        torch.testing.assert_close(generator(mel, noise, channels_last=True), plain, atol=1e-5, rtol=0)
+        torch.testing.assert_close(fold(generator)(mel, noise), plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_no_sample_depends_on_frames_beyond_the_context(kind, audio):
+    generator = build_generator(kind, "xtiny", audio).double().eval()
+    context, frame = generator.context_frames, 60
+    mel = torch.randn(1, 80, 120, dtype=torch.float64)
+    noise = torch.randn(1, 64, 120, dtype=torch.float64)
+    changed, other = mel.clone(), noise.clone()
+    changed[:, :, frame], other[:, :, frame] = 9.0, 9.0
+    with torch.no_grad():
+        difference = (generator(mel, noise) - generator(changed, other)).abs()[0, 0].reshape(120, 256).amax(1)
+    touched = difference.nonzero().flatten()
+    assert frame in touched
+    assert touched.min() >= frame - context
+    assert touched.max() <= frame + context
+
+
+def test_location_variable_convolution_is_each_frames_own_convolution():
+    size, hop = UnivNetSize(3, strides=(4,), dilations=(1,), hidden=4), 4
+    block = LocationVariableBlock(size, 5, 4, hop)
+    x, mel = torch.randn(1, 3, 6 * hop), torch.randn(1, 5, 6)
+    kernels, biases = block.kernel_predictor(mel)
+    signal, gate = block._convolve(x, kernels[:, :, 0], biases[:, :, 0])
+    found = torch.cat((signal, gate), dim=1)
+    raw = block.kernel_predictor.kernel_conv
+    assert raw.weight.shape[0] == 3 * 6 * 3
+    hidden = block.kernel_predictor.input_conv(mel)
+    for residual in block.kernel_predictor.residual_convs:
+        hidden = hidden + residual(hidden)
+    official = raw(hidden).view(1, 1, 3, 6, 3, 6)  # batch, layers, inputs, outputs, taps, frames
+    padded = F.pad(x, (1, 1))
+    for frame in range(6):
+        weight = official[0, 0, ..., frame].permute(1, 0, 2)
+        piece = F.conv1d(padded[:, :, frame * hop : (frame + 1) * hop + 2], weight, biases[0, frame, 0, 0])
+        torch.testing.assert_close(found[:, :, frame * hop : (frame + 1) * hop], piece, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_discriminators_judge_each_sound_by_itself(kind):
+    judges = ARCHITECTURES[kind].discriminators("xtiny").eval()
+    one, other = torch.randn(2, 1, 4096), torch.randn(2, 1, 4096)
+    real, fake = judge_pair(judges, one, other)
+    for (score, features), (alone, maps) in zip(fake, judge(judges, other), strict=True):
+        torch.testing.assert_close(score, alone, atol=1e-5, rtol=1e-4)
+        assert len(features) == len(maps)
+    assert len(real) == len(fake) == sum(len(judge.discriminators) for judge in judges.values())
+
+
+def test_periods_that_do_not_divide_the_length_are_padded():
+    judges = ARCHITECTURES["hifigan"].discriminators("tiny")
+    scores = judge(judges, torch.from_numpy(np.zeros((1, 1, 4001), dtype=np.float32)))
+    assert all(torch.isfinite(score).all() for score, _ in scores)

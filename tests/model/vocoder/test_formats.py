@@ -1,0 +1,187 @@
+"""Official files go in, out and in again unchanged, in every naming; what does not fit is refused by name."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from model.config.schema import AudioConfig
+from model.vocoder.architectures import ARCHITECTURES, build_generator
+from model.vocoder.errors import CheckpointFormatError
+from model.vocoder.folder import DESCRIPTION, GENERATOR, read_vocoder, write_vocoder
+from model.vocoder.neural import NeuralVocoder
+from model.vocoder.official import read_official, write_official
+from model.vocoder.weights import fold, load_weights, official_state
+
+MEL = torch.randn(1, 80, 9, generator=torch.Generator().manual_seed(0))
+NOISE = torch.randn(1, 64, 9, generator=torch.Generator().manual_seed(1))
+
+
+def sound(kind, state, variant="xtiny"):
+    generator = build_generator(kind, variant, AudioConfig()).eval()
+    load_weights(generator, state, "here")
+    with torch.no_grad():
+        return generator(MEL, NOISE)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_official_files_go_in_out_and_in_again(kind, make_weights, tmp_path):
+    weights = make_weights(kind, discriminators=True)
+    expected = sound(kind, weights.generator)
+    first = write_official(tmp_path / "first", weights)
+    taken = read_official(first[1] if kind == "hifigan" else first[0])
+    assert (taken.kind, taken.variant, taken.audio, taken.steps) == (kind, "xtiny", weights.audio, 7)
+    write_vocoder(tmp_path / "own", taken)
+    again = read_official(
+        write_official(tmp_path / "second", read_vocoder(tmp_path / "own"))[1 if kind == "hifigan" else 0]
+    )
+    torch.testing.assert_close(sound(kind, again.generator), expected, atol=1e-6, rtol=0)
+    assert again.generator.keys() == weights.generator.keys()
+
+
+def test_published_discriminators_come_along(make_weights, tmp_path, monkeypatch):
+    """Their layout, at the published names; one head is enough to tell."""
+    weights = make_weights("hifigan")
+    weights.discriminators = {name: {"discriminators.0.conv_post.bias": torch.ones(1)} for name in ("mpd", "msd")}
+    files = write_official(tmp_path, weights)
+    assert [path.name for path in files] == ["config.json", "g_00000007", "do_00000007"]
+    assert read_official(files[1]).discriminators == weights.discriminators
+
+
+def _new_names(state):
+    renamed = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    return {
+        name.removesuffix(name.rpartition(".")[2]) + renamed.get(name.rpartition(".")[2], name.rpartition(".")[2]): t
+        for name, t in state.items()
+    }
+
+
+def _folded(state, kind="hifigan"):
+    generator = build_generator(kind, "xtiny", AudioConfig())
+    load_weights(generator, state, "here")
+    return fold(generator).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("naming", "tolerance"),
+    [
+        (dict, 0.0),
+        (_new_names, 0.0),
+        (lambda state: {f"module.{name}": tensor for name, tensor in state.items()}, 0.0),
+        (_folded, 1e-6),
+        (lambda state: {f"module.{name}": tensor for name, tensor in _folded(state).items()}, 1e-6),
+    ],
+    ids=["old", "new", "wrapped", "folded", "folded and wrapped"],
+)
+def test_every_naming_of_normed_weights_is_read(naming, tolerance, make_weights):
+    state = make_weights().generator
+    expected = sound("hifigan", state)
+    assert (sound("hifigan", naming(state)) - expected).abs().max() <= tolerance
+
+
+def test_spectral_norm_is_mapped_by_hand_both_ways():
+    one, other = (ARCHITECTURES["hifigan"].discriminators("v1")["msd"].discriminators[0].eval() for _ in range(2))
+    state = official_state(one)
+    assert {"convs.0.weight_orig", "convs.0.weight_u", "convs.0.weight_v", "convs.0.bias"} <= state.keys()
+    load_weights(other, state, "here")
+    x = torch.randn(1, 1, 2048)
+    with torch.no_grad():
+        torch.testing.assert_close(other(x)[0], one(x)[0])
+
+
+def test_old_weight_norm_of_torch_itself_is_what_we_read():
+    """Not our own idea of the old names: a layer made by the old function."""
+    from torch.nn.utils import weight_norm
+
+    generator = build_generator("hifigan", "xtiny", AudioConfig())
+    with pytest.warns(FutureWarning):
+        old = weight_norm(torch.nn.Conv1d(80, 16, 7, padding=3))
+    state = official_state(generator) | {f"conv_pre.{name}": tensor for name, tensor in old.state_dict().items()}
+    load_weights(generator, state, "here")
+    torch.testing.assert_close(generator.conv_pre(MEL), old(MEL))
+
+
+def test_folded_equals_unfolded(make_weights, settings):
+    weights = make_weights()
+    unfolded = sound("hifigan", weights.generator)[0, 0].numpy()
+    assert np.abs(NeuralVocoder.from_weights(weights, settings())(MEL[0].T.numpy()) - unfolded).max() < 1e-5
+
+
+def test_official_univnet_settings_are_refused_with_both_named(make_weights, tmp_path, audio):
+    theirs = AudioConfig(sample_rate=24000, n_mels=100, fmax=12000)
+    files = write_official(tmp_path, make_weights("univnet", audio=theirs))
+    with pytest.raises(CheckpointFormatError) as refused:
+        read_vocoder(files[0], audio)
+    for told in ("sample_rate 24000 there, 22050 here", "n_mels 100 there, 80 here", "fmax 12000 there, 8000 here"):
+        assert told in str(refused.value)
+    assert "22050 Hz and 80 mel bands" in str(refused.value)
+
+
+def test_another_variant_or_type_is_refused(make_weights, tmp_path, audio):
+    folder = write_vocoder(tmp_path / "v", make_weights())
+    with pytest.raises(CheckpointFormatError, match=r"hifigan xtiny, but the settings say v2; set vocoder\.variant"):
+        read_vocoder(folder, audio, "hifigan", "v2")
+    with pytest.raises(CheckpointFormatError, match=r"a hifigan vocoder, but vocoder\.type is univnet"):
+        read_vocoder(folder, audio, "univnet")
+
+
+def test_a_truncated_file_is_refused(make_weights, tmp_path):
+    file = write_official(tmp_path, make_weights())[1]
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(CheckpointFormatError, match=r"g_00000007: truncated, damaged"):
+        read_official(file)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    (tmp_path / "g_1").write_bytes(pickle.dumps({"generator": Trap()}))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointFormatError, match="no plain checkpoint"):
+        read_official(tmp_path / "g_1")
+
+
+def test_hifigan_without_its_settings_is_refused(make_weights, tmp_path):
+    file = write_official(tmp_path, make_weights())[1]
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointFormatError, match=r"no config\.json beside it"):
+        read_official(file)
+
+
+def test_univnet_settings_are_data_never_code(make_weights, tmp_path):
+    file = write_official(tmp_path, make_weights("univnet"))[0]
+    content = torch.load(file, weights_only=True)
+    assert yaml.safe_load(content["hp_str"])["audio"]["n_mel_channels"] == 80
+    content["hp_str"] = "audio: !!python/object/apply:os.system [echo]"
+    torch.save(content, file)
+    with pytest.raises(CheckpointFormatError, match="hp_str"):
+        read_official(file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / GENERATOR).write_bytes(b"short"), "not the weights"),
+        (lambda folder: (folder / GENERATOR).unlink(), "missing"),
+        (lambda folder: (folder / DESCRIPTION).write_text("{"), "damaged"),
+        (lambda folder: (folder / DESCRIPTION).unlink(), r"no vocoder\.json"),
+        (lambda folder: (folder / DESCRIPTION).write_text(json.dumps({"format": 99})), "another version"),
+    ],
+)
+def test_a_damaged_folder_is_refused(damage, told, make_weights, tmp_path):
+    folder = write_vocoder(tmp_path / "v", make_weights())
+    damage(folder)
+    with pytest.raises(CheckpointFormatError, match=told):
+        read_vocoder(folder)
+
+
+def test_layers_that_do_not_fit_are_named(make_weights):
+    state = make_weights().generator
+    state["extra.weight_g"] = state.pop("conv_post.bias")
+    with pytest.raises(CheckpointFormatError, match=r"lacks conv_post\.bias; has the unknown extra\.weight_g"):
+        sound("hifigan", state)
