@@ -94,5 +94,6 @@ def joined_processes() -> Iterator[Processes]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(distributed.get_rank(), world, int(os.environ["LOCAL_RANK"]))
+        distributed.barrier()  # none leaves while another still reads what it was told
     finally:
         distributed.destroy_process_group()

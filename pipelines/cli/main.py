@@ -13,6 +13,7 @@ COMMANDS = {
     "features": ("pipelines.cli.features:features", "Turn a corpus into the shards that training reads."),
     "train": ("pipelines.cli.train:train", "Train an acoustic model on features."),
     "vocoder": ("pipelines.cli.vocoder:vocoder", "Train, fine-tune, import and export neural vocoders."),
+    "diagnose": ("pipelines.cli.diagnose:diagnose", "Find what is wrong with settings, a run, its speed."),
     "evaluate": ("pipelines.cli.evaluate:evaluate", "Measure a voice and write a listening report."),
     "synthesize": ("pipelines.cli.synthesize:synthesize", "Speak a text with a voice."),
     "run": ("pipelines.cli.run:run", "The whole way: recordings to a registered voice that speaks."),

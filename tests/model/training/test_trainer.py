@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from model.config import resolve
+from model.config.resolution import presets
 from model.synthesis import SynthesisError, Synthesizer
 from model.threads import computes_in_bfloat16
 from model.training import accumulation, adaptive_weights, step
 from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
+from model.training.learning_rate_finder import find_learning_rate
 from model.training.profiling import PARTS
 from model.training.trainer import StopTraining, TrainingError, train
 from model.voice import VoiceError, read_voice
@@ -126,6 +128,23 @@ def test_resuming_equals_never_having_stopped(tmp_path, config, generated_featur
 def test_a_folder_of_another_device_or_buffer_is_gone_on_with(tmp_path, config, generated_features):
     train(config(max_steps=10), generated_features, tmp_path)
     assert train(config(max_steps=10, buffer_size=9, log_interval=3), generated_features, tmp_path).steps == 10
+
+
+@pytest.mark.parametrize("level", presets()[1])
+def test_every_level_runs_and_ends_lower_than_it_began(tmp_path, small_settings, generated_features, level):
+    settings = {**small_settings, "optimization_level": level, "training.enable_evaluation": False}
+    train(resolve(None, None, settings).config, generated_features, tmp_path)
+    losses = [line["train/objective"] for line in history(tmp_path) if "train/objective" in line]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_rate_range_test_proposes_a_rate_between_its_bounds_and_draws_it(tmp_path, config, generated_features):
+    test = find_learning_rate(config(), generated_features, tmp_path, steps=60)
+    assert test.rates[0] < test.proposed < test.rates[-1]
+    assert min(test.losses) < test.losses[0]
+    assert (tmp_path / "learning_rate.png").stat().st_size > 1000
+    assert json.loads((tmp_path / "learning_rate.json").read_text())["proposed"] == test.proposed
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_without_evaluation_the_last_weights_become_the_voice(tmp_path, config, generated_features):

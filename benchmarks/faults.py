@@ -1,0 +1,203 @@
+"""Faults injected into training, and how each ends: `python -m benchmarks.faults` prints the table."""
+
+import logging
+import multiprocessing
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.small_corpus import SETTINGS, small_features
+from model.config import Config, resolve
+from model.features.index import FeatureError
+from model.features.store import FeatureStore
+from model.training import accumulation, run_state, step
+from model.training.checkpoint import list_checkpoints
+from model.training.history import read_history
+from model.training.trainer import TrainingError, train
+
+RUN = {
+    "model_size": "xtiny",
+    "training.max_steps": 40,
+    "training.evaluation_interval": 20,
+    "training.checkpoint_interval": 5,
+    "training.log_interval": 5,
+    "training.warmup_steps": 5,
+    "training.max_skipped_steps": 4,
+}
+KILLS = 20
+
+
+def settings(**training: Any) -> Config:
+    return resolve(None, None, {**SETTINGS, **RUN, **{f"training.{key}": v for key, v in training.items()}}).config
+
+
+def nan_in_data(features: Path, folder: Path) -> None:
+    """One clip of the corpus is NaN."""
+    original = accumulation.loss_terms
+
+    def spoiled(output: Any, batch: Any, losses: Any) -> Any:
+        if bad in batch.clip_ids:
+            batch.mel[batch.clip_ids.index(bad), 0] = float("nan")
+        return original(output, batch, losses)
+
+    store = FeatureStore(features)
+    bad = store.clips[store.split("train")[0]].id
+    with patch.object(accumulation, "loss_terms", spoiled):
+        train(settings(), features, folder)
+
+
+def nan_in_weight(features: Path, folder: Path) -> None:
+    """A weight becomes NaN at step 13."""
+    built = []
+
+    def build(*arguments: Any) -> Any:
+        built.append(model(*arguments))
+        return built[-1]
+
+    def spoil() -> None:
+        with torch.no_grad():
+            built[0].mel_head.weight[0] = float("nan")
+
+    model = run_state.AcousticModel
+    with patch.object(run_state, "AcousticModel", build), at_call(accumulation, "loss_terms", 13, spoil):
+        train(settings(), features, folder)
+
+
+def nan_in_gradient(features: Path, folder: Path) -> None:
+    """A gradient is NaN at step 13."""
+    original, calls = step.clip_gradients, 0
+
+    def spoiled(module: torch.nn.Module, *bounds: float) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 13:
+            next(p for p in module.parameters() if p.grad is not None).grad[0] = float("nan")
+        return original(module, *bounds)
+
+    with patch.object(step, "clip_gradients", spoiled):
+        train(settings(), features, folder)
+
+
+def rate_too_high(features: Path, folder: Path) -> None:
+    """The learning rate is a thousand times too high."""
+    train(settings(learning_rate=2.0, max_steps=200), features, folder)
+
+
+def corrupt_shard(features: Path, folder: Path) -> None:
+    """A byte of a feature shard is another one."""
+    copy = folder.with_name(f"{folder.name}-features")
+    shutil.copytree(features, copy)
+    flip(next(copy.glob("mel-*.npy")))
+    train(settings(), copy, folder)
+
+
+def corrupt_checkpoint(features: Path, folder: Path) -> None:
+    """A byte of the last checkpoint is another one."""
+    train(settings(), features, folder)
+    flip(list_checkpoints(folder / "checkpoints")[-1].path / "model.safetensors")
+    train(settings(), features, folder)
+
+
+def out_of_memory(features: Path, folder: Path) -> None:
+    """Memory holds one clip at a time only."""
+    original = accumulation.accumulate_gradients
+
+    def scarce(model: Any, batch: Any, parts: int, *rest: Any) -> Any:
+        if parts < len(batch.clip_ids):
+            raise torch.OutOfMemoryError("simulated")
+        return original(model, batch, parts, *rest)
+
+    with patch.object(accumulation, "accumulate_gradients", scarce):
+        train(settings(), features, folder)
+
+
+def kills(features: Path, folder: Path) -> None:
+    """kill -9 at random moments; the weights must equal those of a run that was left alone."""
+    config = settings(checkpoint_interval=1)
+    train(config, features, folder.with_name("whole"))
+    moments, context = random.Random(0), multiprocessing.get_context("fork")
+    for _ in range(KILLS):
+        process = context.Process(target=train, args=(config, features, folder))
+        process.start()
+        process.join(moments.uniform(0.05, 2.0))
+        process.kill()
+        process.join()
+    train(config, features, folder)
+    whole, killed = (load_file(place / "voice" / "model.safetensors") for place in (folder.with_name("whole"), folder))
+    if not all(torch.equal(whole[name], killed[name]) for name in whole):
+        raise AssertionError("the weights differ from those of the run that was left alone")
+
+
+FAULTS: dict[str, Callable[[Path, Path], None]] = {
+    "NaN in the data": nan_in_data,
+    "NaN in a weight": nan_in_weight,
+    "NaN in a gradient": nan_in_gradient,
+    "learning rate x 1000": rate_too_high,
+    "corrupt feature shard": corrupt_shard,
+    "corrupt checkpoint": corrupt_checkpoint,
+    "out of memory": out_of_memory,
+    f"kill -9, {KILLS} times": kills,
+}
+
+
+def at_call(module: Any, name: str, number: int, action: Callable[[], None]) -> Any:
+    """Patch: run `action` before the `number`-th call of a function."""
+    original, calls = getattr(module, name), 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            action()
+        return original(*arguments)
+
+    return patch.object(module, name, counted)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def outcome(fault: Callable[[Path, Path], None], features: Path, folder: Path) -> str:
+    """How a run with a fault ends, from what it left behind."""
+    try:
+        fault(features, folder)
+        ending = "finished, weights finite"
+        weights = load_file(folder / "voice" / "model.safetensors").values()
+        if not all(bool(tensor.isfinite().all()) for tensor in weights):
+            ending = "FAILED: the exported weights are not finite"
+    except (TrainingError, FeatureError) as error:
+        ending = f"stopped: {str(error).split(': ', 1)[-1][:90]}"
+    records = read_history(folder / "history.jsonl") if (folder / "history.jsonl").is_file() else []
+    counts = {kind: sum(kind in line for line in records) for kind in ("skipped", "diverged", "went_back_to", "parts")}
+    seen = [f"{count} x {kind.replace('_', ' ')}" for kind, count in counts.items() if count]
+    seen += [path.name for path in (folder / "checkpoints").glob("damaged-*")]
+    return "; ".join([*seen, ending])
+
+
+def main() -> None:
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        features = small_features(root)
+        print("| fault | what happened | seconds |\n| --- | --- | --- |")
+        for number, (name, fault) in enumerate(FAULTS.items()):
+            started = time.monotonic()
+            result = outcome(fault, features, root / f"run-{number}")
+            print(f"| {name} | {result} | {time.monotonic() - started:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
