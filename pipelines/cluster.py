@@ -4,37 +4,25 @@ KFP's own client does the talking; here is what it lacks: errors in one line, a 
 watch that outlives a restarting server and ends when a run is cancelled.
 """
 
-import contextlib
 import hashlib
-import io
 import json
 import logging
-import os
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.config.schema import ClusterConfig
+from pipelines.cluster_client import Unreachable, asking, make_client
 from pipelines.training import NAME
 
-TOKEN = "MYXTTS_KFP_TOKEN"
 SUCCEEDED = ("SUCCEEDED", "SKIPPED")
 FAILED = ("FAILED", "CANCELED")
 PAGE = 50
 
 logger = logging.getLogger(__name__)
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot be used as asked; the message says what to do."""
-
-
-class Unreachable(ClusterError):
-    """The API does not answer, or answers that it cannot just now: worth another try."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +80,8 @@ class Cluster:
     def __init__(self, settings: ClusterConfig, sleep: Callable[[float], None] = time.sleep) -> None:
         self.settings = settings
         self._sleep = sleep
-        with self._asking("connect"):
-            self._client = _make_client(settings)
+        with asking(self.settings, "connect"):
+            self._client = make_client(settings)
 
     def trigger(
         self, pipeline: str, arguments: Mapping[str, str], experiment: str, commit: str, force: bool = False
@@ -111,7 +99,7 @@ class Cluster:
             (the run, whether it was started now).
         """
         name = run_name(arguments["name"], pipeline, arguments)
-        with self._asking(f"start {name}"):
+        with asking(self.settings, f"start {name}"):
             experiment_id = self._client.create_experiment(experiment, namespace=self.settings.namespace).experiment_id
             if not force:
                 for run in self._runs(experiment_id=experiment_id, name=name):
@@ -130,12 +118,12 @@ class Cluster:
 
     def get(self, run_id: str) -> ClusterRun:
         """A run by its id."""
-        with self._asking(f"look at run {run_id}"):
+        with asking(self.settings, f"look at run {run_id}"):
             return self._run(self._client.get_run(run_id))
 
     def runs(self, limit: int) -> list[ClusterRun]:
         """Runs of the namespace, newest first."""
-        with self._asking("list runs"):
+        with asking(self.settings, "list runs"):
             found = []
             for run in self._runs():
                 if len(found) == limit:
@@ -145,7 +133,7 @@ class Cluster:
 
     def cancel(self, run_id: str) -> None:
         """Ask for a run's end; its pods, and a TrainJob that they started, go with it."""
-        with self._asking(f"cancel run {run_id}"):
+        with asking(self.settings, f"cancel run {run_id}"):
             self._client.terminate_run(run_id)
 
     def wait(self, run_id: str, report: Callable[[str, str], None] = lambda *_: None) -> ClusterRun:
@@ -187,7 +175,7 @@ class Cluster:
         Returns:
             The schedule's id.
         """
-        with self._asking(f"schedule {name}"):
+        with asking(self.settings, f"schedule {name}"):
             experiment_id = self._client.create_experiment(experiment, namespace=self.settings.namespace).experiment_id
             pipeline_id, version_id = self._version(pipeline, commit)
             old = [item["id"] for item in self._schedules() if item["name"] == name]
@@ -208,12 +196,12 @@ class Cluster:
 
     def schedules(self) -> list[dict[str, str]]:
         """Schedules of the namespace: `id`, `name`, `cron` and `status`."""
-        with self._asking("list schedules"):
+        with asking(self.settings, "list schedules"):
             return list(self._schedules())
 
     def unschedule(self, name: str) -> int:
         """Remove the schedules of this name; returns how many there were."""
-        with self._asking(f"remove schedule {name}"):
+        with asking(self.settings, f"remove schedule {name}"):
             found = [item["id"] for item in self._schedules() if item["name"] == name]
             for item in found:
                 self._client.delete_recurring_run(item)
@@ -279,52 +267,6 @@ class Cluster:
             steps={step: state for step, state in steps.items() if not step.endswith("-driver") and step != "root"},
         )
 
-    @contextlib.contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        """Turn the client's errors into ours, and keep it from printing."""
-        import kfp_server_api
-        import urllib3
-
-        where = f"{self.settings.host or 'the cluster'}"
-        try:
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        except kfp_server_api.ApiException as error:
-            raise _explained(error.status, _message(error), what, where, self.settings.namespace) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"cannot {what}: {where} does not answer ({_short(error)})") from error
-
-
-def _make_client(settings: ClusterConfig) -> Any:
-    import kfp
-
-    credentials, token = None, os.environ.get(TOKEN)
-    if settings.token_file:
-        credentials, token = _token_file(settings.token_file), None
-    for name in (settings.token_file, settings.ca_certificate):
-        if name and not Path(name).is_file():
-            raise ClusterError(f"{name} is no file; see cluster.token_file and cluster.ca_certificate")
-    return kfp.Client(
-        host=settings.host or None,
-        namespace=settings.namespace,
-        existing_token=token,
-        credentials=credentials,
-        ssl_ca_cert=settings.ca_certificate or None,
-        ui_host=settings.ui_host or None,
-    )
-
-
-def _token_file(path: str) -> Any:
-    """Credentials that read the file before every request: tokens of service accounts are renewed in place."""
-    from kfp.client.token_credentials_base import TokenCredentialsBase
-
-    class TokenFile(TokenCredentialsBase):
-        def refresh_api_key_hook(self, config: Any) -> None:
-            config.api_key["authorization"] = Path(path).read_text("utf-8").strip()
-
-    return TokenFile()
-
 
 def _pages(ask: Callable[[str], Any]) -> Iterator[Any]:
     token = ""
@@ -339,27 +281,3 @@ def _pages(ask: Callable[[str], Any]) -> Iterator[Any]:
 def _named(name: str) -> str:
     predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     return json.dumps({"predicates": [predicate]})
-
-
-def _explained(status: int | None, message: str, what: str, where: str, namespace: str) -> ClusterError:
-    if status == 401:
-        cure = f"{where} does not accept the token (401); renew {TOKEN} or the file of cluster.token_file"
-        return ClusterError(f"cannot {what}: {cure}")
-    if status == 403:
-        cure = f"no access to namespace {namespace} at {where} (403): it does not exist, or the token has no role there"
-        return ClusterError(f"cannot {what}: {cure}")
-    if status is not None and status >= 500:
-        return Unreachable(f"cannot {what}: {where} answers {status} ({message})")
-    return ClusterError(f"cannot {what}: {where} answers {status}: {message}")
-
-
-def _message(error: Any) -> str:
-    try:
-        told = json.loads(error.body or "{}")
-    except ValueError:
-        told = {}
-    return _short(told.get("error") or told.get("message") or error.reason or "no reason given")
-
-
-def _short(error: object) -> str:
-    return " ".join(str(error).split())[:300]

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.launch import VARIABLE as LAUNCH
 from components.state import State, read_json, write_json
 from components.step import EVENT
-from model.config import Config
-from pipelines.profiles import STEPS, Profile, local_profile
+from pipelines.profiles import STEPS, local_profile
+from pipelines.targets import Target
 
 GRACE_SECONDS = 20.0
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
@@ -97,66 +96,6 @@ class RunRecord:
         return cls(folder=folder, steps=steps, **plain)
 
 
-@dataclass(frozen=True)
-class Target:
-    """What runs the steps on this machine.
-
-    Attributes:
-        profile: How they are compiled.
-        config: Settings of the containers; `None` runs subprocesses.
-    """
-
-    profile: Profile
-    config: Config | None = None
-
-    def told(self, state: State, lineage: Mapping[str, str]) -> dict[str, str]:
-        """Variables that every step gets."""
-        tags = dict(lineage)
-        if self.config is not None:
-            tags["image"] = self.profile.images["train"]
-        values = {"MYXTTS_STATE": str(state.root), "MYXTTS_LINEAGE": json.dumps(tags)}
-        if self.profile.launch.launcher != "inline":
-            values[LAUNCH] = json.dumps({"launch": self.profile.launch.model_dump()})
-        return values
-
-    def containers(self, state: State, run_id: str, told: Mapping[str, str]) -> dict[str, Any]:
-        """Arguments of KFP's Docker runner; {} where steps are subprocesses."""
-        if self.config is None:
-            return {}
-        from pipelines.containers import runner_arguments
-
-        return runner_arguments(self.config.docker, state, run_id, told)
-
-    def begin(self, state: State) -> None:
-        """Just before the first step."""
-        if self.config is not None:
-            from pipelines.containers import container_user, hand_over
-
-            hand_over(state, container_user(self.config.docker))
-
-    def end(self, state: State, record: RunRecord) -> None:
-        """However the run ended: no container outlives it, and what the engine says of them is kept."""
-        if self.config is not None:
-            from pipelines.containers import record_containers, stop
-
-            stop(record.id)
-            record_containers(state, record.id, record.started)
-
-
-def make_target(name: str, config: Config) -> Target:
-    """The target `local` or `docker` for these settings.
-
-    Raises:
-        ContainerError: the engine or an image is missing.
-        ConfigError: the launcher needs a cluster.
-    """
-    if name == "docker":
-        from pipelines.containers import docker_profile
-
-        return Target(docker_profile(config), config)
-    return Target(local_profile(config.launch))
-
-
 Reporter = Callable[[str, StepRecord, Mapping[str, Any]], None]
 """Called with (step, its record, details) whenever a step changes state or makes progress."""
 
@@ -167,7 +106,7 @@ def run_training(
     lineage: Callable[[str], Mapping[str, str]],
     report: Reporter = lambda *_: None,
     output: Callable[[str], None] = lambda _: None,
-    target: "Target | None" = None,
+    target: Target | None = None,
 ) -> RunRecord:
     """Run the pipeline, steps whose inputs and code are unchanged from the cache.
 
@@ -226,7 +165,7 @@ def run_training(
         watcher.end("interrupted")
         raise
     finally:
-        target.end(state, record)
+        target.end(state, record.id, record.started)
     watcher.end("done" if status == 0 else "failed")
     if status:
         raise PipelineError(watcher.explain(folder / "log.txt"), record)

@@ -80,8 +80,9 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
     Exit status: 0 it succeeded (or, with --no-wait, was started), 1 it failed or was cancelled, 2 it was not started.
     """
     from pipelines.cli.console import Console
-    from pipelines.local import make_target, run_training
+    from pipelines.local import run_training
     from pipelines.project import open_project
+    from pipelines.targets import make_target
 
     project = open_project(where["data"], where["config_file"], _overrides(where))
     console = Console()
@@ -247,8 +248,8 @@ def _settings(where: dict[str, Any]) -> Any:
 
 
 def _profile(where: dict[str, Any]) -> tuple[Any, Any]:
-    from pipelines.local import make_target
     from pipelines.profiles import cluster_profile
+    from pipelines.targets import make_target
 
     config = _settings(where)
     if where["target"] == "cluster":

@@ -20,7 +20,8 @@ from components import dvc
 from components.kube import KubeError
 from model.config import ConfigError, resolve
 from pipelines.cli.pipeline import pipeline as pipeline_group
-from pipelines.cluster import Cluster, ClusterError, Unreachable, run_name
+from pipelines.cluster import Cluster, run_name
+from pipelines.cluster_client import ClusterError, Unreachable
 from pipelines.compiling import compile_training
 from pipelines.pod_logs import pod_logs
 from pipelines.profiles import cluster_profile

@@ -11,8 +11,9 @@ import pytest
 
 from components.state import State, write_json
 from model.config import ConfigError, resolve
-from pipelines.local import PipelineError, RunRecord, drop_stale_cache, make_target, run_training
+from pipelines.local import PipelineError, RunRecord, drop_stale_cache, run_training
 from pipelines.profiles import STEPS
+from pipelines.targets import make_target
 from pipelines.training import arguments
 
 STAND_IN = """

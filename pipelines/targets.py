@@ -1,0 +1,71 @@
+"""What runs the steps on this machine: subprocesses (`--target local`) or containers (`--target docker`)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.launch import VARIABLE as LAUNCH
+from components.state import State
+from model.config import Config
+from pipelines.profiles import Profile, local_profile
+
+
+@dataclass(frozen=True)
+class Target:
+    """What runs the steps on this machine.
+
+    Attributes:
+        profile: How they are compiled.
+        config: Settings of the containers; `None` runs subprocesses.
+    """
+
+    profile: Profile
+    config: Config | None = None
+
+    def told(self, state: State, lineage: Mapping[str, str]) -> dict[str, str]:
+        """Variables that every step gets."""
+        tags = dict(lineage)
+        if self.config is not None:
+            tags["image"] = self.profile.images["train"]
+        values = {"MYXTTS_STATE": str(state.root), "MYXTTS_LINEAGE": json.dumps(tags)}
+        if self.profile.launch.launcher != "inline":
+            values[LAUNCH] = json.dumps({"launch": self.profile.launch.model_dump()})
+        return values
+
+    def containers(self, state: State, run_id: str, told: Mapping[str, str]) -> dict[str, Any]:
+        """Arguments of KFP's Docker runner; {} where steps are subprocesses."""
+        if self.config is None:
+            return {}
+        from pipelines.containers import runner_arguments
+
+        return runner_arguments(self.config.docker, state, run_id, told)
+
+    def begin(self, state: State) -> None:
+        """Just before the first step."""
+        if self.config is not None:
+            from pipelines.containers import container_user, hand_over
+
+            hand_over(state, container_user(self.config.docker))
+
+    def end(self, state: State, run_id: str, started: float) -> None:
+        """However the run ended: no container outlives it, and what the engine says of them is kept."""
+        if self.config is not None:
+            from pipelines.containers import record_containers, stop
+
+            stop(run_id)
+            record_containers(state, run_id, started)
+
+
+def make_target(name: str, config: Config) -> Target:
+    """The target `local` or `docker` for these settings.
+
+    Raises:
+        ContainerError: the engine or an image is missing.
+        ConfigError: the launcher needs a cluster.
+    """
+    if name == "docker":
+        from pipelines.containers import docker_profile
+
+        return Target(docker_profile(config), config)
+    return Target(local_profile(config.launch))
