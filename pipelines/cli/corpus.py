@@ -120,10 +120,11 @@ def stats(folder: Path, as_json: bool) -> None:
         ("speaker", numbers["speakers"]),
         ("language", numbers["languages"]),
     ):
-        click.echo(f"\n{title:16}{'clips':>7}{'minutes':>9}")
+        width = max(map(len, (title, *groups))) + 2
+        click.echo(f"\n{title:{width}}{'clips':>7}{'minutes':>9}")
         for name, total in groups.items():
-            detail = f"  {len(total['speakers'])} speakers: {', '.join(total['speakers'])}" if title == "split" else ""
-            click.echo(f"{name:16}{total['clips']:7}{total['seconds'] / 60:9.1f}{detail}")
+            detail = f"  {len(total['speakers'])} speakers" if title == "split" else ""
+            click.echo(f"{name:{width}}{total['clips']:7}{total['seconds'] / 60:9.1f}{detail}")
     unknown = numbers["unknown_characters"]
     listed = ", ".join(f"{character!r} x{count}" for character, count in unknown.items()) or "none"
     click.echo(f"\nunknown characters: {listed}")
