@@ -22,7 +22,7 @@ from tqdm import tqdm
 from model.audio.io import write_audio
 from model.config.schema import AudioConfig, VocoderConfig
 from model.threads import computes_in_bfloat16, default_threads, interruptible
-from model.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from model.training.checkpoint import Checkpoint, load_checkpoint, newest_loadable, save_checkpoint
 from model.training.logging import NullLogger, RunLogger
 from model.training.optimization import ExponentialAverage
 from model.vocoder.architectures import ARCHITECTURES, Recipe, build_generator, variant_of
@@ -275,26 +275,27 @@ class _Run:
         state = self.state
         extra = {"fingerprint": self.fingerprint, "metrics": state.metrics, "skipped_in_a_row": state.skipped_in_a_row}
         optimizer = self.optimizer.state_dict()
-        saved = Checkpoint(state.step, model, self.average.state_dict(), optimizer, torch.get_rng_state(), extra, score)
+        rng = {"cpu": torch.get_rng_state()}
+        saved = Checkpoint(state.step, model, self.average.state_dict(), optimizer, rng, extra, score)
         save_checkpoint(self.checkpoints, saved, keep_top_k=1)
 
     def _resume(self) -> None:
-        found = list_checkpoints(self.checkpoints)
-        if not found:
+        path = newest_loadable(self.checkpoints)
+        if path is None:
             return
-        saved = load_checkpoint(found[-1][2])
+        saved = load_checkpoint(path)
         if saved.extra["fingerprint"] != self.fingerprint:
             raise VocoderTrainingError(
-                f"{found[-1][2]}: made with other settings or data; give another output folder, or remove this one"
+                f"{path}: made with other settings or data; give another output folder, or remove this one"
             )
         for name, network in ((GENERATOR, self.generator), (DISCRIMINATORS, self.discriminators)):
             prefix = f"{name}."
             network.load_state_dict({k.removeprefix(prefix): v for k, v in saved.model.items() if k.startswith(prefix)})
         self.average.load_state_dict(saved.ema)
         self.optimizer.load_state_dict(saved.optimizer)
-        torch.set_rng_state(saved.rng)
+        torch.set_rng_state(saved.rng["cpu"])
         self.state = _State(saved.step, saved.extra["skipped_in_a_row"], saved.extra["metrics"])
-        log.info("going on from %s", found[-1][2])
+        log.info("going on from %s", path)
 
     def _export(self) -> VocoderTraining:
         self.generator.load_state_dict(self.average.state_dict())
