@@ -53,4 +53,4 @@ class ExponentialAverage:
         return self.shadow
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.shadow = {name: state[name].clone() for name in self.shadow}
+        self.shadow = {name: state[name].to(old.device, copy=True) for name, old in self.shadow.items()}

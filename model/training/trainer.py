@@ -81,6 +81,8 @@ def train(
     settings = config.training
     with joined_processes() as processes, interruptible() as interrupted:
         devices = choose_devices(settings, processes.local_rank, processes.world)
+        if devices.model.type == "cuda":
+            torch.cuda.set_device(devices.model)  # where NCCL waits, and kernels without a device go
         torch.set_num_threads(settings.num_threads or default_threads())
         store = FeatureStore(features)
         store.check(config.audio)
