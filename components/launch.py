@@ -74,7 +74,15 @@ def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
         write_json(Path(request["answer"]), outcome)
 
 
+def default_processes() -> int:
+    """One training process per GPU; without a GPU two, if there are two cores."""
+    import torch
+
+    return torch.cuda.device_count() or min(2, torch.cpu.get_capabilities().get("num_physical_cores", 1))
+
+
 def _on_this_machine(command: list[str], processes: int) -> int:
+    processes = processes or default_processes()
     environment = {**os.environ, "PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
     process = subprocess.Popen([sys.executable, *command[1:]], env=environment)
     try:

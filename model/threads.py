@@ -26,12 +26,14 @@ def computes_in_bfloat16() -> bool:
     return torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
-def default_threads() -> int:
-    """All physical cores but one: threads that compute together wait for each other in a busy loop, so when anything
-    else wants a core (tracking, a second job) the whole step waits. On two cores: 0.35 s a step with two threads and
-    nothing beside, 0.48 s with one; with one other busy process, seconds with two and 0.52 s with one.
+def default_threads(processes: int = 1) -> int:
+    """All physical cores but one, shared by the `processes` that train here.
+
+    Threads that compute together wait for each other in a busy loop, so when anything else wants a core (tracking, a
+    second job) the whole step waits. On two cores: 0.35 s a step with two threads and nothing beside, 0.48 s with one;
+    with one other busy process, seconds with two and 0.52 s with one.
     """
-    return max(1, torch.cpu.get_capabilities().get("num_physical_cores", 2) - 1)
+    return max(1, (torch.cpu.get_capabilities().get("num_physical_cores", 2) - 1) // processes)
 
 
 @contextmanager

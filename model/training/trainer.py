@@ -83,7 +83,7 @@ def train(
         devices = choose_devices(settings, processes.local_rank, processes.world)
         if devices.model.type == "cuda":
             torch.cuda.set_device(devices.model)  # where NCCL waits, and kernels without a device go
-        torch.set_num_threads(settings.num_threads or default_threads())
+        torch.set_num_threads(settings.num_threads or default_threads(processes.world))
         store = FeatureStore(features)
         store.check(config.audio)
         store.verify()

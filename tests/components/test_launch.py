@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from kube_double import KubeDouble, UnknownField, check_trainjob
 
 from components import trainjob
-from components.launch import VARIABLE, launch, worker_command
+from components.launch import VARIABLE, default_processes, launch, worker_command
 from components.step import StepError
 from components.trainjob import TrainJobError, job_name, render, run_trainjob
 from model.config import resolve
@@ -58,6 +59,16 @@ def test_torchrun_starts_as_many_processes_as_asked_and_the_first_answers(worker
     answer = launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)
     assert answer == {"value": 6, "world": 2}
     assert sorted(path.name for path in tmp_path.glob("rank-*")) == ["rank-0", "rank-1"]
+
+
+def test_without_a_number_there_is_a_process_for_each_gpu_or_two_for_two_cores(worker, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=0))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 16})
+    assert launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)["world"] == 2
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 1})
+    assert default_processes() == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert default_processes() == 4
 
 
 def test_a_workers_own_error_is_the_steps_error(worker, tmp_path, monkeypatch):

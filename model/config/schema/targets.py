@@ -101,8 +101,10 @@ class LaunchConfig(Section):
 
     launcher: Literal["inline", "torchrun", "trainjob"] = "inline"
     """In the step's own process, in several processes beside it, or on several nodes by Kubeflow Trainer (cluster)."""
-    processes: Positive = 1
-    """Training processes of each node: one per accelerator."""
+    processes: Annotated[int, Field(ge=0)] = 1
+    """Training processes of each node, one per accelerator. 0 (`torchrun`): as many as there are GPUs, and where there
+    is none two, if there are two cores: two processes of one thread do nearly twice what one of two threads does, and
+    bear a busy neighbour."""
     nodes: Positive = 1
     """Nodes that train together (`trainjob`)."""
     runtime: Name = "torch-distributed"
@@ -110,6 +112,8 @@ class LaunchConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> LaunchConfig:
+        if self.launcher == "trainjob" and not self.processes:
+            raise ValueError("launch.launcher = trainjob must know launch.processes: the accelerators of a node")
         if self.launcher == "inline" and (self.processes > 1 or self.nodes > 1):
             raise ValueError(
                 f"launch.launcher = inline trains in one process, but processes = {self.processes} and nodes = "
