@@ -116,7 +116,7 @@ def test_a_failing_step_is_named_with_its_reason_and_the_rest_waits(state):
     assert RunRecord.load(record.folder) == record
     (state.root / "train.fail").unlink()
     start(state)
-    assert calls(state) == ["train", "evaluate", "register", "gate"]
+    assert calls(state) == list(STEPS[STEPS.index("train") :])
 
 
 def test_nothing_is_left_in_the_systems_temporary_folder(state):
