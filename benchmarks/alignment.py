@@ -131,6 +131,8 @@ def learn(task: Task, config: Config, steps: int, interval: int) -> tuple[dict[i
             model.eval()
             with torch.no_grad():
                 curve[step] = task.error(model)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / config.training.warmup_steps)
         model.train()
         batch = task.batches()
         began = time.perf_counter()

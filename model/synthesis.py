@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from model.acoustic import Reference, Style
 from model.audio.io import read_audio
-from model.audio.mel import MelExtractor
+from model.audio.mel import MelExtractor, frame_energy
+from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.silence import speech_bounds
 from model.speaker_encoder import SAMPLE_RATE as SPEAKER_SAMPLE_RATE
 from model.speaker_encoder import SpeakerEncoder
@@ -136,18 +138,40 @@ class Synthesizer:
         known = self.voice.speakers[speaker]
         vector = torch.tensor([known.vector]) if reference is None else self._speaker_of(reference)
         style = self._style(known, style_reference or reference, style_weights, latent, variation)
-        result = self.voice.model.synthesize(
-            torch.from_numpy(tokens.ids)[None],
-            torch.tensor([len(tokens.ids)]),
-            vector,
-            torch.tensor([self.languages.index(language)]),
-            style,
-            speed=speed,
+        inputs = (torch.from_numpy(tokens.ids)[None], torch.tensor([len(tokens.ids)]), vector)
+        say = partial(
+            self.voice.model.synthesize, *inputs, torch.tensor([self.languages.index(language)]), style, speed=speed
+        )
+        result = say(
             pitch_shift=math.log(pitch_scale) / known.log_f0_std,
             energy_shift=math.log(energy_scale) / self.voice.energy_std,
         )
         mel = result.mel[0].numpy()
-        return Speech(self.vocoder(mel), self.sample_rate, mel, result.durations[0].numpy(), tokens.phones)
+        if pitch_scale != 1 or energy_scale != 1:
+            mel, samples = self._made_up_for(mel, say().mel[0].numpy(), pitch_scale, energy_scale)
+        else:
+            samples = self.vocoder(mel)
+        return Speech(samples, self.sample_rate, mel, result.durations[0].numpy(), tokens.phones)
+
+    def _made_up_for(
+        self, mel: np.ndarray, plain: np.ndarray, pitch_scale: float, energy_scale: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log-mel and samples as asked for: what the model did of a change, against `plain`, and the rest made up.
+
+        A model of minutes of speech follows pitch and energy only as far as its speakers went; the rest of the energy
+        is a gain, the rest of the pitch is scaled on the waveform.
+        """
+        gained = float(np.mean(frame_energy(mel) - frame_energy(plain)))
+        mel = mel + np.float32(math.log(energy_scale) - gained)
+        samples = self.vocoder(mel)
+        if pitch_scale == 1:
+            return mel, samples
+        settings = (self.config.audio, self.config.features)
+        tracks = [track_pitch(sound, *settings) for sound in (samples, self.vocoder(plain))]
+        if not all((track > 0).any() for track in tracks):
+            return mel, samples  # nothing is voiced: there is no pitch to scale
+        reached, before = (float(np.median(track[track > 0])) for track in tracks)
+        return mel, scale_pitch(samples, *settings, pitch_scale * before / reached)
 
     @torch.no_grad()
     def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -42,18 +42,22 @@ class Range:
 WEIGHTS = {"loss.mel_loss_weight": Range(2.5, 5.0)}
 """Loss weights in their safe ranges. They cannot move the objective, which is unweighted."""
 
+LATENT_WEIGHTS = {"loss.kl_loss_weight": Range(0.5, 2.0)}
+"""Searched besides where the model has a variational encoder."""
+
 LEARNING_RATE_FACTOR = 3.0
 """The learning rate is searched this far below and above the preset of the size."""
 
 
-def search_space(size: str) -> dict[str, Range]:
-    """The ranges of a model size, by dotted setting."""
+def search_space(size: str, variational: bool = False) -> dict[str, Range]:
+    """The ranges of a model size, by dotted setting; `variational` says whether it has a variational encoder."""
     low, high = batch_range(size)
     preset = presets()[0][size]["training"]
     rate, batch = preset["learning_rate"], preset["batch_size"]
     grid = math.gcd((high - low) // 2, batch - low)  # holds the preset's own batch
     return {
         **WEIGHTS,
+        **(LATENT_WEIGHTS if variational else {}),
         "training.batch_size": Range(low, high, step=grid),
         "training.learning_rate": Range(rate / LEARNING_RATE_FACTOR, rate * LEARNING_RATE_FACTOR, log=True),
     }

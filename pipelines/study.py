@@ -20,7 +20,7 @@ from components.tracking import MlflowRunLogger, client, experiment_id
 from model.config import Config, Resolved, batch_range, resolve
 from model.config.resolution import flatten
 from pipelines.project import Project
-from pipelines.search_space import VERSION, search_space
+from pipelines.search_space import VERSION, Range, search_space
 
 OBJECTIVE = "validation/mel"
 """Unweighted, so that no searched weight can lower it by itself."""
@@ -110,7 +110,8 @@ def prepare(project: Project) -> Setting:
 
     os.environ["MYXTTS_STATE"] = str(project.state.root)
     told = project.run_arguments()
-    name = study_name(project.config.model_size, told["data_hash"])
+    latent = "-latent" if project.config.model.use_variational_encoder else ""  # another space: not to be compared
+    name = study_name(project.config.model_size + latent, told["data_hash"])
     folder = project.state.folder("studies", name)
     data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
     features = preprocess(str(data), told["preprocess_settings"])
@@ -138,15 +139,20 @@ def open_study(setting: Setting) -> optuna.Study:
             tags = {**lineage.current(), "optuna.study": setting.name}
             parent = mlflow_client.create_run(experiment, tags=tags, run_name=f"study {setting.name}")
             study.set_user_attr("mlflow_run", parent.info.run_id)
-            study.set_user_attr("space", {key: vars(item) for key, item in search_space(config.model_size).items()})
+            study.set_user_attr("space", {key: vars(item) for key, item in space_of(config).items()})
             _enqueue_baseline(study, config)
         _fail_orphans(study)
     return study
 
 
+def space_of(config: Config) -> dict[str, Range]:
+    """The ranges that a study of these settings searches."""
+    return search_space(config.model_size, config.model.use_variational_encoder)
+
+
 def _enqueue_baseline(study: optuna.Study, config: Config) -> None:
     values = flatten(config.model_dump())
-    space = search_space(config.model_size)
+    space = space_of(config)
     baseline = {key: values[key] for key, interval in space.items() if interval.contains(values[key])}
     study.enqueue_trial(baseline, user_attrs={"baseline": True}, skip_if_exists=True)
 
@@ -191,8 +197,7 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
     from model.training.trainer import StopTraining, train
 
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-    size = setting.config.model_size
-    values = {key: interval.suggest(trial, key) for key, interval in search_space(size).items()}
+    values = {key: interval.suggest(trial, key) for key, interval in space_of(setting.config).items()}
     config = trial_config(setting.resolved, values)
     trial.set_user_attr("used", {key: flatten(config.model_dump())[key] for key in values})
     trial.set_user_attr("max_steps", config.training.max_steps)

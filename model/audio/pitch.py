@@ -51,6 +51,26 @@ def track_pitch(samples: np.ndarray, audio: AudioConfig, features: FeaturesConfi
     return pitch
 
 
+def scale_pitch(samples: np.ndarray, audio: AudioConfig, features: FeaturesConfig, factor: float) -> np.ndarray:
+    """The same speech with its fundamental frequency multiplied, formants and timing kept, through WORLD.
+
+    Args:
+        samples: (N,) in [-1, 1] at `audio.sample_rate`.
+        audio, features: As of `track_pitch`.
+        factor: Above 0; 1 is no change.
+
+    Returns:
+        (N,) float32.
+    """
+    world, rate = _world(), audio.sample_rate
+    sound = np.ascontiguousarray(samples, dtype=np.float64)
+    coarse, times = world.dio(sound, rate, features.pitch_fmin, features.pitch_fmax)
+    pitch = world.stonemask(sound, coarse, times, rate)
+    envelope, noise = world.cheaptrick(sound, pitch, times, rate), world.d4c(sound, pitch, times, rate)
+    scaled = world.synthesize(pitch * factor, envelope, noise, rate)[: len(sound)]
+    return np.pad(scaled, (0, len(sound) - len(scaled))).astype(np.float32)
+
+
 @cache
 def _world() -> ModuleType:
     """The compiled part of `pyworld`, loaded by itself: the package around it imports `pkg_resources`, which

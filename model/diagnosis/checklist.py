@@ -25,6 +25,7 @@ def checklist(config: Config) -> list[Finding]:
     """Every check, good ones included, in a fixed order."""
     return [
         _mel_weight(config),
+        _kl_weight(config),
         _batch(config),
         _learning_rate(config),
         _clipping(config),
@@ -52,6 +53,22 @@ def _mel_weight(config: Config) -> Finding:
             f"{cure}, or force it with loss.allow_dangerous",
         )
     return Finding("loss weights in range", "warning", evidence, cure)
+
+
+def _kl_weight(config: Config) -> Finding:
+    weight, safe, dangerous = config.loss.kl_loss_weight, (0.5, 2.0), 10.0
+    evidence = f"loss.kl_loss_weight is {weight:g}; safe is {safe[0]:g} to {safe[1]:g}"
+    cure = "set loss.kl_loss_weight to 1.0"
+    if safe[0] <= weight <= safe[1]:
+        return Finding("weight of the latent in range", "ok", evidence)
+    if weight >= dangerous and not config.loss.allow_dangerous:
+        return Finding(
+            "weight of the latent in range",
+            "error",
+            f"{evidence}; from {dangerous:g} on the latent is never used",
+            f"{cure}, or force it with loss.allow_dangerous",
+        )
+    return Finding("weight of the latent in range", "warning", evidence, cure)
 
 
 def _batch(config: Config) -> Finding:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from model.audio.mel import frame_energy
 from model.config import resolve
 from model.corpus.manifest import read_manifest
 from model.synthesis import SynthesisError, Synthesizer
@@ -86,3 +87,11 @@ def test_style_controls_that_do_not_fit_are_refused(voice):
     ):
         with pytest.raises(SynthesisError, match=message):
             voice.synthesize("Good morning.", **control)
+
+
+def test_energy_changes_the_level_by_what_was_asked(voice):
+    plain = voice.synthesize("Good morning.")
+    for scale in (0.5, 1.2):
+        louder = voice.synthesize("Good morning.", energy_scale=scale)
+        assert np.mean(frame_energy(louder.mel) - frame_energy(plain.mel)) == pytest.approx(np.log(scale), abs=1e-4)
+        assert len(louder.samples) == len(plain.samples)

@@ -30,6 +30,8 @@ SIZES = sorted(presets()[0])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_space_is_the_safe_range_of_the_size(size):
     space = search_space(size)
+    assert "loss.kl_loss_weight" not in space
+    assert vars(search_space(size, variational=True)["loss.kl_loss_weight"])["low"] == 0.5
     low, high = batch_range(size)
     assert (space["training.batch_size"].low, space["training.batch_size"].high) == (low, high)
     assert (space["loss.mel_loss_weight"].low, space["loss.mel_loss_weight"].high) == (2.5, 5.0)

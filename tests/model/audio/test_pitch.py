@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from model.audio.pitch import track_pitch
+from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.silence import speech_bounds
 from model.config.schema import AudioConfig, FeaturesConfig
 
@@ -84,3 +84,13 @@ def test_nothing_is_trimmed_when_switched_off_or_when_all_is_silent():
     assert speech_bounds(np.zeros(RATE), RATE, 40.0, 0.0) == (0, RATE // 441 * 441)
     assert speech_bounds(np.ones(RATE), RATE, 0.0, 0.0) == (0, RATE)
     assert speech_bounds(np.ones(10), RATE, 40.0, 0.0) == (0, 10)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2, 1.5])
+def test_scaled_speech_has_the_scaled_pitch_and_the_same_length(factor):
+    sound = glottal(np.full(RATE, 130.0)).astype(np.float32)
+    sound = 0.3 * sound / np.abs(sound).max()
+    scaled = scale_pitch(sound, AUDIO, FEATURES, factor)
+    before, after = (track_pitch(item, AUDIO, FEATURES) for item in (sound, scaled))
+    assert len(scaled) == len(sound)
+    assert np.median(after[after > 0]) / np.median(before[before > 0]) == pytest.approx(factor, rel=0.02)

@@ -24,6 +24,8 @@ def test_every_preset_passes(size, level):
         ("loss weights in range", "warning", {"loss__mel_loss_weight": 6.0}),
         ("loss weights in range", "error", {"loss__mel_loss_weight": 40.0}),
         ("loss weights in range", "warning", {"loss__mel_loss_weight": 40.0, "loss__allow_dangerous": True}),
+        ("weight of the latent in range", "warning", {"loss__kl_loss_weight": 3.0}),
+        ("weight of the latent in range", "error", {"loss__kl_loss_weight": 10.0}),
         ("batch fits the model size", "warning", {"training__batch_size": 64}),
         ("batch fits the model size", "warning", {"model_size": "big", "training__batch_size": 4}),
         ("learning rate fits the model size", "warning", {"training__learning_rate": 0.1}),
