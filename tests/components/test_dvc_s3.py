@@ -1,0 +1,81 @@
+"""Recordings on S3: pushed file by file, cut off and gone on with, fetched by their hash."""
+
+import os
+import shutil
+import stat
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from components import dvc
+from components.resolve_data.run import folder_hash, run
+from components.step import StepError
+
+REMOTE = "s3://speech/dvc"
+CLIPS = 12
+
+
+@pytest.fixture
+def project(state, s3, tmp_path):
+    """A project with a small corpus and a remote on S3; `add()` returns the corpus's hash."""
+    folder = tmp_path / "project"
+    (folder / "corpus" / "audio").mkdir(parents=True)
+    for number in range(CLIPS):
+        (folder / "corpus" / "audio" / f"{number}.flac").write_bytes(os.urandom(2000))
+    (folder / "corpus" / "manifest.jsonl").write_text("{}\n" * CLIPS)
+    settings = {"core": {"no_scm": "true", "remote": dvc.REMOTE}, "cache": {"dir": str(tmp_path / "own-cache")}}
+    dvc.write_config(folder, {**settings, f"'remote \"{dvc.REMOTE}\"'": {"url": REMOTE}}, "config")
+
+    def add() -> str:
+        dvc.run(folder, state, "add", "--quiet", "corpus")
+        return yaml.safe_load((folder / "corpus.dvc").read_text())["outs"][0]["md5"]
+
+    return SimpleNamespace(folder=folder, corpus=folder / "corpus", add=add)
+
+
+def test_a_pushed_corpus_is_fetched_by_its_hash(project, state, s3):
+    digest = project.add()
+    dvc.run(project.folder, state, "push", "--quiet")
+    assert len(s3.keys()) == CLIPS + 2  # the manifest, and the listing of the folder
+    answer = run(digest, REMOTE)
+    assert folder_hash(state.data(digest)) == answer["hash"] == digest
+
+
+def test_a_changed_clip_moves_one_clip(project, state, s3):
+    project.add()
+    dvc.run(project.folder, state, "push", "--quiet")
+    before = s3.keys()
+    clip = project.corpus / "audio" / "5.flac"
+    clip.unlink()
+    clip.write_bytes(b"another recording")
+    digest = project.add()
+    dvc.run(project.folder, state, "push", "--quiet")
+    moved = {key for key in s3.keys() - before if not key.endswith(".dir")}
+    assert len(moved) == 1
+    assert s3.client.get_object(Bucket="speech", Key=moved.pop())["Body"].read() == b"another recording"
+    run(digest, REMOTE)
+    assert (state.data(digest) / "audio" / "5.flac").read_bytes() == b"another recording"
+
+
+def test_a_push_that_is_cut_off_fails_and_the_rerun_completes(project, state, s3):
+    digest = project.add()
+    s3.writes_left = CLIPS // 2
+    with pytest.raises(dvc.DvcError, match=r"`dvc push --quiet` failed in .*project"):
+        dvc.run(project.folder, state, "push", "--quiet")
+    arrived = s3.keys()
+    assert 0 < len(arrived) <= CLIPS // 2
+    assert not any(key.endswith(".dir") for key in arrived)  # the listing comes last: nobody fetches half a corpus
+    with pytest.raises(StepError, match="push it first"):
+        run(digest, REMOTE)
+    s3.writes_left = None
+    dvc.run(project.folder, state, "push", "--quiet")
+    shutil.rmtree(state.dvc_cache, ignore_errors=True)
+    run(digest, REMOTE)
+    assert folder_hash(state.data(digest)) == digest
+
+
+def test_the_site_cache_of_dvc_is_private(state):
+    folder = dvc.environment(state)["DVC_SITE_CACHE_DIR"]
+    assert folder.startswith(str(state.root))
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
