@@ -32,6 +32,7 @@ class Profile:
         retries: Times that a failed step is tried again.
         cluster: What pods get; `None` where there are none.
         launch: How training starts in a pod.
+        preprocess_parts: Pods that preprocess side by side; on one machine the processes of one step do.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Profile:
     retries: int = 0
     cluster: ClusterConfig | None = None
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+    preprocess_parts: int = 1
 
 
 def local_profile(launch: LaunchConfig | None = None) -> Profile:
@@ -71,7 +73,7 @@ def cluster_profile(config: Config) -> Profile:
                 f"give its digest (registry/myxtts-python-{kind}@sha256:...)"
             )
     by_step = {step: images[image_kind(step)] for step in STEPS}
-    return Profile("cluster", by_step, settings.retries, settings, config.launch)
+    return Profile("cluster", by_step, settings.retries, settings, config.launch, settings.preprocess_parts)
 
 
 def image_kind(step: str) -> str:

@@ -8,7 +8,8 @@ from kfp import dsl
 from components.evaluate.component import evaluate
 from components.finetune_vocoder.component import finetune_vocoder
 from components.gate.component import gate
-from components.preprocess.component import preprocess
+from components.preprocess.component import preprocess, preprocess_joined
+from components.preprocess_part.component import preprocess_part
 from components.register.component import register
 from components.resolve_data.component import resolve_data
 from components.train.component import train
@@ -70,7 +71,16 @@ def training_pipeline(profile: Profile) -> Any:
         gate_settings: str,
     ) -> dsl.Artifact:
         resolved = resolve_data(data_hash=data_hash, remote=remote)
-        prepared = preprocess(data=resolved.outputs["data"], settings=preprocess_settings)
+        data = resolved.outputs["data"]
+        if profile.preprocess_parts == 1:
+            prepared = preprocess(data=data, settings=preprocess_settings)
+        else:
+            count = profile.preprocess_parts
+            with dsl.ParallelFor([f"{number}/{count}" for number in range(count)], parallelism=count) as part:
+                extracted = preprocess_part(data=data, settings=preprocess_settings, part=part)
+                place(extracted, "preprocess", profile)
+            shards = dsl.Collected(extracted.outputs["shards"])
+            prepared = preprocess_joined(data=data, settings=preprocess_settings, parts=shards)
         trained = train(features=prepared.outputs["features"], settings=train_settings, experiment=experiment)
         finetuned = finetune_vocoder(
             training=trained.outputs["training"], settings=finetune_vocoder_settings, experiment=experiment

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.feature_remote import open_store
 from components.source import code_hash
 from components.state import State, read_json
 from components.step import read_pointer
@@ -71,7 +72,7 @@ def measure(
             partial = folder.with_name(f".{key}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            evaluate(voice, Path(features), Path(corpus), Config.model_validate(told), partial)
+            evaluate(voice, open_store(Path(features), state), Path(corpus), Config.model_validate(told), partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     return folder

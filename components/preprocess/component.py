@@ -1,5 +1,7 @@
 """The `preprocess` step as a pipeline component."""
 
+from typing import List  # noqa: UP035 - the one spelling that KFP knows for a list of artifacts
+
 from kfp import dsl
 
 
@@ -9,3 +11,16 @@ def preprocess(data: dsl.Input[dsl.Dataset], settings: str, features: dsl.Output
     from components.step import run_step
 
     run_step("preprocess", features, data=data.path, settings=settings)
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def preprocess_joined(
+    data: dsl.Input[dsl.Dataset],
+    settings: str,
+    parts: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    features: dsl.Output[dsl.Dataset],
+):
+    """The parts that `preprocess_part` extracted to features."""
+    from components.step import run_step
+
+    run_step("preprocess", features, data=data.path, settings=settings, parts=[part.path for part in parts])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.feature_remote import open_store
 from components.launch import worker_main
 from components.state import State
 from components.step import emit
@@ -26,14 +27,15 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     config = Config.model_validate(request["settings"])
     folder = Path(request["folder"])
+    store = open_store(Path(request["features"]), State.locate())
     if not is_first():
-        result = train(config, Path(request["features"]), folder, NullLogger())
+        result = train(config, store, folder, NullLogger())
         return {"voice": str(result.voice)}
     tracker = _tracker(request, config, folder)
     status = "FAILED"
     try:
         logger = ProgressLogger(tracker, config.training.max_steps)
-        result = train(config, Path(request["features"]), folder, logger)
+        result = train(config, store, folder, logger)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

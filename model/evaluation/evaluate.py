@@ -77,11 +77,11 @@ class Evaluated:
     measures: dict[str, dict[str, Measure]] = field(default_factory=dict)
 
 
-def evaluate(voice: Path, features: Path, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+def evaluate(voice: Path, features: Path | FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
     """Evaluate an exported voice; see `evaluate_voice`."""
     from model.synthesis import Synthesizer
 
-    store = FeatureStore(features)
+    store = FeatureStore.of(features)
     synthesizer = Synthesizer.load(voice)
     store.check(synthesizer.config.audio)
     return evaluate_voice(synthesizer, store, corpus, config, output)

@@ -145,15 +145,28 @@ class BatchSampler:
         batch_size: Most clips of a batch.
         seed: Of the order.
         max_frames: Most frames of a batch, padding included (0: no bound). A single clip above it is a batch by itself.
+        groups: Shard of each clip, where they cannot all be at hand: clips of `at_once` shards (others each epoch) are
+            mixed before the next shards' turn.
+        at_once: How many.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, max_frames: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        max_frames: int = 0,
+        groups: Sequence[int] = (),
+        at_once: int = 0,
+    ) -> None:
         if not len(lengths):
             raise FeatureError("no clips to draw batches from; the split is empty")
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.max_frames = max_frames or len(self.lengths) * int(self.lengths.max())
         self.seed = seed
+        self.groups = np.asarray(groups)
+        self.at_once = at_once
         self.epoch = 0
         self.position = 0
         self._order = self.order(0)
@@ -171,11 +184,22 @@ class BatchSampler:
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch."""
         generator = np.random.default_rng([self.seed, epoch])
-        shuffled = generator.permutation(len(self.lengths))
-        batches = []
-        for bucket in np.array_split(shuffled, _ceil(len(shuffled), self.batch_size * BUCKET_BATCHES)):
-            batches += self._pack(bucket[np.argsort(-self.lengths[bucket], kind="stable")].tolist())
-        return [batches[i] for i in generator.permutation(len(batches))]
+        order = []
+        for window in self._windows(generator):
+            shuffled = generator.permutation(window)
+            batches = []
+            for bucket in np.array_split(shuffled, _ceil(len(shuffled), self.batch_size * BUCKET_BATCHES)):
+                batches += self._pack(bucket[np.argsort(-self.lengths[bucket], kind="stable")].tolist())
+            order += [batches[i] for i in generator.permutation(len(batches))]
+        return order
+
+    def _windows(self, generator: np.random.Generator) -> list[np.ndarray]:
+        """The clips that are mixed with each other."""
+        if not len(self.groups):
+            return [np.arange(len(self.lengths))]
+        shards = generator.permutation(np.unique(self.groups))
+        parts = np.array_split(shards, _ceil(len(shards), self.at_once))
+        return [np.flatnonzero(np.isin(self.groups, part)) for part in parts]
 
     def _pack(self, clips: list[int]) -> list[list[int]]:
         """Clips, longest first, as batches within both bounds; the first clip of each sets its padded length."""
@@ -287,9 +311,16 @@ class TrainingBatches:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
         rows = store.clips.rows[self.positions]
         lengths = rows["frames"].astype(np.int64)
+        self.streamed = store.shards_at_once < len(store.index.shards)
         if not clips_per_speaker:
-            self.sampler = BatchSampler(lengths, batch_size, seed, max_frames)
+            groups = rows["shard"] if self.streamed else ()
+            self.sampler = BatchSampler(lengths, batch_size, seed, max_frames, groups, store.shards_at_once)
             return
+        if self.streamed:
+            raise FeatureError(
+                f"{store.path}: its shards do not fit the cache, and batches that compare speakers draw from all of "
+                "them; raise features.cache_megabytes, or drop loss.use_contrastive_speaker_loss"
+            )
         speakers = rows["speaker"].tolist()
         self.sampler = SpeakerBatchSampler(lengths, speakers, batch_size, clips_per_speaker, seed, max_frames)
         without, batches = self.sampler.without_contrast, len(self.sampler.order(0))
@@ -319,12 +350,20 @@ class TrainingBatches:
 
     def reference_of(self, position: int, epoch: int) -> int:
         """Position of the clip that lends its speaker vector and a stretch to a clip in an epoch."""
-        own = self.store.clips_of_speaker[self.store.clips[position].speaker]
+        own = self._at_hand(position, self.store.clips_of_speaker[self.store.clips[position].speaker])
         if len(own) == 1:
             return own[0]
         generator = np.random.default_rng([self.seed, epoch, position])
         drawn = int(generator.integers(len(own) - 1))
         return own[drawn + (drawn >= bisect_left(own, position))]  # steps over the clip itself
+
+    def _at_hand(self, position: int, own: list[int]) -> list[int]:
+        """Of a speaker's clips those in the same shard, where reading from another could mean fetching it."""
+        if not self.streamed:
+            return own
+        shards = self.store.clips.rows["shard"]
+        near = [other for other in own if shards[other] == shards[position]]
+        return near if len(near) > 1 else [position]
 
     def _lent_to(self, position: int, epoch: int) -> Lent:
         reference = self.reference_of(position, epoch)

@@ -45,6 +45,11 @@ class Loader:
                 "training.enable_static_shapes and loss.use_contrastive_speaker_loss both choose what a batch holds; "
                 "leave one of the two out"
             )
+        if settings.enable_static_shapes and self.batches.streamed:
+            raise FeatureError(
+                f"{store.path}: its shards do not fit the cache, and batches of static shapes draw from all of them; "
+                "raise features.cache_megabytes, or disable training.enable_static_shapes"
+            )
         if settings.enable_static_shapes:
             clips = [store.clips[position] for position in self.batches.positions]
             frames, tokens = [clip.frames for clip in clips], [clip.tokens for clip in clips]

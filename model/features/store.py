@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from model.audio.mel import extractor_hash
 from model.config.schema import AudioConfig
 from model.features.errors import FeatureError
 from model.features.index import SHARDS, SPEAKER_VECTORS, SPLITS, ClipTable, FeatureIndex
+from model.features.shard_cache import ShardCache
 from model.features.shards import Shard, checksum_of, file_checksum
 from model.features.statistics import Statistics
 from model.speaker_encoder import centroid
@@ -47,21 +49,32 @@ class ClipFeatures:
 class FeatureStore:
     """A folder that `build_features` wrote.
 
+    Args:
+        path: The folder.
+        cache: Where the shards come from if they are not in the folder.
+
     Raises:
         FeatureError: index or shards are missing or do not fit each other.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, cache: ShardCache | None = None) -> None:
         self.path = Path(path)
+        self.cache = cache
         self.index = FeatureIndex.read(self.path)
         self.speaker_vectors = self._open_vectors()  # (clips, 256)
-        self._shards: dict[int, Shard] = {}
-        self._missing = [name for name in self.index.shards if not (self.path / SHARDS / name).is_file()]
-        if self._missing:
+        self._shards: dict[str, Shard] = {}
+        self._lock = threading.Lock()
+        missing = [name for name in self.index.shards if not cache and not (self.path / SHARDS / name).is_file()]
+        if missing:
             raise FeatureError(
-                f"{self.path / SHARDS / self._missing[0]}: missing ({len(self._missing)} of {len(self.index.shards)} "
-                "shards); build the features again"
+                f"{self.path / SHARDS / missing[0]}: missing ({len(missing)} of {len(self.index.shards)} shards); "
+                "build the features again"
             )
+
+    @classmethod
+    def of(cls, features: Path | FeatureStore) -> FeatureStore:
+        """The store in a folder; a store that was opened elsewhere (with a cache) as it is."""
+        return features if isinstance(features, FeatureStore) else cls(features)
 
     @property
     def clips(self) -> ClipTable:
@@ -160,36 +173,47 @@ class FeatureStore:
             )
 
     def verify(self) -> None:
-        """Compare every file with its checksum (reads all of them).
+        """Compare every file that is here with its checksum (reads all of them).
 
         Raises:
             FeatureError: naming the files that differ.
         """
-        wanted = {self.path / SHARDS / name: checksum_of(Path(name)) for name in self.index.shards}
+        shards = self.index.shards if self.cache is None else []
+        wanted = {self.path / SHARDS / name: checksum_of(Path(name)) for name in shards}
         wanted |= {self.path / name: checksum for name, checksum in self.index.checksums.items()}
         damaged = [path.name for path, checksum in wanted.items() if file_checksum(path) != checksum]
         if damaged:
             raise FeatureError(f"{self.path}: damaged: {', '.join(damaged)}; build the features again")
 
-    def _shard(self, number: int) -> Shard:
-        """A shard, opened at its first use, so that opening a store takes as long however large it is."""
-        if number not in self._shards:
-            self._shards[number] = self._open_shard(number)
-        return self._shards[number]
+    @cached_property
+    def shards_at_once(self) -> int:
+        """How many shards can be mixed in training: all of them, or what the cache holds beside the next one."""
+        if self.cache is None:
+            return len(self.index.shards)
+        frames = np.bincount(self.clips.rows["shard"], self.clips.rows["frames"], len(self.index.shards))
+        largest = float(frames.max()) * (self.audio.n_mels + 2) * 4  # mel, pitch and energy are nearly all of it
+        return max(1, int(self.cache.capacity / largest) - 1)
 
-    def _open_shard(self, number: int) -> Shard:
-        shard = Shard(self.path / SHARDS / self.index.shards[number])
-        rows = self.clips.rows[self.clips.rows["shard"] == number]
-        frames, tokens = (
-            int((rows[start] + rows[length]).max())
-            for start, length in (("mel_start", "frames"), ("token_start", "tokens"))
-        )
-        if len(shard.mel) < frames or len(shard.tokens) < tokens:
-            raise FeatureError(
-                f"{shard.path}: holds {len(shard.mel)} frames and {len(shard.tokens)} tokens, but the index needs "
-                f"{frames} and {tokens}; build the features again"
-            )
-        return shard
+    def _shard(self, number: int) -> Shard:
+        """A shard, opened and checked at its first use, so that a store opens as fast however large it is.
+
+        Raises:
+            FeatureError: the shard is damaged.
+        """
+        name = self.index.shards[number]
+        if self.cache is None and name in self._shards:
+            return self._shards[name]
+        with self._lock:  # else a thread could open what another one is making room with
+            path = self.path / SHARDS / name
+            if self.cache is not None:
+                path, gone = self.cache.get(name)
+                for evicted in gone:
+                    self._shards.pop(evicted, None)  # its disk space is free once nothing maps it
+            if name not in self._shards:
+                if self.cache is None and file_checksum(path) != checksum_of(path):
+                    raise FeatureError(f"{path}: damaged (its checksum differs); build the features again")
+                self._shards[name] = Shard(path)
+            return self._shards[name]
 
     def _open_vectors(self) -> np.ndarray:
         path = self.path / SPEAKER_VECTORS

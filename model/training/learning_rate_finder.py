@@ -53,7 +53,7 @@ def find_learning_rate(config: Config, features: Path, output: Path, steps: int 
     settings = config.training
     devices = choose_devices(settings)
     torch.set_num_threads(settings.num_threads or default_threads())
-    store = FeatureStore(features)
+    store = FeatureStore.of(features)
     store.check(config.audio)
     state = RunState(config, store, output / "checkpoints", devices, Processes())
     numerics = Numerics(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)

@@ -56,7 +56,7 @@ class TrainingResult:
 
 def train(
     config: Config,
-    features: Path,
+    features: Path | FeatureStore,
     output: Path,
     logger: RunLogger | None = None,
     on_validation: Callable[[int, dict[str, float]], None] | None = None,
@@ -66,7 +66,7 @@ def train(
 
     Args:
         config: Resolved settings.
-        features: A feature store.
+        features: A feature store, or the folder of one.
         output: Folder of this run. A finished run in it is returned at once.
         logger: Receives metrics, plots and audio.
         on_validation: Called with (step, metrics) after each validation; may raise `StopTraining`.
@@ -84,9 +84,8 @@ def train(
         if devices.model.type == "cuda":
             torch.cuda.set_device(devices.model)  # where NCCL waits, and kernels without a device go
         torch.set_num_threads(settings.num_threads or default_threads(processes.world))
-        store = FeatureStore(features)
+        store = FeatureStore.of(features)
         store.check(config.audio)
-        store.verify()
         state = RunState(config, store, output / "checkpoints", devices, processes)
         if not state.resume():
             state.save()  # what the run can go back to before its first interval

@@ -31,17 +31,35 @@ def features() -> None:
     show_default=True,
     help="Folder to write; replaced once the new features are complete.",
 )
+@click.option("--from-remote", metavar="S3-ADDRESS", help="DVC remote to read the corpus from, clip by clip.")
+@click.option("--data-hash", help="With --from-remote: DVC hash of the corpus (`<md5>.dir`, see dvc.lock).")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes [default: as many as pay].")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @settings_options("audio", "features")
-def build(settings: Resolved, corpus: Path, output: Path, workers: int, as_json: bool) -> None:
-    """Extract tokens, mel, pitch, energy and speaker vectors of every clip."""
+def build(
+    settings: Resolved,
+    corpus: Path,
+    output: Path,
+    from_remote: str | None,
+    data_hash: str | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Extract tokens, mel, pitch, energy and speaker vectors of every clip that is new or changed."""
+    if bool(from_remote) != bool(data_hash):
+        raise click.UsageError("--from-remote and --data-hash go together: where the corpus is, and which one")
     from components.source import code_hash
     from model.features.extract import build_features
+    from model.features.extractor import Recordings
 
+    source: Path | Recordings = corpus
+    if from_remote and data_hash:
+        from components.remote_recordings import RemoteRecordings
+
+        source = RemoteRecordings(from_remote, data_hash)
     with _bar(hidden=as_json) as report:
         index = build_features(
-            corpus,
+            source,
             output,
             settings.config,
             code=code_hash("model.features.extract"),
@@ -70,6 +88,31 @@ def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
         )
         raise SystemExit(DAMAGED) from error
     _tell(folder, store.index, as_json)
+
+
+@features.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("data/features"))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def stats(folder: Path, as_json: bool) -> None:
+    """Statistics of FOLDER: what normalises it, and what each speaker's speech is like."""
+    import math
+    from dataclasses import asdict
+
+    from model.features.index import FeatureIndex
+
+    statistics = FeatureIndex.read(folder).statistics
+    if as_json:
+        click.echo(json.dumps(asdict(statistics), indent=1, ensure_ascii=False))
+        return
+    click.echo(f"log-mel {statistics.mel_mean:.3f} +- {statistics.mel_std:.3f} over the training clips")
+    click.echo(f"{'speaker':24}{'clips':>7}{'minutes':>9}{'F0 Hz':>8}{'semitones':>11}{'voiced':>8}{'tokens/s':>10}")
+    for name, own in statistics.speakers.items():
+        mean, deviation = statistics.log_f0[name]
+        pitch, spread = math.exp(mean), 12 / math.log(2) * deviation
+        click.echo(
+            f"{name[:23]:24}{own.clips:7}{own.seconds / 60:9.1f}{pitch:8.0f}{spread:11.1f}"
+            f"{own.voiced_share:8.0%}{own.tokens_per_second:10.1f}"
+        )
 
 
 @contextmanager

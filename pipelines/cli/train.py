@@ -42,11 +42,11 @@ def train(
     import logging
     import os
 
+    from components.feature_remote import open_store
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
     from model.diagnosis.checklist import blocking, checklist
-    from model.features.store import FeatureStore
     from model.training import trainer
     from model.training.logging import NullLogger
 
@@ -63,7 +63,8 @@ def train(
         raise SystemExit(1)
 
     state = State.locate().prepare()
-    name = trainer.run_fingerprint(config, FeatureStore(features))
+    store = open_store(features, state)
+    name = trainer.run_fingerprint(config, store)
     output = output or state.folder("training", name)
     if find_lr:
         from model.training.learning_rate_finder import find_learning_rate
@@ -78,7 +79,7 @@ def train(
             state, output / "mlflow", experiment or config.corpus.name, f"{config.model_size}-{name[:8]}", {}, params
         )
     try:
-        result = trainer.train(config, features, output, logger, profile_steps=profile_steps)
+        result = trainer.train(config, store, output, logger, profile_steps=profile_steps)
     finally:
         logger.close()
     if first and profile_steps:

@@ -83,6 +83,15 @@ def test_many_at_once_equal_one_by_one(encoder):
         assert np.abs(encoder.embed(clip) - vector).max() < 1e-5
 
 
+def test_a_vector_is_to_the_bit_the_same_in_any_company(encoder):
+    recordings = [
+        voice_like(seconds, f0=100 + 7 * seconds, seed=int(seconds)) for seconds in (1.0, 3.0, 9.0, 5.0, 30.0)
+    ]
+    together = encoder.embed_many(recordings)
+    for recording, vector in zip(recordings, together, strict=True):
+        assert np.array_equal(encoder.embed(recording), vector)
+
+
 def test_quiet_recordings_are_raised_to_one_level(encoder):
     samples = voice_like(2.0) * 0.01
     assert np.abs(encoder.embed(samples) - encoder.embed(samples * 0.1)).max() < 1e-3

@@ -297,3 +297,17 @@ def test_kubernetes_objects_hold_the_same_pipeline(cluster):
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
     assert version["metadata"] == {"name": "myxtts-training-c0ffeec0ffee", "namespace": "team"}
     assert version["spec"]["pipelineSpec"] == next(yaml.safe_load_all(cluster))
+
+
+def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
+    whole, parts = (
+        next(yaml.safe_load_all(compile_training(cluster_profile(cluster_config(cluster__preprocess_parts=count)))))
+        for count in (1, 3)
+    )
+    assert "comp-preprocess-part" not in whole["components"]
+    (loop,) = (task for task in parts["root"]["dag"]["tasks"].values() if "parameterIterator" in task)
+    assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["0/3", "1/3", "2/3"]
+    assert loop["iteratorPolicy"]["parallelismLimit"] == 3
+    joined = parts["root"]["dag"]["tasks"]["preprocess-joined"]
+    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined"]
+    assert any(name.startswith("for-loop") for name in joined["dependentTasks"])

@@ -132,7 +132,7 @@ class AudioConfig(Section):
 class FeaturesConfig(Section):
     """Corpus to shards: pitch search range, loudness, speaker vectors, shard size."""
 
-    STORAGE: ClassVar[frozenset[str]] = frozenset({"shard_megabytes"})
+    STORAGE: ClassVar[frozenset[str]] = frozenset({"shard_megabytes", "remote", "cache_megabytes"})
     """Settings of how features are stored; all others shape their values."""
 
     pitch_fmin: Annotated[float, Field(gt=0)] = 60.0
@@ -149,6 +149,11 @@ class FeaturesConfig(Section):
     """Pretrained speaker encoder whose vectors condition the model."""
     shard_megabytes: Positive = 256
     """A shard is closed once it holds this much."""
+    remote: Annotated[str, Field(pattern=r"^(s3://[^/]+(/.*)?)?$")] = ""
+    """Address (`s3://bucket/prefix`) that shards are moved to, for features that do not fit the disk: training then
+    reads them through a cache. Empty keeps them in the state folder."""
+    cache_megabytes: Positive = 8192
+    """With `remote`: what the cache of shards may hold."""
 
     def extraction(self) -> dict[str, Any]:
         """The settings that shape the values of features."""

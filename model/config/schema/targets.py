@@ -64,6 +64,8 @@ class ClusterConfig(Section):
     """Image of the steps that compute, by digest."""
     image_pull_secret: Name = ""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    preprocess_parts: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pods that extract features side by side, each a part of the corpus; worth it from tens of hours on."""
     state_volume: Name = "myxtts-state"
     """Claim (ReadWriteMany) that holds data by content hash, features, trainings; mounted into every pod."""
     tracking_uri: str = "http://mlflow:5000"

@@ -32,3 +32,18 @@ def test_findings_exit_with_1_and_name_what_is_wrong(run, small_features, tmp_pa
     missing = run("verify", tmp_path / "none", "--json")
     assert missing.exit_code == 1
     assert "myxtts features build" in json.loads(missing.output)["finding"]
+
+
+def test_statistics_tell_the_speakers_apart(run, small_features):
+    told = json.loads(run("stats", small_features, "--json").output)
+    assert set(told["speakers"]) == {"anna", "bob", "lone", "unheard"}
+    assert told["speakers"]["anna"]["clips"] == 11
+    lines = {line.split()[0]: line.split() for line in run("stats", small_features).output.splitlines()[2:]}
+    assert float(lines["anna"][3]) == pytest.approx(210, rel=0.1)
+    assert float(lines["bob"][3]) == pytest.approx(110, rel=0.1)
+
+
+def test_a_remote_needs_the_hash_of_what_to_read(run):
+    result = run("build", "--from-remote", "s3://bucket/dvc")
+    assert result.exit_code == 2
+    assert "--data-hash" in result.output

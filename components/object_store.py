@@ -1,0 +1,71 @@
+"""Files on S3, by name under an address: the few operations that features and recordings need."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SCHEME = "s3://"
+
+
+class ObjectStoreError(RuntimeError):
+    """S3 cannot be reached or lacks an object; the message names the address and what to do."""
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """The objects under `s3://bucket/prefix`. Can be sent to other processes: each connects for itself.
+
+    Endpoint and credentials come from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ACCESS_KEY_ID`, ...).
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(SCHEME) or not self._bucket:
+            raise ObjectStoreError(f"`{self.url}` is no address of the form s3://bucket/prefix")
+
+    def download(self, name: str, path: Path) -> None:
+        """Write the object `name` to a file."""
+        self._call("download_file", name, self._bucket, self._key(name), str(path))
+
+    def upload(self, path: Path, name: str) -> None:
+        """Store a file as `name`; an object appears whole or not at all."""
+        self._call("upload_file", name, str(path), self._bucket, self._key(name))
+
+    def names(self, prefix: str = "") -> set[str]:
+        """Names of the objects that begin with `prefix`."""
+        begin = len(self._key(""))
+        pages = self._call("get_paginator", prefix, "list_objects_v2")
+        found = _guarded(self.url, lambda: list(pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix))))
+        return {item["Key"][begin:] for page in found for item in page.get("Contents", ())}
+
+    @property
+    def _bucket(self) -> str:
+        return self.url.removeprefix(SCHEME).partition("/")[0]
+
+    def _key(self, name: str) -> str:
+        prefix = self.url.removeprefix(SCHEME).partition("/")[2].strip("/")
+        return f"{prefix}/{name}" if prefix else name
+
+    def _call(self, operation: str, name: str, *arguments: str) -> Any:
+        return _guarded(f"{self.url}/{name}", lambda: getattr(_client(), operation)(*arguments))
+
+
+def _guarded(address: str, operation: Any) -> Any:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return operation()
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        raise ObjectStoreError(
+            f"{address}: {error}; check the address, AWS_ENDPOINT_URL_S3 and the credentials, then run again"
+        ) from error
+
+
+@cache
+def _client() -> Any:
+    import boto3
+
+    return boto3.client("s3")

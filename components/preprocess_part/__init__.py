@@ -1,0 +1,1 @@
+"""The `preprocess_part` step: one part of a corpus to shards, beside the others."""

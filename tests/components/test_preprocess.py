@@ -1,0 +1,67 @@
+"""The step: whole or in parts the same features, found again, and grown from the stores of earlier runs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from components.preprocess.run import PARTS, run
+from components.preprocess_part.run import run as run_part
+from components.state import write_json
+from model.config import Config, subset
+from model.corpus.manifest import read_manifest, write_manifest
+from model.features.extractor import ClipExtractor
+from model.features.store import FeatureStore
+
+SETTINGS = json.dumps(subset(Config(), "audio", "features"))
+
+
+@pytest.fixture
+def data(generated_corpus, tmp_path, state):
+    """Writes a pointer to the corpus under a data hash."""
+
+    def data(digest="0" * 32 + ".dir", folder=generated_corpus):
+        return str(write_json(tmp_path / f"{digest[:4]}.json", {"folder": str(folder), "hash": digest}))
+
+    return data
+
+
+def test_parts_side_by_side_give_what_one_step_gives(data, state, tmp_path, capsys):
+    pointers = [
+        str(write_json(tmp_path / f"part-{number}.json", run_part(data(), SETTINGS, f"{number}/3")))
+        for number in range(3)
+    ]
+    joined = run(data(), SETTINGS, pointers)
+    events = [
+        json.loads(line.removeprefix("::step:: "))
+        for line in capsys.readouterr().out.splitlines()
+        if "::step::" in line
+    ]
+    assert events[-1]["done"] == events[-1]["total"]  # nothing was left to extract
+    FeatureStore(joined["folder"]).verify()
+    assert list((state.root / PARTS).rglob("*.safetensors")) == []
+    alone = run(data("1" * 32 + ".dir"), SETTINGS)
+    assert alone["hash"] == joined["hash"]
+    assert alone["folder"] != joined["folder"]
+
+
+def test_a_grown_corpus_takes_its_features_from_the_run_before(data, generated_corpus, tmp_path, monkeypatch, capsys):
+    run(data(), SETTINGS)
+    extracted = []
+    extract = ClipExtractor.extract
+
+    def watched(self, recordings, clips, keys):
+        extracted.extend(clip.id for clip in clips)
+        return extract(self, recordings, clips, keys)
+
+    monkeypatch.setattr(ClipExtractor, "extract", watched)
+    grown = tmp_path / "grown"
+    grown.mkdir()
+    for item in generated_corpus.iterdir():
+        if item.is_dir():
+            (grown / item.name).symlink_to(item)
+    clips = read_manifest(generated_corpus)
+    write_manifest(grown, [*clips[1:], replace(clips[0], text="Another sentence for these sounds.")])
+    answer = run(data("2" * 32 + ".dir", grown), SETTINGS)
+    assert extracted == [clips[0].id]
+    assert f"{len(clips)} clips" in answer["summary"]

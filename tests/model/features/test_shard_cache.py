@@ -1,0 +1,103 @@
+"""Streaming: shards that do not fit are fetched, verified, and make room; training mixes what is at hand."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import model.features.extract
+import model.features.shard_cache
+from model.config import Config
+from model.features.batching import BatchSampler, TrainingBatches, evaluation_batches
+from model.features.extract import build_features
+from model.features.index import SHARDS, FeatureError
+from model.features.shard_cache import ShardCache
+from model.features.store import FeatureStore
+
+
+@pytest.fixture
+def many_shards(small_corpus, tmp_path, monkeypatch):
+    """The small corpus in a shard for every two clips."""
+    monkeypatch.setattr(model.features.extract, "CHUNK", 2)
+    monkeypatch.setattr(model.features.extract, "MEGABYTE", 400)
+    build_features(small_corpus, tmp_path / "store", Config())
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def streamed(many_shards, tmp_path, monkeypatch):
+    """(store whose shards are elsewhere, names that were fetched): its cache holds about four shards."""
+    monkeypatch.setattr(model.features.shard_cache, "MEGABYTE", 1000)
+    elsewhere = tmp_path / "elsewhere"
+    (many_shards / SHARDS).rename(elsewhere)
+    fetched = []
+
+    def fetch(name, path):
+        fetched.append(name)
+        shutil.copyfile(elsewhere / name, path)
+
+    return FeatureStore(many_shards, ShardCache(tmp_path / "cache", 400, fetch)), fetched
+
+
+def held(tmp_path):
+    return sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+
+
+def test_a_streamed_store_gives_the_same_clips_in_bounded_space(streamed, store, tmp_path):
+    ours, fetched = streamed
+    assert fetched == []
+    for position in np.random.default_rng(0).permutation(len(store.clips)):
+        assert np.array_equal(ours.clip(position).mel, store.clip(position).mel)
+        assert held(tmp_path) <= 400_000
+    assert len(fetched) > len(ours.index.shards)
+    assert ours.content_hash == store.content_hash
+
+
+def test_an_epoch_fetches_every_shard_once(streamed, tmp_path):
+    ours, fetched = streamed
+    assert 1 < ours.shards_at_once < len(ours.index.shards) / 2
+    batches = TrainingBatches(ours, 4, seed=3)
+    training = {ours.clips.rows["shard"][position] for position in ours.split("train")}
+    seen = []
+    while batches.sampler.epoch == 0 and len(seen) < len(batches.positions):
+        seen += next(batches).clip_ids
+        assert held(tmp_path) <= 400_000
+    assert sorted(seen) == sorted(ours.clips[position].id for position in batches.positions)
+    assert len(fetched) == len(set(fetched)) == len(training)
+    list(evaluation_batches(ours, "validation", 2))
+
+
+def test_windows_differ_each_epoch_and_keep_every_clip():
+    groups = np.repeat(np.arange(10), 20)
+    sampler = BatchSampler(np.random.default_rng(0).integers(50, 900, 200), 8, seed=1, groups=groups, at_once=3)
+    first = set()
+    for epoch in range(3):
+        order = sampler.order(epoch)
+        assert sorted(clip for batch in order for clip in batch) == list(range(200))
+        shards = [frozenset(int(groups[clip]) for clip in batch) for batch in order]
+        windows = {frozenset().union(*(other for other in shards if other & own)) for own in shards}
+        assert all(len(window) <= 3 for window in windows)
+        assert sum(len(window) for window in windows) == 10
+        first.add(shards[0])
+    assert len(first) > 1
+
+
+def test_what_is_kept_is_used_again_and_the_oldest_goes_first(streamed, tmp_path):
+    ours, fetched = streamed
+    ours.clip(0)
+    again = FeatureStore(ours.path, ShardCache(tmp_path / "cache", 400, ours.cache.fetch))
+    again.clip(0)
+    assert len(fetched) == 1
+
+
+def test_a_damaged_arrival_is_refused_and_leaves_nothing(streamed, tmp_path):
+    ours, _ = streamed
+    ours.cache.fetch = lambda name, path: path.write_bytes(b"half a shard")
+    with pytest.raises(FeatureError, match="arrived damaged"):
+        ours.clip(0)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_comparing_speakers_says_that_it_needs_all_shards(streamed):
+    with pytest.raises(FeatureError, match=r"raise features\.cache_megabytes"):
+        TrainingBatches(streamed[0], 4, seed=0, clips_per_speaker=2)
