@@ -1,11 +1,13 @@
 """Files on S3, by name under an address: the few operations that features and recordings need."""
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 SCHEME = "s3://"
+ENDPOINT = "AWS_ENDPOINT_URL_S3"
 
 
 class ObjectStoreError(RuntimeError):
@@ -49,7 +51,7 @@ class ObjectStore:
         return f"{prefix}/{name}" if prefix else name
 
     def _call(self, operation: str, name: str, *arguments: str) -> Any:
-        return _guarded(f"{self.url}/{name}", lambda: getattr(_client(), operation)(*arguments))
+        return _guarded(f"{self.url}/{name}", lambda: getattr(_client(os.environ.get(ENDPOINT)), operation)(*arguments))
 
 
 def _guarded(address: str, operation: Any) -> Any:
@@ -65,7 +67,7 @@ def _guarded(address: str, operation: Any) -> Any:
 
 
 @cache
-def _client() -> Any:
+def _client(endpoint: str | None) -> Any:
     import boto3
 
-    return boto3.client("s3")
+    return boto3.client("s3", endpoint_url=endpoint)

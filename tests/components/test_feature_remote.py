@@ -13,6 +13,7 @@ from components.state import write_json
 from model.audio.io import write_audio
 from model.config import Config, subset
 from model.corpus.manifest import Clip, write_manifest
+from model.features import shard_cache
 from model.features.extract import build_features
 from model.features.store import FeatureStore
 
@@ -45,12 +46,12 @@ def build(corpus, tmp_path, monkeypatch):
     return build
 
 
-def test_a_pushed_store_is_read_from_s3_through_a_small_cache(build, state, s3):
+def test_a_pushed_store_is_read_from_s3_through_a_small_cache(build, state, s3, monkeypatch):
+    monkeypatch.setattr(shard_cache, "MEGABYTE", 100_000)  # about one shard
     folder = build()
     whole = {clip.id: FeatureStore(folder).clip(i).mel.copy() for i, clip in enumerate(FeatureStore(folder).clips)}
     assert feature_remote.push(folder, REMOTE, 1, state) == len(s3.keys()) > 3
     store = open_store(folder, state)
-    store.cache.capacity = 100_000  # one shard
     for position, clip in enumerate(store.clips):
         assert np.array_equal(store.clip(position).mel, whole[clip.id])
     assert any("/shards/shard-" in path for path in s3.gets)
