@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import lineage
+from components.feature_remote import open_store
 from components.fetching import fetch_checkpoint
 from components.source import code_hash
 from components.state import State
@@ -47,7 +48,7 @@ def work(state: State, trained: Mapping[str, Any], config: Config, folder: Path,
             result = finetune(
                 config,
                 Path(trained["voice"]),
-                Path(trained["features"]),
+                open_store(Path(trained["features"]), state),
                 Path(trained["corpus"]),
                 start,
                 folder,
@@ -77,7 +78,9 @@ def _start(state: State, trained: Mapping[str, Any], config: Config, tracker: Ml
     folder = state.vocoder(f"base-{key}")
     with state.lock(f"vocoder-base-{key}"):
         progress = _Progress(tracker, settings.max_steps, "base/")
-        return base_vocoder(config, Path(trained["features"]), Path(trained["corpus"]), folder, progress)
+        return base_vocoder(
+            config, open_store(Path(trained["features"]), state), Path(trained["corpus"]), folder, progress
+        )
 
 
 def _record(state: State, trained: Mapping[str, Any], folder: Path, result: Report) -> None:

@@ -53,9 +53,11 @@ class Report:
     voice: Path
 
 
-def base_vocoder(config: Config, features: Path, corpus: Path, output: Path, logger: RunLogger) -> VocoderWeights:
+def base_vocoder(
+    config: Config, features: Path | FeatureStore, corpus: Path, output: Path, logger: RunLogger
+) -> VocoderWeights:
     """A vocoder trained on the recordings' own mels, or found trained."""
-    store = FeatureStore(features)
+    store = FeatureStore.of(features)
     store.check(config.audio)
     settings = config.vocoder
     shaping = {name: getattr(settings, name) for name in BASE_KEYS}
@@ -76,7 +78,7 @@ def base_vocoder(config: Config, features: Path, corpus: Path, output: Path, log
 def finetune(
     config: Config,
     voice: Path,
-    features: Path,
+    features: Path | FeatureStore,
     corpus: Path,
     start: VocoderWeights,
     output: Path,
@@ -96,7 +98,7 @@ def finetune(
     Raises:
         VocoderError: the vocoder reads other mels than the voice makes, or the data do not fit.
     """
-    store = FeatureStore(features)
+    store = FeatureStore.of(features)
     spoken = read_voice(voice)
     check_audio(Path(start.origin), start.audio, spoken.config.audio)
     held_out = predicted_pairs(spoken, store, corpus, "validation")[:VALIDATION_CLIPS]

@@ -14,6 +14,7 @@ from torch import Tensor
 from model.audio.io import read_audio
 from model.corpus.manifest import read_manifest
 from model.features.batching import evaluation_batches
+from model.features.extractor import shaped
 from model.features.store import FeatureStore
 from model.vocoder.errors import VocoderError
 from model.voice import Voice
@@ -70,7 +71,7 @@ def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str)
 
 
 def _recordings(store: FeatureStore, corpus: Path, split: str) -> Iterator:
-    """(position, clip, samples) of a split; the samples are trimmed as the features are."""
+    """(position, clip, samples) of a split; the samples are trimmed, and as loud, as the features are."""
     recordings = {clip.id: clip.audio for clip in read_manifest(corpus)}
     rate, hop = store.audio.sample_rate, store.audio.hop_length
     for position in store.split(split):
@@ -79,7 +80,7 @@ def _recordings(store: FeatureStore, corpus: Path, split: str) -> Iterator:
             raise PairingError(f"{corpus}: no clip {clip.id}; give the corpus that {store.path} was built from")
         samples = read_audio(corpus / recordings[clip.id], rate)
         start = round(clip.trimmed * rate)
-        samples = samples[start : start + round(clip.seconds * rate)]
+        samples = shaped(samples, start, start + round(clip.seconds * rate), clip.gain)
         if len(samples) // hop != clip.frames:
             raise PairingError(
                 f"clip {clip.id}: {len(samples) // hop} frames of recording, {clip.frames} of mel; "
