@@ -208,8 +208,8 @@ def test_every_setting_of_the_cluster_is_held_to_its_effect_somewhere():
     """On a pod here; on the client, the launcher, the run or the whole pipeline in tests of their own."""
     of_the_client = {"host", "ui_host", "namespace", "ca_certificate", "token_file", "poll_seconds", "outage_seconds"}
     of_the_run = {"service_account", "backend_version", "run_timeout_seconds", "keep_seconds", "retries"}
-    of_images = {"data_image", "train_image"}
-    held = {*OF_TRAINING, *OF_OTHER_STEPS, *OF_EVERY_STEP, *of_the_client, *of_the_run, *of_images}
+    of_the_pipeline = {"data_image", "train_image", "preprocess_parts"}
+    held = {*OF_TRAINING, *OF_OTHER_STEPS, *OF_EVERY_STEP, *of_the_client, *of_the_run, *of_the_pipeline}
     assert held == set(ClusterConfig.model_fields)
 
 
