@@ -95,7 +95,7 @@ def corrupt_shard(features: Path, folder: Path) -> None:
     """A byte of a feature shard is another one."""
     copy = folder.with_name(f"{folder.name}-features")
     shutil.copytree(features, copy)
-    flip(next(copy.glob("mel-*.npy")))
+    flip(max((path for path in copy.rglob("*.npy")), key=lambda path: path.stat().st_size))
     train(settings(), copy, folder)
 
 
