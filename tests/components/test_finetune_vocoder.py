@@ -1,0 +1,80 @@
+"""The step between training and evaluation: Griffin-Lim passes through, checkpoints are fetched and checked."""
+
+import hashlib
+import io
+import json
+import time
+
+import pytest
+
+from components.fetching import FetchError, fetch_checkpoint
+from components.finetune_vocoder import run as step
+from model.config import resolve, subset
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The pointer of a training whose voice is only described."""
+    voice = tmp_path / "training" / "voice"
+    voice.mkdir(parents=True)
+    (voice / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "w"}))
+    (voice / "model.safetensors").write_bytes(b"weights")
+    pointer = {"folder": str(voice.parent), "voice": str(voice), "features_hash": "f", "hash": "w"}
+    path = tmp_path / "pointer.json"
+    path.write_text(json.dumps(pointer))
+    return str(path)
+
+
+def told(**keys):
+    overrides = {f"vocoder.{name}": value for name, value in keys.items()}
+    return json.dumps(subset(resolve(None, None, overrides).config, "seed", "audio", "vocoder"))
+
+
+def test_griffin_lim_passes_the_voice_through_at_once(trained, state):
+    began = time.monotonic()
+    answer = step.run(trained, told(griffin_lim_iterations=7), "experiment")
+    assert time.monotonic() - began < 1.0
+    described = json.loads((state.vocoder(answer["folder"].rpartition("/")[2]) / "voice" / "voice.json").read_text())
+    assert described["config"]["vocoder"]["griffin_lim_iterations"] == 7
+    assert described["weights_sha256"] == "w"
+
+
+def test_another_setting_of_the_vocoder_makes_another_voice(trained, state):
+    one, other = (step.run(trained, told(griffin_lim_iterations=n), "e") for n in (7, 8))
+    assert one["voice_hash"] != other["voice_hash"]
+    assert step.run(trained, told(griffin_lim_iterations=7), "e") == one
+
+
+def opener(files):
+    def open_file(address):
+        if address not in files:
+            raise OSError("404")
+        return io.BytesIO(files[address])
+
+    return {"https": open_file, "s3": open_file}
+
+
+def test_a_fetched_file_is_checked_kept_and_brings_its_settings(tmp_path):
+    content = b"weights"
+    digest = hashlib.sha256(content).hexdigest()
+    files = {"s3://bucket/LJ_V1/g_02500000": content, "s3://bucket/LJ_V1/config.json": b"{}"}
+    found = fetch_checkpoint("s3://bucket/LJ_V1/g_02500000", digest, tmp_path, opener(files))
+    assert found.read_bytes() == content
+    assert found.with_name("config.json").read_bytes() == b"{}"
+    assert fetch_checkpoint("s3://bucket/LJ_V1/g_02500000", digest, tmp_path, opener({})) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "sha256", "told"),
+    [
+        ("https://host/g_1", "0" * 64, "its SHA-256 is .*, not 0000"),
+        ("https://host/g_1", "", "give its SHA-256"),
+        ("https://host/g_2", "0" * 64, "could not be fetched"),
+        ("ftp://host/g_1", "0" * 64, "cannot fetch ftp://"),
+        ("/nowhere/g_1", "", "no such checkpoint"),
+    ],
+)
+def test_what_cannot_be_fetched_is_refused_and_leaves_nothing(source, sha256, told, tmp_path):
+    with pytest.raises(FetchError, match=told):
+        fetch_checkpoint(source, sha256, tmp_path, opener({"https://host/g_1": b"other"}))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,93 @@
+"""Mels stand beside their samples, frame for frame, for the corpus's own and for predicted mels."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from model.audio.io import read_audio, write_audio
+from model.audio.mel import MelExtractor
+from model.config import resolve
+from model.config.schema import AudioConfig
+from model.features.store import FeatureStore
+from model.synthesis import Synthesizer
+from model.training.logging import NullLogger
+from model.training.trainer import train
+from model.vocoder.errors import VocoderError
+from model.vocoder.finetuning import base_vocoder, finetune
+from model.vocoder.pairs import PairingError, predicted_pairs, recorded_pairs
+from model.voice import read_voice
+
+NEURAL = {"vocoder.type": "hifigan", "vocoder.max_steps": 3, "vocoder.finetune_steps": 3, "training.max_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def config(small_settings):
+    return resolve(None, None, {**small_settings, **NEURAL}).config
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory, config, generated_features):
+    return train(config, generated_features, tmp_path_factory.mktemp("voice")).voice
+
+
+def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus):
+    store = FeatureStore(generated_features)
+    extractor = MelExtractor(store.audio)
+    for pair in recorded_pairs(store, generated_corpus, "validation"):
+        assert len(pair.samples) == len(pair.mel) * store.audio.hop_length
+        difference = np.abs(extractor.numpy(pair.samples) - pair.mel)
+        assert difference[:-2].max() < 1e-2  # the last frames saw the samples after the last whole frame
+
+
+def test_predicted_mels_have_the_frames_of_the_recording(voice, generated_features, generated_corpus):
+    store = FeatureStore(generated_features)
+    own = recorded_pairs(store, generated_corpus, "train")
+    predicted = predicted_pairs(read_voice(voice), store, generated_corpus, "train")
+    assert [pair.id for pair in predicted] == [pair.id for pair in own]
+    for one, other in zip(predicted, own, strict=True):
+        assert one.mel.shape == other.mel.shape
+        assert not np.allclose(one.mel, other.mel)
+        assert np.array_equal(one.samples, other.samples)
+
+
+@pytest.mark.real_data
+def test_every_clip_of_a_real_corpus_pairs_to_the_frame(real_data):
+    extractor, audio = MelExtractor(AudioConfig()), AudioConfig()
+    clips = sorted((real_data / "ljspeech" / "wavs").glob("*.wav"))
+    assert clips
+    differences = {
+        len(extractor.numpy(samples)) - len(samples) // audio.hop_length
+        for samples in (read_audio(path, audio.sample_rate) for path in clips)
+    }
+    assert differences == {0}
+
+
+def test_a_recording_that_changed_is_refused(generated_features, generated_corpus, tmp_path):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(generated_corpus, corpus)
+    store = FeatureStore(generated_features)
+    name = store.clips[store.split("train")[0]].id
+    clip = next(json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines() if name in line)
+    write_audio(corpus / clip["audio"], np.zeros(9000, dtype=np.float32), store.audio.sample_rate)
+    with pytest.raises(PairingError, match=f"clip {name}: .*build them again"):
+        recorded_pairs(store, corpus, "train")
+
+
+def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
+    voice, config, generated_features, generated_corpus, tmp_path
+):
+    assert not (voice / "vocoder").exists()
+    with pytest.raises(VocoderError, match="no trained weights here"):
+        Synthesizer.load(voice)
+    start = base_vocoder(config, generated_features, generated_corpus, tmp_path / "base", NullLogger())
+    report = finetune(config, voice, generated_features, generated_corpus, start, tmp_path / "tuned", NullLogger())
+    assert report.after != report.before
+    assert len(report.samples) == 4
+    assert all(path.is_file() for path in report.samples)
+    synthesizer = Synthesizer.load(report.voice)
+    assert synthesizer.vocoder.name == "hifigan xtiny"
+    speech = synthesizer.synthesize("Good morning.", language="en")
+    assert len(speech.samples) == len(speech.mel) * 256
+    assert not (report.voice / "vocoder" / "discriminators.safetensors").exists()

@@ -1,0 +1,258 @@
+"""The adversarial training: each network learns its part, a resumed run is the run, mels stand beside their samples."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.audio.mel import MelExtractor
+from model.config.schema import AudioConfig, VocoderConfig
+from model.threads import computes_in_bfloat16
+from model.vocoder.architectures import ARCHITECTURES
+from model.vocoder.discriminators import judge
+from model.vocoder.finetuning import BASE_KEYS, SPEAKING_KEYS
+from model.vocoder.folder import read_vocoder
+from model.vocoder.losses import (
+    MultiResolutionStft,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
+from model.vocoder.measures import measure
+from model.vocoder.pairs import Pair, PairingError, Segments
+from model.vocoder.training import VocoderTrainingError, _Run, train_vocoder
+
+AUDIO = AudioConfig()
+FAST = {
+    "type": "hifigan",
+    "variant": "xtiny",
+    "batch_size": 2,
+    "segment_frames": 8,
+    "learning_rate": 1e-3,
+    "evaluation_interval": 4,
+    "checkpoint_interval": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(voiced):
+    extractor = MelExtractor(AUDIO)
+    found = []
+    for number in range(3):
+        samples = voiced(0.4, 120.0 + 40 * number, number)
+        mel = extractor.numpy(samples)
+        found.append(Pair(f"clip{number}", mel, samples[: len(mel) * AUDIO.hop_length]))
+    return found
+
+
+@pytest.fixture
+def run(pairs, tmp_path):
+    """Function: (keys, steps, folder, start) -> a finished run on three short sounds."""
+
+    def call(keys=None, steps=4, folder="run", start=None, logger=None):
+        settings = VocoderConfig(**{**FAST, **(keys or {})})
+        return train_vocoder(settings, AUDIO, pairs[:2], pairs[2:], steps, tmp_path / folder, "print", 1, start, logger)
+
+    return call
+
+
+@pytest.fixture
+def loop(pairs, tmp_path):
+    """Function: keys -> the parts of a run, to take single steps."""
+
+    def build(steps=10, start=None, **keys):
+        settings = VocoderConfig(**{**FAST, **keys})
+        return _Run(settings, AUDIO, pairs[:2], pairs[2:], steps, tmp_path / "parts", "print", 1, start, None)
+
+    return build
+
+
+def weights(folder):
+    return load_file(folder / "generator.safetensors")
+
+
+def moved(before, network):
+    return any(not torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def copied(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_training_brings_the_mel_closer(kind, run, pairs, tmp_path):
+    first = run({"type": kind, "mel_loss_weight": 45.0}, 2, "short")
+    last = run({"type": kind, "mel_loss_weight": 45.0, "adversarial_start": 1.0}, 60, "long")
+    name = "validation/mel_distance"
+    assert last.metrics[name] < 0.8 * first.metrics[name]
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
+    whole = run({"ema_decay": 0.5}, 6, "whole")
+    step = _Run.step
+
+    def dies(self, *batch):
+        if self.state.step == 5:
+            raise MemoryError
+        return step(self, *batch)
+
+    monkeypatch.setattr(_Run, "step", dies)
+    with pytest.raises(MemoryError):
+        run({"ema_decay": 0.5}, 6, "torn")
+    monkeypatch.setattr(_Run, "step", step)
+    resumed = run({"ema_decay": 0.5}, 6, "torn")
+    one, other = weights(whole.vocoder), weights(resumed.vocoder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (load_file(item.vocoder / "discriminators.safetensors") for item in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
+    run({}, 2)
+    with pytest.raises(VocoderTrainingError, match="other settings or data"):
+        train_vocoder(VocoderConfig(**FAST), AUDIO, pairs, pairs, 4, tmp_path / "run", "another", 1)
+
+
+def test_the_discriminators_learn_to_tell_a_fixed_fake(loop):
+    parts = loop()
+    recorded, fake = torch.randn(2, 1, 2048) * 0.1, torch.zeros(2, 1, 2048)
+    values = []
+    for _ in range(12):
+        loss = discriminator_loss(judge(parts.discriminators, recorded), judge(parts.discriminators, fake))
+        assert parts._descend(loss, parts.discriminators)
+        values.append(float(loss.detach()))
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_the_adversarial_loss_reaches_the_generator_and_no_discriminator(loop):
+    parts = loop(mel_loss_weight=0.0, stft_loss_weight=1e-9, feature_matching_loss_weight=0.0)
+    mel = parts.segments.batch(0)[0]
+    parts.discriminators.requires_grad_(False)
+    adversarial_loss(judge(parts.discriminators, parts.generator(mel))).backward()
+    assert sum(float(p.grad.abs().sum()) for p in parts.generator.parameters()) > 0
+    assert all(p.grad is None for p in parts.discriminators.parameters())
+
+
+def test_a_step_moves_both_networks_each_by_its_own_loss(loop):
+    parts = loop()
+    generator, judges = copied(parts.generator), copied(parts.discriminators)
+    terms = parts.step(*parts.segments.batch(0))
+    assert {"discriminator", "mel", "adversarial", "feature_matching"} <= terms.keys()
+    assert moved(generator, parts.generator)
+    assert moved(judges, parts.discriminators)
+
+
+def test_perfect_speech_has_no_distance(pairs):
+    sound = torch.from_numpy(pairs[0].samples)[None, None]
+    judges = ARCHITECTURES["hifigan"].discriminators("xtiny")
+    assert float(feature_matching_loss(judge(judges, sound), judge(judges, sound))) == 0.0
+    assert float(torch.stack(MultiResolutionStft()(sound, sound)).abs().sum()) < 1e-6
+    values = measure(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
+    noise = measure(
+        lambda mel: np.random.default_rng(0).normal(0, 0.1, pairs[0].samples.shape).astype(np.float32), pairs[:1], AUDIO
+    )
+    assert all(values[name] < 1e-4 < noise[name] for name in values)
+
+
+def test_new_discriminators_wait_and_trained_ones_join_at_once(loop, run):
+    waiting = loop(adversarial_start=0.5)
+    assert "adversarial" not in waiting.step(*waiting.segments.batch(0))
+    waiting.state.step = 5
+    assert "adversarial" in waiting.step(*waiting.segments.batch(5))
+    start = read_vocoder(run({}, 2, "base").vocoder)
+    joined = loop(start=start, adversarial_start=0.5)
+    assert "adversarial" in joined.step(*joined.segments.batch(0))
+
+
+def test_frozen_discriminators_judge_without_learning(loop, run):
+    parts = loop(start=read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=1)
+    judges = copied(parts.discriminators)
+    terms = parts.step(*parts.segments.batch(0))
+    assert "adversarial" in terms
+    assert "discriminator" not in terms
+    assert not moved(judges, parts.discriminators)
+    parts.state.step = 1
+    assert "discriminator" in parts.step(*parts.segments.batch(1))
+
+
+def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(loop, pairs, tmp_path, caplog):
+    parts = loop()
+    generator = copied(parts.generator)
+    mel, recorded = parts.segments.batch(0)
+    assert parts.step(mel * torch.nan, recorded) is None
+    assert not moved(generator, parts.generator)
+    broken = [Pair(pair.id, pair.mel * np.nan, pair.samples) for pair in pairs]
+    with pytest.raises(VocoderTrainingError, match="20 steps in a row were not finite"):
+        train_vocoder(VocoderConfig(**FAST), AUDIO, broken, pairs, 40, tmp_path / "nan", "print", 1)
+    assert not (tmp_path / "nan" / "vocoder").exists()
+
+
+CHANGES = {
+    "batch_size": 3,
+    "segment_frames": 9,
+    "learning_rate": 2e-3,
+    "final_learning_rate_ratio": 0.5,
+    "mel_loss_weight": 20.0,
+    "feature_matching_loss_weight": 4.0,
+    "stft_loss_weight": 2.5,
+    "adversarial_start": 0.9,
+    "gradient_clip_norm": 0.01,
+    "ema_decay": 0.9,
+    "use_mixed_precision": True,
+    "variant": "tiny",
+    "type": "univnet",
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_every_setting_of_training_changes_the_weights(key, run):
+    if key == "use_mixed_precision" and not computes_in_bfloat16():
+        pytest.skip("this processor does not compute in bfloat16")
+    steps = 1 if key in ("variant", "type") else 3
+    one, other = weights(run({}, steps, "plain").vocoder), weights(run({key: CHANGES[key]}, steps, "changed").vocoder)
+    assert one.keys() != other.keys() or any(
+        one[name].shape != other[name].shape or not torch.equal(one[name], other[name]) for name in one
+    )
+
+
+def test_no_setting_is_left_out_of_these_tests():
+    elsewhere = {
+        *SPEAKING_KEYS,  # test_neural, test_griffin_lim
+        *("checkpoint", "checkpoint_sha256", "finetune_steps", "max_steps"),  # tests of the step and of the files
+        *("evaluation_interval", "checkpoint_interval", "discriminator_freeze_steps"),  # above and below
+    }
+    assert set(VocoderConfig.model_fields) == {*CHANGES, *elsewhere}
+    assert set(BASE_KEYS) <= set(VocoderConfig.model_fields)
+
+
+def test_validations_and_checkpoints_come_at_their_intervals(run, tmp_path):
+    run({"evaluation_interval": 2, "checkpoint_interval": 3}, 5)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation/mel_distance" in line] == [2, 4, 5]
+    assert sorted(path.name for path in (tmp_path / "run" / "samples").iterdir()) == [
+        f"clip2-{step:08d}.wav" for step in (2, 4, 5)
+    ]
+
+
+def test_segments_are_frames_beside_their_own_samples(pairs):
+    segments = Segments(pairs, 8, 4, seed=5)
+    mel, samples = segments.batch(3)
+    assert mel.shape == (4, 80, 8)
+    assert samples.shape == (4, 1, 8 * 256)
+    again = segments.batch(3)
+    assert torch.equal(mel, again[0])
+    assert not torch.equal(mel, segments.batch(4)[0])
+    made = MelExtractor(AUDIO)(samples[:, 0])
+    assert (made[..., 2:-2] - mel[..., 2:-2]).abs().max() < 1e-3  # the outer frames see past the segment
+
+
+def test_clips_shorter_than_a_segment_are_counted_and_alone_refused(pairs, caplog):
+    short = Pair("short", pairs[0].mel[:5], pairs[0].samples[: 5 * 256])
+    with caplog.at_level(logging.WARNING):
+        assert len(Segments([short, *pairs], 8, 2, 1).pairs) == 3
+    assert "1 clips are shorter than a segment of 8 frames: left out" in caplog.text
+    with pytest.raises(PairingError, match=r"none of the 1 clips has the 8 frames.*vocoder\.segment_frames"):
+        Segments([short], 8, 2, 1)
