@@ -7,16 +7,20 @@ Whatever the launcher, a worker is `python -m <module> <request>`, and several o
 
 import importlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from components.state import read_json, write_json
 from components.step import StepError, is_project_error
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "MYXTTS_LAUNCH"
 """Set by the target: JSON of the settings `launch`, and on a cluster of what the workers' pods get."""
@@ -44,7 +48,7 @@ def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, A
     answer.unlink(missing_ok=True)
     command = worker_command(module, path)
     if launcher == "torchrun":
-        status = _on_this_machine(command, told["launch"]["processes"])
+        status = _on_this_machine(command, told["launch"]["processes"], answer)
     else:
         from components.trainjob import run_trainjob
 
@@ -81,12 +85,13 @@ def default_processes() -> int:
     return torch.cuda.device_count() or min(2, torch.cpu.get_capabilities().get("num_physical_cores", 1))
 
 
-def _on_this_machine(command: list[str], processes: int) -> int:
+def _on_this_machine(command: list[str], processes: int, answer: Path) -> int:
+    """Exit status of the workers. They talk over the loopback, whatever the machine's name resolves to."""
     processes = processes or default_processes()
-    environment = {**os.environ, "PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
-    process = subprocess.Popen([sys.executable, *command[1:]], env=environment)
+    told = {"PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
+    process = subprocess.Popen([sys.executable, *command[1:]], env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **told})
     try:
-        return process.wait()
+        return _wait(process, answer)
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)  # workers save themselves before they end
         try:
@@ -94,3 +99,16 @@ def _on_this_machine(command: list[str], processes: int) -> int:
         finally:
             process.kill()
         raise
+
+
+def _wait(process: subprocess.Popen, answer: Path) -> int:
+    """Wait for the workers to end; once they have answered, not longer than a while."""
+    while True:
+        try:
+            return process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            if answer.is_file() and time.time() - answer.stat().st_mtime > GRACE_SECONDS:
+                log.warning("the workers answered %.0f s ago and have not ended; ending them", GRACE_SECONDS)
+                process.terminate()
+                process.wait(GRACE_SECONDS)
+                return 0

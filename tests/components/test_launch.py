@@ -1,6 +1,7 @@
 """Training in this process, in several, and on several nodes: one command, one answer."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from kube_double import KubeDouble, UnknownField, check_trainjob
 
+from components import launch as launching
 from components import trainjob
 from components.launch import VARIABLE, default_processes, launch, worker_command
 from components.step import StepError
@@ -59,6 +61,15 @@ def test_torchrun_starts_as_many_processes_as_asked_and_the_first_answers(worker
     answer = launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)
     assert answer == {"value": 6, "world": 2}
     assert sorted(path.name for path in tmp_path.glob("rank-*")) == ["rank-0", "rank-1"]
+
+
+def test_workers_that_answered_and_do_not_end_are_ended(worker, tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "GRACE_SECONDS", 0.5)
+    answer = tmp_path / "answer.json"
+    answer.write_text("{}", "utf-8")
+    stuck = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    assert launching._wait(stuck, answer) == 0
+    assert stuck.poll() is not None
 
 
 def test_without_a_number_there_is_a_process_for_each_gpu_or_two_for_two_cores(worker, tmp_path, monkeypatch):
