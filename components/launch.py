@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from components.state import read_json, write_json
-from components.step import StepError, is_project_error
+from components.step import StepError, is_project_error, log_to_output
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     """What a worker does as a program: work, and leave the first process's answer or error where the step looks."""
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     first = os.environ.get("RANK", "0") == "0"
+    if first:
+        log_to_output()
     try:
         outcome = work(request)
     except Exception as error:
@@ -89,7 +91,8 @@ def _on_this_machine(command: list[str], processes: int, answer: Path) -> int:
     """Exit status of the workers. They talk over the loopback, whatever the machine's name resolves to."""
     processes = processes or default_processes()
     told = {"PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
-    process = subprocess.Popen([sys.executable, *command[1:]], env={"GLOO_SOCKET_IFNAME": "lo", **os.environ, **told})
+    usual = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    process = subprocess.Popen([sys.executable, *command[1:]], env={**usual, **os.environ, **told})
     try:
         return _wait(process, answer)
     except KeyboardInterrupt:

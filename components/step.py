@@ -39,6 +39,14 @@ def emit(step: str, state: str, **details: Any) -> None:
         sys.stdout.flush()
 
 
+def log_to_output() -> None:
+    """Send the log of this process to its standard output, where a step's lines are read."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.captureWarnings(True)
+    for noisy in ("alembic", "mlflow", "matplotlib", "numba", "py.warnings"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
 def run_step(step: str, artifact: Any, **inputs: Any) -> None:
     """Run `components.<step>.run.run(**inputs)` and write the pointer that it returns to the output artifact.
 
@@ -49,10 +57,7 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
         artifact: The component's output artifact; the pointer becomes its file and its metadata.
         **inputs: Strings, and paths of input artifacts.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    logging.captureWarnings(True)
-    for noisy in ("alembic", "mlflow", "matplotlib", "numba", "py.warnings"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    log_to_output()
     emit(step, "started")
     started = time.monotonic()
     try:

@@ -24,6 +24,7 @@ REQUIREMENTS = (
     "numpy",
     "pandas",
     "pydantic",
+    "pypinyin",
     "PyYAML",
     "safetensors",
     "scipy",

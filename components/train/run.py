@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import lineage
 from components.launch import launch
@@ -10,6 +10,9 @@ from components.source import code_hash
 from components.state import State, write_json
 from components.step import read_pointer
 from model.config import Config, settings_hash
+
+if TYPE_CHECKING:  # launched by its name, in processes of its own perhaps; named here, it counts as this step's code
+    from components.train import work  # noqa: F401
 
 EXPORT_ONLY = ("optimization_level",)
 """Sections that end up in the exported voice but shape no weight: changing them keeps the training."""

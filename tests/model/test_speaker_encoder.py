@@ -26,7 +26,8 @@ def encoder() -> SpeakerEncoder:
 def original(monkeypatch_module):
     """The original network and front end, loaded file by file: its package needs modules that we do not install."""
     package = types.ModuleType("resemblyzer")
-    package.__path__ = [str(Path(importlib.util.find_spec("resemblyzer").origin).parent)]
+    package.__spec__ = importlib.util.find_spec("resemblyzer")  # whoever asks where the wheel is still hears it
+    package.__path__ = [str(Path(package.__spec__.origin).parent)]
     morphology = types.ModuleType("scipy.ndimage.morphology")
     morphology.binary_dilation = None
     for name, module in {
