@@ -231,8 +231,8 @@ def build(corpus: Path, store: Path, workers: int) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def start(clips: tuple[int, ...], as_json: bool) -> None:
     """Open a store and draw the first batches' order of an epoch."""
-    from model.features.batching import BatchSampler
     from model.features.index import FeatureIndex
+    from model.features.sampling import BatchSampler
 
     figures = []
     for count in clips:

@@ -11,7 +11,8 @@ import numpy as np
 from torch.nn import functional as F
 
 from model.audio.mel import SILENCE
-from model.features.batching import Batch, BatchSampler
+from model.features.batching import Batch
+from model.features.sampling import BatchSampler
 
 PADDING = {"ids": 0, "mel": SILENCE, "pitch": 0.0, "voiced": False, "energy": 0.0}
 """Batch field -> what stands in its padding."""

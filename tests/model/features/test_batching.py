@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.audio.mel import SILENCE
-from model.features.batching import BatchSampler, SpeakerBatchSampler, TrainingBatches, evaluation_batches
+from model.features.batching import TrainingBatches, evaluation_batches
 from model.features.index import FeatureError
+from model.features.sampling import BatchSampler, SpeakerBatchSampler
 
 LENGTHS = st.lists(st.integers(1, 900), min_size=1, max_size=200)
 

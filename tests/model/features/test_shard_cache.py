@@ -8,9 +8,10 @@ import pytest
 import model.features.extract
 import model.features.shard_cache
 from model.config import Config
-from model.features.batching import BatchSampler, TrainingBatches, evaluation_batches
+from model.features.batching import TrainingBatches, evaluation_batches
 from model.features.extract import build_features
 from model.features.index import SHARDS, FeatureError
+from model.features.sampling import BatchSampler
 from model.features.shard_cache import ShardCache
 from model.features.store import FeatureStore
 
