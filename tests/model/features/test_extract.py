@@ -205,7 +205,8 @@ def test_a_full_disk_is_said_and_space_lets_the_rerun_complete(corpus, small_fea
     small.mkdir()
     script = f"mount -t tmpfs -o size=1200k none {small} && " + '"$@"; status=$?; ls -A ' + f"{small}; "
     script += f"mount -o remount,size=64m {small} && " + '"$@"; ' + f"cp -a {small} {tmp_path}/after; exit $status"
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+    probe = ("unshare", "-rm", "mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(small))
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let a test mount a small disk of its own")
     done = build_in_process(corpus, small / "store", command=("unshare", "-rm", "sh", "-c", script, "sh"))
     assert done.returncode != 0
