@@ -8,7 +8,6 @@ RESEMBLYZER := $(shell sed -n 's/^[Rr]esemblyzer==/resemblyzer==/p' constraints.
 # Images: their prefix and tag; where pip finds a CPU or CUDA build of torch; options of `docker build`.
 IMAGE ?= myxtts-python
 TAG ?= latest
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DOCKER_BUILD ?= docker build
 # SET="training.max_steps=200 model_size=small" becomes --set options.
 RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
@@ -43,9 +42,9 @@ lint: $(STAMP) ## style and import checks
 goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
 	$(BIN)/python tests/pipelines/write_goldens.py
 
-images: ## the images of the steps and of the client; IMAGE=, TAG=, TORCH_INDEX=https://download.pytorch.org/whl/cu130
+images: ## the images of the steps and of the client; IMAGE=, TAG=, PIP_EXTRA_INDEX_URL= where torch comes from
 	@for image in data train client; do \
-	  $(DOCKER_BUILD) --target $$image --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+	  $(DOCKER_BUILD) --target $$image --build-arg PIP_EXTRA_INDEX_URL \
 	    --build-arg GIT_COMMIT=$$(git rev-parse HEAD)$$(git diff --quiet HEAD || echo -dirty) \
 	    -t $(IMAGE)-$$image:$(TAG) -f infra/docker/Dockerfile . || exit 1; \
 	done

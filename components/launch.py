@@ -67,17 +67,21 @@ def worker_command(module: str, request: Path) -> list[str]:
 def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     """What a worker does as a program: work, and leave the first process's answer or error where the step looks."""
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    first = os.environ.get("RANK", "0") == "0"
-    if first:
+    if is_first():
         log_to_output()
     try:
         outcome = work(request)
     except Exception as error:
-        if first and is_project_error(error):
+        if is_first() and is_project_error(error):
             write_json(Path(request["answer"]), {"error": str(error)})
         raise
-    if first:
+    if is_first():
         write_json(Path(request["answer"]), outcome)
+
+
+def is_first() -> bool:
+    """Whether this process speaks and records: the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def default_processes() -> int:

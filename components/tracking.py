@@ -169,6 +169,14 @@ class MlflowRunLogger:
                 self._delivery.spool,
             )
 
+    def __enter__(self) -> "MlflowRunLogger":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close with the status that says how the work ended."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.close("FINISHED" if kind is None else "KILLED" if interrupted else "FAILED")
+
     def _append(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(record)
         with self._lock:

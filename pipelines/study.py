@@ -8,6 +8,7 @@ import shutil
 import socket
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,16 +222,10 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
             pruned = True
             raise StopTraining(f"pruned at rung {rung}")
 
-    status = "FAILED"
     try:
-        result = train(config, setting.features, folder, tracker, judge)
-        status = "FINISHED"
-    except StopTraining:
-        status = "FINISHED"
-        if not pruned:
-            raise
+        with tracker, suppress(StopTraining):  # a pruned trial's run has finished, too
+            result = train(config, setting.features, folder, tracker, judge)
     finally:
-        tracker.close(status)
         trial.set_user_attr("mlflow_run", tracker.run_id)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if pruned:

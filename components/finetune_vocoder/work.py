@@ -33,7 +33,7 @@ def work(state: State, trained: Mapping[str, Any], config: Config, folder: Path,
     report = folder / "report.json"
     if not report.is_file() or not (folder / "voice").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        tracker = MlflowRunLogger(
+        with MlflowRunLogger(
             state,
             folder / "mlflow",
             experiment,
@@ -41,9 +41,7 @@ def work(state: State, trained: Mapping[str, Any], config: Config, folder: Path,
             tags={**lineage.current(), "dvc.data": trained["data"]},
             params=flatten(config.vocoder.model_dump(mode="json")),
             parent_run_id=trained["run_id"],
-        )
-        status = "FAILED"
-        try:
+        ) as tracker:
             start = _start(state, trained, config, tracker)
             result = finetune(
                 config,
@@ -54,12 +52,6 @@ def work(state: State, trained: Mapping[str, Any], config: Config, folder: Path,
                 folder,
                 _Progress(tracker, config.vocoder.finetune_steps),
             )
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            tracker.close(status)
         _record(state, trained, folder, result)
     measures = json.loads(report.read_text("utf-8"))
     before, after = measures["before"]["mel_distance"], measures["after"]["mel_distance"]

@@ -1,12 +1,11 @@
 """The training itself: what one process does, alone or as one of several (`python -m components.train.work`)."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.feature_remote import open_store
-from components.launch import worker_main
+from components.launch import is_first, worker_main
 from components.state import State
 from components.step import emit
 from components.tracking import MlflowRunLogger
@@ -31,17 +30,8 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     if not is_first():
         result = train(config, store, folder, NullLogger())
         return {"voice": str(result.voice)}
-    tracker = _tracker(request, config, folder)
-    status = "FAILED"
-    try:
-        logger = ProgressLogger(tracker, config.training.max_steps)
-        result = train(config, store, folder, logger)
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.close(status)
+    with _tracker(request, config, folder) as tracker:
+        result = train(config, store, folder, ProgressLogger(tracker, config.training.max_steps))
     return {
         "voice": str(result.voice),
         "steps": result.steps,
@@ -49,11 +39,6 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": result.metrics,
         "run_id": tracker.run_id,
     }
-
-
-def is_first() -> bool:
-    """Whether this is the process that records: the only one, or the first of several."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class ProgressLogger:

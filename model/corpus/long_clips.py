@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.audio.silence import FRAME_SECONDS
+from model.corpus.pairing import pair_in_order
 from model.text.identify import spoken_length
 
 LEAST_PAUSE = 0.25
@@ -87,28 +88,9 @@ def _pauses(samples: np.ndarray, sample_rate: int) -> tuple[list[int], np.ndarra
 
 def _match(expected: np.ndarray, found: np.ndarray) -> list[tuple[int, int]]:
     """(clause, pause) pairs of the cheapest match in order; clauses and pauses may stay alone."""
-    cost = np.zeros((len(expected) + 1, len(found) + 1))
-    cost[:, 0] = _MISSED_CLAUSE * np.arange(len(expected) + 1)
-    cost[0, :] = _MISSED_PAUSE * np.arange(len(found) + 1)
     distance = np.abs(expected[:, None] - found[None, :])
     distance[distance > FURTHEST] = np.inf
-    for i in range(1, len(expected) + 1):
-        for j in range(1, len(found) + 1):
-            cost[i, j] = min(
-                cost[i - 1, j - 1] + distance[i - 1, j - 1],
-                cost[i - 1, j] + _MISSED_CLAUSE,
-                cost[i, j - 1] + _MISSED_PAUSE,
-            )
-    pairs, i, j = [], len(expected), len(found)
-    while i and j:
-        if cost[i, j] == cost[i - 1, j - 1] + distance[i - 1, j - 1]:
-            i, j = i - 1, j - 1
-            pairs.append((i, j))
-        elif cost[i, j] == cost[i - 1, j] + _MISSED_CLAUSE:
-            i -= 1
-        else:
-            j -= 1
-    return pairs[::-1]
+    return pair_in_order(-distance, -_MISSED_CLAUSE, -_MISSED_PAUSE)
 
 
 def _believed(

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.corpus.pairing import pair_in_order
 from model.text.encode import TokenSequence
 from model.text.symbols import BOS, EOS, MARKS, SYMBOLS, WORD_BOUNDARY, split_phone
 
+_ALONE = -0.3
+"""Score of a phone that the other side lacks."""
 _SILENT = frozenset((BOS, EOS, WORD_BOUNDARY, *MARKS))
 
 
@@ -28,7 +31,8 @@ def token_times(tokens: TokenSequence, timings: Sequence[tuple[str, float, float
         said += [(SYMBOLS[symbol], edges[i], edges[i + 1]) for i, (symbol, _) in enumerate(parts)]
     times = np.full((len(tokens.phones), 2), np.nan)
     wanted = [index for index, symbol in enumerate(tokens.phones) if symbol not in _SILENT]
-    for token, phone in _match([tokens.phones[index] for index in wanted], [symbol for symbol, _, _ in said]):
+    likeness = [[_similarity(tokens.phones[index], symbol) for symbol, _, _ in said] for index in wanted]
+    for token, phone in pair_in_order(np.array(likeness).reshape(len(wanted), len(said)), _ALONE, _ALONE):
         times[wanted[token]] = said[phone][1:]
     return times
 
@@ -38,25 +42,3 @@ def _similarity(a: str, b: str) -> float:
     if a == b:
         return 1.0
     return 0.9 if a.rstrip("ː") == b.rstrip("ː") else -0.4
-
-
-def _match(a: list[str], b: list[str]) -> list[tuple[int, int]]:
-    """Index pairs of the best global alignment of two sequences of phones (Needleman and Wunsch 1970)."""
-    gap = -0.3
-    score = np.zeros((len(a) + 1, len(b) + 1))
-    score[:, 0] = gap * np.arange(len(a) + 1)
-    score[0, :] = gap * np.arange(len(b) + 1)
-    for i in range(1, len(a) + 1):
-        for j in range(1, len(b) + 1):
-            paired = score[i - 1, j - 1] + _similarity(a[i - 1], b[j - 1])
-            score[i, j] = max(paired, score[i - 1, j] + gap, score[i, j - 1] + gap)
-    pairs, i, j = [], len(a), len(b)
-    while i and j:
-        if score[i, j] == score[i - 1, j - 1] + _similarity(a[i - 1], b[j - 1]):
-            i, j = i - 1, j - 1
-            pairs.append((i, j))
-        elif score[i, j] == score[i - 1, j] + gap:
-            i -= 1
-        else:
-            j -= 1
-    return pairs[::-1]

@@ -7,6 +7,7 @@ import click
 from model.config import Resolved
 from model.config.resolution import flatten
 from model.diagnosis.checklist import blocking, checklist
+from pipelines.cli.console import show_findings
 from pipelines.cli.settings import settings_options
 
 SECTIONS = ("model", "loss", "training")
@@ -43,12 +44,7 @@ def show(settings: Resolved, changed: bool, as_json: bool) -> None:
 def check(settings: Resolved, as_json: bool) -> None:
     """The checklist before training; exits 1 when a finding forbids it."""
     findings = checklist(settings.config)
-    if as_json:
-        click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
-    else:
-        for finding in findings:
-            cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
-            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+    show_findings(findings, as_json)
     if blocking(findings):
         raise SystemExit(1)
 

@@ -1,12 +1,14 @@
-"""What a pipeline run looks like in a terminal: one line per step, and a bar while one makes progress."""
+"""What a terminal shows: a pipeline run as a line per step and a bar while one makes progress, and findings."""
 
+import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from model.diagnosis.checklist import Finding
 from pipelines.local import StepRecord
 
 MARKS = {"cached": ("=", "cyan"), "done": ("+", "green"), "failed": ("x", "red"), "interrupted": ("!", "yellow")}
@@ -65,3 +67,13 @@ class Console:
             click.echo("\r\033[K", nl=False, err=True)
             self._open = False
         click.echo(text, err=True)
+
+
+def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """Findings for a program, or for a person: evidence, and the cure where there is something to cure."""
+    if as_json:
+        click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+        return
+    for finding in findings:
+        cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
+        click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")

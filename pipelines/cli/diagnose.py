@@ -1,6 +1,5 @@
 """`myxtts diagnose`: what is wrong with settings, with a run, with the speed of training; exits 1 on a finding."""
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import click
 from model.config import Resolved
 from model.config.resolution import flatten, resolve
 from model.diagnosis.checklist import Finding, checklist
+from pipelines.cli.console import show_findings
 from pipelines.cli.settings import settings_options
 
 SLOW_DATA = 0.02
@@ -88,10 +88,5 @@ def _shapes(shapes: int, steps: int, buckets: int) -> Finding:
 
 
 def _tell(findings: list[Finding], as_json: bool) -> int:
-    if as_json:
-        click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
-    else:
-        for finding in findings:
-            cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
-            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+    show_findings(findings, as_json)
     return int(any(finding.severity != "ok" for finding in findings))

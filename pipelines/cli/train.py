@@ -40,9 +40,10 @@ def train(
     Several processes: torchrun --nproc-per-node 2 -m pipelines.cli.main train ...
     """
     import logging
-    import os
+    from contextlib import ExitStack
 
     from components.feature_remote import open_store
+    from components.launch import is_first
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
@@ -50,7 +51,7 @@ def train(
     from model.training import trainer
     from model.training.logging import NullLogger
 
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks and tracks
+    first = is_first()
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
     config = settings.config
     for key, (default, value, origin) in settings.differences().items() if first else ():
@@ -72,16 +73,14 @@ def train(
         test = find_learning_rate(config, features, output)
         click.echo(f"proposed: --learning-rate {test.proposed:.2g}   curve: {output / 'learning_rate.png'}")
         return
-    logger = NullLogger()
-    if track and first:
-        params = flatten(config.model_dump(mode="json"))
-        logger = MlflowRunLogger(
-            state, output / "mlflow", experiment or config.corpus.name, f"{config.model_size}-{name[:8]}", {}, params
-        )
-    try:
+    with ExitStack() as ending:
+        logger = NullLogger()
+        if track and first:
+            params = flatten(config.model_dump(mode="json"))
+            run_name = f"{config.model_size}-{name[:8]}"
+            tracker = MlflowRunLogger(state, output / "mlflow", experiment or config.corpus.name, run_name, {}, params)
+            logger = ending.enter_context(tracker)
         result = trainer.train(config, store, output, logger, profile_steps=profile_steps)
-    finally:
-        logger.close()
     if first and profile_steps:
         click.echo((output / "profile.txt").read_text("utf-8"))
     if first:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -47,6 +48,16 @@ def test_values_tags_params_and_data_reach_the_run(state, tmp_path):
     assert run.inputs.dataset_inputs[0].dataset.digest == digest
     assert run.info.status == "FINISHED"
     assert [item.path for item in client.list_artifacts(logger.run_id, "plots")] == ["plots/plot.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")], ids=str
+)
+def test_the_run_says_how_the_work_ended(state, error, status):
+    with pytest.raises(error) if error else nullcontext(), open_logger(state) as logger:
+        if error:
+            raise error("as it happens")
+    assert tracking.client(state).get_run(logger.run_id).info.status == status
 
 
 def test_a_dead_server_neither_blocks_nor_loses(state, dead_server, monkeypatch):

@@ -13,24 +13,10 @@ from pathlib import Path
 
 import pytest
 from postgres_server import postgres_server
+from toy_run import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2hunter2"
-SETTINGS = {
-    "model_size": "xtiny",
-    "corpus.name": "toy",
-    "corpus.engine": "espeak",
-    "corpus.english_voices": 1,
-    "corpus.sentences_per_voice": 5,
-    "split.min_held_out": 1,
-    "training.max_steps": 8,
-    "training.evaluation_interval": 8,
-    "evaluation.max_clips": 1,
-    "evaluation.recognizer": "none",
-    "vocoder.griffin_lim_iterations": 2,
-    "registry.max_mel_cepstral_distortion": 99,
-    "registry.min_alignment_monotonicity": 0,
-}
 DOCKER = {
     "docker.network": "host",
     "docker.pass_environment": "[AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, "

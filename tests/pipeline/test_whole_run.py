@@ -11,27 +11,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from toy_run import SETTINGS
 
 from components.state import State
 from pipelines.local import RunRecord
 
 ROOT = Path(__file__).parents[2]
 NAME = "myxtts-toy-xtiny"
-SETTINGS = {
-    "model_size": "xtiny",
-    "corpus.name": "toy",
-    "corpus.engine": "espeak",
-    "corpus.english_voices": 1,
-    "corpus.sentences_per_voice": 5,
-    "split.min_held_out": 1,
-    "training.max_steps": 8,
-    "training.evaluation_interval": 8,
-    "evaluation.max_clips": 1,
-    "evaluation.recognizer": "none",
-    "vocoder.griffin_lim_iterations": 2,
-    "registry.max_mel_cepstral_distortion": 99,
-    "registry.min_alignment_monotonicity": 0,
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from toy_run import SETTINGS
 
 from components.state import State
 from model.config import resolve
@@ -86,23 +87,6 @@ def engine() -> None:
     except ContainerError as error:
         pytest.skip(str(error))
     assert set(profile.images.values()) == {profile.images["train"], profile.images["resolve_data"]}
-
-
-SETTINGS = {
-    "model_size": "xtiny",
-    "corpus.name": "toy",
-    "corpus.engine": "espeak",
-    "corpus.english_voices": 1,
-    "corpus.sentences_per_voice": 6,
-    "split.min_held_out": 1,
-    "training.max_steps": 8,
-    "training.evaluation_interval": 8,
-    "evaluation.max_clips": 1,
-    "evaluation.recognizer": "none",
-    "vocoder.griffin_lim_iterations": 2,
-    "registry.max_mel_cepstral_distortion": 99,
-    "registry.min_alignment_monotonicity": 0,
-}
 
 
 def start(state: State, **changes) -> subprocess.Popen:

@@ -11,7 +11,7 @@ import pytest
 from model.audio.io import write_audio
 from model.config import Config
 from model.config.schema.data import ValidationConfig
-from model.corpus.checks import check_sound, check_sounds_together, check_speakers, check_texts_together
+from model.corpus.checks import check_sound, check_sounds_together, check_speakers, check_text, check_texts_together
 from model.corpus.manifest import Clip, write_manifest
 from model.corpus.measure import measure
 from model.corpus.split import assign_splits
@@ -93,6 +93,22 @@ def test_every_threshold_of_a_recording_acts(key, value, sound):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "said", "reason"),
+    [
+        ("min_seconds", 0.2, clip(text="Words.", seconds=0.4), "too_short"),
+        ("max_seconds", 30.0, clip(text="Words of a long clip. " * 12, seconds=20.0), "too_long"),
+        ("min_sample_rate", 8000, replace(clip(), source_sample_rate=8000), "low_sample_rate"),
+        ("min_characters_per_second", 1.0, clip(text="Words.", seconds=3.0), "text_duration_mismatch"),
+        ("max_characters_per_second", 60.0, clip(text="Words said fast. " * 4, seconds=1.5), "text_duration_mismatch"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_threshold_of_the_manifest_acts(key, value, said, reason):
+    assert {problem.reason for problem in check_text(said, "", LIMITS)} == {reason}
+    assert not list(check_text(said, "", LIMITS.model_copy(update={key: value})))
+
+
+@pytest.mark.parametrize(
     ("language", "text", "reason"),
     [
         ("en", "Это предложение на русском языке.", "wrong_script"),
@@ -149,6 +165,8 @@ def test_a_level_far_from_its_speakers_is_suspect():
     sounds = {item.id: replace(measure(speech(seed=1), RATE), level=-20.0, fingerprint=item.id) for item in clips}
     sounds["c7"] = replace(sounds["c7"], level=-34.0)
     assert found(check_sounds_together(clips, origins(clips), sounds, LIMITS)) == {("c7", "unusual_level", "suspect")}
+    tolerant = LIMITS.model_copy(update={"max_level_deviation_db": 15.0})
+    assert not list(check_sounds_together(clips, origins(clips), sounds, tolerant))
 
 
 def test_a_clip_nearer_to_another_speaker_is_suspect():
@@ -162,6 +180,8 @@ def test_a_clip_nearer_to_another_speaker_is_suspect():
     problems, similarities = check_speakers(clips, origins(clips), vectors, LIMITS)
     assert found(problems) == {("wrong", "other_speaker", "suspect")}
     assert similarities["wrong"] < 0.3 < 0.8 < similarities["anna0"]
+    tolerant = LIMITS.model_copy(update={"min_speaker_similarity": -1.0})
+    assert not list(check_speakers(clips, origins(clips), vectors, tolerant)[0])
 
 
 @pytest.fixture
