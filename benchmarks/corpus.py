@@ -61,10 +61,10 @@ def scale(clips: int) -> None:
 @click.option("--trials", default=20, show_default=True)
 def speakers(folder: Path, trials: int) -> None:
     """Of clips given to a wrong speaker, how many are found, and how many right ones are flagged."""
-    from model.speaker_encoder import SpeakerEncoder
+    from model.speaker_encoder import Resemblyzer
 
     clips = read_manifest(folder)
-    encoder = SpeakerEncoder.load()
+    encoder = Resemblyzer.load()
     vectors = np.stack([encoder.embed(*read_source(folder / clip.audio)) for clip in clips])
     counts = Counter(clip.speaker for clip in clips)
     many = [speaker for speaker, count in counts.items() if count >= LEAST_CLIPS]

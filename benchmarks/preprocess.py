@@ -76,12 +76,12 @@ def speed(recordings: Path | None, seconds: float, as_json: bool) -> None:
     import librosa
     import torch
 
-    from model.speaker_encoder import SpeakerEncoder
+    from model.speaker_encoder import Resemblyzer
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         files = _files(recordings, Path(scratch), seconds)
-        mel, encoder, shares = MelExtractor(CONFIG.audio), SpeakerEncoder.load(), {}
+        mel, encoder, shares = MelExtractor(CONFIG.audio), Resemblyzer.load(), {}
         mel.numpy(np.zeros(RATE, np.float32))
         encode(TEXTS[0], "en")
 

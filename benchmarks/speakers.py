@@ -1,11 +1,15 @@
-"""Whether a voice sounds like whom it should, and obeys: speaker swap, pitch, energy and speed, on unseen sentences.
+"""Whether a voice sounds like whom it should, and obeys: speaker swap, cloning, style, pitch, energy and speed.
 
-Four generated English voices (flite), one tiny model without and one with style tokens and contrastive speaker loss.
-Every held-out sentence is spoken by every speaker, by name and from a held-out reference clip; the speech counts as
-right when the speaker encoder (Resemblyzer) finds it nearest to the right speaker's training clips. Controls are
-measured on the waveform: median F0, level of the louder frames, and length, each against the plain sentence.
+Every speaker says held-out sentences of its language, by name and from a held-out clip of its own. The speech counts as
+right when the speaker encoder (Resemblyzer) finds it nearest to the right one of all speakers' training clips. Speakers
+that were never trained on are cloned from one of their clips. What the vocoder alone costs is told by recordings that
+went through it.
+
+Without recordings, four generated English voices (flite), and a model without and one with style tokens and contrastive
+speaker loss. With them, one model with all that concerns speaker and style; a tenth of the speakers is held out.
 
     python benchmarks/speakers.py --folder /tmp/speakers --steps 600
+    python benchmarks/speakers.py --folder /tmp/speakers --steps 1000 --recordings ../shared/data/multispeaker
 """
 
 from __future__ import annotations
@@ -13,21 +17,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from controls import FACTOR, controls, unseen_sentences
 from generated_data import prepare
 
-from model.audio.pitch import track_pitch
-from model.config import Config, resolve
+from model.config import resolve
 from model.corpus.manifest import read_manifest
 from model.features.store import FeatureStore
-from model.speaker_encoder import SpeakerEncoder
-from model.synthesis import Speech, Synthesizer
+from model.speaker_encoder import Resemblyzer
+from model.synthesis import Synthesizer
 from model.training.trainer import train
 
-CORPUS = {
+GENERATED = {
     "model_size": "tiny",
     "corpus.engine": "flite",
     "corpus.english_voices": 4,
@@ -35,108 +40,173 @@ CORPUS = {
     "corpus.sentences_per_voice": 40,
     "training.evaluation_interval": 300,
 }
+RECORDED = {
+    "model_size": "tiny",
+    "corpus.format": "table",
+    "split.held_out_speakers": 0.1,
+    "training.evaluation_interval": 500,
+    "training.max_batch_frames": 4096,  # some seven recordings: several speakers in a batch, some of them twice
+    "loss.contrastive_clips_per_speaker": 2,
+}
+STYLE = {"model.enable_gst": True, "loss.use_contrastive_speaker_loss": True}
 KINDS = {
     "plain": {},
-    "style tokens + contrastive": {"model.enable_gst": True, "loss.use_contrastive_speaker_loss": True},
+    "style tokens + contrastive": STYLE,
+    "style tokens + latent + contrastive": {**STYLE, "model.use_variational_encoder": True},
 }
-FACTOR = 1.2
+SAMPLES = 10
+"""Latents that are drawn."""
 
 
-def unseen_sentences(store: FeatureStore, count: int) -> list[str]:
-    """Texts of held-out clips that no training clip says."""
-    trained = {store.clips[position].text for position in store.split("train")}
-    held_out = store.split("validation") + store.split("test")
-    return list(dict.fromkeys(t for t in (store.clips[i].text for i in held_out) if t not in trained))[:count]
+@dataclass
+class Judge:
+    """The speaker encoder, and what it should hear."""
 
+    corpus: Path
+    store: FeatureStore
+    sentences: int
 
-def swap(voice: Synthesizer, corpus: Path, store: FeatureStore, sentences: list[str]) -> dict[str, float]:
-    """Share of sentences that sound most like their speaker, and the mean cosine to it."""
-    encoder = SpeakerEncoder.load()
-    centroids = np.stack([store.speaker_centroid(name) for name in store.speakers])
-    audio = {clip.id: corpus / clip.audio for clip in read_manifest(corpus)}
-    held_out = store.split("validation") + store.split("test")
-    result = {}
-    for way in ("by name", "by reference"):
-        right, cosines = [], []
-        for number, speaker in enumerate(store.speakers):
-            own = [audio[store.clips[i].id] for i in held_out if store.clips[i].speaker == speaker]
-            if way == "by reference" and not own:
-                continue
-            for i, text in enumerate(sentences):
-                reference = own[i % len(own)] if way == "by reference" else None
-                speech = voice.synthesize(text, speaker=speaker, reference=reference, language="en")
-                similarity = centroids @ encoder.embed(speech.samples, speech.sample_rate)
+    def __post_init__(self) -> None:
+        self.encoder = Resemblyzer.load()
+        self.audio = {clip.id: self.corpus / clip.audio for clip in read_manifest(self.corpus)}
+        self.held_out = self.store.split("validation") + self.store.split("test")
+        trained = {self.store.speakers[self.store.clip(i).speaker] for i in self.store.split("train")}
+        self.seen = [name for name in self.store.speakers if name in trained]
+        self.unseen = [name for name in self.store.speakers if name not in trained]
+        self.centroids = np.stack([self.store.speaker_centroid(name) for name in self.seen])
+
+    def clips(self, speaker: str) -> list[int]:
+        """Positions of a speaker's held-out clips."""
+        return [i for i in self.held_out if self.store.clips[i].speaker == speaker]
+
+    def recording(self, position: int) -> Path:
+        return self.audio[self.store.clips[position].id]
+
+    def texts(self, speaker: str) -> list[str]:
+        return unseen_sentences(self.store, self.store.speaker_languages[speaker], self.sentences)
+
+    def swap(self, voice: Synthesizer) -> dict[str, float]:
+        """Share of speech that is nearest to its speaker among all seen ones, and its mean cosine to it."""
+        by_name = [(name, text, None) for name in self.seen for text in self.texts(name)]
+        by_reference = [
+            (name, text, self.recording(own[i % len(own)]))
+            for name in self.seen
+            if (own := self.clips(name))
+            for i, text in enumerate(self.texts(name))
+        ]
+        found: dict[str, float] = {"seen speakers": len(self.seen)}
+        for way, requests in (("by name", by_name), ("by reference", by_reference)):
+            right, cosines = [], []
+            for speaker, text, reference in requests:
+                similarity = self._similarity(voice, text, speaker, reference)
+                number = self.seen.index(speaker)
                 right.append(int(similarity.argmax()) == number)
                 cosines.append(float(similarity[number]))
-        result[f"{way}: right speaker"] = float(np.mean(right))
-        result[f"{way}: cosine"] = float(np.mean(cosines))
-    return result
+            found |= {
+                f"{way}: sentences": len(requests),
+                f"{way}: right speaker": float(np.mean(right)),
+                f"{way}: cosine": float(np.mean(cosines)),
+            }
+        return found
+
+    def vocoded(self, voice: Synthesizer) -> dict[str, float]:
+        """Held-out recordings through mel and vocoder, judged likewise: what no acoustic model can be better than."""
+        right, cosines = [], []
+        for position in self.held_out:
+            speaker = self.store.clips[position].speaker
+            if speaker not in self.seen:
+                continue
+            samples = voice.vocoder(np.array(self.store.clip(position).mel))
+            similarity = self.centroids @ self.encoder.embed(samples, voice.sample_rate)
+            number = self.seen.index(speaker)
+            right.append(int(similarity.argmax()) == number)
+            cosines.append(float(similarity[number]))
+        return {"vocoded: right speaker": float(np.mean(right)), "vocoded: cosine": float(np.mean(cosines))}
+
+    def clone(self, voice: Synthesizer) -> dict[str, float]:
+        """Speakers never heard in training: cosine of their clones to the recording cloned from, and to whom of the
+        seen speakers they are most like instead; empty where every speaker was seen."""
+        own, nearest, best = [], [], []
+        for speaker in self.unseen:
+            position = self.clips(speaker)[0]
+            vector = self.store.speaker_vectors[position]
+            for text in self.texts(speaker):
+                speech = voice.synthesize(
+                    text, reference=self.recording(position), language=self.store.speaker_languages[speaker]
+                )
+                heard = self.encoder.embed(speech.samples, speech.sample_rate)
+                own.append(float(heard @ vector))
+                nearest.append(float((self.centroids @ heard).max()))
+                best.append(own[-1] > nearest[-1])
+        if not own:
+            return {}
+        return {
+            "unseen speakers": len(self.unseen),
+            "unseen: cosine to the reference": float(np.mean(own)),
+            "unseen: cosine to the nearest seen speaker": float(np.mean(nearest)),
+            "unseen: nearer to the reference than to any seen speaker": float(np.mean(best)),
+        }
+
+    def _similarity(self, voice: Synthesizer, text: str, speaker: str, reference: Path | None) -> np.ndarray:
+        language = self.store.speaker_languages[speaker]
+        speech = voice.synthesize(text, speaker=speaker, reference=reference, language=language)
+        return self.centroids @ self.encoder.embed(speech.samples, speech.sample_rate)
 
 
-def controls(voice: Synthesizer, config: Config, store: FeatureStore, sentences: list[str]) -> dict[str, float]:
-    """Measured change of pitch, amplitude and length when each is asked to change by `FACTOR`; mean over sentences."""
+def spread(say: Callable[[int], np.ndarray], count: int) -> float:
+    """Mean deviation of the log-mel, averaged over time, over `count` ways to say one sentence."""
+    return float(np.stack([say(i).mean(0) for i in range(count)]).std(0).mean())
 
-    def pitch(speech: Speech) -> float:
-        f0 = track_pitch(speech.samples, config.audio, config.features)
-        return float(np.median(f0[f0 > 0]))
 
-    def level(speech: Speech) -> float:
-        hop = config.audio.hop_length
-        frames = speech.samples[: len(speech.samples) // hop * hop].reshape(-1, hop)
-        loudness = np.sqrt(np.square(frames).mean(1))
-        return float(np.exp(np.log(loudness[loudness > np.quantile(loudness, 0.4)]).mean()))
-
-    asked: dict[str, tuple[str, Callable[[Speech], float], float]] = {
-        "pitch": ("pitch_scale", pitch, FACTOR),
-        "energy": ("energy_scale", level, FACTOR),
-        "length": ("speed", lambda speech: len(speech.samples), 1 / FACTOR),
-    }
-    measured: dict[str, list[float]] = {name: [] for name in asked}
-    for i, text in enumerate(sentences):
-        speaker = store.speakers[i % len(store.speakers)]
-        plain = voice.synthesize(text, speaker=speaker, language="en")
-        for name, (control, measure, _) in asked.items():
-            changed = voice.synthesize(text, speaker=speaker, language="en", **{control: FACTOR})
-            measured[name].append(measure(changed) / measure(plain))
-    found = {f"{name} x {wanted:.3f}": float(np.mean(measured[name])) for name, (_, _, wanted) in asked.items()}
+def style_spread(voice: Synthesizer, speaker: str, sentence: str) -> dict[str, float]:
+    """How much style tokens (each alone) and latent (drawn from the prior) change the mel; for the parts there are."""
+    settings, found = voice.config.model, {}
+    if settings.enable_gst:
+        each = np.eye(settings.gst_num_style_tokens)
+        found["deviation of the mel over style tokens"] = spread(
+            lambda i: voice.synthesize(sentence, speaker=speaker, style_weights=each[i]).mel, len(each)
+        )
+    if settings.use_variational_encoder:
+        torch.manual_seed(0)
+        found["deviation of the mel over latents"] = spread(
+            lambda _: voice.synthesize(sentence, speaker=speaker, variation=1.0).mel, SAMPLES
+        )
     return found
-
-
-def style_spread(voice: Synthesizer, sentence: str) -> float | None:
-    """Mean deviation of the log-mel over the style tokens, each alone, durations aside; None without style tokens."""
-    settings = voice.config.model
-    if not settings.enable_gst:
-        return None
-    spoken = [
-        voice.synthesize(sentence, style_weights=np.eye(settings.gst_num_style_tokens)[token])
-        for token in range(settings.gst_num_style_tokens)
-    ]
-    return float(np.stack([speech.mel.mean(0) for speech in spoken]).std(0).mean())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="Where corpus, features and trainings are, or go.")
+    parser.add_argument("--recordings", type=Path, help="A table of recordings; without it, voices are generated.")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--sentences", type=int, default=6)
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--sentences", type=int, default=6, help="Of each speaker.")
+    parser.add_argument("--kinds", nargs="*", default=[], choices=list(KINDS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = {**CORPUS, "training.max_steps": arguments.steps}
+    settings = {**GENERATED, "training.max_steps": arguments.steps}
+    kinds = arguments.kinds or list(KINDS)[:2]
+    if arguments.recordings:
+        settings = {**RECORDED, "corpus.path": str(arguments.recordings), "training.max_steps": arguments.steps}
+        kinds = arguments.kinds or list(KINDS)[2:]
     corpus, store = prepare(resolve(None, None, settings).config, arguments.folder)
-    sentences = unseen_sentences(store, arguments.sentences)
-    results = {}
-    for kind in arguments.kinds:
+    judge = Judge(corpus, store, arguments.sentences)
+    requests = [(name, text) for i, name in enumerate(judge.seen) for text in judge.texts(name)[i % 6 :][:1]]
+    for kind in kinds:
         config = resolve(None, None, {**settings, **KINDS[kind]}).config
         run = arguments.folder / kind.replace(" ", "-") / str(arguments.steps)
-        voice = Synthesizer.load(train(config, arguments.folder / "features", run).voice)
-        results[kind] = {
-            "sentences": len(sentences),
-            **swap(voice, corpus, store, sentences),
-            **controls(voice, config, store, sentences),
-            "deviation of the mel over style tokens": style_spread(voice, sentences[0]),
+        trained = train(config, arguments.folder / "features", run)
+        voice = Synthesizer.load(trained.voice)
+        obeyed = controls(voice, requests[: arguments.sentences], FACTOR)
+        style = ("style_", "active_", "kl_")
+        found = {
+            **judge.swap(voice),
+            **judge.vocoded(voice),
+            **judge.clone(voice),
+            **{f"{name} asked x {FACTOR}": float(np.mean(each)) for name, each in obeyed.items()},
+            **style_spread(voice, *requests[0]),
+            **{name: value for name, value in trained.metrics.items() if name.split("/")[1].startswith(style)},
         }
-        print(json.dumps({kind: results[kind]}, indent=1), flush=True)
+        print(json.dumps({kind: found}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

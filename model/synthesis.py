@@ -18,7 +18,7 @@ from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.silence import speech_bounds
 from model.speaker_encoder import SAMPLE_RATE as SPEAKER_SAMPLE_RATE
-from model.speaker_encoder import SpeakerEncoder
+from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
 from model.text import encode
 from model.vocoder import build_vocoder
 from model.voice import Speaker, Voice, read_voice
@@ -54,7 +54,7 @@ class Synthesizer:
 
     Args:
         voice: The voice.
-        speaker_encoder: Weights of the pretrained speaker encoder, for cloning where its wheel is not installed.
+        speaker_encoder: Saved weights of the pretrained speaker encoder, for cloning where there are no others.
     """
 
     def __init__(self, voice: Voice, speaker_encoder: Path | None = None):
@@ -193,7 +193,7 @@ class Synthesizer:
         if not self.config.model.use_pretrained_speaker_encoder:
             return self.voice.model.conditioning.impression(self._recording(reference)).speaker
         if self._speaker_encoder is None:
-            self._speaker_encoder = SpeakerEncoder.load(self._speaker_encoder_weights)
+            self._speaker_encoder = load_speaker_encoder(self.config.features, self._speaker_encoder_weights)
         return torch.from_numpy(self._speaker_encoder.embed(read_audio(reference, SPEAKER_SAMPLE_RATE)))[None]
 
     def _recording(self, path: Path) -> Reference:

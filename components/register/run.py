@@ -102,12 +102,16 @@ def _create(
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:
     """The pretrained speaker encoder that the voice clones with: a server has no wheel to take its weights from."""
-    from model.speaker_encoder import SpeakerEncoder
+    from model.config.schema import FeaturesConfig
+    from model.speaker_encoder import load_speaker_encoder
 
-    if not read_json(voice / "voice.json")["config"]["model"]["use_pretrained_speaker_encoder"]:
+    config = read_json(voice / "voice.json")["config"]
+    if not config["model"]["use_pretrained_speaker_encoder"]:
         return None
-    path = state.folder("encoders") / "speaker_encoder.safetensors"
-    return path if path.is_file() else SpeakerEncoder.load().save(path)
+    settings = FeaturesConfig.model_validate(config["features"])
+    name = "-".join(filter(None, (settings.speaker_encoder_model, settings.speaker_encoder_sha256[:16])))
+    path = state.folder("encoders") / f"{name}.safetensors"
+    return path if path.is_file() else load_speaker_encoder(settings).save(path)
 
 
 def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> str:

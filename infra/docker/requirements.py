@@ -12,7 +12,11 @@ from pathlib import Path
 LIGHT = ("click", "pydantic", "PyYAML")
 """Of the speech system's own requirements, those that its settings and commands need where nothing is computed."""
 
-EXTRAS = {"data": ("data",), "train": ("evaluate", "tracking", "launch"), "client": ("data", "pipeline", "tracking")}
+EXTRAS = {
+    "data": ("data",),
+    "train": ("deep-speaker", "evaluate", "tracking", "launch"),
+    "client": ("data", "pipeline", "tracking"),
+}
 ALONE = {"data": ("kfp",), "train": ("kfp", "resemblyzer"), "client": ()}
 
 

@@ -179,9 +179,9 @@ def _check_all(
 ) -> Iterator[_Checked]:
     encoder = None
     if limits.check_speakers:
-        from model.speaker_encoder import SpeakerEncoder
+        from model.speaker_encoder import Resemblyzer
 
-        encoder = SpeakerEncoder.load()
+        encoder = Resemblyzer.load()
 
     def check(clip: Clip) -> _Checked:
         try:

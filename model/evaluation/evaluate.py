@@ -29,7 +29,7 @@ from model.evaluation.report import write_report
 from model.features.extractor import shaped
 from model.features.index import FeatureError, IndexedClip
 from model.features.store import FeatureStore
-from model.speaker_encoder import SpeakerEncoder
+from model.speaker_encoder import Resemblyzer
 from model.text import encode
 from model.text.normalize import normalize
 from model.threads import single_threaded
@@ -202,7 +202,7 @@ class _Bench:
         self.timings = read_alignments(corpus)
         self.extractor = MelExtractor(store.audio)
         self.vocoder = voice.vocoder
-        self.speaker_encoder = SpeakerEncoder.load()
+        self.speaker_encoder = Resemblyzer.load()
         self.seconds = self.spoken_seconds = 0.0
 
     def speak(self, position: int, part: str) -> Evaluated:

@@ -20,7 +20,7 @@ from model.config.schema import FeaturesConfig
 from model.corpus.manifest import Clip, read_manifest
 from model.features.errors import FeatureError
 from model.features.shards import Extracted
-from model.speaker_encoder import SpeakerEncoder, SpeakerEncoderError
+from model.speaker_encoder import SpeakerEncoderError, load_speaker_encoder
 from model.text import TextError, encode, symbols_hash
 
 
@@ -57,7 +57,7 @@ class ClipExtractor:
     def __init__(self, config: Config) -> None:
         self.audio, self.settings = config.audio, config.features
         self.mel = MelExtractor(config.audio)
-        self.speaker_encoder = SpeakerEncoder.load()
+        self.speaker_encoder = load_speaker_encoder(config.features)
 
     def extract(self, recordings: Recordings, clips: Sequence[Clip], keys: Sequence[str]) -> list[Extracted]:
         """Features of a few clips.

@@ -53,11 +53,11 @@ def _parameter_count(settings: Resolved) -> int:
     import torch
 
     from model.acoustic import AcousticModel, Inventory
-    from model.speaker_encoder import VECTOR_DIMS
+    from model.speaker_encoder import ENCODERS
     from model.text import NUM_STRESSES, NUM_SYMBOLS
 
     audio, features = settings.config.audio, settings.config.features
-    vector_dim = VECTOR_DIMS[features.speaker_encoder_model]
+    vector_dim = ENCODERS[features.speaker_encoder_model].WIDTH
     inventory = Inventory(NUM_SYMBOLS, NUM_STRESSES, 1, vector_dim, audio.n_mels, 0.0, 1.0)
     with torch.device("meta"):  # shapes only: no memory, no time
         model = AcousticModel(settings.config.model, inventory)

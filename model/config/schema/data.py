@@ -132,8 +132,10 @@ class AudioConfig(Section):
 class FeaturesConfig(Section):
     """Corpus to shards: pitch search range, loudness, speaker vectors, shard size."""
 
-    STORAGE: ClassVar[frozenset[str]] = frozenset({"shard_megabytes", "remote", "cache_megabytes"})
-    """Settings of how features are stored; all others shape their values."""
+    STORAGE: ClassVar[frozenset[str]] = frozenset(
+        {"shard_megabytes", "remote", "cache_megabytes", "speaker_encoder_weights"}
+    )
+    """Settings of where things are; all others shape the values of features (weights do by their checksum)."""
 
     pitch_fmin: Annotated[float, Field(gt=0)] = 60.0
     pitch_fmax: Annotated[float, Field(gt=0)] = 500.0
@@ -145,8 +147,13 @@ class FeaturesConfig(Section):
     target_loudness: Annotated[float, Field(ge=-60, le=0)] = 0.0
     """Loudness in LUFS (ITU-R BS.1770) that every clip is brought to, never clipping; 0 leaves the recordings as they
     are. For corpora of uneven level; -23 is a usual target."""
-    speaker_encoder_model: Literal["resemblyzer"] = "resemblyzer"
-    """Pretrained speaker encoder whose vectors condition the model."""
+    speaker_encoder_model: Literal["resemblyzer", "deep_speaker"] = "resemblyzer"
+    """Pretrained speaker encoder whose vectors condition the model: Resemblyzer's GE2E network (256 values, its wheel
+    carries the weights) or Deep Speaker's ResCNN (512 values, weights to be fetched)."""
+    speaker_encoder_weights: str = ""
+    """File of its weights; empty takes those of the installed wheel. Of Deep Speaker the published Keras file."""
+    speaker_encoder_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Checksum of that file, which is refused if it differs; Deep Speaker cannot do without."""
     shard_megabytes: Positive = 256
     """A shard is closed once it holds this much."""
     remote: Annotated[str, Field(pattern=r"^(s3://[^/]+(/.*)?)?$")] = ""
@@ -154,6 +161,18 @@ class FeaturesConfig(Section):
     reads them through a cache. Empty keeps them in the state folder."""
     cache_megabytes: Positive = 8192
     """With `remote`: what the cache of shards may hold."""
+
+    @model_validator(mode="after")
+    def _weights_are_known(self) -> FeaturesConfig:
+        if self.speaker_encoder_sha256 and not self.speaker_encoder_weights:
+            raise ValueError("features.speaker_encoder_sha256 is of no file; set features.speaker_encoder_weights")
+        if self.speaker_encoder_model == "deep_speaker" and not self.speaker_encoder_sha256:
+            raise ValueError(
+                "features.speaker_encoder_model deep_speaker comes without weights: get "
+                "ResCNN_triplet_training_checkpoint_265.h5 (linked by https://github.com/philipperemy/deep-speaker), "
+                "set features.speaker_encoder_weights to it and features.speaker_encoder_sha256 to its sha256sum"
+            )
+        return self
 
     def extraction(self) -> dict[str, Any]:
         """The settings that shape the values of features."""

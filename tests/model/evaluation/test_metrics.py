@@ -24,7 +24,7 @@ from model.evaluation.metrics import (
     similarity,
     voicing_error,
 )
-from model.speaker_encoder import SpeakerEncoder
+from model.speaker_encoder import Resemblyzer, SpeakerEncoder
 
 AUDIO, FEATURES = AudioConfig(), FeaturesConfig()
 EXTRACTOR = MelExtractor(AUDIO)
@@ -52,7 +52,7 @@ def compare(samples: np.ndarray, recorded: np.ndarray, encoder: SpeakerEncoder) 
 
 @pytest.fixture(scope="module")
 def encoder() -> SpeakerEncoder:
-    return SpeakerEncoder.load()
+    return Resemblyzer.load()
 
 
 def test_noise_scores_worse_than_speech_on_every_measure(voiced, encoder):

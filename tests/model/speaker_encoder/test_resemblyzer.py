@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from model.audio.io import read_audio
-from model.speaker_encoder import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, centroid, partial_starts
+from model.speaker_encoder import SAMPLE_RATE, Resemblyzer, SpeakerEncoderError, centroid
+from model.speaker_encoder.resemblyzer import partial_starts
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("resemblyzer") is None, reason="the resemblyzer wheel (weights) is not installed"
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def encoder() -> SpeakerEncoder:
-    return SpeakerEncoder.load()
+def encoder() -> Resemblyzer:
+    return Resemblyzer.load()
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +101,16 @@ def test_quiet_recordings_are_raised_to_one_level(encoder):
 
 def test_missing_weights_are_an_error_that_names_the_cure(tmp_path):
     with pytest.raises(SpeakerEncoderError, match="pip install --no-deps resemblyzer"):
-        SpeakerEncoder.load(tmp_path / "pretrained.pt")
+        Resemblyzer.load(tmp_path / "pretrained.pt")
 
 
 def test_other_weights_are_refused(tmp_path):
     torch.save({"model_state": {"linear.weight": torch.zeros(3, 3)}}, tmp_path / "pretrained.pt")
     with pytest.raises(SpeakerEncoderError, match="not the weights"):
-        SpeakerEncoder.load(tmp_path / "pretrained.pt")
+        Resemblyzer.load(tmp_path / "pretrained.pt")
     (tmp_path / "pretrained.pt").write_bytes(b"no checkpoint")
     with pytest.raises(SpeakerEncoderError, match="not the weights"):
-        SpeakerEncoder.load(tmp_path / "pretrained.pt")
+        Resemblyzer.load(tmp_path / "pretrained.pt")
 
 
 def test_silence_has_no_speaker(encoder):
@@ -136,7 +137,7 @@ def test_clips_of_one_speaker_are_closer_than_those_of_two(encoder, real_data):
 
 
 def test_saved_weights_are_the_same_encoder(tmp_path):
-    encoder = SpeakerEncoder.load()
-    again = SpeakerEncoder.load(encoder.save(tmp_path / "encoder.safetensors"))
+    encoder = Resemblyzer.load()
+    again = Resemblyzer.load(encoder.save(tmp_path / "encoder.safetensors"))
     noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
     assert np.array_equal(encoder.embed(noise), again.embed(noise))
