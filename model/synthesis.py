@@ -146,9 +146,9 @@ class Synthesizer:
             pitch_shift=math.log(pitch_scale) / known.log_f0_std,
             energy_shift=math.log(energy_scale) / self.voice.energy_std,
         )
-        mel = result.mel[0].numpy()
+        mel = self.voice.natural(result.mel[0].numpy())
         if pitch_scale != 1 or energy_scale != 1:
-            mel, samples = self._made_up_for(mel, say().mel[0].numpy(), pitch_scale, energy_scale)
+            mel, samples = self._made_up_for(mel, self.voice.natural(say().mel[0].numpy()), pitch_scale, energy_scale)
         else:
             samples = self.vocoder(mel)
         return Speech(samples, self.sample_rate, mel, result.durations[0].numpy(), tokens.phones)

@@ -14,17 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.acoustic import AcousticModel, Inventory
+from model.acoustic.global_variance import give_back_variance
 from model.audio.mel import extractor_hash
 from model.config import Config, subset
 from model.text import symbols_hash
 from model.voice_folder import DESCRIPTION, WEIGHTS, vocoder_of
 
-FORMAT = 2
+FORMAT = 3
 SPOKEN_WITH = ("model_size", "audio", "features", "model", "vocoder")
 """Settings that a voice needs in order to speak; a change of any other key leaves old voices readable."""
 TRAINED_WITH = ("optimization_level", "seed", "loss", "training")
@@ -53,17 +55,30 @@ class Speaker:
 
 @dataclass
 class Voice:
-    """A loaded voice."""
+    """A loaded voice.
 
-    model: AcousticModel | None  # None where only the description is at hand, to be written
+    Attributes:
+        model: None where only the description is at hand, to be written.
+        energy_std: Of the log energies of the training data.
+        variance_factors: (M,) by which the mels' distance from their mean is scaled (`model.acoustic.global_variance`).
+        steps: Of training.
+        vocoder: Folder of a neural vocoder's weights.
+    """
+
+    model: AcousticModel | None
     config: Config
     inventory: Inventory
     speakers: dict[str, Speaker]
     languages: list[str]
     speaker_languages: dict[str, str]
     energy_std: float
+    variance_factors: list[float]
     steps: int
-    vocoder: Path | None = None  # folder of a neural vocoder's weights
+    vocoder: Path | None = None
+
+    def natural(self, mel: np.ndarray) -> np.ndarray:
+        """A predicted log-mel (S, M) with the spread of a recording's."""
+        return give_back_variance(mel, np.array(self.variance_factors))
 
 
 def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
@@ -82,6 +97,7 @@ def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
         "speakers": {name: asdict(speaker) for name, speaker in voice.speakers.items()},
         "speaker_languages": voice.speaker_languages,
         "energy_std": voice.energy_std,
+        "variance_factors": voice.variance_factors,
         "inventory": asdict(voice.inventory),
         "config": subset(voice.config, *SPOKEN_WITH),
         "trained_with": subset(voice.config, *TRAINED_WITH),
@@ -136,6 +152,7 @@ def read_voice(folder: Path) -> Voice:
         description["languages"],
         description["speaker_languages"],
         description["energy_std"],
+        description["variance_factors"],
         description["steps"],
         vocoder_of(folder),
     )

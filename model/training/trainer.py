@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 from model.acoustic import AcousticModel
+from model.acoustic.global_variance import lost_variance
 from model.config import Config
+from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.threads import default_threads, interruptible
 from model.training.accumulation import Numerics
@@ -207,6 +209,8 @@ def _export(config: Config, store: FeatureStore, output: Path, state: RunState) 
     chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
     model = AcousticModel(config.model, inventory_of(store))
     model.load_state_dict(chosen.ema)
+    model.eval()
+    lost = lost_variance(model, evaluation_batches(store, "validation", config.training.batch_size))
     voice = Voice(
         None,
         config,
@@ -215,6 +219,7 @@ def _export(config: Config, store: FeatureStore, output: Path, state: RunState) 
         store.languages,
         store.speaker_languages,
         store.statistics.energy_std,
+        (lost**config.training.variance_restoration).tolist(),
         chosen.step,
     )
     write_voice(output / "voice", voice, chosen.ema)

@@ -66,7 +66,7 @@ def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str)
     for batch in evaluation_batches(store, split, PREDICTION_BATCH):
         predicted = voice.model(batch).mel.numpy()
         for index, name in enumerate(batch.clip_ids):
-            mels[name] = predicted[index, : int(batch.mel_lengths[index])].copy()
+            mels[name] = voice.natural(predicted[index, : int(batch.mel_lengths[index])])
     return [Pair(clip.id, mels[clip.id], samples) for _, clip, samples in _recordings(store, corpus, split)]
 
 

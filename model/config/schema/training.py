@@ -113,6 +113,9 @@ class TrainingConfig(Section):
     """Which weights become the voice. On minutes of speech the held-out mel error is lowest at two thirds of the way,
     while the speech goes on getting clearer: on 5.5 minutes the character error of training sentences fell from 0.20 at
     the best checkpoint to 0.15 at the last, that of unseen ones stayed at 0.30."""
+    variance_restoration: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How much of the spread that predicted mels lack against held-out recordings the voice gives back: 0 nothing, 1
+    all of it."""
     log_interval: Positive = 20
     buffer_size: Annotated[int, Field(ge=0)] = 4
     """Batches prepared ahead of the step that needs them; 0 prepares each when it is asked for."""

@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.acoustic.global_variance import lost_variance
 from model.config import resolve
 from model.config.resolution import presets
+from model.features.batching import evaluation_batches
+from model.features.store import FeatureStore
 from model.synthesis import SynthesisError, Synthesizer
 from model.threads import computes_in_bfloat16
 from model.training import accumulation, adaptive_weights, step
@@ -228,6 +231,16 @@ def test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported(tmp_path, c
     assert read_voice(tmp_path / "voice").steps == (best.step if exported == "best" else 20)
 
 
+def test_a_voice_gives_back_the_spread_its_mels_lack(tmp_path, config, generated_features):
+    train(config(max_steps=10), generated_features, tmp_path / "restored")
+    train(config(max_steps=10, variance_restoration=0.0), generated_features, tmp_path / "plain")
+    restored, plain = read_voice(tmp_path / "restored" / "voice"), read_voice(tmp_path / "plain" / "voice")
+    clips = evaluation_batches(FeatureStore(generated_features), "validation", 4)
+    assert restored.variance_factors == lost_variance(plain.model, clips).tolist()
+    assert min(restored.variance_factors) > 1  # ten steps speak almost nothing but the mean
+    assert set(plain.variance_factors) == {1.0}
+
+
 def test_the_caller_can_stop_a_run_at_a_validation(tmp_path, config, generated_features):
     def stop(step, metrics):
         assert metrics["validation/mel"] > 0
@@ -259,6 +272,7 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "checkpoint_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "exported_checkpoint": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "keep_top_k": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
+    "variance_restoration": "test_a_voice_gives_back_the_spread_its_mels_lack",
     "enable_evaluation": "test_without_evaluation_the_last_weights_become_the_voice",
     "log_interval": "test_training_lowers_the_loss_and_reports_everything",
     "num_threads": "test_training_lowers_the_loss_and_reports_everything",
