@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model.acoustic.aligner import Aligner, Alignment
 from model.acoustic.alignment import token_of_frame
 from model.acoustic.conditioning import Conditioning, Conditions, Reference, Style
-from model.acoustic.layers import Conv1d, Transformer, length_mask
+from model.acoustic.layers import Conv1d, Transformer, keep, length_mask, padding_mask
 from model.acoustic.predictors import DurationPredictor, ProsodyPredictor, average_over_tokens
 from model.config.schema import ModelConfig
 from model.features.batching import Batch
@@ -134,7 +134,8 @@ class AcousticModel(nn.Module):
             average_over_tokens(batch.energy, durations, mel_mask),
         )
         predicted = self._predict_prosody(encoded, embedded, mask, conditions.vector, batch.token_lengths)
-        mel = self._decode(self._add_prosody(encoded, target, mask), durations, mel_mask, conditions.vector)
+        frames = batch.mel.shape[1]
+        mel = self._decode(self._add_prosody(encoded, target, mask), durations, frames, mel_mask, conditions.vector)
         listen = self.conditioning.listen if self.config.use_speaker_consistency_loss else None
         return ModelOutput(mel, alignment, predicted, target, conditions, listen)
 
@@ -164,18 +165,20 @@ class AcousticModel(nn.Module):
         Raises:
             StyleError: the style or the speaker does not fit the model.
         """
-        mask = length_mask(token_lengths, ids.shape[1])
+        mask = padding_mask(token_lengths, ids.shape[1])
         embedded = self._embed(ids, mask)
         speaker = self.conditioning.embed_speaker(speaker_vector, None)
         condition = self._condition(embedded, token_lengths, speaker, language, style or Style()).vector
         encoded = self.encoder(embedded, mask, condition)
-        predicted = self._predict_prosody(encoded, embedded, mask, condition, token_lengths)
+        padded_lengths = None if mask is None else token_lengths
+        predicted = self._predict_prosody(encoded, embedded, mask, condition, padded_lengths)
         frames = (predicted.log_durations.expm1() / speed).round().clamp(1, LONGEST_TOKEN).long()
-        durations = frames * mask
+        durations = keep(frames, mask)
         used = Prosody(durations.float().log1p(), predicted.pitch + pitch_shift, predicted.energy + energy_shift)
         mel_lengths = durations.sum(1)
-        mel_mask = length_mask(mel_lengths, int(mel_lengths.max()))
-        mel = self._decode(self._add_prosody(encoded, used, mask), durations, mel_mask, condition)
+        longest = int(mel_lengths.max())
+        mel_mask = padding_mask(mel_lengths, longest)
+        mel = self._decode(self._add_prosody(encoded, used, mask), durations, longest, mel_mask, condition)
         return Synthesis(mel, mel_lengths, durations, used)
 
     @torch.no_grad()
@@ -197,8 +200,8 @@ class AcousticModel(nn.Module):
     def _normalise(self, mel: Tensor) -> Tensor:
         return (mel - self.inventory.mel_mean) / self.inventory.mel_std
 
-    def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return (self.symbol_embedding(ids[..., 0]) + self.stress_embedding(ids[..., 1])) * mask[:, :, None]
+    def _embed(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        return keep(self.symbol_embedding(ids[..., 0]) + self.stress_embedding(ids[..., 1]), mask)
 
     def _condition(
         self, embedded: Tensor, token_lengths: Tensor, speaker: Tensor, language: Tensor, style: Style
@@ -207,7 +210,12 @@ class AcousticModel(nn.Module):
         return self.conditioning(mean_token, speaker, language, style)
 
     def _predict_prosody(
-        self, encoded: Tensor, embedded: Tensor, mask: Tensor, condition: Tensor, token_lengths: Tensor
+        self,
+        encoded: Tensor,
+        embedded: Tensor,
+        mask: Tensor | None,
+        condition: Tensor,
+        token_lengths: Tensor | None,
     ) -> Prosody:
         source = encoded if self.predictor_condition is None else embedded
         # Detached: hard durations are noisy targets early on and must not bend the encoder (as Glow-TTS does).
@@ -218,33 +226,35 @@ class AcousticModel(nn.Module):
         read = self._predictor_input(source, mask, condition)
         return Prosody(log_durations, self.pitch_predictor(read, mask), self.energy_predictor(read, mask))
 
-    def _predictor_input(self, source: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+    def _predictor_input(self, source: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
         """(B, T, D) with the speaker in it, parts hidden by dropout, zero at padding."""
         if self.predictor_condition is not None:  # the encoding has the speaker in it already
-            source = (source + self.predictor_condition(condition)[:, None, :]) * mask[:, :, None]
+            source = keep(source + self.predictor_condition(condition)[:, None, :], mask)
         return self.predictor_input_dropout(source)
 
-    def _add_prosody(self, encoded: Tensor, prosody: Prosody, mask: Tensor) -> Tensor:
+    def _add_prosody(self, encoded: Tensor, prosody: Prosody, mask: Tensor | None) -> Tensor:
         if not self.config.enable_prosody_prediction:
             return encoded
-        keep = mask[:, :, None].to(encoded.dtype)
-        pitch = self.pitch_embedding(prosody.pitch[:, :, None] * keep)
-        energy = self.energy_embedding(prosody.energy[:, :, None] * keep)
-        return (encoded + pitch + energy) * keep
+        pitch = self.pitch_embedding(keep(prosody.pitch, mask)[:, :, None].to(encoded.dtype))
+        energy = self.energy_embedding(keep(prosody.energy, mask)[:, :, None].to(encoded.dtype))
+        return keep(encoded + pitch + energy, mask)
 
-    def _decode(self, encoded: Tensor, durations: Tensor, mel_mask: Tensor, condition: Tensor) -> Tensor:
-        """Encoded tokens (B, T, D) stretched by durations (B, T) -> log-mel (B, S, M)."""
-        step, frames = self.config.frames_per_step, mel_mask.shape[1]
-        padded = nn.functional.pad(mel_mask, (0, -frames % step))  # a whole number of decoder steps
-        index = token_of_frame(durations, padded.shape[1])  # (B, S)
+    def _decode(
+        self, encoded: Tensor, durations: Tensor, frames: int, mel_mask: Tensor | None, condition: Tensor
+    ) -> Tensor:
+        """Encoded tokens (B, T, D) stretched by durations (B, T) to `frames` -> log-mel (B, S, M)."""
+        step = self.config.frames_per_step
+        index = token_of_frame(durations, frames)  # (B, S)
         x = encoded.gather(1, index[:, :, None].expand(-1, -1, encoded.shape[2]))
-        x = (x + self.position_in_token(_position_features(durations, index))) * padded[:, :, None].to(x.dtype)
+        x = keep(x + self.position_in_token(_position_features(durations, index)), mel_mask)
+        x = nn.functional.pad(x, (0, 0, 0, -frames % step))  # a whole number of decoder steps
         x = self.frame_merge(x.unflatten(1, (-1, step)).flatten(2))  # (B, S / step, D)
-        step_mask = padded.unflatten(1, (-1, step)).any(2)
-        x = self.decoder(x * step_mask[:, :, None].to(x.dtype), step_mask, condition)
+        step_mask = None
+        if mel_mask is not None:
+            step_mask = nn.functional.pad(mel_mask, (0, -frames % step)).unflatten(1, (-1, step)).any(2)
+        x = self.decoder(keep(x, step_mask), step_mask, condition)
         mel = self.mel_head(x).unflatten(2, (step, -1)).flatten(1, 2)[:, :frames]  # (B, S, M)
-        mel = mel.float() * self.inventory.mel_std + self.inventory.mel_mean
-        return mel * mel_mask[:, :, None]
+        return keep(mel.float() * self.inventory.mel_std + self.inventory.mel_mean, mel_mask)
 
 
 def _position_features(durations: Tensor, index: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.acoustic.layers import Conv1d, length_mask
+from model.acoustic.layers import Conv1d, keep, length_mask
 
 
 class _ConvStack(nn.Module):
@@ -18,9 +18,9 @@ class _ConvStack(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = self.dropout(norm(F.relu(convolution(x)))) * keep
+            x = keep(self.dropout(norm(F.relu(convolution(x)))), mask)
         return x
 
 
@@ -37,11 +37,14 @@ class DurationPredictor(nn.Module):
         self.output = nn.Linear(dim // 2 * 2, 1)
         nn.init.constant_(self.output.bias, 1.8)  # softplus(1.8) = log1p(6 frames): a usual phone at the start
 
-    def forward(self, text: Tensor, token_lengths: Tensor) -> Tensor:
-        """Encoded text (B, T, D) -> (B, T) log(1 + frames), at least 0; 0 at padding."""
+    def forward(self, text: Tensor, token_lengths: Tensor | None) -> Tensor:
+        """Encoded text (B, T, D) -> (B, T) log(1 + frames), at least 0; 0 at padding. No lengths: no padding."""
         with torch.autocast(text.device.type, enabled=False):
+            if token_lengths is None:
+                x, _ = self.recurrent(self.stack(text.float(), None))
+                return F.softplus(self.output(x).squeeze(2))
             mask = length_mask(token_lengths, text.shape[1])
-            x = self.stack(text.float(), mask[:, :, None].float())
+            x = self.stack(text.float(), mask)
             packed = nn.utils.rnn.pack_padded_sequence(x, token_lengths.cpu(), batch_first=True, enforce_sorted=False)
             x, _ = nn.utils.rnn.pad_packed_sequence(
                 self.recurrent(packed)[0], batch_first=True, total_length=text.shape[1]
@@ -57,10 +60,9 @@ class ProsodyPredictor(nn.Module):
         self.stack = _ConvStack(inputs, dim, 2, dropout)
         self.output = nn.Linear(dim, 1)
 
-    def forward(self, text: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), (B, T) bool -> (B, T), 0 at padding."""
-        keep = mask[:, :, None].to(text.dtype)
-        return self.output(self.stack(text, keep)).squeeze(2).float() * mask
+    def forward(self, text: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D), (B, T) bool or None -> (B, T), 0 at padding."""
+        return keep(self.output(self.stack(text, mask)).squeeze(2).float(), mask)
 
 
 def average_over_tokens(values: Tensor, durations: Tensor, valid: Tensor) -> Tensor:
