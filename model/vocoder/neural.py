@@ -69,7 +69,7 @@ class NeuralVocoder:
         with torch.inference_mode():
             whole = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32))[None]
             whole = nn.functional.pad(whole, (0, tail), value=SILENCE).to(self.dtype)  # (1, M, S + tail)
-            noise = self._noise(whole.shape[2])
+            noise = self.noise(whole.shape[2])
             starts = range(0, frames, self.chunk_frames)
             samples = torch.cat([self._chunk(whole, noise, start, frames) for start in starts]).float()
         if not torch.isfinite(samples).all():
@@ -85,7 +85,7 @@ class NeuralVocoder:
         made = self.generator(mel[:, :, first:last], part, channels_last=True)[0, 0]
         return made[(start - first) * hop : (end - first) * hop]
 
-    def _noise(self, frames: int) -> Tensor | None:
+    def noise(self, frames: int) -> Tensor | None:
         if not self.generator.noise_channels:
             return None
         drawn = torch.randn(frames, self.generator.noise_channels, generator=torch.Generator().manual_seed(0))

@@ -117,7 +117,7 @@ def test_location_variable_convolution_is_each_frames_own_convolution():
     block = LocationVariableBlock(size, 5, 4, hop)
     x, mel = torch.randn(1, 3, 6 * hop), torch.randn(1, 5, 6)
     kernels, biases = block.kernel_predictor(mel)
-    signal, gate = block._convolve(x, kernels[:, :, 0], biases[:, :, 0])
+    signal, gate = block._convolve(x, kernels[0], biases[0])
     found = torch.cat((signal, gate), dim=1)
     raw = block.kernel_predictor.kernel_conv
     assert raw.weight.shape[0] == 3 * 6 * 3
@@ -128,7 +128,7 @@ def test_location_variable_convolution_is_each_frames_own_convolution():
     padded = F.pad(x, (1, 1))
     for frame in range(6):
         weight = official[0, 0, ..., frame].permute(1, 0, 2)
-        piece = F.conv1d(padded[:, :, frame * hop : (frame + 1) * hop + 2], weight, biases[0, frame, 0, 0])
+        piece = F.conv1d(padded[:, :, frame * hop : (frame + 1) * hop + 2], weight, biases[0, :, frame, 0].flatten())
         torch.testing.assert_close(found[:, :, frame * hop : (frame + 1) * hop], piece, atol=1e-5, rtol=1e-5)
 
 

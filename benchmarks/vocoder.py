@@ -1,0 +1,194 @@
+"""Speed of neural vocoders as we speak with them, against their plain form and against transformers' own.
+
+Three programs with the same weights make the same mel into sound: ours (folded weights, channels last, as
+`NeuralVocoder` runs; also in bfloat16), the plain form (weight norm computed in every pass, one-dimensional
+convolutions, float32), and `SpeechT5HifiGan` or `UnivNetModel` of the same dimensions (there is none for v3). They take
+turns, and the fastest pass of each counts, because other work on the machine only ever adds time; one thread is timed
+by what it computed, several by the clock. Figures are seconds of speech per second. The weights are random, and the
+largest difference of samples is shown beside their level.
+
+    pip install 'myxtts[benchmark]'
+    python benchmarks/vocoder.py --threads 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from model.audio.mel import SILENCE
+from model.config.schema import AudioConfig, VocoderConfig
+from model.threads import computes_in_bfloat16
+from model.vocoder import ARCHITECTURES, NeuralVocoder
+from model.vocoder.architectures import build_generator
+from model.vocoder.official import VocoderWeights
+from model.vocoder.univnet import TAPS
+from model.vocoder.weights import State, fold, official_state
+
+SIZES = ("hifigan-v1", "hifigan-v2", "hifigan-v3", "univnet-c16")
+AUDIO = AudioConfig()
+MEL_LEVEL = 5.0
+LEVEL = 0.3
+"""Deviation of the samples before the last tanh."""
+UNIVNET_NAMES = {
+    "res_stack.": "resblocks.",
+    "input_conv.0.": "input_conv.",
+    "residual_convs.": "resblocks.",
+    ".1.weight": ".conv1.weight",
+    ".1.bias": ".conv1.bias",
+    ".3.weight": ".conv2.weight",
+    ".3.bias": ".conv2.bias",
+    "convt_pre.conv1.": "convt_pre.",
+    "conv_post.conv1.": "conv_post.",
+}
+"""Ours -> the peer's, replaced one after the other."""
+
+
+def a_mel(frames: int) -> np.ndarray:
+    """(S, M) of the level and the spread of speech."""
+    return np.random.default_rng(0).normal(-MEL_LEVEL, 2.0, (frames, AUDIO.n_mels)).astype(np.float32)
+
+
+def loud_generator(kind: str, variant: str, mel: Tensor) -> nn.Module:
+    """A generator whose random weights keep the signal's level from layer to layer: else rounding errors would grow."""
+    torch.manual_seed(0)
+    generator = build_generator(kind, variant, AUDIO).eval()
+    last = generator.conv_post if kind == "hifigan" else generator.conv_post[1]
+    with torch.no_grad():
+        for name, layer in generator.named_modules():
+            if parametrize.is_parametrized(layer, "weight"):
+                spread = layer.weight[0].numel() ** -0.5
+                if name.endswith("kernel_conv"):  # what it makes are weights themselves
+                    spread *= (TAPS * generator.size.channels) ** -0.5
+                elif layer.in_channels == AUDIO.n_mels:
+                    spread /= MEL_LEVEL
+                layer.weight = torch.randn_like(layer.weight) * spread
+        levels: list[float] = []
+        hook = last.register_forward_hook(lambda module, inputs, output: levels.append(float(output.std())))
+        generator(mel)
+        hook.remove()
+        last.weight = last.weight * (LEVEL / levels[0])
+    return generator
+
+
+def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor | None], Tensor] | None:
+    """transformers' model of the same dimensions with the same weights: (1, M, S), noise -> (1, N)."""
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig, UnivNetConfig, UnivNetModel
+
+    size = ARCHITECTURES[kind].variants[variant]
+    if kind == "univnet":
+        repeats = len(size.strides)
+        settings = UnivNetConfig(
+            model_hidden_channels=size.channels,
+            num_mel_bins=AUDIO.n_mels,
+            resblock_stride_sizes=list(size.strides),
+            resblock_dilation_sizes=[list(size.dilations)] * repeats,
+            kernel_predictor_hidden_channels=size.hidden,
+        )
+        peer = UnivNetModel(settings).eval()
+        named = {}
+        for name, tensor in folded.items():
+            for ours, theirs in UNIVNET_NAMES.items():
+                name = name.replace(ours, theirs)
+            inner = "conv_blocks." in name
+            named[name.replace("conv_blocks.", "resblocks.").replace(".conv1.", ".conv.") if inner else name] = tensor
+        peer.load_state_dict(named)
+        return lambda mel, noise: peer(mel.transpose(1, 2), noise.transpose(1, 2)).waveforms
+    if not size.double:
+        return None
+    settings = SpeechT5HifiGanConfig(
+        upsample_initial_channel=size.channels,
+        upsample_rates=list(size.rates),
+        upsample_kernel_sizes=list(size.kernels),
+        resblock_kernel_sizes=list(size.resblock_kernels),
+        resblock_dilation_sizes=[list(dilations) for dilations in size.resblock_dilations],
+        normalize_before=False,
+    )
+    peer = SpeechT5HifiGan(settings).eval()
+    peer.load_state_dict({name.replace("ups.", "upsampler."): tensor for name, tensor in folded.items()}, strict=False)
+    return lambda mel, noise: peer(mel.transpose(1, 2))
+
+
+def in_turns(programs: dict[str, Callable[[], np.ndarray]], repeats: int) -> dict[str, float]:
+    """Seconds of each program's fastest pass."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    best = dict.fromkeys(programs, float("inf"))
+    for turn in range(repeats + 1):  # the first one warms up
+        for name, program in programs.items():
+            began = clock()
+            program()
+            best[name] = min(best[name], clock() - began) if turn else best[name]
+    return best
+
+
+def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, float]:
+    """Times real time, ratios and differences of one size."""
+    kind, _, variant = name.partition("-")
+    mel = a_mel(frames)
+    plain = loud_generator(kind, variant, torch.from_numpy(mel.T)[None])
+    state = official_state(plain)
+    weights = VocoderWeights(kind, variant, AUDIO, 1, state, {}, "drawn")
+    ours = NeuralVocoder.from_weights(weights, VocoderConfig(type=kind, variant=variant, chunk_frames=frames))
+    whole = nn.functional.pad(torch.from_numpy(mel.T)[None], (0, plain.tail_frames), value=SILENCE)
+    noise = ours.noise(whole.shape[2])
+    count = frames * plain.hop
+
+    def run_plain() -> np.ndarray:
+        with torch.inference_mode():
+            return plain(whole, noise)[0, 0, :count].numpy()
+
+    programs = {"ours": lambda: ours(mel), "plain": run_plain}
+    if computes_in_bfloat16():
+        rough = VocoderConfig(type=kind, variant=variant, chunk_frames=frames, precision="bfloat16")
+        programs["bfloat16"] = (lambda vocoder: lambda: vocoder(mel))(NeuralVocoder.from_weights(weights, rough))
+    folded = build_generator(kind, variant, AUDIO)
+    folded.load_state_dict(plain.state_dict())
+    peer = peer_of(kind, variant, fold(folded).state_dict()) if with_peer else None
+    if peer is not None:
+
+        def run_peer() -> np.ndarray:
+            with torch.inference_mode():
+                return peer(whole, noise)[0, :count].numpy()
+
+        programs["transformers"] = run_peer
+    samples = {program: run() for program, run in programs.items()}
+    seconds = in_turns(programs, repeats)
+    spoken = count / AUDIO.sample_rate
+    found = {f"x_real_time_{program}": spoken / spent for program, spent in seconds.items()}
+    for program in programs:
+        if program != "ours":
+            found[f"ratio_to_{program}"] = seconds[program] / seconds["ours"]
+            found[f"difference_to_{program}"] = float(np.abs(samples[program] - samples["ours"]).max())
+    return found | {"level": float(samples["ours"].std())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="*", default=SIZES)
+    parser.add_argument("--frames", type=int, default=344, help="344 are four seconds.")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="*", default=[1])
+    parser.add_argument("--no-peer", action="store_true", help="Leave transformers out; it need not be installed.")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = {}
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        for name in arguments.sizes:
+            values = compare(name, arguments.frames, arguments.repeats, not arguments.no_peer)
+            found[f"{name}, {threads} threads"] = values
+            if not arguments.json:
+                print(f"{name}, {threads} threads", *(f"{k} {v:.3g}" for k, v in values.items()), sep="  ", flush=True)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
