@@ -33,6 +33,8 @@ RUN = {
     "training.max_skipped_steps": 4,
 }
 KILLS = 20
+Fault = Callable[[Path, Path], str | None]
+"""(features, folder of the run) -> what it found, where that is more than the run left behind."""
 
 
 def settings(**training: Any) -> Config:
@@ -91,16 +93,20 @@ def rate_too_high(features: Path, folder: Path) -> None:
     train(settings(learning_rate=2.0, max_steps=200), features, folder)
 
 
-def corrupt_shard(features: Path, folder: Path) -> None:
-    """A byte of a feature shard is another one."""
-    copy = folder.with_name(f"{folder.name}-features")
-    shutil.copytree(features, copy)
-    flip(max((path for path in copy.rglob("*.npy")), key=lambda path: path.stat().st_size))
-    train(settings(), copy, folder)
+def corrupt_features(name: str) -> Fault:
+    """A bit of the largest file of this pattern in the feature store is another one."""
+
+    def fault(features: Path, folder: Path) -> None:
+        copy = folder.with_name(f"{folder.name}-features")
+        shutil.copytree(features, copy)
+        flip(max(copy.rglob(name), key=lambda path: path.stat().st_size))
+        train(settings(), copy, folder)
+
+    return fault
 
 
 def corrupt_checkpoint(features: Path, folder: Path) -> None:
-    """A byte of the last checkpoint is another one."""
+    """A bit of the last checkpoint is another one."""
     train(settings(), features, folder)
     flip(list_checkpoints(folder / "checkpoints")[-1].path / "model.safetensors")
     train(settings(), features, folder)
@@ -119,30 +125,49 @@ def out_of_memory(features: Path, folder: Path) -> None:
         train(settings(), features, folder)
 
 
-def kills(features: Path, folder: Path) -> None:
-    """kill -9 at random moments; the weights must equal those of a run that was left alone."""
+def kills(features: Path, folder: Path) -> str:
+    """kill -9 at random moments of a run that is gone on with each time, until it ends; then of another one, until so
+    many processes were killed at work. The weights must equal those of a run that was left alone.
+    """
     config = settings(checkpoint_interval=1)
-    train(config, features, folder.with_name("whole"))
+    whole = folder.with_name("whole")
+    train(config, features, whole)
     moments, context = random.Random(0), multiprocessing.get_context("fork")
-    for _ in range(KILLS):
-        process = context.Process(target=train, args=(config, features, folder))
-        process.start()
-        process.join(moments.uniform(0.05, 2.0))
-        process.kill()
-        process.join()
-    train(config, features, folder)
-    whole, killed = (load_file(place / "voice" / "model.safetensors") for place in (folder.with_name("whole"), folder))
-    if not all(torch.equal(whole[name], killed[name]) for name in whole):
-        raise AssertionError("the weights differ from those of the run that was left alone")
+    killed = runs = 0
+    while killed < KILLS:
+        shutil.rmtree(folder, ignore_errors=True)
+        ended, runs = False, runs + 1
+        while not ended:
+            process = context.Process(target=train, args=(config, features, folder))
+            process.start()
+            process.join(moments.uniform(0.05, 2.0) if killed < KILLS else None)
+            ended = not process.is_alive()
+            process.kill()
+            process.join()
+            killed += not ended
+        compare(whole, folder)
+    return f"{killed} killed at work, {runs} runs ended with the weights of one that was left alone"
 
 
-FAULTS: dict[str, Callable[[Path, Path], None]] = {
+def compare(whole: Path, killed: Path) -> None:
+    """Weights, average and optimiser of two finished runs, bit for bit."""
+    for name in ("model", "ema", "optimizer"):
+        one, other = (
+            load_file(list_checkpoints(run / "checkpoints")[-1].path / f"{name}.safetensors") for run in (whole, killed)
+        )
+        if one.keys() != other.keys() or not all(torch.equal(one[key], other[key]) for key in one):
+            raise AssertionError(f"{name} differs from that of the run that was left alone")
+
+
+FAULTS: dict[str, Fault] = {
     "NaN in the data": nan_in_data,
     "NaN in a weight": nan_in_weight,
     "NaN in a gradient": nan_in_gradient,
     "learning rate x 1000": rate_too_high,
-    "corrupt feature shard": corrupt_shard,
-    "corrupt checkpoint": corrupt_checkpoint,
+    "a bit of a feature shard": corrupt_features("shard-*"),
+    "a bit of the speaker vectors": corrupt_features("speaker_vectors.npy"),
+    "a bit of the feature index": corrupt_features("clips.npy"),
+    "a bit of the last checkpoint": corrupt_checkpoint,
     "out of memory": out_of_memory,
     f"kill -9, {KILLS} times": kills,
 }
@@ -169,11 +194,10 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def outcome(fault: Callable[[Path, Path], None], features: Path, folder: Path) -> str:
+def outcome(fault: Fault, features: Path, folder: Path) -> str:
     """How a run with a fault ends, from what it left behind."""
     try:
-        fault(features, folder)
-        ending = "finished, weights finite"
+        ending = fault(features, folder) or "finished, weights finite"
         weights = load_file(folder / "voice" / "model.safetensors").values()
         if not all(bool(tensor.isfinite().all()) for tensor in weights):
             ending = "FAILED: the exported weights are not finite"

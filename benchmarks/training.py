@@ -1,102 +1,226 @@
-"""What each option of training costs and saves: `python -m benchmarks.training` runs and prints one table.
+"""What each option of training costs, saves and changes: `python -m benchmarks.training` runs and prints two tables.
 
-Every row is a fresh run of the same model on the same features, measured after `WARM_UP` steps (the whole first epoch
-where graphs are compiled). On a GPU, `--gpu-seconds 60` trains `normal` and samples its utilisation every 100 ms:
+Speed: every row is a fresh run of the same model on the same features; its first half (at least an epoch, where graphs
+are compiled) warms up, its second half is measured. Numbers: loss and gradient of one step, the same weights and clips,
+against float32 in one part without padding.
 
-    python -m benchmarks.training --features <store> --model-size normal --gpu-seconds 60
+On a GPU, `normal` is trained for a minute, its utilisation is sampled every 100 ms for another and drawn:
+
+    python -m benchmarks.training --features <store> --model-size normal --gpu-seconds 60 --plot docs/gpu.png
 """
 
 import argparse
 import logging
+import multiprocessing
 import subprocess
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.small_corpus import SETTINGS, small_features
-from model.config import resolve
+from model.acoustic import AcousticModel
+from model.config import Config, resolve
+from model.features.batching import Batch
+from model.features.loader import Loader
+from model.features.store import FeatureStore
+from model.training.accumulation import Numerics, accumulate_gradients
+from model.training.distributed import Processes
 from model.training.history import read_history
+from model.training.losses import loss_weights
+from model.training.profiling import StepTimer
+from model.training.run_state import inventory_of
 from model.training.trainer import train
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default settings": {},
-    "without prefetch": {"buffer_size": 0},
-    "float32": {"use_mixed_precision": False},
-    "static shapes": {"enable_static_shapes": True, "num_shape_buckets": 2},
-    "static shapes, compiled": {"enable_static_shapes": True, "num_shape_buckets": 2, "enable_compile": True},
-    "gradient checkpointing": {"enable_gradient_checkpointing": True},
-    "accumulation in 4 parts": {"gradient_accumulation_steps": 4},
-    "adaptive loss weights": {"enable_adaptive_loss_weights": True},
-}
-COLUMNS = ("variant", "ms a step", "data wait", "frames/s", "shapes", "graphs", "graphs in the 2nd half")
+CPU = torch.device("cpu")
+STATIC = {"enable_static_shapes": True, "num_shape_buckets": 2}
 
 
-def measure(features: Path, folder: Path, size: str, steps: int, options: dict[str, Any]) -> list[str]:
-    """One row: the second half of a run, its first left to warm up."""
+@dataclass(frozen=True)
+class Variant:
+    """A run with `options`, to be compared with the run named `against`."""
+
+    name: str
+    against: str
+    options: dict[str, Any]
+
+
+DEFAULT = "default settings"
+VARIANTS = (
+    Variant(DEFAULT, DEFAULT, {}),
+    Variant("without prefetch", DEFAULT, {"buffer_size": 0}),
+    Variant("without bfloat16", DEFAULT, {"use_mixed_precision": False}),
+    Variant("with checkpointing", DEFAULT, {"enable_gradient_checkpointing": True}),
+    Variant("with accumulation, 4 parts", DEFAULT, {"gradient_accumulation_steps": 4}),
+    Variant("with adaptive loss weights", DEFAULT, {"enable_adaptive_loss_weights": True}),
+    Variant("with static shapes", DEFAULT, STATIC),
+    Variant("with static shapes, compiled", "with static shapes", {**STATIC, "enable_compile": True}),
+    Variant("default settings, again", DEFAULT, {}),  # how far two equal runs are apart on this machine
+)
+SPEED_COLUMNS = ("run", "ms a step", "to default", "frames/s", "data wait", "shapes", "graphs", "after the 1st epoch")
+NUMBER_COLUMNS = ("computed", "loss differs by", "gradient differs by", "kept for the backward pass")
+PUBLISHED = 148_000
+"""Frames per second of FastPitch in mixed precision on one A100, as NVIDIA's model page has it."""
+
+
+def settings(size: str, **training: Any) -> Config:
+    overrides = {f"training.{key}": value for key, value in training.items()}
+    return resolve(None, None, {**SETTINGS, "model_size": size, **overrides}).config
+
+
+def speed(store: FeatureStore, folder: Path, size: str, steps: int, options: dict[str, Any]) -> dict[str, float]:
+    """The second half of a run, as the run itself logged it."""
     half = steps // 2
-    run = {"model_size": size, "training.max_steps": steps, "training.log_interval": half}
-    run |= {"training.enable_evaluation": False, "training.checkpoint_interval": 10 * steps, "training.warmup_steps": 1}
-    run |= {f"training.{key}": value for key, value in options.items()}
-    train(resolve(None, None, {**SETTINGS, **run}).config, features, folder)
+    run = {"max_steps": 2 * half, "log_interval": half, "warmup_steps": 1}
+    run |= {"enable_evaluation": False, "checkpoint_interval": 10 * steps}
+    config = settings(size, **run, **options)
+    with_epochs = Loader(store, config)
+    epoch = len(with_epochs.batches.sampler.order(0))
+    with_epochs.close()
+    if half < epoch:
+        raise SystemExit(f"an epoch has {epoch} batches: give --steps {2 * epoch} or more, to measure after the first")
+    train(config, store, folder)
     first, second = (line for line in read_history(folder / "history.jsonl") if "train/mel" in line)
-    graphs = [int(line.get("train/compiled_graphs", 0)) for line in (first, second)]
+    graphs = second.get("train/compiled_graphs", 0.0)
+    return second | {"graphs": graphs, "later_graphs": graphs - first.get("train/compiled_graphs", 0.0)}
+
+
+def numbers(store: FeatureStore, size: str) -> list[list[str]]:
+    """Rows: the same step computed in other ways. Dropout is off: it draws by shape."""
+    still = dict.fromkeys(("dropout", "predictor_dropout", "predictor_input_dropout", "aligner_dropout"), 0.0)
+    config = settings(size, **STATIC, buffer_size=0)
+    config = config.model_copy(update={"model": config.model.model_copy(update=still)})
+    loader = Loader(store, config)
+    padded = next(loader)
+    position = {clip.id: number for number, clip in enumerate(store.clips)}
+    plain = loader.batches.load([position[name] for name in padded.clip_ids], 0)
+
+    def step(batch: Batch, parts: int = 1, kind: torch.dtype | None = None, checkpointing: bool = False) -> Any:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(0)
+        model = AcousticModel(config.model, inventory_of(store)).train()
+        model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
+        weights, scaler = loss_weights(config.loss, 1.0), torch.amp.GradScaler("cpu", enabled=False)
+        numerics = Numerics(CPU, kind, trim=False)
+        rest = (config.loss, weights, scaler, numerics, Processes(), StepTimer(CPU))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = accumulate_gradients(model, batch, parts, *rest).total
+        own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+        return loss, gradient, sum(size for place, size in kept.items() if place not in own)
+
+    def row(name: str, result: Any) -> list[str]:
+        loss, gradient, kept = result
+        far = float((gradient - exact[1]).norm() / exact[1].norm())
+        return [name, f"{abs(loss / exact[0] - 1):.1e}", f"{far:.1e}", f"{kept / 2**20:.0f} MiB"]
+
+    exact = step(plain)
+    shape, bucket = plain.mel.shape[1], padded.mel.shape[1]
     return [
-        f"{second['time/step_ms']:.0f}",
-        f"{100 * second['time/data_share']:.2f} %",
-        f"{second['train/frames_per_second']:.0f}",
-        f"{second['train/distinct_shapes']:.0f}",
-        str(graphs[1]),
-        str(graphs[1] - graphs[0]),
+        row("in one part, float32, unpadded", exact),
+        row(f"padded to its bucket, {shape} to {bucket} frames", step(padded)),
+        row("in 4 parts", step(plain, parts=4)),
+        row("checkpointed", step(plain, checkpointing=True)),
+        row("in bfloat16", step(plain, kind=torch.bfloat16)),
     ]
 
 
-def sample_gpu(seconds: int) -> list[int]:
-    """Utilisation in percent, every 100 ms."""
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+def gpu_report(features: Path, folder: Path, size: str, seconds: int, plot: Path | None) -> str:
+    """Utilisation of the GPU and frames per second, while another process trains on it, after a minute of warm-up."""
+    options = {"device": "cuda", "enable_static_shapes": True, "buffer_size": 100, "num_workers": 4}
+    config = settings(size, **options, enable_evaluation=False, log_interval=50)
+    training = multiprocessing.get_context("spawn").Process(target=train, args=(config, features, folder), daemon=True)
+    training.start()
+    history = folder / "history.jsonl"
+    while not (history.is_file() and any("train/mel" in line for line in read_history(history))):
+        if not training.is_alive():
+            raise SystemExit("the training ended before it logged a step; its error is above")
+        time.sleep(1.0)
+    time.sleep(60)
+    samples = sample_utilisation(seconds)
+    speeds = [line["train/frames_per_second"] for line in read_history(history) if "train/mel" in line]
+    training.kill()
+    training.join()
+    if plot is not None:
+        draw_utilisation(samples, plot)
+    return (
+        f"{torch.cuda.get_device_name()}: utilisation mean {fmean(samples):.1f} % (bar 95), lowest {min(samples)} % "
+        f"(bar 80); {speeds[-1]:.0f} frames/s, {speeds[-1] / PUBLISHED:.2f} of the published {PUBLISHED}"
+    )
+
+
+def sample_utilisation(seconds: int) -> list[int]:
+    """Percent, every 100 ms."""
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100", "-i", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         samples = [int(process.stdout.readline()) for _ in range(10 * seconds)]
         process.terminate()
     return samples
 
 
-def gpu_report(features: Path, folder: Path, size: str, seconds: int) -> str:
-    """Mean and lowest utilisation over a minute of training, after a minute of warm-up, and its frames per second."""
-    import threading
-    import time
+def draw_utilisation(samples: list[int], path: Path) -> None:
+    from matplotlib.figure import Figure
 
-    options = {"training.device": "cuda", "training.enable_static_shapes": True, "training.buffer_size": 100}
-    options |= {"training.num_workers": 4, "training.enable_evaluation": False, "training.log_interval": 50}
-    config = resolve(None, None, {"model_size": size, **options}).config
-    threading.Thread(target=train, args=(config, features, folder), daemon=True).start()
-    time.sleep(60)
-    samples = sample_gpu(seconds)
-    speed = [line["train/frames_per_second"] for line in read_history(folder / "history.jsonl") if "train/mel" in line]
-    return f"utilisation mean {fmean(samples):.1f} %, lowest {min(samples)} %; {speed[-1]:.0f} frames/s"
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([number / 10 for number in range(len(samples))], samples)
+    axes.set(xlabel="seconds", ylabel="utilisation, %", ylim=(0, 102), title="GPU utilisation in training")
+    figure.savefig(path, dpi=90)
+
+
+def speed_table(store: FeatureStore, place: Path, size: str, steps: int) -> None:
+    """Print a row as soon as it is measured."""
+    print(f"| {' | '.join(SPEED_COLUMNS)} |\n|{' --- |' * len(SPEED_COLUMNS)}")
+    measured: dict[str, dict[str, float]] = {}
+    for number, variant in enumerate(VARIANTS):
+        found = measured[variant.name] = speed(store, place / str(number), size, steps, variant.options)
+        base = measured[variant.against]["time/step_ms"]
+        cells = [
+            variant.name,
+            f"{found['time/step_ms']:.0f}",
+            f"x {found['time/step_ms'] / base:.2f}" + (f" of {variant.against}" if variant.against != DEFAULT else ""),
+            f"{found['train/frames_per_second']:.0f}",
+            f"{100 * found['time/data_share']:.2f} %",
+            f"{found['train/distinct_shapes']:.0f}",
+            f"{found['graphs']:.0f}",
+            f"{found['later_graphs']:.0f}",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=Path, help="feature store [default: a generated one of 28 sentences]")
     parser.add_argument("--model-size", default="tiny")
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--gpu-seconds", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=48, help="of each run; the second half is measured")
+    parser.add_argument("--gpu-seconds", type=int, default=0, help="sample a GPU's utilisation for so long instead")
+    parser.add_argument("--plot", type=Path, help="draw the utilisation there")
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
+    if arguments.gpu_seconds and not torch.cuda.is_available():
+        raise SystemExit("--gpu-seconds needs a GPU, and this machine has none")
     with tempfile.TemporaryDirectory() as place:
         features = arguments.features or small_features(Path(place))
         if arguments.gpu_seconds:
-            if not torch.cuda.is_available():
-                raise SystemExit("--gpu-seconds needs a GPU, and this machine has none")
-            print(gpu_report(features, Path(place) / "gpu", arguments.model_size, arguments.gpu_seconds))
+            size, seconds = arguments.model_size, arguments.gpu_seconds
+            print(gpu_report(features, Path(place) / "gpu", size, seconds, arguments.plot))
             return
-        print(f"{arguments.model_size}, {torch.get_num_threads()} threads at the start, {arguments.steps} steps each\n")
-        print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
-        for number, (name, options) in enumerate(VARIANTS.items()):
-            row = measure(features, Path(place) / str(number), arguments.model_size, arguments.steps, options)
-            print(f"| {' | '.join([name, *row])} |", flush=True)
+        store = FeatureStore(features)
+        print(f"{arguments.model_size}, {len(store.split('train'))} clips, {arguments.steps} steps each\n", flush=True)
+        speed_table(store, Path(place), arguments.model_size, arguments.steps)
+        print(f"\n| {' | '.join(NUMBER_COLUMNS)} |\n|{' --- |' * len(NUMBER_COLUMNS)}")
+        for row in numbers(store, arguments.model_size):
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

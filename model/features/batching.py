@@ -66,6 +66,11 @@ class Batch:
         moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if torch.is_tensor(value)}
         return replace(self, **moved)
 
+    def pinned(self) -> Batch:
+        """The batch in memory that a GPU copies from by itself, while the CPU goes on."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.pin_memory() for name, value in tensors.items() if torch.is_tensor(value)})
+
 
 @dataclass(frozen=True)
 class Lent:
@@ -74,11 +79,6 @@ class Lent:
     vector: np.ndarray
     mel: np.ndarray
     position: int
-
-    def pinned(self) -> Batch:
-        """The batch in memory that a GPU copies from by itself, while the CPU goes on."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.pin_memory() for name, value in tensors.items() if torch.is_tensor(value)})
 
 
 def collate(

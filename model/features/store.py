@@ -154,7 +154,8 @@ class FeatureStore:
         return centroid(self.speaker_vectors[[position for position in own if position != without] or own])
 
     def check(self, audio: AudioConfig) -> None:
-        """Make sure that these features fit mel settings and this version's symbol table.
+        """Make sure that these features fit mel settings and this version's symbol table, and that what no shard holds
+        is whole (a shard is checked at its first use).
 
         Raises:
             FeatureError: naming both sides.
@@ -171,6 +172,7 @@ class FeatureStore:
                 f"{self.path}: token ids of symbol table {self.index.symbols_hash}, but this version has "
                 f"{symbols_hash()}; build the features again"
             )
+        self._compare({self.path / name: checksum for name, checksum in self.index.checksums.items()})
 
     def verify(self) -> None:
         """Compare every file that is here with its checksum (reads all of them).
@@ -181,6 +183,9 @@ class FeatureStore:
         shards = self.index.shards if self.cache is None else []
         wanted = {self.path / SHARDS / name: checksum_of(Path(name)) for name in shards}
         wanted |= {self.path / name: checksum for name, checksum in self.index.checksums.items()}
+        self._compare(wanted)
+
+    def _compare(self, wanted: dict[Path, str]) -> None:
         damaged = [path.name for path, checksum in wanted.items() if file_checksum(path) != checksum]
         if damaged:
             raise FeatureError(f"{self.path}: damaged: {', '.join(damaged)}; build the features again")

@@ -110,3 +110,10 @@ def test_padding_to_a_bucket_changes_no_loss(store):
         plain, more = (loss_terms(model(item), item, config.loss) for item in (batch, padded))
     for name in plain:
         assert float(more[name]) == pytest.approx(float(plain[name]), abs=1e-5), name
+
+
+def test_batches_for_a_gpu_are_pinned_whole(store, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor)
+    batch = next(Loader(store, settings(batch_size=4, buffer_size=0), pin=True))
+    assert len(pinned) == sum(isinstance(value, torch.Tensor) for value in vars(batch).values())

@@ -18,7 +18,7 @@ from model.config import Config
 from model.config.schema import AudioConfig
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extract import build_features
-from model.features.index import CLIPS, INDEX, NAMES, FeatureError
+from model.features.index import CLIPS, INDEX, NAMES, SPEAKER_VECTORS, FeatureError
 from model.features.store import FeatureStore
 from model.text import encode
 
@@ -101,6 +101,17 @@ def test_another_symbol_table_is_refused(store, monkeypatch):
     monkeypatch.setattr(model.features.store, "symbols_hash", lambda: "other-table")
     with pytest.raises(FeatureError, match=f"{store.index.symbols_hash}.*other-table"):
         store.check(AudioConfig())
+
+
+def test_features_whose_speaker_vectors_were_changed_are_refused(small_features, tmp_path):
+    folder = tmp_path / "store"
+    shutil.copytree(small_features, folder)
+    vectors = folder / SPEAKER_VECTORS
+    flipped = bytearray(vectors.read_bytes())
+    flipped[-100] ^= 1
+    vectors.write_bytes(flipped)
+    with pytest.raises(FeatureError, match=rf"damaged: {SPEAKER_VECTORS}"):
+        FeatureStore(folder).check(AudioConfig())
 
 
 def test_damage_is_found(small_corpus, tmp_path):
