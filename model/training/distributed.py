@@ -69,14 +69,16 @@ class Processes:
         if self.world > 1:
             distributed.barrier()
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, partial: bool) -> nn.Module:
         """The model with gradients averaged over the processes at the end of a backward pass.
 
-        Which parameters get one depends on the weights and schedules of the losses, so it is found out at each step.
+        Args:
+            model: On its device.
+            partial: Some steps give some parameters no gradient: which ones is found out at each step.
         """
         if self.world == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=partial)
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:

@@ -12,6 +12,7 @@ from model.acoustic.conditioning import Conditions
 from model.acoustic.layers import length_mask, masked_mean
 from model.acoustic.model import ModelOutput
 from model.acoustic.style import divergence
+from model.config import Config
 from model.config.schema import LossConfig
 from model.features.batching import Batch
 
@@ -135,6 +136,22 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
         "contrastive_speaker": config.contrastive_loss_weight,
         "speaker_consistency": config.speaker_consistency_loss_weight * (progress >= config.speaker_consistency_start),
     }
+
+
+def leaves_parameters_out(config: Config) -> bool:
+    """Whether some step gives some parameter no gradient at all: a term without weight is left out of the sum, and an
+    aligner whose durations are kept rests.
+    """
+    losses, model = config.loss, config.model
+    predictors = [losses.duration_loss_weight]
+    if model.enable_prosody_prediction:
+        predictors += [losses.pitch_loss_weight, losses.energy_loss_weight]
+    return (
+        min(predictors) == 0
+        or model.use_forward_attention  # its transition agent waits for the binarisation
+        or model.use_variational_encoder  # the prior learns from the divergence, which weighs nothing at first
+        or config.training.durations == "cached"
+    )
 
 
 def _ramp(progress: float, start: float, end: float) -> float:

@@ -26,6 +26,7 @@ from model.training.compiling import compile_stacks, without_compiling
 from model.training.devices import autocast_type, choose_devices
 from model.training.distributed import joined_processes
 from model.training.logging import NullLogger, RunLogger
+from model.training.losses import leaves_parameters_out
 from model.training.profiling import StepTimer, profile_table
 from model.training.reports import Meter, Reports
 from model.training.run_state import RunState, TrainingError, inventory_of, run_fingerprint
@@ -93,7 +94,7 @@ def train(
             state.save()  # what the run can go back to before its first interval
         if settings.enable_compile:
             compile_stacks(state.model)
-        model = processes.wrap(state.model)
+        model = processes.wrap(state.model, leaves_parameters_out(config))
         numerics = Numerics(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )

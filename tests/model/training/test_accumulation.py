@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from model.acoustic import AcousticModel
 from model.config import resolve
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.training import accumulation
 from model.training.accumulation import Numerics, accumulate_gradients, gradients_that_fit, split_batch
 from model.training.distributed import Processes
-from model.training.losses import AVERAGED_OVER, loss_terms, loss_weights
+from model.training.losses import AVERAGED_OVER, leaves_parameters_out, loss_terms, loss_weights, weighted_sum
 from model.training.profiling import StepTimer
 from model.training.run_state import inventory_of
 
@@ -20,8 +21,6 @@ STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dr
 @pytest.fixture(scope="module")
 def setting(generated_features):
     """(batch of 11 clips of uneven length, losses' settings, function that builds the same model again)."""
-    from model.acoustic import AcousticModel
-
     store = FeatureStore(generated_features)
     config = resolve(None, None, {"model_size": "xtiny", **STILL}).config
     batch = next(TrainingBatches(store, 11, seed=0))
@@ -105,6 +104,32 @@ def test_bfloat16_stays_near_float32(setting):
     one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (exact, rounded))
     assert float((one - other).norm() / one.norm()) < 0.1
     assert float(torch.cosine_similarity(one, other, dim=0)) > 0.99
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model.enable_gst": True, "model.use_location_attention": True, "loss.use_contrastive_speaker_loss": True},
+        {"model.use_pretrained_speaker_encoder": False, "model.use_speaker_consistency_loss": True},
+        {"model.predictors_read": "embedding", "model.frames_per_step": 2, "loss.binarization_loss_weight": 0.0},
+        {"model.enable_prosody_prediction": False, "loss.pitch_loss_weight": 0.0},
+        {"model.use_forward_attention": True, "loss.use_guided_attention": True},
+        {"model.use_variational_encoder": True},
+        {"loss.duration_loss_weight": 0.0},
+        {"loss.energy_loss_weight": 0.0},
+    ],
+)
+def test_it_is_known_beforehand_whether_a_step_leaves_parameters_out(setting, generated_features, changes):
+    config = resolve(None, None, {"model_size": "xtiny", **changes}).config
+    model = AcousticModel(config.model, inventory_of(FeatureStore(generated_features)))
+    left_out = set()
+    for progress in (0.0, 0.2, 1.0):
+        terms = loss_terms(model(setting[0]), setting[0], config.loss)
+        weighted_sum(terms, loss_weights(config.loss, progress)).backward()
+        left_out |= {name for name, parameter in model.named_parameters() if parameter.grad is None}
+        model.zero_grad()
+    assert leaves_parameters_out(config) == bool(left_out)
 
 
 def test_out_of_memory_is_answered_with_smaller_parts_and_the_same_gradient(setting, monkeypatch):
