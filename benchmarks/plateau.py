@@ -1,7 +1,8 @@
-"""A plateau, and how it is left: `python -m benchmarks.plateau` trains both runs and draws docs/plateau.png.
+"""Two plateaus, and how they are left: `python -m benchmarks.plateau` trains four runs and draws docs/plateau.png.
 
-The scenario: a learning rate twenty times too low, held flat. Plain training crawls; `enable_plateau_breaker` notices,
-raises the rate once, and the loss falls again.
+The scenarios: a flat learning rate fifteen times too high, and one twenty times too low, for the model's size. Plain
+training stalls, or crawls; `enable_plateau_breaker` notices, finds out on which side the rate is wrong, and the loss
+falls again.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import logging
 import tempfile
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -18,10 +20,9 @@ from model.config import resolve
 from model.training.history import read_history
 from model.training.trainer import train
 
-SCENARIO = {
+RUN = {
     "model_size": "xtiny",
     "training.max_steps": 900,
-    "training.learning_rate": 1e-4,
     "training.learning_rate_schedule": "constant",
     "training.warmup_steps": 20,
     "training.enable_evaluation": False,
@@ -29,34 +30,45 @@ SCENARIO = {
     "training.log_interval": 10,
     "training.plateau_patience": 160,
     "training.plateau_threshold": 0.03,
-    "training.plateau_rate_boost": 20.0,
-    "training.plateau_boost_steps": 300,
+}
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "learning rate 15 times too high": {"training.learning_rate": 3e-2},
+    "learning rate 20 times too low": {
+        "training.learning_rate": 1e-4,
+        "training.plateau_rate_boost": 20.0,
+        "training.plateau_boost_steps": 300,
+    },
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, default=Path(__file__).parents[1] / "docs" / "plateau.png")
     plot = parser.parse_args().plot
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(11, 4), layout="constrained")
     with tempfile.TemporaryDirectory() as place:
         features = small_features(Path(place))
-        for name, breaks in (("plain", False), ("with the plateau breaker", True)):
-            config = resolve(None, None, {**SETTINGS, **SCENARIO, "training.enable_plateau_breaker": breaks}).config
-            folder = Path(place) / name
-            train(config, features, folder)
-            records = read_history(folder / "history.jsonl")
-            curve = [(line["step"], line["train/objective"]) for line in records if "train/objective" in line]
-            axes.plot(*zip(*curve, strict=True), label=name)
-            found = [line["step"] for line in records if "plateau" in line]
-            for step in found:
-                axes.axvline(step, color="grey", linestyle=":", label=f"plateau noticed at step {step}")
-            print(f"{name}: loss {fmean(loss for _, loss in curve[-10:]):.3f} over the last 100 steps, plateau {found}")
-    axes.set(xlabel="step", ylabel="loss (terms without a schedule)", title="learning rate 20 times too low")
-    axes.legend()
+        for axes, (scenario, settings) in zip(figure.subplots(1, 2), SCENARIOS.items(), strict=True):
+            axes.set(xlabel="step", ylabel="loss (terms without a schedule)", title=scenario)
+            for name, breaks in (("plain", False), ("with the plateau breaker", True)):
+                overrides = {**SETTINGS, **RUN, **settings, "training.enable_plateau_breaker": breaks}
+                folder = Path(place) / scenario / name
+                train(resolve(None, None, overrides).config, features, folder)
+                records = read_history(folder / "history.jsonl")
+                curve = [(line["step"], line["train/objective"]) for line in records if "train/objective" in line]
+                axes.plot(*zip(*curve, strict=True), label=name)
+                answers = {line["step"]: line["plateau"] for line in records if "plateau" in line}
+                for step in answers:
+                    axes.axvline(step, color="grey", linestyle=":")
+                thirds = [
+                    fmean(loss for step, loss in curve if start < step <= start + 100) for start in (200, 500, 800)
+                ]
+                means = ", ".join(f"{loss:.2f}" for loss in thirds)
+                print(f"{scenario}, {name}: mean loss of steps 201-300, 501-600, 801-900: {means}", flush=True)
+                print("".join(f"  step {step}: {answer}\n" for step, answer in answers.items()), end="", flush=True)
+            axes.legend()
     figure.savefig(plot, dpi=90)
 
 

@@ -1,4 +1,6 @@
-"""Leaves a plateau: notices that the loss has stopped falling, and answers once with a rise of the learning rate."""
+"""Leaves a plateau: notices that the loss stands still, finds out on which side the learning rate is wrong, and changes
+it, once.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +9,74 @@ from statistics import fmean
 from typing import Any
 
 from model.config.schema import TrainingConfig
+from model.training.schedule import learning_rate
 
 RISE = 0.1
 """Share of the boost that is its linear rise; the rest is a cosine back to the schedule."""
 
 
 class PlateauBreaker:
-    """Watches the objective of `plateau_patience` steps; when its later half is no better than its earlier, it raises
-    the rate to `plateau_rate_boost` times the peak for `plateau_boost_steps`. Once: a second plateau is the end of what
-    this remedy can do.
+    """Watches the objective of `plateau_patience` steps: on a plateau, the mean of their second half is not below that
+    of their first by `plateau_threshold`.
+
+    A loss stands still because the rate is too high, so that it jumps about, or too low, so that it crawls or is
+    caught. So for half the patience the rate is divided by `plateau_rate_boost`. If the loss falls now, the rate was
+    too high, and stays divided. If not, it rises to `plateau_rate_boost` times the peak and falls back in
+    `plateau_boost_steps`. Once: a second plateau is the end of what this remedy can do.
     """
 
     def __init__(self, settings: TrainingConfig) -> None:
         self.settings = settings
-        self.triggered_at: int | None = None
+        self.half = max(settings.plateau_patience // 2, 1)
         self.recent: list[float] = []
+        self.height: float | None = None
+        self.lowered: bool | None = None
+        self.decided_at: int | None = None
 
-    def update(self, step: int, objective: float) -> bool:
-        """Take in one good step; True when it completes a plateau. Warm-up, and an end too near to recover in, never
-        count.
+    def update(self, step: int, objective: float) -> str:
+        """Take in one good step; what it led to, or ''. Warm-up, a restart of the schedule, and an end too near to
+        recover in, are no plateau.
         """
         settings = self.settings
-        if not settings.enable_plateau_breaker or self.triggered_at is not None or step < settings.warmup_steps:
-            return False
-        self.recent = [*self.recent[1 - settings.plateau_patience :], objective]
-        half = settings.plateau_patience // 2
-        if len(self.recent) < settings.plateau_patience or step + settings.plateau_boost_steps > settings.max_steps:
-            return False
-        earlier, later = fmean(self.recent[:half]), fmean(self.recent[-half:])
-        if later < (1 - settings.plateau_threshold) * earlier:
-            return False
-        self.triggered_at, self.recent = step, []
-        return True
+        if not settings.enable_plateau_breaker or self.lowered is not None or step < settings.warmup_steps:
+            return ""
+        if step and learning_rate(step, settings) > learning_rate(step - 1, settings):
+            self.recent = []  # a loss that rises with the rate does not stand still
+        self.recent = [*self.recent[1 - 2 * self.half :], objective]
+        later = fmean(self.recent[-self.half :])
+        if self.height is None:
+            too_late = step + self.half + settings.plateau_boost_steps > settings.max_steps
+            if len(self.recent) < 2 * self.half or too_late or self._falls(fmean(self.recent[: self.half]), later):
+                return ""
+            self.height, self.recent = later, []
+            return f"the learning rate is divided by {settings.plateau_rate_boost:g} for {self.half} steps, to see why"
+        if len(self.recent) < self.half:
+            return ""
+        self.lowered, self.decided_at, self.recent = self._falls(self.height, later), step, []
+        if self.lowered:
+            return "the loss falls at the lower learning rate, which is kept"
+        return f"a lower learning rate is no cure: it rises once, for {settings.plateau_boost_steps} steps"
+
+    def _falls(self, earlier: float, later: float) -> bool:
+        return later < (1 - self.settings.plateau_threshold) * earlier
 
     def rate(self, step: int, scheduled: float) -> float:
-        """The learning rate of a step, at least the scheduled one."""
-        if self.triggered_at is None:
+        """The learning rate of a step, where the schedule alone would have `scheduled`."""
+        settings = self.settings
+        if self.height is None:
             return scheduled
-        done = (step - self.triggered_at) / self.settings.plateau_boost_steps
+        if self.decided_at is None or self.lowered:
+            return scheduled / settings.plateau_rate_boost
+        done = (step - self.decided_at) / settings.plateau_boost_steps
         if not 0 <= done < 1:
             return scheduled
         shape = done / RISE if done < RISE else (1 + math.cos(math.pi * (done - RISE) / (1 - RISE))) / 2
-        peak = self.settings.plateau_rate_boost * self.settings.learning_rate
+        peak = settings.plateau_rate_boost * settings.learning_rate
         return scheduled + shape * max(peak - scheduled, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"triggered_at": self.triggered_at, "recent": self.recent}
+        return {name: getattr(self, name) for name in ("recent", "height", "lowered", "decided_at")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.triggered_at, self.recent = state["triggered_at"], list(state["recent"])
+        for name in self.state_dict():
+            setattr(self, name, state[name])

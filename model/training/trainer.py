@@ -120,9 +120,8 @@ def train(
                     if state.guard.must_go_back:
                         _go_back(state, reports, step.verdict, clips)
                         continue
-                elif state.plateau.update(state.step, step.objective):
-                    message = f"plateau: the learning rate rises once, for {settings.plateau_boost_steps} steps"
-                    reports.event(state.step, message, plateau=step.objective)
+                elif answer := state.plateau.update(state.step, step.objective):
+                    reports.event(state.step, f"plateau: {answer}", plateau=answer)
 
                 meter.add(batch, step)
                 if timer.step_done():

@@ -93,12 +93,13 @@ class TrainingConfig(Section):
     adaptive_weight_update_interval: Positive = 50
     """Steps between the updates of the adaptive weights, each by 5 % at most."""
     enable_plateau_breaker: bool = False
-    """Watch for a plateau and answer the first one with a rise of the learning rate, once."""
+    """Watch for a plateau, and change the learning rate at the first one: see `plateau_rate_boost`."""
     plateau_patience: Positive = 200
     """Steps that are looked at: on a plateau, the second half is not better than the first by `plateau_threshold`."""
     plateau_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
     plateau_rate_boost: Annotated[float, Field(gt=1)] = 4.0
-    """The rate rises to this multiple of `learning_rate` and falls back to the schedule by a cosine."""
+    """On a plateau the rate is divided by this for half of `plateau_patience`. If the loss falls, it stays so; if not,
+    it rises to this multiple of `learning_rate`, and falls back to the schedule by a cosine."""
     plateau_boost_steps: Positive = 200
     """Length of that rise and fall."""
     enable_evaluation: bool = True

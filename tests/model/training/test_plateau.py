@@ -1,4 +1,6 @@
-"""The plateau breaker: falls are left alone, a plateau raises the rate once, and visibly."""
+"""The plateau breaker: falls are left alone; a plateau is probed once, and its answer is to be seen."""
+
+import json
 
 import pytest
 
@@ -13,36 +15,62 @@ def breaker(**changes) -> PlateauBreaker:
     return PlateauBreaker(resolve(None, None, {f"training.{k}": v for k, v in settings.items()}).config.training)
 
 
-def test_a_plateau_raises_the_rate_once():
-    plateau = breaker(plateau_rate_boost=5.0)
-    triggers = [step for step in range(1000) if plateau.update(step, 2.5)]
-    assert triggers == [10 + 40 - 1]
-    rates = [plateau.rate(step, learning_rate(step, plateau.settings)) for step in range(1000)]
-    start = triggers[0]
+def run(plateau: PlateauBreaker, loss, steps=1000) -> tuple[dict[int, str], list[float]]:
+    """(step -> answer, rate of each step), where `loss` is a function of step and rate."""
+    answers, rates = {}, []
+    for step in range(steps):
+        rates.append(plateau.rate(step, learning_rate(step, plateau.settings)))
+        if answer := plateau.update(step, loss(step, rates[-1])):
+            answers[step] = answer
+    return answers, rates
+
+
+def test_a_plateau_that_a_lower_rate_does_not_end_raises_the_rate_once():
+    answers, rates = run(breaker(plateau_rate_boost=5.0), lambda step, rate: 2.5)
+    noticed, decided = 10 + 40 - 1, 10 + 40 - 1 + 20
+    assert list(answers) == [noticed, decided]
+    assert "rises once, for 100 steps" in answers[decided]
+    assert rates[noticed + 1 : decided + 1] == pytest.approx([1e-3 / 5] * 20)
     assert max(rates) == pytest.approx(5e-3)
-    assert rates.index(max(rates)) == start + 10
-    assert rates[start + 100 :] == [1e-3] * (1000 - start - 100)
-    assert all(rate >= learning_rate(step, plateau.settings) for step, rate in enumerate(rates))
+    assert rates.index(max(rates)) == decided + 10
+    assert rates[decided + 100 :] == [1e-3] * (1000 - decided - 100)
+
+
+def test_a_rate_that_was_too_high_stays_lower():
+    answers, rates = run(breaker(plateau_rate_boost=5.0), lambda step, rate: 2.5 if rate > 5e-4 else 2.0)
+    assert list(answers) == [49, 69]
+    assert "is kept" in answers[69]
+    assert rates[50:] == pytest.approx([1e-3 / 5] * 950)
 
 
 def test_a_falling_loss_is_no_plateau():
-    loss = [3 * 0.999**step for step in range(1000)]
-    assert not any(breaker(plateau_threshold=0.01).update(step, value) for step, value in enumerate(loss))
-    strict = breaker(plateau_threshold=0.05)
-    assert any(strict.update(step, value) for step, value in enumerate(loss))
+    def falling(step, rate):
+        return 3 * 0.999**step
+
+    assert run(breaker(plateau_threshold=0.01), falling)[0] == {}
+    assert run(breaker(plateau_threshold=0.05), falling)[0] != {}
+
+
+def test_a_restart_of_the_schedule_is_no_plateau():
+    def follows(step, rate):  # falls with the rate, and jumps up at each restart
+        return 2 + 1000 * rate
+
+    restarts = {"learning_rate_schedule": "cosine_restarts", "plateau_patience": 150, "final_learning_rate_ratio": 0.01}
+    assert run(breaker(**restarts), follows)[0] == {}
+    assert run(breaker(**restarts), lambda step, rate: 2.5)[0] != {}
 
 
 def test_it_is_silent_when_off_in_warm_up_and_near_the_end():
-    assert not any(breaker(enable_plateau_breaker=False).update(step, 2.5) for step in range(1000))
-    assert not any(breaker(warmup_steps=970).update(step, 2.5) for step in range(1000))
+    for silent in ({"enable_plateau_breaker": False}, {"warmup_steps": 970}, {"warmup_steps": 850}):
+        assert run(breaker(**silent), lambda step, rate: 2.5)[0] == {}
 
 
-def test_the_state_goes_on_where_it_was():
-    whole, first = breaker(), breaker()
-    for step in range(30):
-        whole.update(step, 2.5)
-        first.update(step, 2.5)
-    second = breaker()
-    second.load_state_dict(first.state_dict())
-    assert [whole.update(step, 2.5) for step in range(30, 80)] == [second.update(step, 2.5) for step in range(30, 80)]
-    assert whole.triggered_at == second.triggered_at
+@pytest.mark.parametrize("stop", [30, 60, 90])
+def test_the_state_goes_on_where_it_was(stop):
+    whole, first, second = breaker(), breaker(), breaker()
+    for step in range(stop):
+        assert whole.update(step, 2.5) == first.update(step, 2.5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for step in range(stop, 300):
+        assert whole.rate(step, 1e-3) == second.rate(step, 1e-3)
+        assert whole.update(step, 2.5) == second.update(step, 2.5)

@@ -84,8 +84,8 @@ EVERYTHING = {
     "num_shape_buckets": 2,
     "enable_gradient_checkpointing": True,
     "enable_plateau_breaker": True,
-    "plateau_patience": 6,
-    "plateau_boost_steps": 6,
+    "plateau_patience": 4,
+    "plateau_boost_steps": 4,
     "plateau_threshold": 0.9,
 }
 
@@ -125,7 +125,7 @@ def test_resuming_equals_never_having_stopped(tmp_path, config, generated_featur
     assert (whole.step, whole.score, whole.extra) == (parts.step, parts.score, parts.extra)
     if options:
         assert any(factor != 1 for factor in whole.extra["adaptive"]["factors"].values())
-        assert whole.extra["plateau"]["triggered_at"] is not None
+        assert whole.extra["plateau"]["decided_at"] is not None
 
 
 def test_a_folder_of_another_device_or_buffer_is_gone_on_with(tmp_path, config, generated_features):
@@ -285,11 +285,11 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "mixed_precision": "test_float16_trains_with_a_scaler_that_is_in_the_checkpoint",
     "enable_adaptive_loss_weights": "test_adaptive_weights_act_in_a_run",
     "adaptive_weight_update_interval": "test_weights_move_at_their_interval_only",
-    "enable_plateau_breaker": "test_a_plateau_raises_the_rate_once",
-    "plateau_patience": "test_a_plateau_raises_the_rate_once",
+    "enable_plateau_breaker": "test_a_plateau_that_a_lower_rate_does_not_end_raises_the_rate_once",
+    "plateau_patience": "test_a_plateau_that_a_lower_rate_does_not_end_raises_the_rate_once",
     "plateau_threshold": "test_a_falling_loss_is_no_plateau",
-    "plateau_rate_boost": "test_a_plateau_raises_the_rate_once",
-    "plateau_boost_steps": "test_a_plateau_raises_the_rate_once",
+    "plateau_rate_boost": "test_a_plateau_that_a_lower_rate_does_not_end_raises_the_rate_once",
+    "plateau_boost_steps": "test_a_plateau_that_a_lower_rate_does_not_end_raises_the_rate_once",
     "buffer_size": "test_batches_loaded_ahead_are_the_same_batches",
     "num_workers": "test_batches_loaded_ahead_are_the_same_batches",
     "num_shape_buckets": "test_every_batch_has_one_of_few_shapes",
