@@ -17,6 +17,7 @@ from components.state import PROJECT_FILE, State, read_json, write_json
 from model.config import Config, Resolved, resolve
 from model.config.resolution import flatten, nest
 from model.corpus.readers import survey
+from model.diagnosis.checklist import checklist, refuse
 from pipelines.training import arguments
 
 CORPUS = "data/corpus"
@@ -103,7 +104,12 @@ class Project:
             )
 
     def run_arguments(self) -> dict[str, str]:
-        """What the pipeline is given: the hash of the data as `dvc.lock` has it, and the settings of each step."""
+        """What the pipeline is given: the hash of the data as `dvc.lock` has it, and the settings of each step.
+
+        Raises:
+            ChecklistError: settings that no run should begin with.
+        """
+        refuse(checklist(self.config))
         digest = dvc.output_hash(self.folder, CORPUS)
         return arguments(self.config, digest, dvc.remote_url(self.folder), self.model_name)
 

@@ -11,6 +11,7 @@ from components.step import emit
 from components.tracking import MlflowRunLogger
 from model.config import Config
 from model.config.resolution import flatten
+from model.diagnosis.checklist import checklist, normalisation, refuse
 from model.training.logging import NullLogger
 from model.training.trainer import train
 
@@ -23,10 +24,14 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `voice` (folder), `steps`, `exported_step`, `metrics` and `run_id` (MLflow).
+
+    Raises:
+        ChecklistError: settings or data forbid it.
     """
     config = Config.model_validate(request["settings"])
     folder = Path(request["folder"])
     store = open_store(Path(request["features"]), State.locate())
+    refuse([*checklist(config), normalisation(store.statistics)])
     if not is_first():
         result = train(config, store, folder, NullLogger())
         return {"voice": str(result.voice)}

@@ -1,12 +1,22 @@
-"""The pre-training checklist: settings that are known to stall, explode or waste a run, found before it starts."""
+"""The pre-training checklist: what is known to stall, explode or waste a run, found before it starts."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from model.config import Config, batch_range
 from model.config.resolution import presets
+
+if TYPE_CHECKING:  # it brings numpy along, and `myxtts config check` shall be quick
+    from model.features.statistics import Statistics
+
+LOG_MEL_SPREAD = (0.5, 5.0)
+"""Deviations of log-mel values that speech has (2 to 3); outside, the audio is silent, or not what it is taken for."""
+LOUDNESS_RANGE = 12.0
+"""Decibels between the loudest and the softest speaker from which on a model learns microphones."""
 
 Severity = Literal["ok", "warning", "error"]
 
@@ -31,7 +41,24 @@ def checklist(config: Config) -> list[Finding]:
         _clipping(config),
         _schedule(config),
         _durations(config),
+        _shapes(config),
+        _vocoder(config),
+        _style(config),
     ]
+
+
+class ChecklistError(ValueError):
+    """The settings or the data forbid training; the message names each finding with its cure."""
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Stop what these findings forbid.
+
+    Raises:
+        ChecklistError: at least one of them is an error.
+    """
+    if errors := blocking(list(findings)):
+        raise ChecklistError("; ".join(f"{finding.evidence}: {finding.cure}" for finding in errors))
 
 
 def blocking(findings: list[Finding]) -> list[Finding]:
@@ -130,3 +157,51 @@ def _durations(config: Config) -> Finding:
         f"{evidence}; loss.duration_loss_weight is {loss.duration_loss_weight:g}",
         "set loss.binarization_start below loss.binarization_end and loss.duration_loss_weight to 0.1",
     )
+
+
+def _shapes(config: Config) -> Finding:
+    training, check = config.training, "shapes are static where that counts"
+    if training.enable_static_shapes:
+        return Finding(check, "ok", f"batches come in {training.num_shape_buckets} shapes at most")
+    on_gpu = training.device == "cuda" or training.model_gpu >= 0
+    if not training.enable_compile and not on_gpu:
+        return Finding(check, "ok", "nothing is compiled, and no GPU is asked for")
+    reason = "every new shape is compiled anew" if training.enable_compile else "a GPU's memory pool is torn by shapes"
+    evidence = f"training.enable_static_shapes is off; {reason}"
+    return Finding(check, "warning", evidence, "enable training.enable_static_shapes")
+
+
+def _vocoder(config: Config) -> Finding:
+    kind, check = config.vocoder.type, "a vocoder is chosen"
+    evidence = f"vocoder.type is {kind}"
+    if kind != "griffin_lim" or config.model_size in ("xtiny", "tiny"):
+        return Finding(check, "ok", evidence)
+    evidence = f"{evidence}, which sounds rougher than the mels of a {config.model_size} model deserve"
+    return Finding(check, "warning", evidence, "set vocoder.type to hifigan (trained on the corpus, or a checkpoint)")
+
+
+def _style(config: Config) -> Finding:
+    check, wanted = "style tokens are on for cloning", presets()[0][config.model_size]["model"].get("enable_gst", False)
+    if config.model.enable_gst:
+        return Finding(check, "ok", f"{config.model.gst_num_style_tokens} style tokens")
+    if not wanted:
+        return Finding(check, "ok", f"{config.model_size} clones voices, not styles: its minutes are for the text")
+    return Finding(
+        check, "warning", "model.enable_gst is off; voices are cloned without style", "enable model.enable_gst"
+    )
+
+
+def normalisation(statistics: Statistics) -> Finding:
+    """Whether features are normalised by what speech has, and their speakers are about equally loud."""
+    check, (low, high) = "the dataset is normalised", LOG_MEL_SPREAD
+    spread = statistics.mel_std
+    evidence = f"log-mel {statistics.mel_mean:.2f} +- {spread:.2f}"
+    if not (math.isfinite(statistics.mel_mean) and low <= spread <= high):
+        cure = "look at the recordings (`myxtts corpus validate`), then build the features again"
+        return Finding(check, "error", f"{evidence}; speech deviates by {low:g} to {high:g}", cure)
+    levels = [speaker.energy_mean for speaker in statistics.speakers.values()]
+    apart = 20 * math.log10(math.e) * (max(levels) - min(levels))
+    evidence = f"{evidence}; speakers are {apart:.1f} dB apart"
+    if apart <= LOUDNESS_RANGE:
+        return Finding(check, "ok", evidence)
+    return Finding(check, "warning", evidence, "set features.target_loudness to -23 and build the features again")

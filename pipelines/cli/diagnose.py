@@ -7,7 +7,7 @@ import click
 
 from model.config import Resolved
 from model.config.resolution import flatten, resolve
-from model.diagnosis.checklist import Finding, checklist
+from model.diagnosis.checklist import Finding, checklist, normalisation
 from pipelines.cli.console import show_findings
 from pipelines.cli.settings import settings_options
 
@@ -23,11 +23,17 @@ def diagnose() -> None:
 
 
 @diagnose.command()
+@click.option("--features", type=click.Path(path_type=Path), help="Feature store to check along with the settings.")
 @as_json
-@settings_options("model", "loss", "training")
-def config(settings: Resolved, as_json: bool) -> int:
+@settings_options("model", "loss", "training", "vocoder")
+def config(settings: Resolved, features: Path | None, as_json: bool) -> int:
     """The whole configuration: the checklist before training."""
-    return _tell(checklist(settings.config), as_json)
+    from model.features.index import FeatureIndex
+
+    findings = checklist(settings.config)
+    if features is not None:
+        findings.append(normalisation(FeatureIndex.read(features).statistics))
+    return _tell(findings, as_json)
 
 
 @diagnose.command()

@@ -47,7 +47,7 @@ def train(
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
-    from model.diagnosis.checklist import blocking, checklist
+    from model.diagnosis.checklist import blocking, checklist, normalisation
     from model.training import trainer
     from model.training.logging import NullLogger
 
@@ -56,15 +56,15 @@ def train(
     config = settings.config
     for key, (default, value, origin) in settings.differences().items() if first else ():
         click.echo(f"{key} = {value} (default {default}; {origin})")
-    findings = checklist(config)
+    state = State.locate().prepare()
+    store = open_store(features, state)
+    findings = [*checklist(config), normalisation(store.statistics)]
     for finding in findings:
         if finding.severity != "ok" and first:
             click.echo(f"{finding.severity}: {finding.evidence}; {finding.cure}", err=True)
     if blocking(findings):
         raise SystemExit(1)
 
-    state = State.locate().prepare()
-    store = open_store(features, state)
     name = trainer.run_fingerprint(config, store)
     output = output or state.folder("training", name)
     if find_lr:

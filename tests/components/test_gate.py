@@ -32,6 +32,12 @@ def test_each_threshold_can_fail(name, value):
     assert list(checks.values()).count("fail") == 1
 
 
+@pytest.mark.parametrize(("bound", "result"), [(0.35, "pass"), (0.05, "fail")])
+def test_how_much_less_clear_than_its_recordings_speech_may_be_is_a_setting(bound, result):
+    checks = gate.threshold_checks(GOOD, RegistryConfig(max_character_error_increase=bound))
+    assert results(checks)["character error increase"] == result
+
+
 @pytest.mark.parametrize("name", list(GOOD))
 def test_nan_never_passes(name):
     assert results(gate.threshold_checks({**GOOD, name: math.nan}, CONFIG))[name.replace("_", " ")] == "fail"

@@ -145,6 +145,11 @@ def test_every_node_runs_the_command_that_torchrun_runs_here():
     assert (body["spec"]["trainer"]["numNodes"], body["spec"]["trainer"]["numProcPerNode"]) == (2, 1)
 
 
+def test_the_trainjob_refers_to_the_runtime_of_the_settings():
+    assert rendered()["spec"]["runtimeRef"]["name"] == "torch-distributed"
+    assert rendered(**{"launch.runtime": "torch-ours"})["spec"]["runtimeRef"]["name"] == "torch-ours"
+
+
 def test_the_pods_of_a_trainjob_get_what_the_settings_say():
     body = rendered()
     trainer, spec = body["spec"]["trainer"], pod(body)

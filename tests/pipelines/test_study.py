@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 import pytest
@@ -25,6 +25,7 @@ from pipelines.study import (
 )
 
 SIZES = sorted(presets()[0])
+FEW_STARTERS = {"model_size": "xtiny", "study.pruner_startup_trials": 2}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -78,7 +79,7 @@ def setting(tmp_path, monkeypatch) -> Setting:
     for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", module.STORAGE_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     state = State(tmp_path / "state").prepare()
-    resolved = resolve(overrides={"model_size": "xtiny", "study.pruner_startup_trials": 2})
+    resolved = resolve(overrides=FEW_STARTERS)
     return Setting(state, resolved, tmp_path, "toy", study_name("xtiny", "0" * 32 + ".dir"))
 
 
@@ -134,6 +135,17 @@ def test_hopeless_trials_are_pruned(setting, fake):
     by_weight = {trial.params["loss.mel_loss_weight"]: trial for trial in study.trials}
     assert by_weight[5.0].state == optuna.trial.TrialState.PRUNED
     assert by_weight[3.0].state == optuna.trial.TrialState.COMPLETE
+
+
+@pytest.mark.parametrize(("warm_up", "pruned"), [(1, True), (3, False)])
+def test_the_pruner_waits_for_so_many_evaluations(setting, warm_up, pruned):
+    settings = resolve(overrides={**FEW_STARTERS, "study.pruner_warmup_evaluations": warm_up})
+    study = open_study(replace(setting, resolved=settings))
+    for _ in range(3):
+        study.add_trial(optuna.trial.create_trial(value=1.0, intermediate_values={1: 1.0, 2: 1.0}))
+    hopeless = study.ask()
+    hopeless.report(9.0, 2)
+    assert hopeless.should_prune() == pruned
 
 
 def test_a_trial_whose_training_fails_is_failed_and_the_study_goes_on(setting, fake, monkeypatch):

@@ -1,10 +1,14 @@
 """The pre-training checklist: good settings pass, each known fault is found with its cure, dangerous ones block."""
 
+import dataclasses
+import math
+
 import pytest
 
 from model.config import resolve
 from model.config.resolution import presets
-from model.diagnosis.checklist import blocking, checklist
+from model.diagnosis.checklist import ChecklistError, blocking, checklist, normalisation, refuse
+from model.features.statistics import SpeakerStatistics, Statistics
 
 
 def findings(**overrides):
@@ -14,8 +18,13 @@ def findings(**overrides):
 
 @pytest.mark.parametrize("size", presets()[0])
 @pytest.mark.parametrize("level", presets()[1])
-def test_every_preset_passes(size, level):
-    assert {item.severity for item in findings(model_size=size, optimization_level=level).values()} == {"ok"}
+def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
+    found = findings(model_size=size, optimization_level=level)
+    wanted = {"a vocoder is chosen"} if size in ("small", "normal", "big") else set()
+    assert {name for name, item in found.items() if item.severity != "ok"} == wanted
+    assert {
+        item.severity for item in findings(model_size=size, optimization_level=level, vocoder__type="hifigan").values()
+    } == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +42,11 @@ def test_every_preset_passes(size, level):
         ("gradients are clipped", "warning", {"training__gradient_clip_norm": 1000.0}),
         ("the schedule reaches its full rate", "warning", {"training__warmup_steps": 1000}),
         ("alignment and durations are trained", "error", {"loss__duration_loss_weight": 0.0}),
+        ("shapes are static where that counts", "warning", {"training__enable_compile": True}),
+        ("shapes are static where that counts", "warning", {"training__device": "cuda"}),
+        ("shapes are static where that counts", "warning", {"training__model_gpu": 1}),
+        ("a vocoder is chosen", "warning", {"model_size": "normal"}),
+        ("style tokens are on for cloning", "warning", {"model_size": "small", "model__enable_gst": False}),
     ],
 )
 def test_each_fault_is_found_with_its_cure(check, severity, overrides):
@@ -40,3 +54,38 @@ def test_each_fault_is_found_with_its_cure(check, severity, overrides):
     assert found[check].severity == severity
     assert found[check].cure
     assert [item.check for item in blocking(list(found.values()))] == ([check] if severity == "error" else [])
+
+
+def test_static_shapes_are_what_a_gpu_wants():
+    item = findings(training__device="cuda", training__enable_static_shapes=True)["shapes are static where that counts"]
+    assert (item.severity, item.cure) == ("ok", "")
+
+
+def test_what_is_forbidden_is_refused_with_its_cure_and_the_rest_is_not():
+    refuse(findings(training__batch_size=64).values())
+    with pytest.raises(ChecklistError, match=r"mel_loss_weight is 40.*set loss\.mel_loss_weight to 2\.5"):
+        refuse(findings(loss__mel_loss_weight=40.0).values())
+
+
+def statistics(levels=(-3.0, -3.5), mel_std=2.2) -> Statistics:
+    speakers = {str(level): SpeakerStatistics(10, 30.0, 0.5, level, 1.0, 14.0) for level in levels}
+    return Statistics(-5.0, mel_std, -3.0, 1.0, dict.fromkeys(speakers, (5.0, 0.2)), speakers)
+
+
+@pytest.mark.parametrize(
+    ("about", "severity"),
+    [
+        (statistics(), "ok"),
+        (statistics(mel_std=0.01), "error"),
+        (statistics(mel_std=9.0), "error"),
+        (dataclasses.replace(statistics(), mel_mean=math.nan), "error"),
+        (statistics(levels=(-2.0, -4.0)), "warning"),
+    ],
+)
+def test_features_that_no_speech_has_are_found(about, severity):
+    found = normalisation(about)
+    assert (found.severity, bool(found.cure)) == (severity, severity != "ok")
+
+
+def test_two_speakers_a_hundredfold_apart_are_forty_decibels_apart():
+    assert "speakers are 40.0 dB apart" in normalisation(statistics(levels=(0.0, -math.log(100)))).evidence

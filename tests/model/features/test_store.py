@@ -228,6 +228,8 @@ def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path):
     kept = build_features(folder, tmp_path / "kept", config(trim_silence_db=0)).clips[0]
     assert kept.trimmed == 0
     assert kept.frames == (11025 + len(samples)) // 256
+    wide = build_features(folder, tmp_path / "wide", config(trim_margin=0.3)).clips[0]
+    assert trimmed.trimmed - wide.trimmed == pytest.approx(0.3 - 0.08, abs=0.02)
 
 
 def test_unknown_characters_are_counted_and_told(small_corpus, tmp_path, caplog):
