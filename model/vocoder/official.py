@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from model.config.schema import AudioConfig
 from model.vocoder.architectures import ARCHITECTURES, recognise
@@ -125,7 +126,7 @@ def _hifigan(path: Path, content: Mapping[str, Any]) -> VocoderWeights:
     companion = path.with_name(f"do_{number}")
     if path.name.startswith("g_") and companion.is_file():
         judges = _load(companion)
-        discriminators = {name: plain_names(_tensors(judges[name], companion)) for name in ("mpd", "msd")}
+        discriminators = {name: plain_names(_tensors(judges.get(name), companion)) for name in ("mpd", "msd")}
         steps = int(judges.get("steps", steps))
     return VocoderWeights("hifigan", variant, audio, steps, plain_names(state), discriminators, path.name)
 
@@ -192,7 +193,13 @@ def _audio(given: Mapping[str, Any], names: Mapping[str, str], path: Path) -> Au
     values = {ours: given[theirs] for theirs, ours in names.items()}
     if values["fmax"] is None:
         values["fmax"] = values["sample_rate"] / 2
-    return AudioConfig.model_validate(values)
+    try:
+        return AudioConfig.model_validate(values)
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CheckpointFormatError(
+            f"{path}: no mel settings that we know ({reason}); put the file's own there"
+        ) from error
 
 
 def _renamed(audio: AudioConfig, names: Mapping[str, str]) -> dict[str, Any]:

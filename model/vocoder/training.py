@@ -120,6 +120,7 @@ class _Run:
         self.recipe = recipe_of(settings, self.kind)
         self.generator = build_generator(self.kind, self.variant, audio)
         self.discriminators = ARCHITECTURES[self.kind].discriminators(self.variant)
+        self.rate = self.recipe.learning_rate * (settings.finetune_learning_rate_ratio if start else 1.0)
         self.fresh = start is None or not start.discriminators
         if start is not None:
             load_weights(self.generator, start.generator, start.origin)
@@ -128,9 +129,7 @@ class _Run:
         # One optimiser, two groups: a step moves those that have a gradient, and the other network's is cleared first.
         networks = (self.generator, self.discriminators)
         groups = [{"params": list(network.parameters())} for network in networks]
-        self.optimizer = torch.optim.AdamW(
-            groups, self.recipe.learning_rate, self.recipe.betas, weight_decay=WEIGHT_DECAY
-        )
+        self.optimizer = torch.optim.AdamW(groups, self.rate, self.recipe.betas, weight_decay=WEIGHT_DECAY)
         self.average = ExponentialAverage(self.generator, settings.ema_decay)
         self.segments = Segments(training, settings.segment_frames, settings.batch_size, seed)
         self.held_out = sorted(held_out, key=lambda pair: pair.id)[:VALIDATION_CLIPS]
@@ -187,7 +186,7 @@ class _Run:
     def step(self, mel: Tensor, recorded: Tensor) -> dict[str, float] | None:
         """One step on a batch of segments; the unweighted terms, or None where they were not finite."""
         settings, recipe = self.settings, self.recipe
-        rate = recipe.learning_rate * settings.final_learning_rate_ratio ** (self.state.step / self.steps)
+        rate = self.rate * settings.final_learning_rate_ratio ** (self.state.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         adversarial = not self.fresh or self.state.step >= settings.adversarial_start * self.steps

@@ -49,6 +49,8 @@ class VocoderConfig(Section):
     """[default: as published for the type: 2e-4 for HiFi-GAN, 1e-4 for UnivNet]"""
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.2
     """The rate falls exponentially to this share of itself over the steps."""
+    finetune_learning_rate_ratio: Annotated[float, Field(gt=0)] = 0.3
+    """Fine-tuning starts at this share of the rate: at all of it, trained weights lose what they learned."""
     mel_loss_weight: Weight | None = None
     """[default: as published: 45 for HiFi-GAN, 0 for UnivNet]"""
     feature_matching_loss_weight: Weight | None = None

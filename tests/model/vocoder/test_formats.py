@@ -153,6 +153,18 @@ def test_hifigan_without_its_settings_is_refused(make_weights, tmp_path):
         read_official(file)
 
 
+def test_settings_and_discriminators_that_make_no_sense_are_refused(make_weights, tmp_path):
+    file = write_official(tmp_path, make_weights())[1]
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sampling_rate": "fast"}))
+    with pytest.raises(CheckpointFormatError, match=r"config\.json: no mel settings that we know \(sample_rate: "):
+        read_official(file)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save({"mpd": {}}, tmp_path / "do_00000007")
+    with pytest.raises(CheckpointFormatError, match="do_00000007: holds something else where weights should be"):
+        read_official(file)
+
+
 def test_univnet_settings_are_data_never_code(make_weights, tmp_path):
     file = write_official(tmp_path, make_weights("univnet"))[0]
     content = torch.load(file, weights_only=True)

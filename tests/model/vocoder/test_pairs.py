@@ -5,11 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from model.audio.io import read_audio, write_audio
+from model.audio.io import write_audio
 from model.audio.mel import MelExtractor
 from model.config import resolve
 from model.config.schema import AudioConfig
+from model.features.extract import build_features
+from model.features.index import SPLITS
 from model.features.store import FeatureStore
 from model.synthesis import Synthesizer
 from model.training.logging import NullLogger
@@ -18,6 +21,7 @@ from model.vocoder.errors import VocoderError
 from model.vocoder.finetuning import base_vocoder, finetune
 from model.vocoder.pairs import PairingError, predicted_pairs, recorded_pairs
 from model.voice import read_voice
+from pipelines.cli.corpus import corpus as import_corpus
 
 NEURAL = {"vocoder.type": "hifigan", "vocoder.max_steps": 3, "vocoder.finetune_steps": 3, "training.max_steps": 2}
 
@@ -52,16 +56,20 @@ def test_predicted_mels_have_the_frames_of_the_recording(voice, generated_featur
         assert np.array_equal(one.samples, other.samples)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
-def test_every_clip_of_a_real_corpus_pairs_to_the_frame(real_data):
-    extractor, audio = MelExtractor(AudioConfig()), AudioConfig()
-    clips = sorted((real_data / "ljspeech" / "wavs").glob("*.wav"))
-    assert clips
-    differences = {
-        len(extractor.numpy(samples)) - len(samples) // audio.hop_length
-        for samples in (read_audio(path, audio.sample_rate) for path in clips)
-    }
-    assert differences == {0}
+def test_teacher_forced_mels_pair_to_the_frame_for_every_clip_of_a_real_corpus(real_data, small_settings, tmp_path):
+    recordings = real_data / "ljspeech"
+    done = CliRunner().invoke(import_corpus, ["import", str(recordings), "--output", str(tmp_path / "data"), "--json"])
+    assert done.exit_code == 0, done.output
+    corpus, hop = tmp_path / "data" / "corpus", AudioConfig().hop_length
+    config = resolve(None, None, {**small_settings, "training.max_steps": 2}).config
+    build_features(corpus, tmp_path / "features", config)
+    store = FeatureStore(tmp_path / "features")
+    voice = read_voice(train(config, store.path, tmp_path / "voice").voice)
+    pairs = [pair for split in SPLITS for pair in predicted_pairs(voice, store, corpus, split)]
+    assert len(pairs) == len(list((recordings / "wavs").glob("*.wav")))
+    assert {len(pair.mel) - len(pair.samples) / hop for pair in pairs} == {0}
 
 
 def test_a_recording_that_changed_is_refused(generated_features, generated_corpus, tmp_path):
