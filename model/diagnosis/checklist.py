@@ -18,6 +18,9 @@ LOG_MEL_SPREAD = (0.5, 5.0)
 LOUDNESS_RANGE = 12.0
 """Decibels between the loudest and the softest speaker from which on a model learns microphones."""
 
+MANY_SPEAKERS = 10
+"""From so many on, voices are cloned rather than learned one by one; four come out right without help."""
+
 Severity = Literal["ok", "warning", "error"]
 
 
@@ -205,3 +208,14 @@ def normalisation(statistics: Statistics) -> Finding:
     if apart <= LOUDNESS_RANGE:
         return Finding(check, "ok", evidence)
     return Finding(check, "warning", evidence, "set features.target_loudness to -23 and build the features again")
+
+
+def contrast(config: Config, statistics: Statistics) -> Finding:
+    """Whether a corpus of many speakers is trained with what tells speakers and styles apart."""
+    check, wanted = "speakers are told apart", ("model.enable_gst", "loss.use_contrastive_speaker_loss")
+    on = (config.model.enable_gst, config.loss.use_contrastive_speaker_loss)
+    off = [key for key, given in zip(wanted, on, strict=True) if not given]
+    evidence = f"the corpus has {len(statistics.speakers)} speakers"
+    if len(statistics.speakers) < MANY_SPEAKERS or not off:
+        return Finding(check, "ok", evidence)
+    return Finding(check, "warning", f"{evidence}; off: {', '.join(off)}", f"enable {' and '.join(off)}")

@@ -7,7 +7,7 @@ import click
 
 from model.config import Resolved
 from model.config.resolution import flatten, resolve
-from model.diagnosis.checklist import Finding, checklist, normalisation
+from model.diagnosis.checklist import Finding, checklist, contrast, normalisation
 from pipelines.cli.console import show_findings
 from pipelines.cli.settings import settings_options
 
@@ -32,7 +32,8 @@ def config(settings: Resolved, features: Path | None, as_json: bool) -> int:
 
     findings = checklist(settings.config)
     if features is not None:
-        findings.append(normalisation(FeatureIndex.read(features).statistics))
+        statistics = FeatureIndex.read(features).statistics
+        findings += [normalisation(statistics), contrast(settings.config, statistics)]
     return _tell(findings, as_json)
 
 

@@ -47,7 +47,7 @@ def train(
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
-    from model.diagnosis.checklist import blocking, checklist, normalisation
+    from model.diagnosis.checklist import blocking, checklist, contrast, normalisation
     from model.training import trainer
     from model.training.logging import NullLogger
 
@@ -58,7 +58,7 @@ def train(
         click.echo(f"{key} = {value} (default {default}; {origin})")
     state = State.locate().prepare()
     store = open_store(features, state)
-    findings = [*checklist(config), normalisation(store.statistics)]
+    findings = [*checklist(config), normalisation(store.statistics), contrast(config, store.statistics)]
     for finding in findings:
         if finding.severity != "ok" and first:
             click.echo(f"{finding.severity}: {finding.evidence}; {finding.cure}", err=True)

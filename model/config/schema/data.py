@@ -175,5 +175,9 @@ class FeaturesConfig(Section):
         return self
 
     def extraction(self) -> dict[str, Any]:
-        """The settings that shape the values of features."""
-        return {name: value for name, value in self.model_dump(mode="json").items() if name not in self.STORAGE}
+        """The settings that shape the values of features. No checksum says nothing: it is left out, so that stores from
+        before there was one stay what they are."""
+        shaping = {name: value for name, value in self.model_dump(mode="json").items() if name not in self.STORAGE}
+        if not self.speaker_encoder_sha256:
+            del shaping["speaker_encoder_sha256"]
+        return shaping

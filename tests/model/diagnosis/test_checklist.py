@@ -7,13 +7,23 @@ import pytest
 
 from model.config import resolve
 from model.config.resolution import presets
-from model.diagnosis.checklist import ChecklistError, blocking, checklist, normalisation, refuse
+from model.diagnosis.checklist import ChecklistError, blocking, checklist, contrast, normalisation, refuse
 from model.features.statistics import SpeakerStatistics, Statistics
 
 
 def findings(**overrides):
     settings = {key.replace("__", "."): value for key, value in overrides.items()}
     return {item.check: item for item in checklist(resolve(None, None, settings).config)}
+
+
+def test_many_speakers_want_style_tokens_and_a_contrast():
+    wanted = ("model.enable_gst", "loss.use_contrastive_speaker_loss")
+    plain, helped = resolve(None, None, {}).config, resolve(None, None, dict.fromkeys(wanted, True)).config
+    few, many = statistics(levels=range(4)), statistics(levels=range(10))
+    found = contrast(plain, many)
+    assert found.severity == "warning"
+    assert all(key in found.cure for key in wanted)
+    assert {contrast(plain, few).severity, contrast(helped, many).severity} == {"ok"}
 
 
 @pytest.mark.parametrize("size", presets()[0])
