@@ -4,7 +4,7 @@ The aligner learns alone (with its token embeddings), so that the kinds differ i
 language whose symbols each have a sound and every duration is known; `generated` is speech of espeak-ng, English and
 Persian, against its own phone times on sentences that were not trained on.
 
-    python benchmarks/alignment.py synthetic
+    python benchmarks/alignment.py synthetic --seeds 3 --plot docs/alignment.png
     python benchmarks/alignment.py generated --folder /tmp/alignment
 """
 
@@ -23,19 +23,28 @@ from generated_data import prepare
 
 from model.acoustic import AcousticModel, Inventory
 from model.config import Config, resolve
-from model.corpus.timings import read_alignments, token_times
+from model.corpus.timings import read_alignments
+from model.corpus.token_times import token_times
 from model.evaluation.metrics import boundary_error
 from model.features.batching import Batch, TrainingBatches
 from model.text import encode
 from model.training.losses import _alignment_terms, loss_weights, weighted_sum
 from model.training.trainer import inventory_of
 
-SOFT = -1.0
-"""Log-score of the published blank column, which lets frames belong to no token."""
+SYNTHETIC = {"model_size": "xtiny", "training.batch_size": 8, "model.aligner_dropout": 0.1}
+GENERATED = {"model_size": "tiny", "training.batch_size": 16, "corpus.engine": "espeak", "corpus.english_voices": 1}
+EXACT = {"loss.forward_sum_blank_logprob": -1e4}
+"""The likelihood of the hidden Markov model itself; by default a blank lets frames belong to no token."""
+GUIDED = {"loss.use_guided_attention": True}
+LONGER = {"loss.guided_attention_loss_weight": 5.0, "loss.guided_attention_end": 0.5}
+"""Guidance as strong as in Coqui's recipes, for half of the training."""
 KINDS: dict[str, dict[str, bool | float]] = {
     "plain": {},
-    "soft blank": {"loss.forward_sum_blank_logprob": SOFT},
-    "+ guided": {"loss.use_guided_attention": True},
+    "+ guided": GUIDED,
+    "+ guided for longer": GUIDED | LONGER,
+    "exact": EXACT,
+    "exact + guided": EXACT | GUIDED,
+    "exact + guided for longer": EXACT | GUIDED | LONGER,
     "+ location": {"model.use_location_attention": True},
     "+ forward": {"model.use_forward_attention": True},
     "all three": {
@@ -145,6 +154,20 @@ def learn(task: Task, config: Config, steps: int, interval: int) -> tuple[dict[i
     return curve, seconds / (steps + 1)
 
 
+def plot(curves: dict[str, dict[int, float]], path: Path) -> None:
+    """Boundary error over steps, a line for each kind."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for kind, curve in curves.items():
+        axes.plot(list(curve), list(curve.values()), label=kind, linestyle="--" if "guided" in kind else "-")
+    axes.axhline(1.0, color="grey", linewidth=0.8)
+    axes.set(xlabel="step", ylabel="mean boundary error (frames)", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=80)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=("synthetic", "generated"))
@@ -153,15 +176,13 @@ def main() -> None:
     parser.add_argument("--interval", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=1, help="Mean over so many.")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--plot", type=Path, help="Picture of the curves.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.task == "generated" and arguments.folder is None:
         parser.error("generated needs --folder")
     torch.set_num_threads(1)
-    size = "xtiny" if arguments.task == "synthetic" else "tiny"
-    settings = {"model_size": size, "corpus.engine": "espeak", "corpus.english_voices": 1, "training.batch_size": 16}
-    if arguments.task == "synthetic":
-        settings["training.batch_size"] = 8
+    settings = SYNTHETIC if arguments.task == "synthetic" else GENERATED
     results = {}
     for kind in arguments.kinds:
         curves, seconds = [], []
@@ -178,6 +199,8 @@ def main() -> None:
             print(
                 f"{kind:12} {results[kind]['milliseconds_a_step']:6.1f} ms a step   frames at step {shown}", flush=True
             )
+    if arguments.plot:
+        plot({kind: result["boundary_error_frames"] for kind, result in results.items()}, arguments.plot)
     if arguments.json:
         print(json.dumps(results, indent=1))
 
