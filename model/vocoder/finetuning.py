@@ -139,6 +139,8 @@ def finetune(
     partial = output / ".report.json.partial"
     partial.write_text(json.dumps(plain, indent=1) + "\n", "utf-8")
     os.replace(partial, output / "report.json")
+    for file in (*samples, output / "report.json"):
+        logger.artifact(file, "vocoder")
     return report
 
 

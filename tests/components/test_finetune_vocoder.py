@@ -4,12 +4,17 @@ import hashlib
 import io
 import json
 import time
+from pathlib import Path
 
 import pytest
 
+from components import tracking
 from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
+from components.state import write_json
+from components.train.run import run as train
 from model.config import resolve, subset
+from pipelines.training import arguments
 
 
 @pytest.fixture
@@ -43,6 +48,26 @@ def test_another_setting_of_the_vocoder_makes_another_voice(trained, state):
     one, other = (step.run(trained, told(griffin_lim_iterations=n), "e") for n in (7, 8))
     assert one["voice_hash"] != other["voice_hash"]
     assert step.run(trained, told(griffin_lim_iterations=7), "e") == one
+
+
+def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
+    state, generated_features, generated_corpus, small_settings, tmp_path
+):
+    steps = {"training.max_steps": 2, "vocoder.type": "hifigan", "vocoder.max_steps": 2, "vocoder.finetune_steps": 2}
+    settings = arguments(resolve(None, None, {**small_settings, **steps}).config, "d", "r", "n")
+    made = {"folder": str(generated_features), "hash": "f", "corpus": str(generated_corpus), "data": "0" * 32 + ".dir"}
+    features = write_json(tmp_path / "features.json", made)
+    trained = write_json(tmp_path / "trained.json", train(str(features), settings["train_settings"], "test"))
+    first = step.run(str(trained), settings["finetune_vocoder_settings"], "test")
+    weights = Path(first["voice"]) / "vocoder" / "generator.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert step.run(str(trained), settings["finetune_vocoder_settings"], "test") == first
+    assert weights.stat().st_mtime_ns == written
+    client = tracking.client(state)
+    kept = [Path(item.path).name for item in client.list_artifacts(first["run_id"], "vocoder")]
+    assert "report.json" in kept
+    assert sum(name.endswith(("-before.wav", "-after.wav")) for name in kept) == 4
+    assert "vocoder/after/mel_distance" in client.get_run(first["run_id"]).data.metrics
 
 
 def opener(files):
