@@ -9,9 +9,32 @@ from pathlib import Path
 
 import yaml
 
+from components.outage import outlast
 from components.state import State
 
 REMOTE = "storage"
+AWAY = (
+    "could not connect",
+    "failed to connect",
+    "connection",
+    "timed out",
+    "slowdown",
+    "service unavailable",
+    "internal error",
+    "an error occurred (500)",
+    "an error occurred (503)",
+)
+"""What DVC's last lines hold when a remote's server is not there or overloaded."""
+
+REFUSED = (
+    "forbidden",
+    "access denied",
+    "accessdenied",
+    "signaturedoesnotmatch",
+    "invalidaccesskeyid",
+    "no credentials",
+)
+"""What they hold when it does not accept who we say we are."""
 
 
 class DvcError(RuntimeError):
@@ -56,6 +79,30 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
         tail = "\n".join((done.stdout or "").strip().splitlines()[-12:])
         raise DvcError(f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode})\n{tail}".rstrip())
     return done.stdout or ""
+
+
+def push(project: Path, state: State) -> None:
+    """Push what the remote lacks; a server that is away for a while is waited for, and what it has is not sent again.
+
+    Raises:
+        DvcError: the push failed, or the server stayed away.
+    """
+    # Not quietly: DVC would keep the reason of a failure to itself.
+    outlast(lambda: run(project, state, "push"), is_away, f"pushing to {remote_url(project)}")
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a remote was not reached; what it lacks, or refuses, it will lack in a minute too."""
+    return _says(error, AWAY) and not is_refusal(error)  # DVC words a refusal as "failed to connect", too
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a remote refused our credentials."""
+    return _says(error, REFUSED)
+
+
+def _says(error: Exception, signs: tuple[str, ...]) -> bool:
+    return isinstance(error, DvcError) and any(sign in str(error).lower() for sign in signs)
 
 
 def write_config(project: Path, settings: Mapping[str, Mapping[str, str]], name: str = "config.local") -> None:

@@ -3,20 +3,24 @@
 Steps pass small JSON pointers to folders in the state, never the audio or weights themselves.
 """
 
+import atexit
 import contextlib
-import gc
 import importlib
 import json
 import logging
+import os
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.state import read_json, write_json
 
 EVENT = "::step::"
+EXECUTOR = "kfp.dsl.executor_main"
+"""The program that a step's process runs."""
 PROJECT_PACKAGES = ("model", "components", "pipelines")
 
 logger = logging.getLogger(__name__)
@@ -47,6 +51,27 @@ def log_to_output() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
+@dataclass
+class Ending:
+    """The last thing that a step's process does: it ends, without taking apart what torch and MLflow have imported.
+
+    Python would need up to seconds for that, and free nothing that the end of the process does not free.
+
+    Attributes:
+        status: Exit status; None while the step runs.
+    """
+
+    status: int | None = None
+
+    def __call__(self) -> None:
+        if self.status is None or hasattr(sys, "last_value"):  # the executor failed after the step: its error counts
+            return
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(self.status)
+
+
 def run_step(step: str, artifact: Any, **inputs: Any) -> None:
     """Run `components.<step>.run.run(**inputs)` and write the pointer that it returns to the output artifact.
 
@@ -58,6 +83,9 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
         **inputs: Strings, and paths of input artifacts.
     """
     log_to_output()
+    ending = Ending()
+    if getattr(sys.modules["__main__"].__spec__, "name", "") == EXECUTOR:
+        atexit.register(ending)  # before anything that the step registers, so that it comes after all of that
     emit(step, "started")
     started = time.monotonic()
     try:
@@ -68,16 +96,16 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
         seconds = round(time.monotonic() - started, 2)
         report = {"report": str(error.report)} if getattr(error, "report", None) else {}
         emit(step, "failed", seconds=seconds, error=f"{error}" or type(error).__name__, **report)
+        ending.status = 1
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         emit(step, "interrupted", seconds=round(time.monotonic() - started, 2))
+        ending.status = 130
         raise SystemExit(130) from None
-    finally:
-        # After importing torch and MLflow a process spends seconds in its last collections, which free nothing of use.
-        gc.freeze()
     write_json(Path(artifact.path), pointer)
     artifact.metadata.update({key: value for key, value in pointer.items() if isinstance(value, str)})
     emit(step, "finished", seconds=round(time.monotonic() - started, 2), message=pointer.get("summary", ""))
+    ending.status = 0
 
 
 def read_pointer(path: str) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from model.config.schema import ClusterConfig
-from pipelines.cluster_client import Unreachable, asking, make_client
+from pipelines.cluster_client import Unreachable, asking, made_once, make_client
 from pipelines.training import NAME
 
 SUCCEEDED = ("SUCCEEDED", "SKIPPED")
 FAILED = ("FAILED", "CANCELED")
+UNWANTED = (*FAILED, "CANCELING")
+SETTLED_SECONDS = 1.5
 PAGE = 50
 
 logger = logging.getLogger(__name__)
@@ -100,11 +102,9 @@ class Cluster:
         """
         name = run_name(arguments["name"], pipeline, arguments)
         with asking(self.settings, f"start {name}"):
-            experiment_id = self._client.create_experiment(experiment, namespace=self.settings.namespace).experiment_id
-            if not force:
-                for run in self._runs(experiment_id=experiment_id, name=name):
-                    if run.state not in FAILED:
-                        return run, False
+            experiment_id = self._experiment(experiment)
+            if not force and (known := self._equal_run(experiment_id, name)):
+                return known, False
             pipeline_id, version_id = self._version(pipeline, commit)
             started = self._client.run_pipeline(
                 experiment_id,
@@ -114,7 +114,16 @@ class Cluster:
                 version_id=version_id,
                 service_account=self.settings.service_account,
             )
-            return self._run(started), True
+            own = self._run(started)
+            if force:
+                return own, True
+            # The server takes any number of runs of one name, so whoever triggers at the same moment starts one too.
+            # Its times are whole seconds: once this one has passed, both see the same runs and keep the same one.
+            self._sleep(SETTLED_SECONDS)
+            first = self._equal_run(experiment_id, name) or own
+            if first.id != own.id:
+                self._client.terminate_run(own.id)
+            return first, first.id == own.id
 
     def get(self, run_id: str) -> ClusterRun:
         """A run by its id."""
@@ -176,7 +185,7 @@ class Cluster:
             The schedule's id.
         """
         with asking(self.settings, f"schedule {name}"):
-            experiment_id = self._client.create_experiment(experiment, namespace=self.settings.namespace).experiment_id
+            experiment_id = self._experiment(experiment)
             pipeline_id, version_id = self._version(pipeline, commit)
             old = [item["id"] for item in self._schedules() if item["name"] == name]
             made = self._client.create_recurring_run(
@@ -207,21 +216,39 @@ class Cluster:
                 self._client.delete_recurring_run(item)
             return len(found)
 
+    def _equal_run(self, experiment_id: str, name: str) -> ClusterRun | None:
+        """The first of the runs of this name that are going on or have succeeded."""
+        found = [run for run in self._runs(experiment_id=experiment_id, name=name) if run.state not in UNWANTED]
+        return min(found, key=lambda run: (run.created, run.id), default=None)
+
+    def _experiment(self, name: str) -> str:
+        """The id of the experiment, created where it is missing."""
+
+        def get() -> Any:
+            return self._client.create_experiment(name, namespace=self.settings.namespace)  # asks before it creates
+
+        return made_once(get, get).experiment_id
+
     def _version(self, pipeline: str, commit: str) -> tuple[str, str]:
         """(pipeline id, version id) of this very text, uploaded where it is missing."""
         version = f"{commit[:12]}-{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{NAME}.yaml"
             path.write_text(pipeline, "utf-8")
-            pipeline_id = self._client.get_pipeline_id(NAME)
-            if pipeline_id is None:
-                uploaded = self._client.upload_pipeline(str(path), NAME, namespace=self.settings.namespace)
-                pipeline_id = uploaded.pipeline_id
-            listed = self._client.list_pipeline_versions(pipeline_id, page_size=PAGE, filter=_named(version))
-            for known in listed.pipeline_versions or ():
-                return pipeline_id, known.pipeline_version_id
-            made = self._client.upload_pipeline_version(str(path), version, pipeline_id=pipeline_id)
-            return pipeline_id, made.pipeline_version_id
+            upload, add = self._client.upload_pipeline, self._client.upload_pipeline_version
+            pipeline_id = self._client.get_pipeline_id(NAME) or made_once(
+                lambda: upload(str(path), NAME, namespace=self.settings.namespace).pipeline_id,
+                lambda: self._client.get_pipeline_id(NAME),
+            )
+            version_id = self._version_id(pipeline_id, version) or made_once(
+                lambda: add(str(path), version, pipeline_id=pipeline_id).pipeline_version_id,
+                lambda: self._version_id(pipeline_id, version),
+            )
+            return pipeline_id, version_id
+
+    def _version_id(self, pipeline_id: str, version: str) -> str:
+        listed = self._client.list_pipeline_versions(pipeline_id, page_size=PAGE, filter=_named(version))
+        return next((known.pipeline_version_id for known in listed.pipeline_versions or ()), "")
 
     def _runs(self, experiment_id: str | None = None, name: str = "") -> Iterator[ClusterRun]:
         pages = _pages(

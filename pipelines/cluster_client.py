@@ -3,15 +3,17 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from model.config.schema import ClusterConfig
 
 TOKEN = "MYXTTS_KFP_TOKEN"
+Made = TypeVar("Made")
 
 
 class ClusterError(RuntimeError):
@@ -36,6 +38,7 @@ def make_client(settings: ClusterConfig) -> Any:
     for name in (settings.token_file, settings.ca_certificate):
         if name and not Path(name).is_file():
             raise ClusterError(f"{name} is no file; see cluster.token_file and cluster.ca_certificate")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it would announce every retry before our one line
     return kfp.Client(
         host=settings.host or None,
         namespace=settings.namespace,
@@ -80,7 +83,21 @@ def asking(settings: ClusterConfig, what: str) -> Iterator[None]:
     except kfp_server_api.ApiException as error:
         raise _explained(error.status, _message(error), what, where, settings.namespace) from error
     except urllib3.exceptions.HTTPError as error:
-        raise Unreachable(f"cannot {what}: {where} does not answer ({_short(error)})") from error
+        raise Unreachable(
+            f"cannot {what}: {where} does not answer ({_short(getattr(error, 'reason', error))})"
+        ) from error
+
+
+def made_once(make: Callable[[], Made], find: Callable[[], Made]) -> Made:
+    """What `make` creates; where another process has created it a moment before, what `find` finds."""
+    import kfp_server_api
+
+    try:
+        return make()
+    except kfp_server_api.ApiException as error:
+        if error.status != 409:
+            raise
+        return find()
 
 
 def _explained(status: int | None, message: str, what: str, where: str, namespace: str) -> ClusterError:

@@ -80,7 +80,7 @@ class Project:
         pushed: dict[str, list[str]] = read_json(record) if record.is_file() else {}
         if digest in pushed.get(remote, []) and ("://" in remote or Path(remote).is_dir()):
             return
-        dvc.run(self.folder, self.state, "push", "--quiet")
+        dvc.push(self.folder, self.state)
         write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})
 
     def require_pushed(self) -> None:

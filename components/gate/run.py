@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.evaluate.run import measure
 from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
+from components.source import code_hash
 from components.state import State, read_json, write_json
 from components.step import read_pointer
 from model.config import Config, settings_hash
@@ -66,15 +66,27 @@ def run(registration: str, settings: str) -> dict[str, Any]:
     candidate = registry.version(name, number)
     champion_number = registry.aliases(name).get(CHAMPION, "")
     mine = measures(read_json(Path(registered["folder"]) / "metrics.json"))
+    rolled_back = candidate.tags.get(ROLLED_BACK, "")
+    folder = state.gate(settings_hash({"name": name, "version": number}))
+    judged_on = settings_hash(
+        {
+            "registered": registered,
+            "settings": config.model_dump(mode="json"),
+            "measures": {key: repr(value) for key, value in mine.items()},
+            "champion": champion_number,
+            "rolled back": rolled_back,
+            "code": code_hash("components.gate.run"),
+        }
+    )
+    _answer_from_record(folder / "gate.json", judged_on)
     checks = threshold_checks(mine, config)
-    if ROLLED_BACK in candidate.tags:
-        reason = f"was rolled back: {candidate.tags[ROLLED_BACK]}; promote it by hand if it is right after all"
+    if rolled_back:
+        reason = f"was rolled back: {rolled_back}; promote it by hand if it is right after all"
         checks.append(Check("not rolled back", FAILED, reason))
     if champion_number not in ("", number):
         champion = registry.version(name, champion_number)
         checks += champion_checks(mine, champion_measures(state, registry, champion, registered), config)
     failed = [check for check in checks if check.result == FAILED]
-    folder = state.gate(settings_hash({"name": name, "version": number}))
     report = {
         **registered,
         "evaluation": registered["folder"],
@@ -82,6 +94,7 @@ def run(registration: str, settings: str) -> dict[str, Any]:
         "name": name,
         "version": number,
         "champion_before": champion_number,
+        "judged_on": judged_on,
         "passed": not failed,
         "measures": mine,
         "checks": [asdict(check) for check in checks],
@@ -93,16 +106,35 @@ def run(registration: str, settings: str) -> dict[str, Any]:
     report["champion"] = registry.aliases(name).get(CHAMPION, "")
     write_json(folder / "gate.json", report)
     if failed:
-        reasons = "\n".join(f"  {check.name}: {check.reason}" for check in failed)
-        raise GateFailed(
-            f"{name} version {number} was not promoted "
-            f"(champion: {report['champion'] or 'none'}); report: {folder / 'gate.json'}\n{reasons}",
-            folder / "gate.json",
-        )
+        raise _failure(report)
     return {
         **report,
         "summary": f"champion is version {report['champion']}",
     }
+
+
+def _answer_from_record(path: Path, judged_on: str) -> None:
+    """A pipeline keeps no result of a step that failed and runs it again: the same question gets the same answer.
+
+    Raises:
+        GateFailed: the version was judged before, by all the same, and failed.
+    """
+    if not path.is_file():
+        return
+    known = read_json(path)
+    if known.get("judged_on") == judged_on and not known["passed"]:
+        raise _failure(known, f"; judged {known['time']}, and nothing that it was judged by has changed since")
+
+
+def _failure(report: Mapping[str, Any], note: str = "") -> GateFailed:
+    path = Path(report["folder"]) / "gate.json"
+    failed = (check for check in report["checks"] if check["result"] == FAILED)
+    reasons = "\n".join(f"  {check['name']}: {check['reason']}" for check in failed)
+    return GateFailed(
+        f"{report['name']} version {report['version']} was not promoted "
+        f"(champion: {report['champion'] or 'none'}{note}); report: {path}\n{reasons}",
+        path,
+    )
 
 
 def _tag_verdicts(registry: Registry, candidate: Version, checks: list[Check]) -> None:
@@ -160,6 +192,8 @@ def champion_measures(
 
     Measured anew when the champion was made from other data: numbers of other sentences do not compare.
     """
+    from components.evaluate.run import measure  # imports torch, which the gate's other questions do without
+
     folder = measure(
         state,
         registry.voice_folder(f"models:/{champion.name}/{champion.number}"),

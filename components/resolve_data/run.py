@@ -15,18 +15,6 @@ from components.state import State
 from components.step import StepError
 
 NAME = "corpus"
-AWAY = (
-    "could not connect",
-    "failed to connect",
-    "connection",
-    "timed out",
-    "slowdown",
-    "service unavailable",
-    "internal error",
-    "an error occurred (500)",
-    "an error occurred (503)",
-)
-"""What DVC's last lines hold when a remote's server is not there or overloaded."""
 
 
 def run(data_hash: str, remote: str) -> dict[str, Any]:
@@ -68,13 +56,14 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
         entry = {"outs": [{"md5": data_hash, "hash": "md5", "path": NAME}]}
         (project / f"{NAME}.dvc").write_text(yaml.safe_dump(entry), "utf-8")
         try:
-            outlast(lambda: dvc.run(project, state, "pull", f"{NAME}.dvc"), _is_away, f"fetching from {remote}")
+            outlast(lambda: dvc.run(project, state, "pull", f"{NAME}.dvc"), dvc.is_away, f"fetching from {remote}")
         except dvc.DvcError as error:
-            cure = (
-                "its server does not answer; see that it does, then run the pipeline again"
-                if _is_away(error)
-                else "push it first (`dvc push` in the project that made it), then run the pipeline again"
-            )
+            if dvc.is_away(error):
+                cure = "its server does not answer; see that it does, then run the pipeline again"
+            elif dvc.is_refusal(error):
+                cure = "its server refuses the credentials; see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            else:
+                cure = "push it first (`dvc push` in the project that made it), then run the pipeline again"
             raise StepError(f"data {data_hash} cannot be fetched from {remote}: {cure}\n{error}") from error
         got = folder_hash(project / NAME)
         if got != data_hash:
@@ -85,12 +74,6 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
         (project / NAME).rename(folder)
     finally:
         shutil.rmtree(project, ignore_errors=True)
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether the remote was not reached; what it lacks, or refuses, it will lack in a minute too."""
-    text = str(error).lower()
-    return isinstance(error, dvc.DvcError) and any(sign in text for sign in AWAY)
 
 
 def folder_hash(folder: Path) -> str:

@@ -191,7 +191,8 @@ def _extract(
     left, spoken = sum(clip.seconds for clip in missing.values()), 0.0
     done = reused
     report(Progress(done, len(clips), reused, 0.0, left, 0.0))
-    tasks = [list(missing.items())[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
+    waiting = list(missing.items())
+    tasks = [waiting[i : i + CHUNK] for i in range(0, len(waiting), CHUNK)]
     jobs = (
         Job(recordings, [clip for _, clip in task], [key for key, _ in task], packer.pieces, config) for task in tasks
     )

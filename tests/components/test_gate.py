@@ -112,6 +112,22 @@ def test_a_failed_gate_promotes_nothing_and_leaves_a_report(judged):
     }
 
 
+def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeypatch):
+    judged(GOOD)
+    with pytest.raises(gate.GateFailed) as first:
+        judged({**GOOD, "mel_cepstral_distortion": 7.0})
+    measured = []
+    monkeypatch.setattr(gate, "champion_measures", lambda *_: measured.append("again") or GOOD)
+    with pytest.raises(gate.GateFailed, match="nothing that it was judged by has changed") as again:
+        judged({}, number="2")
+    assert str(again.value).splitlines()[1:] == str(first.value).splitlines()[1:]
+    assert not measured
+    with pytest.raises(gate.GateFailed, match="against the champion") as anew:
+        judged({}, number="2", settings={"max_regression": 0.03})
+    assert "judged by" not in str(anew.value)
+    assert measured == ["again"]
+
+
 def test_a_worse_version_within_the_thresholds_does_not_replace_the_champion(judged):
     judged(GOOD)
     with pytest.raises(gate.GateFailed, match="against the champion"):

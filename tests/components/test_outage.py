@@ -2,9 +2,8 @@
 
 import pytest
 
-from components.dvc import DvcError
+from components.dvc import DvcError, is_away
 from components.outage import PAUSE_SECONDS, outlast
-from components.resolve_data.run import _is_away
 
 
 class Clock:
@@ -53,7 +52,11 @@ def test_another_error_passes_at_once():
         ("ERROR: unexpected error - An error occurred (503) when calling HeadObject: Service Unavailable", True),
         ("WARNING: Some of the cache files do not exist neither locally nor on remote.", False),
         ("ERROR: failed to pull data from the cloud - An error occurred (403): Forbidden", False),
+        (
+            "ERROR: failed to connect to s3 (data/dvc) - Forbidden: An error occurred (403) when calling HeadObject",
+            False,
+        ),
     ],
 )
 def test_of_dvcs_errors_only_an_absent_server_is_waited_for(text, away):
-    assert _is_away(DvcError(text)) == away
+    assert is_away(DvcError(text)) == away

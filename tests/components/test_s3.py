@@ -3,12 +3,14 @@
 import contextlib
 import io
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from components import dvc, tracking
+from components.outage import outlast
 from components.resolve_data.run import folder_hash, run
 from components.step import StepError
 from components.tracking import MlflowRunLogger
@@ -105,6 +107,23 @@ def test_a_server_that_comes_back_while_data_is_fetched_is_waited_for(state, pro
     finally:
         back.join()
     assert answer["hash"] == hash_of(project)
+
+
+def test_a_server_that_comes_back_during_a_push_is_waited_for(state, project, server, monkeypatch):
+    now, waits = [0.0], []
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+        if now[0] >= 30:
+            server.start()
+
+    patient = partial(outlast, sleep=pause, clock=lambda: now[0])
+    monkeypatch.setattr(dvc, "outlast", patient)
+    server.stop()
+    dvc.push(project, state)
+    assert sum(waits) == 30
+    assert folder_hash(Path(run(hash_of(project), "s3://myxtts/dvc")["folder"])) == hash_of(project)
 
 
 def test_nothing_of_a_secret_is_written_to_the_state(state, project):

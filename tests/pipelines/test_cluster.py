@@ -43,6 +43,30 @@ def test_an_equal_run_is_not_started_twice(host, double, pipeline, told):
     assert forced.id != first.id
 
 
+@pytest.mark.parametrize("asked", ["get_experiment", "list_runs", "get_pipeline_id", "list_pipeline_versions"])
+def test_two_triggers_at_one_moment_leave_one_run(host, double, pipeline, told, monkeypatch, asked):
+    """The other trigger comes in between: ours has just been told that there is none of it yet."""
+    ours, other = connect(host), connect(host)
+    ask, began = getattr(ours._client, asked), []
+
+    def overtaken(*arguments, **named):
+        found = None
+        try:
+            found = ask(*arguments, **named)
+        finally:
+            if not began:
+                began.append(None)
+                began.append(other.trigger(pipeline, told, "generated", COMMIT))
+        return found
+
+    monkeypatch.setattr(ours._client, asked, overtaken)
+    run, started = ours.trigger(pipeline, told, "generated", COMMIT)
+    theirs, they_started = began[1]
+    assert (run.id, started, they_started) == (theirs.id, False, True)
+    assert [item["run_id"] for item in double.runs.values() if item["state"] != "CANCELED"] == [run.id]
+    assert (len(double.experiments), len(double.pipelines), len(double.versions)) == (1, 1, 2)
+
+
 @pytest.mark.parametrize("ended", ["FAILED", "CANCELED"])
 def test_a_run_that_failed_is_started_again(host, double, pipeline, told, ended):
     cluster = connect(host)

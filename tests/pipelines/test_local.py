@@ -17,7 +17,7 @@ from pipelines.targets import make_target
 from pipelines.training import arguments
 
 STAND_IN = """
-import json, os, sys, time
+import atexit, json, os, sys, time
 from pathlib import Path
 
 STEP = Path(__file__).parent.name
@@ -26,6 +26,7 @@ def run(**inputs):
     state = Path(os.environ["MYXTTS_STATE"])
     with (state / "calls.txt").open("a") as file:
         file.write(STEP + "\\n")
+    atexit.register((state / f"{STEP}.ended").touch)
     before = {}
     for value in inputs.values():
         if os.path.isfile(value):
@@ -84,6 +85,7 @@ def test_every_step_runs_once_and_then_never_again(state):
     assert calls(state) == list(STEPS)
     assert states(record) == {"done"}
     assert record.result()["summary"] == "gate did it"
+    assert {path.stem for path in state.root.glob("*.ended")} == set(STEPS)  # what a step leaves for its end is done
     again = start(state)
     assert calls(state) == []
     assert states(again) == {"cached"}
