@@ -38,7 +38,7 @@ def make_client(settings: ClusterConfig) -> Any:
     for name in (settings.token_file, settings.ca_certificate):
         if name and not Path(name).is_file():
             raise ClusterError(f"{name} is no file; see cluster.token_file and cluster.ca_certificate")
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it would announce every retry before our one line
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it announces every retry
     return kfp.Client(
         host=settings.host or None,
         namespace=settings.namespace,
