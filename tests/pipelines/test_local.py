@@ -1,18 +1,21 @@
 """The local target with steps that only pretend: what is reported, what is cached, what is left when it is stopped."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from components.state import State, write_json
 from model.config import ConfigError, resolve
+from pipelines.compiling import compile_training
 from pipelines.local import PipelineError, RunRecord, drop_stale_cache, run_training
-from pipelines.profiles import STEPS
+from pipelines.profiles import STEPS, local_profile
 from pipelines.targets import make_target
 from pipelines.training import arguments
 
@@ -28,6 +31,9 @@ def run(**inputs):
         file.write(STEP + "\\n")
     atexit.register((state / f"{STEP}.ended").touch)
     before = {}
+    parts = inputs.pop("parts", [])
+    if parts:
+        (state / "joined.json").write_text(json.dumps([json.loads(Path(part).read_text())["part"] for part in parts]))
     for value in inputs.values():
         if os.path.isfile(value):
             before = json.loads(Path(value).read_text())
@@ -39,6 +45,20 @@ def run(**inputs):
     folder = state / "results" / STEP
     folder.mkdir(parents=True, exist_ok=True)
     return {**before, "folder": str(folder), "summary": f"{STEP} did it"}
+"""
+
+PART = """
+import os, time
+from pathlib import Path
+
+def run(data, settings, part):
+    state = Path(os.environ["MYXTTS_STATE"])
+    (state / part.replace("/", "-of-")).touch()
+    deadline = time.monotonic() + 30
+    while len(list(state.glob("*-of-2"))) < 2:
+        assert time.monotonic() < deadline, "the other part does not run beside this one"
+        time.sleep(0.02)
+    return {"folder": str(state), "part": part}
 """
 
 
@@ -53,12 +73,12 @@ def state(tmp_path, monkeypatch) -> State:
     (code / "components").mkdir()
     for path in (root / "components").glob("*.py"):
         (code / "components" / path.name).symlink_to(path)
-    for step in STEPS:
+    for step in (*STEPS, "preprocess_part"):
         folder = code / "components" / step
         folder.mkdir()
         (folder / "__init__.py").touch()
         (folder / "component.py").symlink_to(root / "components" / step / "component.py")
-        (folder / "run.py").write_text(STAND_IN)
+        (folder / "run.py").write_text(PART if step == "preprocess_part" else STAND_IN)
     monkeypatch.setenv("PYTHONPATH", str(code))
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
     return State(tmp_path / "state").prepare()
@@ -90,6 +110,29 @@ def test_every_step_runs_once_and_then_never_again(state):
     assert calls(state) == []
     assert states(again) == {"cached"}
     assert again.result() == record.result()
+
+
+def test_parts_are_preprocessed_side_by_side_and_joined(state, tmp_path):
+    """The loop of a large corpus, which a cluster's profile asks for, under the local runner."""
+    folder = state.folder("runs", "parts")
+    pipeline = folder / "pipeline.yaml"
+    pipeline.write_text(compile_training(replace(local_profile(), preprocess_parts=2)))
+    names = ("pipeline_root", "workspace", "cache_root")
+    request = {
+        "pipeline": str(pipeline),
+        "arguments": arguments(resolve().config, "h", "r", "n"),
+        "run": "parts",
+        "containers": {},
+        "result": str(folder / "result.json"),
+        **{name: str(folder / name) for name in names},
+    }
+    command = [sys.executable, "-m", "pipelines.local_worker", str(write_json(folder / "request.json", request))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, text=True, start_new_session=True, cwd=folder, **pipes) as process:
+        said = process.stdout.read()
+        assert process.wait(30) == 0, said
+    assert calls(state) == list(STEPS)
+    assert sorted(json.loads((state.root / "joined.json").read_text())) == ["0/2", "1/2"]
 
 
 def test_other_data_runs_everything(state):
