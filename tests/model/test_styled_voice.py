@@ -1,11 +1,14 @@
 """A voice with every feature on, from training to speech: what it remembers of its speakers, and its style controls."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from model.audio.mel import frame_energy
+from model.audio.mel import MelExtractor, frame_energy
+from model.audio.pitch import track_pitch
 from model.config import resolve
 from model.corpus.manifest import read_manifest
 from model.synthesis import SynthesisError, Synthesizer
@@ -78,6 +81,15 @@ def test_style_controls_act(voice, generated_corpus):
         assert difference(plain, voice.synthesize("Good morning.", **control)) > 0
 
 
+def test_style_tokens_and_latents_each_sound_different(voice):
+    """Deviation of the log-mel over the ways to say a sentence, averaged over time and bands: not inert means 0.005."""
+    torch.manual_seed(0)
+    tokens = [voice.synthesize("Good morning.", style_weights=row).mel.mean(0) for row in np.eye(10)]
+    latents = [voice.synthesize("Good morning.", variation=1.0).mel.mean(0) for _ in range(6)]
+    for ways in (tokens, latents):
+        assert np.stack(ways).std(0).mean() > 0.005
+
+
 def test_style_controls_that_do_not_fit_are_refused(voice):
     for control, message in (
         ({"style_weights": [1.0, 2.0]}, "give 10 numbers"),
@@ -95,3 +107,28 @@ def test_energy_changes_the_level_by_what_was_asked(voice):
         louder = voice.synthesize("Good morning.", energy_scale=scale)
         assert np.mean(frame_energy(louder.mel) - frame_energy(plain.mel)) == pytest.approx(np.log(scale), abs=1e-4)
         assert len(louder.samples) == len(plain.samples)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.2])
+def test_pitch_changes_by_what_was_asked_even_if_the_model_does_not_follow(voice, monkeypatch, scale):
+    phase = 2 * np.pi * 150 * np.arange(voice.sample_rate) / voice.sample_rate
+    tone = sum(0.1 * np.sin(k * phase) / k for k in range(1, 20)).astype(np.float32)
+    mel = MelExtractor(voice.config.audio).numpy(tone)
+    spoken = voice.voice.model.synthesize
+
+    def says_the_same(*arguments, **controls):
+        return replace(spoken(*arguments, **controls), mel=torch.from_numpy(mel)[None])
+
+    monkeypatch.setattr(voice.voice.model, "synthesize", says_the_same)
+    heard = []
+    for asked in (1.0, scale):
+        samples = voice.synthesize("Good morning.", pitch_scale=asked).samples
+        f0 = track_pitch(samples, voice.config.audio, voice.config.features)
+        heard.append(float(np.median(f0[f0 > 0])))
+    assert heard[1] / heard[0] == pytest.approx(scale, rel=0.05)
+
+
+def test_speed_changes_the_length_by_what_was_asked(voice):
+    text = "Good morning, how are you this fine day?"
+    plain, fast = (len(voice.synthesize(text, speed=speed).mel) for speed in (0.5, 0.625))
+    assert plain / fast == pytest.approx(1.25, rel=0.05)
