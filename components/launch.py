@@ -95,6 +95,7 @@ def _on_this_machine(command: list[str], processes: int, answer: Path) -> int:
     """Exit status of the workers. They talk over the loopback, whatever the machine's name resolves to."""
     processes = processes or default_processes()
     told = {"PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
+    told["PET_LOCAL_ADDR"] = "127.0.0.1"  # in a container without a network its name leads nowhere
     usual = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, *command[1:]], env={**usual, **os.environ, **told})
     try:
