@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from model.acoustic.alignment import batch_prior, best_path
 from model.acoustic.attention import WINDOW, LocationTerm, forward_attention, normalise
-from model.acoustic.layers import Conv1d, length_mask
+from model.acoustic.layers import Conv1d, Dropout, length_mask
 from model.config.schema import ModelConfig
 
 TEMPERATURE = 0.02
@@ -46,10 +46,10 @@ class Aligner(nn.Module):
         self.config = config
         text_dim, width, dropout = config.hidden_dim, config.aligner_dim, config.aligner_dropout
         self.keys = nn.Sequential(
-            Conv1d(text_dim, 2 * text_dim, 3), nn.ReLU(), nn.Dropout(dropout), Conv1d(2 * text_dim, width, 1)
+            Conv1d(text_dim, 2 * text_dim, 3), nn.ReLU(), Dropout(dropout), Conv1d(2 * text_dim, width, 1)
         )
         self.queries = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             Conv1d(mel_dim, 2 * mel_dim, 3),
             nn.ReLU(),
             Conv1d(2 * mel_dim, mel_dim, 1),

@@ -54,6 +54,49 @@ class Conv1d(nn.Linear):
         return super().forward(torch.cat([padded[:, i : i + length] for i in range(self.kernel_size)], dim=2))
 
 
+class Dropout(nn.Module):
+    """`nn.Dropout` with four decisions from each random number on a CPU, which draws slower than it multiplies.
+
+    A step of the tiny model took a fifteenth of its time to draw; `rate` is kept to 1/65536.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.rate, self.training)
+        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.rate * 2**16) - 2**15
+        return x * (kept.to(x.dtype) / (1 - self.rate))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+class BidirectionalLSTM(nn.Module):
+    """An LSTM from each end of every sequence: (B, T, D) -> (B, T, 2 H), at padding of no meaning.
+
+    Sequences are turned about by index instead of packed, which runs token by token: twice as fast on a CPU, and a GPU
+    need not be waited for. Padding lies behind a sequence either way, so neither direction meets it.
+    """
+
+    def __init__(self, inputs: int, dim: int):
+        super().__init__()
+        self.ahead = nn.LSTM(inputs, dim, batch_first=True)
+        self.back = nn.LSTM(inputs, dim, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Lengths (B,); none, where there is no padding."""
+        if lengths is None:
+            return torch.cat((self.ahead(x)[0], self.back(x.flip(1))[0].flip(1)), dim=2)
+        position = torch.arange(x.shape[1], device=x.device)[None, :]
+        turned = torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)[:, :, None]
+        back = self.back(x.gather(1, turned.expand_as(x)))[0]
+        return torch.cat((self.ahead(x)[0], back.gather(1, turned.expand_as(back))), dim=2)
+
+
 class AdaptiveLayerNorm(nn.Module):
     """Layer norm whose scale and shift come from a condition vector (as in StyleTTS 2, arXiv:2306.07691).
 
@@ -129,7 +172,7 @@ class FeedForwardTransformerBlock(nn.Module):
         self.feed_forward_norm = AdaptiveLayerNorm(dim, condition_dim)
         self.expand = Conv1d(dim, ffn_dim, kernel_size)
         self.contract = Conv1d(ffn_dim, dim, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor, rotation: Rotation) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, rotation))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model.acoustic.aligner import Aligner, Alignment
 from model.acoustic.alignment import token_of_frame
 from model.acoustic.conditioning import Conditioning, Conditions, Reference, Style
-from model.acoustic.layers import Conv1d, Transformer, keep, length_mask, padding_mask
+from model.acoustic.layers import Conv1d, Dropout, Transformer, keep, length_mask, padding_mask
 from model.acoustic.predictors import DurationPredictor, ProsodyPredictor, average_over_tokens
 from model.config.schema import ModelConfig
 from model.features.batching import Batch
@@ -101,7 +101,7 @@ class AcousticModel(nn.Module):
         self.decoder = Transformer(config.decoder_layers, *stack)
         self.aligner = Aligner(inventory.n_mels, config)
         self.predictor_condition = nn.Linear(dim, dim) if config.predictors_read == "embedding" else None
-        self.predictor_input_dropout = nn.Dropout(config.predictor_input_dropout)
+        self.predictor_input_dropout = Dropout(config.predictor_input_dropout)
         self.duration_predictor = DurationPredictor(
             dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.predictor_dropout
         )

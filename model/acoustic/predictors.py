@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.acoustic.layers import Conv1d, keep, length_mask
+from model.acoustic.layers import BidirectionalLSTM, Conv1d, Dropout, keep, length_mask
 
 
 class _ConvStack(nn.Module):
@@ -16,7 +16,7 @@ class _ConvStack(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList(Conv1d(inputs if i == 0 else dim, dim, 3) for i in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -25,31 +25,21 @@ class _ConvStack(nn.Module):
 
 
 class DurationPredictor(nn.Module):
-    """Frames per token: convolutions, a bidirectional recurrent layer, softplus.
-
-    The recurrent layer runs over packed sequences: padding does not reach its backward direction.
-    """
+    """Frames per token: convolutions, a bidirectional recurrent layer, softplus."""
 
     def __init__(self, inputs: int, dim: int, layers: int, dropout: float):
         super().__init__()
         self.stack = _ConvStack(inputs, dim, layers, dropout)
-        self.recurrent = nn.LSTM(dim, dim // 2, batch_first=True, bidirectional=True)
+        self.recurrent = BidirectionalLSTM(dim, dim // 2)
         self.output = nn.Linear(dim // 2 * 2, 1)
         nn.init.constant_(self.output.bias, 1.8)  # softplus(1.8) = log1p(6 frames): a usual phone at the start
 
     def forward(self, text: Tensor, token_lengths: Tensor | None) -> Tensor:
         """Encoded text (B, T, D) -> (B, T) log(1 + frames), at least 0; 0 at padding. No lengths: no padding."""
         with torch.autocast(text.device.type, enabled=False):
-            if token_lengths is None:
-                x, _ = self.recurrent(self.stack(text.float(), None))
-                return F.softplus(self.output(x).squeeze(2))
-            mask = length_mask(token_lengths, text.shape[1])
-            x = self.stack(text.float(), mask)
-            packed = nn.utils.rnn.pack_padded_sequence(x, token_lengths.cpu(), batch_first=True, enforce_sorted=False)
-            x, _ = nn.utils.rnn.pad_packed_sequence(
-                self.recurrent(packed)[0], batch_first=True, total_length=text.shape[1]
-            )
-            return F.softplus(self.output(x).squeeze(2)) * mask
+            mask = None if token_lengths is None else length_mask(token_lengths, text.shape[1])
+            x = self.recurrent(self.stack(text.float(), mask), token_lengths)
+            return keep(F.softplus(self.output(x).squeeze(2)), mask)
 
 
 class ProsodyPredictor(nn.Module):

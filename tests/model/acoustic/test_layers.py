@@ -1,0 +1,51 @@
+"""Layers that stand in for torch's: what they compute is the same."""
+
+import pytest
+import torch
+from torch import nn
+
+from model.acoustic.layers import BidirectionalLSTM, Dropout
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_hides_its_share_and_keeps_the_mean(rate):
+    torch.manual_seed(0)
+    x = torch.rand(101, 999, requires_grad=True)
+    out = Dropout(rate)(x)
+    hidden = out == 0
+    assert float(hidden.float().mean()) == pytest.approx(rate, abs=0.005)
+    assert float(out.mean()) == pytest.approx(float(x.mean()), abs=0.005)
+    torch.testing.assert_close(out, x * ~hidden / (1 - rate))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(gradient, ~hidden / (1 - rate))
+    neighbours = torch.corrcoef(torch.stack([hidden.float().flatten()[lag : lag - 8] for lag in range(5)]))
+    assert float((neighbours - torch.eye(5)).abs().max()) < 0.02  # the four of one random number know nothing of it
+
+
+def test_dropout_follows_the_seed_and_rests_in_evaluation():
+    x, dropout = torch.randn(7, 33), Dropout(0.3)
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append(dropout(x))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert torch.equal(dropout.eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+
+
+@pytest.mark.parametrize("lengths", [(9, 4, 1), (5, 5, 5)])
+def test_two_directions_equal_a_packed_bidirectional_lstm(lengths):
+    torch.manual_seed(0)
+    lengths = torch.tensor(lengths)
+    x = torch.randn(3, int(lengths.max()), 6)
+    ours, packed = BidirectionalLSTM(6, 4), nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+    weights = dict(ours.ahead.state_dict().items())
+    weights |= {f"{name}_reverse": value for name, value in ours.back.state_dict().items()}
+    packed.load_state_dict(weights)
+    expected, _ = packed(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+    expected, _ = nn.utils.rnn.pad_packed_sequence(expected, batch_first=True)
+    inside = (torch.arange(x.shape[1]) < lengths[:, None])[:, :, None]
+    torch.testing.assert_close(ours(x, lengths) * inside, expected * inside)
+    if len(set(lengths.tolist())) == 1:
+        torch.testing.assert_close(ours(x, None), expected)
