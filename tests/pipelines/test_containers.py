@@ -153,7 +153,7 @@ def test_a_killed_container_is_replaced_and_training_goes_on(state):
     wait_until(lambda: len(re.findall(r'"done": (\d+)', log())) > 2, process)
     (container,) = engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
     container.kill()
-    wait_until(lambda: "going on from" in log(), process)
+    wait_until(lambda: len(re.findall(r"steps \d+ to 3000", log())) > 1, process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert not engine.containers.list(filters={"label": f"{containers.LABEL}={newest(state).id}"})
