@@ -50,7 +50,7 @@ class VocoderConfig(Section):
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.2
     """The rate falls exponentially to this share of itself over the steps."""
     finetune_learning_rate_ratio: Annotated[float, Field(gt=0)] = 0.3
-    """Fine-tuning starts at this share of the rate: at all of it, trained weights lose what they learned."""
+    """Fine-tuning starts at this share of the rate: it starts from weights that have learned."""
     mel_loss_weight: Weight | None = None
     """[default: as published: 45 for HiFi-GAN, 0 for UnivNet]"""
     feature_matching_loss_weight: Weight | None = None
