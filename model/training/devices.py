@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -47,8 +48,7 @@ def choose_devices(settings: TrainingConfig, local_rank: int = 0, world: int = 1
     for name, number in asked.items():
         if number >= count:
             raise DeviceError(f"training.{name} is {number}, but {there}; give a lower number or leave it out")
-    if settings.device == "cuda" and not count:
-        raise DeviceError(f"training.device is cuda, but {there}; set it to auto or cpu")
+    choose_device(settings.device, "training.device")
     if settings.enable_memory_isolation and len(asked) < 2:
         raise DeviceError(
             "training.enable_memory_isolation keeps two GPUs apart: give training.model_gpu and training.data_gpu, "
@@ -70,13 +70,27 @@ def choose_devices(settings: TrainingConfig, local_rank: int = 0, world: int = 1
     return Devices(model, data)
 
 
-def autocast_type(settings: TrainingConfig, device: torch.device) -> torch.dtype | None:
-    """Type that autocast computes in, or None for float32: mixed precision is off, or this processor only emulates it
-    and would be slower.
+def choose_device(wanted: Literal["auto", "cpu", "cuda"], key: str) -> torch.device:
+    """The CPU, or the GPU that a process uses where it is not told which.
+
+    Raises:
+        DeviceError: setting `key` asks for a GPU, and there is none.
     """
+    there = torch.cuda.device_count() > 0
+    if wanted == "cuda" and not there:
+        raise DeviceError(f"{key} is cuda, but this machine has 0 GPUs; set it to auto or cpu")
+    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; others emulate it, and are slower."""
+    return computes_in_bfloat16() if device.type == "cpu" else torch.cuda.is_bf16_supported(False)
+
+
+def autocast_type(settings: TrainingConfig, device: torch.device) -> torch.dtype | None:
+    """Type that autocast computes in, or None for float32: mixed precision is off, or does not pay."""
     if not settings.use_mixed_precision:
         return None
     if settings.mixed_precision == "float16":
         return torch.float16
-    capable = computes_in_bfloat16() if device.type == "cpu" else torch.cuda.is_bf16_supported(False)
-    return torch.bfloat16 if capable else None
+    return torch.bfloat16 if bfloat16_pays(device) else None

@@ -26,11 +26,12 @@ from model.voice import read_voice
 from model.voice_folder import voice_hash, with_vocoder
 
 SPEAKING_KEYS = ("griffin_lim_iterations", "griffin_lim_momentum", "precision", "chunk_frames")
+MACHINE_KEYS = ("device", "enable_compile")
 FINETUNING_KEYS = ("finetune_steps", "finetune_learning_rate_ratio", "discriminator_freeze_steps")
 BASE_KEYS = tuple(
     name
     for name in VocoderConfig.model_fields
-    if name not in (*SPEAKING_KEYS, *FINETUNING_KEYS, "checkpoint", "checkpoint_sha256")
+    if name not in (*SPEAKING_KEYS, *MACHINE_KEYS, *FINETUNING_KEYS, "checkpoint", "checkpoint_sha256")
 )
 """Settings that shape a base training."""
 SAMPLES = 2

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from tqdm import tqdm
 
 from model.audio.io import write_audio
 from model.config.schema import AudioConfig, VocoderConfig
-from model.threads import computes_in_bfloat16, default_threads, interruptible
+from model.threads import default_threads, interruptible
 from model.training.checkpoint import Checkpoint, load_checkpoint, newest_loadable, save_checkpoint
+from model.training.devices import bfloat16_pays, choose_device
 from model.training.logging import NullLogger, RunLogger
 from model.training.optimization import ExponentialAverage
 from model.vocoder.architectures import ARCHITECTURES, Recipe, build_generator, variant_of
@@ -118,8 +120,11 @@ class _Run:
         self.fingerprint, self.logger, self.start = fingerprint, logger, start
         self.kind, self.variant = (start.kind, start.variant) if start else (settings.type, variant_of(settings))
         self.recipe = recipe_of(settings, self.kind)
-        self.generator = build_generator(self.kind, self.variant, audio)
-        self.discriminators = ARCHITECTURES[self.kind].discriminators(self.variant)
+        self.device = choose_device(settings.device, "vocoder.device")
+        self.generator = build_generator(self.kind, self.variant, audio).to(self.device)
+        self.discriminators = ARCHITECTURES[self.kind].discriminators(self.variant).to(self.device)
+        if settings.enable_compile:
+            self.generator.compile(dynamic=False)
         self.rate = self.recipe.learning_rate * (settings.finetune_learning_rate_ratio if start else 1.0)
         self.fresh = start is None or not start.discriminators
         if start is not None:
@@ -135,8 +140,9 @@ class _Run:
         self.held_out = sorted(held_out, key=lambda pair: pair.id)[:VALIDATION_CLIPS]
         if not self.held_out:
             raise VocoderTrainingError("no held-out clips to validate on; lower split.min_held_out or add recordings")
-        self.mel, self.stft = FullBandMel(audio), MultiResolutionStft()
-        self.mixed = settings.use_mixed_precision and computes_in_bfloat16()
+        self.mel, self.stft = FullBandMel(audio).to(self.device), MultiResolutionStft().to(self.device)
+        mixed = settings.use_mixed_precision and bfloat16_pays(self.device)
+        self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=mixed)
         self.checkpoints = output / "checkpoints"
         self.state = _State()
         self._resume()
@@ -186,15 +192,16 @@ class _Run:
     def step(self, mel: Tensor, recorded: Tensor) -> dict[str, float] | None:
         """One step on a batch of segments; the unweighted terms, or None where they were not finite."""
         settings, recipe = self.settings, self.recipe
+        mel, recorded = mel.to(self.device), recorded.to(self.device)
         rate = self.rate * settings.final_learning_rate_ratio ** (self.state.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         adversarial = not self.fresh or self.state.step >= settings.adversarial_start * self.steps
         terms: dict[str, Tensor] = {}
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+        with self.precision():
             generated = self.generator(mel).float()
         if adversarial and (self.fresh or self.state.step >= settings.discriminator_freeze_steps):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+            with self.precision():
                 real, fake = judge_pair(self.discriminators, recorded, generated.detach())
             terms["discriminator"] = discriminator_loss(_float(real), _float(fake), recipe.average_heads)
             if not self._descend(terms["discriminator"], self.discriminators):
@@ -208,7 +215,7 @@ class _Run:
             loss = loss + recipe.stft * terms["stft"]
         if adversarial:
             self.discriminators.requires_grad_(False)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+            with self.precision():
                 fake = judge(self.discriminators, generated)
                 real = _recorded(self.discriminators, recorded) if recipe.feature_matching else []
             self.discriminators.requires_grad_(True)
@@ -275,6 +282,8 @@ class _Run:
         extra = {"fingerprint": self.fingerprint, "metrics": state.metrics, "skipped_in_a_row": state.skipped_in_a_row}
         optimizer = self.optimizer.state_dict()
         rng = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
         saved = Checkpoint(state.step, model, self.average.state_dict(), optimizer, rng, extra, score)
         save_checkpoint(self.checkpoints, saved, keep_top_k=1)
 
@@ -293,11 +302,15 @@ class _Run:
         self.average.load_state_dict(saved.ema)
         self.optimizer.load_state_dict(saved.optimizer)
         torch.set_rng_state(saved.rng["cpu"])
+        if "cuda" in saved.rng and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved.rng["cuda"], self.device)
         self.state = _State(saved.step, saved.extra["skipped_in_a_row"], saved.extra["metrics"])
         log.info("going on from %s", path)
 
     def _export(self) -> VocoderTraining:
         self.generator.load_state_dict(self.average.state_dict())
+        self.generator.cpu()
+        self.discriminators.cpu()
         before = self.start.steps if self.start else 0
         weights = VocoderWeights(
             self.kind,

@@ -19,7 +19,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class VocoderConfig(Section):
-    """Mel to waveform. The keys from `max_steps` on shape training and fine-tuning; Griffin-Lim needs neither."""
+    """Mel to waveform. The keys from `device` on are of training and fine-tuning, which Griffin-Lim does not need."""
 
     type: Literal["griffin_lim", "hifigan", "univnet"] = "griffin_lim"
     """`griffin_lim` needs no training; `hifigan` and `univnet` are trained on the corpus or start from `checkpoint`."""
@@ -38,6 +38,10 @@ class VocoderConfig(Section):
     chunk_frames: Positive = 512
     """Mel frames vocoded at once; longer speech is made in chunks that join exactly, in bounded memory."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a vocoder is trained; `auto` takes a GPU where there is one."""
+    enable_compile: bool = False
+    """`torch.compile` of the generator in training, whose segments have one shape: one graph."""
     max_steps: Positive = 100000
     """Steps of training on the recordings' own mels (left out where `checkpoint` is given)."""
     finetune_steps: Annotated[int, Field(ge=0)] = 20000

@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from model.audio.mel import MelExtractor
 from model.config.schema import AudioConfig, VocoderConfig
 from model.threads import computes_in_bfloat16
+from model.training.devices import DeviceError
+from model.training.logging import NullLogger
 from model.vocoder.architectures import ARCHITECTURES
 from model.vocoder.discriminators import judge
-from model.vocoder.finetuning import BASE_KEYS, SPEAKING_KEYS
+from model.vocoder.finetuning import BASE_KEYS, MACHINE_KEYS, SPEAKING_KEYS
 from model.vocoder.folder import read_vocoder
 from model.vocoder.losses import (
     MultiResolutionStft,
@@ -233,6 +235,7 @@ def test_every_setting_of_training_changes_the_weights(key, run):
 def test_no_setting_is_left_out_of_these_tests():
     elsewhere = {
         *SPEAKING_KEYS,  # test_neural, test_griffin_lim
+        *MACHINE_KEYS,  # below
         *("checkpoint", "checkpoint_sha256", "finetune_steps", "max_steps"),  # tests of the step and of the files
         *(
             "evaluation_interval",
@@ -243,6 +246,30 @@ def test_no_setting_is_left_out_of_these_tests():
     }
     assert set(VocoderConfig.model_fields) == {*CHANGES, *elsewhere}
     assert set(BASE_KEYS) <= set(VocoderConfig.model_fields)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_named(run):
+    with pytest.raises(DeviceError, match=r"vocoder\.device is cuda, but this machine has 0 GPUs"):
+        run({"device": "cuda"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hifigan", "univnet"])
+def test_compiling_the_generator_changes_no_number(kind, pairs, tmp_path):
+    from torch._dynamo.utils import counters
+
+    def first_steps(compiled: bool) -> list[dict[str, float]]:
+        settings = VocoderConfig(**{**FAST, "type": kind, "enable_compile": compiled, "adversarial_start": 0.0})
+        run = _Run(settings, AUDIO, pairs[:2], pairs[2:], 4, tmp_path, "print", 1, None, NullLogger())
+        return [run.step(*run.segments.batch(step)) for step in range(3)]
+
+    eager = first_steps(False)
+    before = counters["stats"]["unique_graphs"]
+    compiled = first_steps(True)
+    assert counters["stats"]["unique_graphs"] > before
+    for one, other in zip(eager, compiled, strict=True):
+        assert other == pytest.approx(one, rel=2e-3)
 
 
 def test_validations_and_checkpoints_come_at_their_intervals(run, tmp_path):
