@@ -71,10 +71,11 @@ class Meter:
 
     Args:
         count_graphs: Report how many graphs are compiled, which must stop growing after the first epoch.
+        processes: That train together; each computes about as many frames as this one.
     """
 
-    def __init__(self, count_graphs: bool) -> None:
-        self._count_graphs = count_graphs
+    def __init__(self, count_graphs: bool, processes: int = 1) -> None:
+        self._count_graphs, self._processes = count_graphs, processes
         self._steps: list[Step] = []
         self._frames = 0
         self._shapes: set[tuple[int, ...]] = set()
@@ -97,7 +98,7 @@ class Meter:
             "train/gradient_norm": step.clipping.norm,
             "train/clipped_norm_share": sum(item.clipping.clipped_norm for item in self._steps) / count,
             "train/clipped_element_share": sum(item.clipping.clipped_elements for item in self._steps) / count,
-            "train/frames_per_second": self._frames / (time.monotonic() - self._started),
+            "train/frames_per_second": self._processes * self._frames / (time.monotonic() - self._started),
             "train/distinct_shapes": float(len(self._shapes)),
         }
         if self._count_graphs:

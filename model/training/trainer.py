@@ -98,7 +98,7 @@ def train(
         numerics = Numerics(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )
-        timer, meter = StepTimer(devices.model, profile_steps), Meter(settings.enable_compile)
+        timer, meter = StepTimer(devices.model, profile_steps), Meter(settings.enable_compile, processes.world)
         reports = Reports(output, logger or NullLogger(), state.step, settings.max_steps, not processes.is_first)
         _log_start(state, store, numerics)
         with closing(state.batches), closing(reports):
