@@ -3,6 +3,7 @@
 import contextlib
 import io
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -124,6 +125,21 @@ def test_a_server_that_comes_back_during_a_push_is_waited_for(state, project, se
     dvc.push(project, state)
     assert sum(waits) == 30
     assert folder_hash(Path(run(hash_of(project), "s3://myxtts/dvc")["folder"])) == hash_of(project)
+
+
+@pytest.mark.slow
+def test_a_real_half_minute_without_a_server_delays_push_and_fetch(state, project, server):
+    for work in (partial(dvc.push, project, state), partial(run, hash_of(project), "s3://myxtts/dvc")):
+        server.stop()
+        back = threading.Timer(30.0, server.start)
+        back.start()
+        began = time.monotonic()
+        try:
+            work()
+        finally:
+            back.join()
+        assert time.monotonic() - began > 30
+    assert folder_hash(state.data(hash_of(project))) == hash_of(project)
 
 
 def test_nothing_of_a_secret_is_written_to_the_state(state, project):
