@@ -229,7 +229,7 @@ class FeatureIndex:
             raise FeatureError(f"{folder}: damaged index ({error}); build the features again") from error
         if index.content_hash != data["content_hash"]:
             raise FeatureError(
-                f"{folder}: {CLIPS} or {NAMES} changed after it was written "
+                f"{folder}: {CLIPS} or {NAMES} changed after it was written, or another version wrote it "
                 f"({data['content_hash']}, now {index.content_hash}); build the features again"
             )
         return index
