@@ -26,11 +26,13 @@ def lost_variance(model: AcousticModel, batches: Iterable[Batch]) -> np.ndarray:
 
     Within 1 and `LARGEST`; 1 where there are no clips to measure.
     """
+    model.eval()
+    device = next(model.parameters()).device
     recorded, spoken = np.zeros(model.inventory.n_mels), np.zeros(model.inventory.n_mels)
     for batch in batches:
-        speech = model.synthesize_batch(batch)
+        speech = model.synthesize_batch(batch.to(device))
         for index in range(len(batch.clip_ids)):
-            recorded += batch.mel[index, : batch.mel_lengths[index]].std(0, correction=0).cpu().numpy()
+            recorded += batch.mel[index, : batch.mel_lengths[index]].std(0, correction=0).numpy()
             spoken += speech.mel[index, : speech.mel_lengths[index]].std(0, correction=0).cpu().numpy()
     return np.clip(recorded / np.maximum(spoken, 1e-6), 1.0, LARGEST) if recorded.any() else np.ones_like(recorded)
 

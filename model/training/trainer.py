@@ -209,13 +209,14 @@ def _export(config: Config, store: FeatureStore, output: Path, state: RunState) 
     chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
     model = AcousticModel(config.model, inventory_of(store))
     model.load_state_dict(chosen.ema)
-    model.eval()
-    lost = lost_variance(model, evaluation_batches(store, "validation", config.training.batch_size))
+    speakers = describe_speakers(model, store)
+    validation = evaluation_batches(store, "validation", config.training.batch_size)
+    lost = lost_variance(model.to(state.devices.data), validation)
     voice = Voice(
         None,
         config,
         model.inventory,
-        describe_speakers(model, store),
+        speakers,
         store.languages,
         store.speaker_languages,
         store.statistics.energy_std,
