@@ -246,7 +246,7 @@ class AcousticModel(nn.Module):
         step = self.config.frames_per_step
         index = token_of_frame(durations, frames)  # (B, S)
         x = encoded.gather(1, index[:, :, None].expand(-1, -1, encoded.shape[2]))
-        x = keep(x + self.position_in_token(_position_features(durations, index)), mel_mask)
+        x = keep(x + self.position_in_token(position_features(durations, index)), mel_mask)
         x = nn.functional.pad(x, (0, 0, 0, -frames % step))  # a whole number of decoder steps
         x = self.frame_merge(x.unflatten(1, (-1, step)).flatten(2))  # (B, S / step, D)
         step_mask = None
@@ -257,7 +257,7 @@ class AcousticModel(nn.Module):
         return keep(mel.float() * self.inventory.mel_std + self.inventory.mel_mean, mel_mask)
 
 
-def _position_features(durations: Tensor, index: Tensor) -> Tensor:
+def position_features(durations: Tensor, index: Tensor) -> Tensor:
     """Where each frame stands in its token: share done, log frames since the start, log frames to the end (B, S, 3).
 
     Repeated token vectors are all alike; without this the decoder would have to count frames by itself.

@@ -125,6 +125,14 @@ def test_enough_iterations_of_the_location_term_equal_its_sequential_form(locati
     assert errors[0] > errors[1] >= errors[2]
 
 
+def test_the_location_term_sees_the_frame_before_and_all_before_it(location):
+    previous, cumulative = torch.rand(1, 10, 6), torch.rand(1, 10, 6)
+    with torch.no_grad():
+        term = location(previous, cumulative)
+        assert float((location(previous.flip(2), cumulative) - term).abs().max()) > 1e-3
+        assert float((location(previous, cumulative.flip(2)) - term).abs().max()) > 1e-3
+
+
 def test_the_location_term_is_bounded_and_looks_back_only(location):
     scores, mask = random_emission(1, 10, 6, sharpness=5.0), torch.ones(1, 6, dtype=torch.bool)
     with torch.no_grad():

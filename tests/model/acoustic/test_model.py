@@ -3,7 +3,9 @@
 import torch
 
 from model.acoustic import Reference, Style
+from model.acoustic.alignment import best_path, diagonal_prior
 from model.acoustic.layers import Conv1d
+from model.acoustic.model import LONGEST_TOKEN, position_features
 from model.acoustic.predictors import average_over_tokens
 from model.config.schema import LossConfig
 from model.training.losses import loss_terms, loss_weights, weighted_sum
@@ -85,9 +87,60 @@ def test_controls_change_the_speech(make_model, batch):
         assert float((synthesize(model, batch, **{control: 1.0}).mel - plain.mel).abs().max()) > 1e-4
 
 
+def test_alignments_of_recordings_are_refined_twice_as_often_as_in_training(make_model, batch):
+    once, twice = (make_model(use_location_attention=True, location_iterations=n, aligner_dropout=0.0) for n in (1, 2))
+    for name, parameter in twice.named_parameters():
+        torch.testing.assert_close(parameter, once.get_parameter(name), rtol=0, atol=0)
+    recorded = once(batch).alignment.log_soft
+    assert torch.equal(recorded, twice.train()(batch).alignment.log_soft)
+    assert not torch.equal(recorded, once.train()(batch).alignment.log_soft)
+
+
+def test_the_mask_of_forward_attention_is_for_recordings_not_for_training(make_model, batch):
+    free, masked = (
+        make_model(use_forward_attention=True, forward_attention_mask=mask, aligner_dropout=0.0)
+        for mask in (False, True)
+    )
+    assert not torch.equal(free(batch).alignment.log_soft, masked(batch).alignment.log_soft)
+    assert torch.equal(free.train()(batch).alignment.log_soft, masked.train()(batch).alignment.log_soft)
+
+
+def test_an_aligner_that_hears_nothing_believes_the_prior(make_model, batch):
+    model = make_model()
+    for part in (model.aligner.keys[-1], model.aligner.queries[-1]):
+        for parameter in part.parameters():
+            torch.nn.init.zeros_(parameter)
+    soft = model(batch).alignment.log_soft[0, :20, :5]
+    torch.testing.assert_close(soft, diagonal_prior(20, 5), atol=1e-4, rtol=1e-4)
+
+
+def test_learned_transitions_enter_the_durations(make_model, batch):
+    model, odds = make_model(use_forward_attention=True), []
+    torch.nn.init.normal_(model.aligner.advance.weight, std=30.0)
+    model.aligner.advance.register_forward_hook(lambda *call: odds.append(call[-1].squeeze(2)))
+    alignment = model(batch).alignment
+    lengths = (batch.token_lengths, batch.mel_lengths)
+    assert torch.equal(alignment.durations, best_path(alignment.log_emission, *lengths, odds[0]))
+    assert not torch.equal(alignment.durations, best_path(alignment.log_emission, *lengths))
+
+
 def test_durations_sum_to_the_frames(make_model, make_batch):
     batch = make_batch([(4, 4), (7, 50), (1, 3)])
     assert make_model()(batch).alignment.durations.sum(1).tolist() == [4, 50, 3]
+
+
+def test_a_token_lasts_at_least_one_frame_and_no_longer_than_a_pause(make_model, batch):
+    model = make_model()
+    for bias, frames in ((-100.0, 1), (100.0, LONGEST_TOKEN)):
+        torch.nn.init.constant_(model.duration_predictor.output.bias, bias)
+        assert synthesize(model, batch).mel_lengths.tolist() == [5 * frames, 9 * frames]
+
+
+def test_mels_are_in_the_units_of_the_recordings(make_model, batch):
+    model = make_model()
+    for parameter in model.mel_head.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert bool((model(batch).mel[1] == model.inventory.mel_mean).all())
 
 
 def test_the_loss_reaches_every_parameter(make_model, make_batch, feature):
@@ -99,6 +152,20 @@ def test_the_loss_reaches_every_parameter(make_model, make_batch, feature):
     weighted_sum(terms, loss_weights(config, 1.0)).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
     assert silent == []
+
+
+def test_each_predictor_learns_its_own_and_durations_do_not_bend_the_encoder(make_model, batch):
+    model = make_model(predictors_read="embedding").train()
+    reached = {}
+    for term in ("duration", "pitch", "energy"):
+        loss_terms(model(batch), batch, LossConfig())[term].backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        reached[term] = {name.split(".")[0] for name, gradient in gradients.items() if bool(gradient.any())}
+        model.zero_grad()
+    assert reached["duration"] == {"duration_predictor", "predictor_condition"}
+    for term, other in (("pitch", "energy"), ("energy", "pitch")):
+        assert {f"{term}_predictor", "symbol_embedding", "conditioning"} <= reached[term]
+        assert f"{other}_predictor" not in reached[term]
 
 
 def test_known_durations_leave_the_aligner_out(make_model, batch):
@@ -141,6 +208,22 @@ def test_pitch_is_averaged_over_the_voiced_frames_of_each_token():
     voiced = torch.tensor([[True, True, False, True, False, False]])
     mean = average_over_tokens(values, torch.tensor([[3, 1, 2]]), voiced)
     torch.testing.assert_close(mean, torch.tensor([[2.0, 5.0, 0.0]]))
+
+
+def test_the_pitch_of_unvoiced_frames_counts_for_nothing(make_model, batch):
+    model = make_model()
+    before = model(batch).target
+    batch.pitch[~batch.voiced] = 9.0
+    after = model(batch).target
+    assert torch.equal(before.pitch, after.pitch)
+    assert torch.equal(before.energy, after.energy)
+
+
+def test_a_frame_knows_where_it_stands_in_its_token():
+    share, since_start, to_end = position_features(torch.tensor([[1, 3]]), torch.tensor([[0, 1, 1, 1]])).unbind(2)
+    torch.testing.assert_close(share, torch.tensor([[1 / 2, 1 / 6, 3 / 6, 5 / 6]]))
+    torch.testing.assert_close(since_start, torch.tensor([[0.0, 0.0, 1.0, 2.0]]).log1p())
+    torch.testing.assert_close(to_end, torch.tensor([[0.0, 2.0, 1.0, 0.0]]).log1p())
 
 
 def test_our_convolution_is_the_convolution():
