@@ -24,12 +24,12 @@ from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.evaluation import metrics, recognizer
+from model.evaluation.judge import SpeakerJudge
 from model.evaluation.metrics import Measure, mean_of, not_applicable
 from model.evaluation.report import write_report
 from model.features.extractor import shaped
 from model.features.index import FeatureError, IndexedClip
 from model.features.store import FeatureStore
-from model.speaker_encoder import Resemblyzer
 from model.text import encode
 from model.text.normalize import normalize
 from model.threads import single_threaded
@@ -111,7 +111,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
     chosen, left_out = choose(store, voice, config.evaluation)
     if not chosen:
         raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
-    bench = _Bench(voice, store, corpus, config)
+    bench = _Bench(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
     # Speech first, all of it: the time it takes is reported, so nothing else may run beside it.
     evaluated = [bench.speak(position, part) for position, part in chosen]
     with single_threaded():
@@ -190,7 +190,7 @@ def choose(
 class _Bench:
     """What measuring needs, loaded once; keeps the time that synthesis took."""
 
-    def __init__(self, voice: Speaking, store: FeatureStore, corpus: Path, config: Config) -> None:
+    def __init__(self, voice: Speaking, store: FeatureStore, corpus: Path, speakers: set[str]) -> None:
         self.voice, self.store, self.corpus = voice, store, corpus
         self.recordings = {clip.id: clip for clip in read_manifest(corpus)}
         missing = [clip.id for clip in store.clips if clip.id not in self.recordings]
@@ -202,7 +202,7 @@ class _Bench:
         self.timings = read_alignments(corpus)
         self.extractor = MelExtractor(store.audio)
         self.vocoder = voice.vocoder
-        self.speaker_encoder = Resemblyzer.load()
+        self.judge = SpeakerJudge(store, self.recording, speakers)
         self.seconds = self.spoken_seconds = 0.0
 
     def speak(self, position: int, part: str) -> Evaluated:
@@ -219,15 +219,19 @@ class _Bench:
 
     def listen_beside(self, item: Evaluated, position: int) -> None:
         """Recording and copy-synthesis of a clip, to compare with."""
-        features, rate, clip = self.store.clip(position), self.store.audio.sample_rate, item.clip
-        start = round(clip.trimmed * rate)
-        recording = read_audio(self.corpus / self.recordings[clip.id].audio, rate)
         item.sounds = {
-            RECORDING: shaped(recording, start, start + round(clip.seconds * rate), clip.gain),
-            COPY: self.vocoder(features.mel),
+            RECORDING: self.recording(position),
+            COPY: self.vocoder(self.store.clip(position).mel),
             SYNTHESISED: item.speech.samples,
         }
         item.mels = {kind: self.extractor.numpy(samples) for kind, samples in item.sounds.items()}
+
+    def recording(self, position: int) -> np.ndarray:
+        """(N,) samples of a clip as the features were made of it."""
+        clip, rate = self.store.clips[position], self.store.audio.sample_rate
+        start = round(clip.trimmed * rate)
+        recording = read_audio(self.corpus / self.recordings[clip.id].audio, rate)
+        return shaped(recording, start, start + round(clip.seconds * rate), clip.gain)
 
     def measure(self, item: Evaluated, position: int) -> None:
         """Copy-synthesis and synthesis against the recording, and the alignment of the recording."""
@@ -244,11 +248,10 @@ class _Bench:
         }
         audio, settings = self.store.audio, self.store.index.features
         f0 = {kind: track_pitch(samples, audio, settings) for kind, samples in item.sounds.items()}
-        speaker = self.store.speaker_centroid(item.clip.speaker, without=position)
-        vectors = self.speaker_encoder.embed_many([item.sounds[kind] for kind in KINDS], audio.sample_rate)
+        judged = self.judge.compare([item.sounds[kind] for kind in KINDS], item.clip.speaker, position)
         cepstrum = metrics.mel_cepstrum(item.mels[RECORDING])
-        for kind, vector in zip(KINDS, vectors, strict=True):
-            values = {"speaker_similarity": metrics.similarity(vector, speaker)}
+        for kind, values in zip(KINDS, judged, strict=True):
+            values["pitch_range"] = metrics.pitch_range(f0[kind])
             if kind != RECORDING:
                 path = metrics.dtw_path(metrics.mel_cepstrum(item.mels[kind]), cepstrum)
                 mels, pitches = (item.mels[kind], item.mels[RECORDING]), (f0[kind], f0[RECORDING])

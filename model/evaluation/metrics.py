@@ -101,6 +101,14 @@ def pitch_frame_error(f0: np.ndarray, recorded: np.ndarray, path: tuple[np.ndarr
     return Measure(float((gross | ((ours > 0) != (theirs > 0))).mean()))
 
 
+def pitch_range(f0: np.ndarray) -> Measure:
+    """Standard deviation of F0 in semitones over the voiced frames of (S,) Hz; monotone speech has little of it."""
+    voiced = f0[f0 > 0]
+    if not len(voiced):
+        return not_applicable("no frame is voiced")
+    return Measure(float((12.0 * np.log2(voiced)).std()))
+
+
 def duration_error(durations: np.ndarray, recorded: np.ndarray) -> Measure:
     """Mean absolute difference of token durations (T,) in frames; both of the same text."""
     if len(durations) != len(recorded):

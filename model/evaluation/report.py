@@ -28,7 +28,17 @@ MEASURES = {
     "pitch_error": ("Pitch error", "cents (100 = a semitone) where both are voiced; lower is better", 0),
     "voicing_error": ("Voicing error", "share of frames voiced in one only; lower is better", 3),
     "pitch_frame_error": ("Pitch frame error", "share of frames with wrong voicing or pitch; lower is better", 3),
-    "speaker_similarity": ("Speaker similarity", "cosine with the speaker's other clips; higher is better", 3),
+    "pitch_range": ("Pitch range", "semitones of deviation; less than the recording's is monotone", 2),
+    "speaker_similarity": (
+        "Speaker similarity",
+        "cosine (Resemblyzer) with the speaker's other clips; higher is better",
+        3,
+    ),
+    "speaker_identified": (
+        "Speaker identified",
+        "share that no other speaker heard here is nearer to; higher is better",
+        3,
+    ),
     "duration_error": ("Duration error", "frames per token against the aligned recording; lower is better", 2),
     "length_error": ("Length error", "relative difference of the total length; lower is better", 3),
     "alignment_coverage": ("Alignment coverage", "share of tokens with 1 to 40 frames; higher is better", 3),

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from model.config import Config
-from model.config.schema import EvaluationConfig
+from model.config.schema import EvaluationConfig, FeaturesConfig
 from model.corpus.manifest import read_manifest, write_manifest
-from model.evaluation.evaluate import KINDS, METRICS, PARTS, REPORT, choose, evaluate_voice
+from model.evaluation.evaluate import KINDS, METRICS, PARTS, REPORT, _Bench, choose, evaluate_voice
 from model.features.index import FeatureError
 from model.vocoder import build_vocoder
 
@@ -69,6 +70,7 @@ def test_every_measure_has_a_value_or_a_reason(results):
                 assert (measure["value"] is None) == bool(measure["reason"])
     assert result["unseen"]["mel_cepstral_distortion"]["synthesised"]["value"] > 0
     assert result["unseen"]["duration_error"]["synthesised"]["value"] == 0.0
+    assert result["unseen"]["pitch_range"]["recording"]["value"] > 0
 
 
 def test_what_does_not_apply_says_so(results):
@@ -91,6 +93,35 @@ def test_a_spoiled_voice_scores_worse(results):
         ours, theirs = (r[part]["speaker_similarity"]["synthesised"]["value"] for r in (clean, spoiled))
         assert ours > theirs
         assert clean[part]["speaker_similarity"]["recording"] == spoiled[part]["speaker_similarity"]["recording"]
+
+
+def test_a_voice_that_speaks_for_another_is_not_identified(store, small_corpus):
+    bench = _Bench(Parrot(store), store, small_corpus, {"anna", "bob"})
+    position = store.split("validation")[0]
+    speaker = store.clips[position].speaker
+    other = next(i for i in store.split("validation") if store.clips[i].speaker != speaker)
+    own, foreign = bench.judge.compare([bench.recording(position), bench.recording(other)], speaker, position)
+    assert (own["speaker_identified"].value, foreign["speaker_identified"].value) == (1.0, 0.0)
+    assert own["speaker_similarity"].value > foreign["speaker_similarity"].value
+    alone = _Bench(Parrot(store), store, small_corpus, {speaker}).judge.compare(
+        [bench.recording(other)], speaker, other
+    )
+    assert alone[0]["speaker_identified"].reason
+
+
+def test_the_judge_is_the_same_for_features_of_another_speaker_encoder(results, store, small_corpus, tmp_path):
+    chosen = {
+        "speaker_encoder_model": "deep_speaker",
+        "speaker_encoder_weights": "f.h5",
+        "speaker_encoder_sha256": "0" * 64,
+    }
+    store.index = replace(store.index, features=FeaturesConfig(**chosen))
+    store.speaker_vectors = np.eye(len(store.clips), 512, dtype=np.float32)
+    result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path)
+    for part in PARTS:
+        for kind in KINDS:
+            ours, usual = (r[part]["speaker_similarity"][kind]["value"] for r in (result, results[0][0.0]))
+            assert ours == pytest.approx(usual, abs=1e-5)
 
 
 def test_the_file_holds_what_is_returned(results):

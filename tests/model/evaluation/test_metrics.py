@@ -21,6 +21,7 @@ from model.evaluation.metrics import (
     not_applicable,
     pitch_error,
     pitch_frame_error,
+    pitch_range,
     similarity,
     voicing_error,
 )
@@ -131,6 +132,13 @@ def test_pitch_error_without_common_voice_does_not_apply_but_the_frame_error_doe
     silent, spoken = np.zeros(3), np.full(3, 100.0)
     assert pitch_error(silent, spoken, same) == not_applicable("no frame is voiced in both")
     assert pitch_frame_error(silent, spoken, same).value == 1.0
+
+
+def test_monotone_speech_has_no_pitch_range():
+    octave = np.array([0.0, 100.0, 200.0, 0.0])
+    assert pitch_range(octave).value == pytest.approx(6.0)
+    assert pitch_range(np.full(5, 120.0)).value == 0.0
+    assert pitch_range(np.zeros(5)).reason == "no frame is voiced"
 
 
 def test_durations():
