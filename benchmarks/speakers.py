@@ -75,9 +75,8 @@ class Judge:
         self.encoder = Resemblyzer.load()
         self.audio = {clip.id: self.corpus / clip.audio for clip in read_manifest(self.corpus)}
         self.held_out = self.store.split("validation") + self.store.split("test")
-        trained = {self.store.speakers[self.store.clip(i).speaker] for i in self.store.split("train")}
-        self.seen = [name for name in self.store.speakers if name in trained]
-        self.unseen = [name for name in self.store.speakers if name not in trained]
+        self.seen = self.store.trained_speakers
+        self.unseen = [name for name in self.store.speakers if name not in self.seen]
         self.centroids = np.stack([self.store.speaker_centroid(name) for name in self.seen])
 
     def clips(self, speaker: str) -> list[int]:

@@ -35,7 +35,7 @@ class Batch:
         pitch: (B, S) float32 log F0 in deviations from the speaker's mean; 0 where unvoiced and in the padding.
         voiced: (B, S) bool; False in the padding.
         energy: (B, S) float32 log energy in deviations from the mean; 0 in the padding.
-        speaker_vector: (B, 256) float32, unit length; never the clip's own in training, where there is another.
+        speaker_vector: (B, V) float32, unit length; never the clip's own in training, where there is another.
         speaker, language: (B,) int64 positions in the store's lists.
         clip_ids: B names.
         reference_mel: (B, REFERENCE_FRAMES, M) float32 raw log-mel of another clip of each speaker; silence in the

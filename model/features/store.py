@@ -61,7 +61,7 @@ class FeatureStore:
         self.path = Path(path)
         self.cache = cache
         self.index = FeatureIndex.read(self.path)
-        self.speaker_vectors = self._open_vectors()  # (clips, 256)
+        self.speaker_vectors = self._open_vectors()  # (clips, V)
         self._shards: dict[str, Shard] = {}
         self._lock = threading.Lock()
         missing = [name for name in self.index.shards if not cache and not (self.path / SHARDS / name).is_file()]
@@ -120,6 +120,12 @@ class FeatureStore:
             for name, own in zip(self.speakers, every, strict=True)
         }
 
+    @property
+    def trained_speakers(self) -> list[str]:
+        """Speakers with a training clip, in the order of `speakers`."""
+        training = self.clips.rows["speaker"][self.split("train")]
+        return [self.speakers[number] for number in np.unique(training)]
+
     def split(self, name: str) -> list[int]:
         """Positions of the clips of a split, in order."""
         return np.flatnonzero(self.clips.rows["split"] == SPLITS.index(name)).tolist() if name in SPLITS else []
@@ -143,7 +149,7 @@ class FeatureStore:
         )
 
     def speaker_centroid(self, name: str, without: int | None = None) -> np.ndarray:
-        """Mean direction (256,) of a speaker's training clips (of all its clips where it has none in training).
+        """Mean direction (V,) of a speaker's training clips (of all its clips where it has none in training).
 
         Args:
             name: The speaker.

@@ -11,10 +11,13 @@ MOST_CLIPS = 32
 
 
 def describe_speakers(model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:
-    """Speaker name -> what synthesis needs where it is given no reference clip."""
+    """Name of each speaker of the training clips -> what synthesis needs where it is given no reference clip.
+
+    Held-out speakers are left out: they are cloned, as anybody is whom the model has not met.
+    """
     model.eval()
     described = {}
-    for name in store.speakers:
+    for name in store.trained_speakers:
         clips = [store.clip(position).mel for position in store.clips_of_speaker[name][:MOST_CLIPS]]
         heard = model.conditioning.impression(Reference.from_recordings(clips))
         vector = store.speaker_centroid(name).tolist() if heard.speaker is None else heard.speaker[0].tolist()

@@ -218,7 +218,7 @@ def _export(config: Config, store: FeatureStore, output: Path, state: RunState) 
         model.inventory,
         speakers,
         store.languages,
-        store.speaker_languages,
+        {name: store.speaker_languages[name] for name in speakers},
         store.statistics.energy_std,
         (lost**config.training.variance_restoration).tolist(),
         chosen.step,

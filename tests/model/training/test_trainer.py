@@ -241,6 +241,13 @@ def test_a_voice_gives_back_the_spread_its_mels_lack(tmp_path, config, generated
     assert set(plain.variance_factors) == {1.0}
 
 
+def test_a_voice_knows_by_name_only_whom_it_was_trained_on(tmp_path, config, small_features):
+    train(config(max_steps=2, enable_evaluation=False), small_features, tmp_path)
+    voice = read_voice(tmp_path / "voice")
+    assert set(FeatureStore(small_features).speakers) - set(voice.speakers) == {"unheard"}
+    assert voice.speaker_languages.keys() == voice.speakers.keys()
+
+
 def test_the_caller_can_stop_a_run_at_a_validation(tmp_path, config, generated_features):
     def stop(step, metrics):
         assert metrics["validation/mel"] > 0
