@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from model.config import Config, ConfigError, batch_range, resolve, settings_hash, subset
-from model.config.resolution import known_keys, presets
+from model.config.resolution import flatten, known_keys, presets
 
 ROOT = Path(__file__).parents[3]
 SIZES, LEVELS = presets()
@@ -111,6 +111,50 @@ def test_unreadable_file_is_named(tmp_path, content):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing\.yaml: no such file"):
         resolve(tmp_path / "nothing.yaml")
+
+
+CANONICAL = {
+    "optimization_level": "enhanced",
+    "training.gradient_clip_norm": 0.5,
+    "training.gradient_clip_value": 1.0,
+    "training.adaptive_weight_update_interval": 50,
+    "training.use_mixed_precision": True,
+    "model.use_duration_predictor": True,
+    "model.duration_predictor_layers": 3,
+    "model.duration_predictor_hidden_dim": 256,
+    "model.speaker_embedding_dim": 256,
+    "model.enable_gst": True,
+    "model.gst_num_style_tokens": 10,
+    "model.gst_num_heads": 4,
+    "model.gst_style_token_dim": 128,
+    "model.enable_prosody_prediction": True,
+    "model.vae_latent_dim": 16,
+    "features.speaker_encoder_model": "resemblyzer",
+    "loss.guided_attention_sigma": 0.2,
+    "loss.guided_attention_loss_weight": 1.0,
+    "loss.contrastive_loss_weight": 0.5,
+    "loss.contrastive_loss_temperature": 0.07,
+    "audio.n_mels": 80,
+    "audio.n_fft": 1024,
+    "audio.hop_length": 256,
+    "audio.win_length": 1024,
+    "audio.fmin": 0.0,
+    "audio.fmax": 8000.0,
+}
+"""What the evaluation document advises, which every size from `small` on starts from."""
+
+
+@pytest.mark.parametrize("size", ["small", "normal", "big"])
+def test_the_advised_values_are_the_defaults(size):
+    values = flatten(resolve(None, None, {"model_size": size}).config.model_dump())
+    assert {key: values[key] for key in CANONICAL} == CANONICAL
+    assert 2.5 <= values["loss.mel_loss_weight"] <= 5.0
+    assert 0.5 <= values["loss.kl_loss_weight"] <= 2.0
+
+
+def test_the_sizes_want_the_advised_batches():
+    ranges = {size: batch_range(size) for size in SIZES if size != "xtiny"}
+    assert ranges == {"tiny": (8, 16), "small": (16, 32), "normal": (32, 64), "big": (16, 32)}
 
 
 def test_subset_holds_only_what_a_step_is_told_and_loads_again():
