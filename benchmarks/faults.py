@@ -116,10 +116,10 @@ def out_of_memory(features: Path, folder: Path) -> None:
     """Memory holds one clip at a time only."""
     original = accumulation.accumulate_gradients
 
-    def scarce(model: Any, batch: Any, parts: int, *rest: Any) -> Any:
+    def scarce(computation: Any, batch: Any, weights: Any, parts: int) -> Any:
         if parts < len(batch.clip_ids):
             raise torch.OutOfMemoryError("simulated")
-        return original(model, batch, parts, *rest)
+        return original(computation, batch, weights, parts)
 
     with patch.object(accumulation, "accumulate_gradients", scarce):
         train(settings(), features, folder)

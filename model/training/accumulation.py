@@ -39,16 +39,29 @@ class Numerics:
     trim: bool
 
 
+@dataclass(frozen=True)
+class Computation:
+    """What computes the gradients of a run: all that stays the same from step to step.
+
+    Attributes:
+        model: The model, or what wraps it for several processes.
+        losses: Section `loss`.
+        numerics: Device and precision.
+        scaler: Of the loss, for float16.
+        processes: That train together.
+        timer: Measures the parts of a step.
+    """
+
+    model: nn.Module
+    losses: LossConfig
+    numerics: Numerics
+    scaler: torch.amp.GradScaler
+    processes: Processes
+    timer: StepTimer
+
+
 def gradients_that_fit(
-    model: nn.Module,
-    batch: Batch,
-    parts: int,
-    config: LossConfig,
-    weights: dict[str, float],
-    scaler: torch.amp.GradScaler,
-    numerics: Numerics,
-    processes: Processes,
-    timer: StepTimer,
+    computation: Computation, batch: Batch, weights: dict[str, float], parts: int
 ) -> tuple[StepLoss, int]:
     """`accumulate_gradients`, in twice as many parts whenever memory does not suffice.
 
@@ -61,15 +74,14 @@ def gradients_that_fit(
     random = torch.get_rng_state()
     while True:
         try:
-            loss = accumulate_gradients(model, batch, parts, config, weights, scaler, numerics, processes, timer)
-            return loss, parts
+            return accumulate_gradients(computation, batch, weights, parts), parts
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error) or parts >= len(batch.clip_ids) or processes.world > 1:
+            if not is_out_of_memory(error) or parts >= len(batch.clip_ids) or computation.processes.world > 1:
                 raise
         parts = min(2 * parts, len(batch.clip_ids))
-        model.zero_grad(set_to_none=True)
+        computation.model.zero_grad(set_to_none=True)
         torch.set_rng_state(random)
-        if numerics.device.type == "cuda":
+        if computation.numerics.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
@@ -80,18 +92,17 @@ def is_out_of_memory(error: Exception) -> bool:
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
-def accumulate_gradients(
-    model: nn.Module,
-    batch: Batch,
-    parts: int,
-    config: LossConfig,
-    weights: dict[str, float],
-    scaler: torch.amp.GradScaler,
-    numerics: Numerics,
-    processes: Processes,
-    timer: StepTimer,
-) -> StepLoss:
-    """Add the gradient of a batch to `.grad`, in `parts` parts, scaled by `scaler`."""
+def accumulate_gradients(computation: Computation, batch: Batch, weights: dict[str, float], parts: int) -> StepLoss:
+    """Add the gradient of a batch to `.grad`, in `parts` parts, scaled.
+
+    Args:
+        computation: Of the run.
+        batch: On the host.
+        weights: Of the loss terms in this step.
+        parts: At least 1.
+    """
+    model, numerics, processes = computation.model, computation.numerics, computation.processes
+    scaler, timer = computation.scaler, computation.timer
     pieces = split_batch(batch, parts, numerics.trim)
     totals = processes.sum(counts(batch))
     sums: dict[str, Tensor] = {}
@@ -102,7 +113,7 @@ def accumulate_gradients(
             with torch.autocast(numerics.device.type, numerics.autocast, enabled=numerics.autocast is not None):
                 output = model(piece_there)
             shares = dict(zip(("tokens", "frames", "clips"), (counts(piece) / totals).tolist(), strict=True))
-            terms = loss_terms(output, piece_there, config)
+            terms = loss_terms(output, piece_there, computation.losses)
             terms = {name: term * shares[AVERAGED_OVER[name]] for name, term in terms.items()}
             loss = weighted_sum(terms, weights)
         with timer("backward"):

@@ -12,7 +12,7 @@ import torch
 from model.config import Config
 from model.features.store import FeatureStore
 from model.threads import default_threads
-from model.training.accumulation import Numerics
+from model.training.accumulation import Computation, Numerics
 from model.training.devices import autocast_type, choose_devices
 from model.training.distributed import Processes
 from model.training.profiling import StepTimer
@@ -57,13 +57,15 @@ def find_learning_rate(config: Config, features: Path, output: Path, steps: int 
     store.check(config.audio)
     state = RunState(config, store, output / "checkpoints", devices, Processes())
     numerics = Numerics(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)
-    timer = StepTimer(devices.model)
+    computation = Computation(
+        state.model, config.loss, numerics, state.scaler, state.processes, StepTimer(devices.model)
+    )
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
     for number in range(steps):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (steps - 1))
-        loss = take_step(state.model, state, next(state.batches), numerics, timer, rate=rate).objective
+        loss = take_step(state, computation, next(state.batches), rate).objective
         if not math.isfinite(loss):
             break
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch import nn
-
 from model.features.batching import Batch
-from model.training.accumulation import Numerics, StepLoss, gradients_that_fit
+from model.training.accumulation import Computation, StepLoss, gradients_that_fit
 from model.training.guards import Clipping, clip_gradients
 from model.training.losses import loss_weights
-from model.training.profiling import StepTimer
 from model.training.run_state import RunState
 from model.training.schedule import learning_rate
 
@@ -39,40 +36,29 @@ class Step:
     parts: int
 
 
-def take_step(
-    model: nn.Module,
-    state: RunState,
-    batch: Batch,
-    numerics: Numerics,
-    timer: StepTimer,
-    rate: float | None = None,
-) -> Step:
+def take_step(state: RunState, computation: Computation, batch: Batch, rate: float | None = None) -> Step:
     """Train on one batch.
 
     Args:
-        model: `state.model`, or what wraps it for several processes.
         state: Of the run; its step is counted by the caller.
+        computation: Of `state.model`.
         batch: On the host.
-        numerics: Device and precision.
-        timer: Measures the parts of the step.
         rate: Learning rate instead of the scheduled one.
     """
-    settings, losses = state.config.training, state.config.loss
+    settings = state.config.training
     if rate is None:
         rate = state.guard.rate_factor * state.plateau.rate(state.step, learning_rate(state.step, settings))
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["rate_scale"]
-    weights = loss_weights(losses, state.step / settings.max_steps)
+    weights = loss_weights(state.config.loss, state.step / settings.max_steps)
     if state.adaptive:
         weights = state.adaptive.weights(weights)
 
-    model.train()
+    computation.model.train()
     state.optimizer.zero_grad(set_to_none=True)
-    loss, parts = gradients_that_fit(
-        model, batch, state.parts, losses, weights, state.scaler, numerics, state.processes, timer
-    )
+    loss, parts = gradients_that_fit(computation, batch, weights, state.parts)
     objective = sum(weight * loss.terms[name] for name, weight in state.base_weights.items() if name in loss.terms)
-    with timer("optimizer"):
+    with computation.timer("optimizer"):
         state.scaler.unscale_(state.optimizer)
         clipping = clip_gradients(state.model, settings.gradient_clip_value, settings.gradient_clip_norm)
         verdict = "" if _scale_too_large(state, loss, clipping) else state.guard.judge(objective, clipping.norm)

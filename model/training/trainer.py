@@ -20,7 +20,7 @@ from model.config import Config
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.threads import default_threads, interruptible
-from model.training.accumulation import Numerics
+from model.training.accumulation import Computation, Numerics
 from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
 from model.training.compiling import compile_stacks, without_compiling
 from model.training.devices import autocast_type, choose_devices
@@ -99,13 +99,14 @@ def train(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )
         timer, meter = StepTimer(devices.model, profile_steps), Meter(settings.enable_compile, processes.world)
+        computation = Computation(model, config.loss, numerics, state.scaler, processes, timer)
         reports = Reports(output, logger or NullLogger(), state.step, settings.max_steps, not processes.is_first)
         _log_start(state, store, numerics)
         with closing(state.batches), closing(reports):
             while state.step < settings.max_steps:
                 with timer("data"):
                     batch = state.durations.attach(next(state.batches))
-                step = take_step(model, state, batch, numerics, timer)
+                step = take_step(state, computation, batch)
                 state.step += 1
                 state.durations.observe(step.loss.terms, state.step / settings.max_steps)
 

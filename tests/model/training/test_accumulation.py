@@ -8,7 +8,7 @@ from model.config import resolve
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.training import accumulation
-from model.training.accumulation import Numerics, accumulate_gradients, gradients_that_fit, split_batch
+from model.training.accumulation import Computation, Numerics, accumulate_gradients, gradients_that_fit, split_batch
 from model.training.distributed import Processes
 from model.training.losses import AVERAGED_OVER, leaves_parameters_out, loss_terms, loss_weights, weighted_sum
 from model.training.profiling import StepTimer
@@ -39,7 +39,7 @@ def gradient(setting, parts=1, autocast=None, run=accumulate_gradients, checkpoi
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     numerics = Numerics(CPU, autocast, trim)
     weights = loss_weights(config, 1.0)
-    loss = run(model, batch, parts, config, weights, scaler, numerics, Processes(), StepTimer(CPU))
+    loss = run(Computation(model, config, numerics, scaler, Processes(), StepTimer(CPU)), batch, weights, parts)
     return loss, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -136,9 +136,9 @@ def test_out_of_memory_is_answered_with_smaller_parts_and_the_same_gradient(sett
     _, whole = gradient(setting)
     attempts = []
 
-    def scarce(model, batch, parts, *arguments):
+    def scarce(computation, batch, weights, parts):
         attempts.append(parts)
-        loss = accumulate_gradients(model, batch, parts, *arguments)
+        loss = accumulate_gradients(computation, batch, weights, parts)
         if parts < 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return loss
