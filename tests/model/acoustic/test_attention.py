@@ -1,5 +1,7 @@
 """Forward attention, location term and guidance: filter, history and prior of the alignment's hidden Markov model."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -155,6 +157,13 @@ def test_guidance_is_nothing_on_the_diagonal_and_grows_away_from_it():
     losses = [float(guided_attention_loss(hard(p, 8), *lengths, 0.2)) for p in (diagonal, shifted, reversed_)]
     assert losses[0] == 0
     assert 0 < losses[1] < losses[2] < 1
+
+
+def test_guidance_is_the_published_penalty():
+    uniform = torch.full((1, 6, 3), 1 / 3).log()
+    weights = [1 - math.exp(-((s / 6 - t / 3) ** 2) / (2 * 0.2**2)) for s in range(6) for t in range(3)]
+    loss = guided_attention_loss(uniform, torch.tensor([3]), torch.tensor([6]), 0.2)
+    assert float(loss) == pytest.approx(sum(weights) / len(weights), rel=1e-5)
 
 
 def test_guidance_ignores_padding():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.acoustic.layers import BidirectionalLSTM, Dropout
+from model.acoustic.layers import BidirectionalLSTM, Dropout, Transformer
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
@@ -49,3 +49,14 @@ def test_two_directions_equal_a_packed_bidirectional_lstm(lengths):
     torch.testing.assert_close(ours(x, lengths) * inside, expected * inside)
     if len(set(lengths.tolist())) == 1:
         torch.testing.assert_close(ours(x, None), expected)
+
+
+def test_positions_tell_the_order_and_enter_as_differences_alone():
+    torch.manual_seed(0)
+    stack = Transformer(2, 8, 2, 16, 1, 0.0, 4).eval()  # kernel 1: nothing but attention sees where anything stands
+    x, condition = torch.randn(1, 7, 8), torch.randn(1, 4)
+    plain = stack(x, None, condition)
+    assert float((stack(x.flip(1), None, condition).flip(1) - plain).abs().max()) > 1e-2
+    later = torch.cat((torch.zeros(1, 500, 8), x), dim=1)
+    mask = torch.arange(507)[None] >= 500
+    torch.testing.assert_close(stack(later, mask, condition)[:, 500:], plain, atol=1e-4, rtol=1e-4)
