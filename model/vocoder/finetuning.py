@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from model.audio.io import write_audio
 from model.config import Config, settings_hash
 from model.config.schema import VocoderConfig
 from model.features.store import FeatureStore
+from model.training.devices import choose_device
 from model.training.logging import RunLogger
+from model.vocoder import perceptual
 from model.vocoder.errors import VocoderError
 from model.vocoder.folder import check_audio, read_vocoder, write_vocoder
 from model.vocoder.griffin_lim import GriffinLim
-from model.vocoder.measures import measure
+from model.vocoder.measures import PRIMARY, judge_speech
 from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import VocoderWeights
 from model.vocoder.pairs import predicted_pairs, recorded_pairs
+from model.vocoder.samples import write_samples
 from model.vocoder.training import VALIDATION_CLIPS, train_vocoder
 from model.voice import read_voice
 from model.voice_folder import voice_hash, with_vocoder
@@ -34,7 +37,6 @@ BASE_KEYS = tuple(
     if name not in (*SPEAKING_KEYS, *MACHINE_KEYS, *FINETUNING_KEYS, "checkpoint", "checkpoint_sha256")
 )
 """Settings that shape a base training."""
-SAMPLES = 2
 
 
 @dataclass
@@ -42,8 +44,10 @@ class Report:
     """What fine-tuning did, on held-out clips spoken from the acoustic model's mels.
 
     Attributes:
-        before, after: Measures of the vocoder (see `model.vocoder.measures.measure`).
+        before, after: Measures of the vocoder (see `model.vocoder.measures.judge_speech`), averaged over the clips.
         griffin_lim: The same of Griffin-Lim.
+        clips: Clip -> `before`, `after`, `griffin_lim` -> its measures.
+        notes: What could not be measured, and why.
         samples: Sounds before and after.
         voice: The voice with its vocoder.
     """
@@ -51,18 +55,38 @@ class Report:
     before: dict[str, float]
     after: dict[str, float]
     griffin_lim: dict[str, float]
+    clips: dict[str, dict[str, dict[str, float]]]
+    notes: list[str]
     samples: list[Path]
     voice: Path
 
+    def gain(self) -> str:
+        """In words: on how many clips fine-tuning brought the mel closer, and by how much."""
+        gains = np.array([clip["before"][PRIMARY] - clip["after"][PRIMARY] for clip in self.clips.values()])
+        error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else math.nan
+        return (
+            f"fine-tuning brings the mel closer on {(gains > 0).sum()} of {len(gains)} held-out clips, "
+            f"by {gains.mean():.4f} (standard error {error:.4f})"
+        )
+
 
 def base_vocoder(
-    config: Config, features: Path | FeatureStore, corpus: Path, output: Path, logger: RunLogger
+    config: Config,
+    features: Path | FeatureStore,
+    corpus: Path,
+    output: Path,
+    logger: RunLogger,
+    start: VocoderWeights | None = None,
 ) -> VocoderWeights:
-    """A vocoder trained on the recordings' own mels, or found trained."""
+    """A vocoder trained on the recordings' own mels for `max_steps`, from nothing or from `start`, or found trained."""
     store = FeatureStore.of(features)
     store.check(config.audio)
     settings = config.vocoder
     shaping = {name: getattr(settings, name) for name in BASE_KEYS}
+    identity = {"features": store.content_hash, "seed": config.seed}
+    if start is not None:
+        check_audio(Path(start.origin), start.audio, config.audio)
+        identity |= {"from": start.origin, "ratio": settings.finetune_learning_rate_ratio}
     result = train_vocoder(
         settings,
         config.audio,
@@ -70,9 +94,10 @@ def base_vocoder(
         recorded_pairs(store, corpus, "validation"),
         settings.max_steps,
         output,
-        settings_hash(shaping, {"features": store.content_hash, "seed": config.seed}),
+        settings_hash(shaping, identity),
         config.seed,
-        logger=logger,
+        start,
+        logger,
     )
     return read_vocoder(result.vocoder, config.audio, settings.type)
 
@@ -102,15 +127,17 @@ def finetune(
     """
     store = FeatureStore.of(features)
     spoken = read_voice(voice)
-    check_audio(Path(start.origin), start.audio, spoken.config.audio)
+    audio, settings = spoken.config.audio, config.vocoder
+    check_audio(Path(start.origin), start.audio, audio)
+    device = choose_device(settings.device, "vocoder.device")
+    spoken.model.to(device)
     held_out = predicted_pairs(spoken, store, corpus, "validation")[:VALIDATION_CLIPS]
     if not held_out:
         raise VocoderError(f"{features}: no validation clips to measure a vocoder on; lower split.min_held_out")
-    audio, settings = spoken.config.audio, config.vocoder
-    vocoder = NeuralVocoder.from_weights(start, settings)
-    before = measure(vocoder, held_out, audio)
+    vocoder = NeuralVocoder.from_weights(start, settings, device)
+    before = judge_speech(vocoder, held_out, audio)
     output.mkdir(parents=True, exist_ok=True)
-    samples = _speak(vocoder, held_out, output / "samples", "before", audio.sample_rate)
+    samples = write_samples(vocoder, held_out, output / "samples", "before", audio)
     if settings.finetune_steps:
         result = train_vocoder(
             settings,
@@ -125,30 +152,24 @@ def finetune(
             logger,
         )
         folder = result.vocoder
-        vocoder = NeuralVocoder.load(folder, settings, audio)
+        vocoder = NeuralVocoder.from_weights(read_vocoder(folder, audio, settings.type), settings, device)
     else:
         folder = write_vocoder(output / "vocoder", start)
-    samples += _speak(vocoder, held_out, output / "samples", "after", audio.sample_rate)
+    samples += write_samples(vocoder, held_out, output / "samples", "after", audio)
+    after, griffin_lim = (judge_speech(made, held_out, audio) for made in (vocoder, GriffinLim(settings, audio)))
+    judged = {"before": before, "after": after, "griffin_lim": griffin_lim}
     report = Report(
-        before,
-        measure(vocoder, held_out, audio),
-        measure(GriffinLim(settings, audio), held_out, audio),
-        samples,
-        with_vocoder(voice, output / "voice", settings, folder),
+        **{name: each.mean() for name, each in judged.items()},
+        clips={pair.id: {name: each.clips[pair.id] for name, each in judged.items()} for pair in held_out},
+        notes=[f"{name}: {note}" for name, each in judged.items() for note in each.notes]
+        + ([] if perceptual.INSTALLED else [perceptual.ABSENT]),
+        samples=samples,
+        voice=with_vocoder(voice, output / "voice", settings, folder),
     )
-    plain = {name: value for name, value in asdict(report).items() if isinstance(value, dict)}
+    kept = {name: getattr(report, name) for name in ("before", "after", "griffin_lim", "clips", "notes")}
     partial = output / ".report.json.partial"
-    partial.write_text(json.dumps(plain, indent=1) + "\n", "utf-8")
+    partial.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     os.replace(partial, output / "report.json")
     for file in (*samples, output / "report.json"):
         logger.artifact(file, "vocoder")
     return report
-
-
-def _speak(vocoder, pairs, folder: Path, when: str, rate: int) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for pair in pairs[:SAMPLES]:
-        files.append(folder / f"{pair.id}-{when}.wav")
-        write_audio(files[-1], np.clip(vocoder(pair.mel), -1.0, 1.0), rate)
-    return files

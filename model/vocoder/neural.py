@@ -30,7 +30,7 @@ class NeuralVocoder:
 
     Args:
         name: What reports call it.
-        generator: With its weights; it is folded, and kept.
+        generator: With its weights; it is folded, and kept on its device, which is where it speaks.
         audio: Mel settings.
         chunk_frames: Frames made at once.
         precision: `float32` or `bfloat16`.
@@ -42,16 +42,18 @@ class NeuralVocoder:
         if precision == "bfloat16" and not computes_in_bfloat16():
             log.warning("this processor only emulates bfloat16: vocoder.precision float32 would be faster")
         self.name, self.audio, self.chunk_frames = name, audio, chunk_frames
-        self.dtype = getattr(torch, precision)
+        self.dtype, self.device = getattr(torch, precision), next(generator.parameters()).device
         self.generator = fold(generator).eval().requires_grad_(False).to(self.dtype)
 
     @classmethod
-    def from_weights(cls, weights: VocoderWeights, vocoder: VocoderConfig) -> NeuralVocoder:
+    def from_weights(
+        cls, weights: VocoderWeights, vocoder: VocoderConfig, device: torch.device | str = "cpu"
+    ) -> NeuralVocoder:
         """The vocoder of loaded weights."""
         generator = build_generator(weights.kind, weights.variant, weights.audio)
         load_weights(generator, weights.generator, weights.origin)
         name = f"{weights.kind} {weights.variant}"
-        return cls(name, generator, weights.audio, vocoder.chunk_frames, vocoder.precision)
+        return cls(name, generator.to(device), weights.audio, vocoder.chunk_frames, vocoder.precision)
 
     @classmethod
     def load(cls, folder: Path, vocoder: VocoderConfig, audio: AudioConfig) -> NeuralVocoder:
@@ -68,10 +70,10 @@ class NeuralVocoder:
         frames, tail = len(mel), self.generator.tail_frames
         with torch.inference_mode():
             whole = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32))[None]
-            whole = nn.functional.pad(whole, (0, tail), value=SILENCE).to(self.dtype)  # (1, M, S + tail)
+            whole = nn.functional.pad(whole, (0, tail), value=SILENCE).to(self.device, self.dtype)  # (1, M, S + tail)
             noise = self.noise(whole.shape[2])
             starts = range(0, frames, self.chunk_frames)
-            samples = torch.cat([self._chunk(whole, noise, start, frames) for start in starts]).float()
+            samples = torch.cat([self._chunk(whole, noise, start, frames) for start in starts]).float().cpu()
         if not torch.isfinite(samples).all():
             raise VocoderError("the vocoder made samples that are not finite numbers: its weights are damaged")
         return samples.numpy()
@@ -89,4 +91,4 @@ class NeuralVocoder:
         if not self.generator.noise_channels:
             return None
         drawn = torch.randn(frames, self.generator.noise_channels, generator=torch.Generator().manual_seed(0))
-        return drawn.T[None].to(self.dtype)
+        return drawn.T[None].to(self.device, self.dtype)

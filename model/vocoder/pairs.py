@@ -54,7 +54,8 @@ def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str)
     """The clips of a split with the mels that the acoustic model makes of their text.
 
     Teacher-forced: with the clip's own durations (from the model's alignment of it), pitch and energy, dropout off,
-    in the voice's own vector of the speaker. So every predicted frame stands where the recorded one does.
+    in the voice's own vector of the speaker. So every predicted frame stands where the recorded one does. Computed on
+    the device of the voice's model.
 
     Raises:
         PairingError: the voice was trained on other features, or a recording does not have the frames of its mel.
@@ -62,9 +63,10 @@ def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str)
     store.check(voice.config.audio)
     if voice.languages != store.languages:
         raise PairingError(f"{store.path}: its languages are {store.languages}, the voice's are {voice.languages}")
+    device = next(voice.model.parameters()).device
     mels = {}
     for batch in evaluation_batches(store, split, PREDICTION_BATCH):
-        predicted = voice.model(batch).mel.numpy()
+        predicted = voice.model(batch.to(device)).mel.cpu().numpy()
         for index, name in enumerate(batch.clip_ids):
             mels[name] = voice.natural(predicted[index, : int(batch.mel_lengths[index])])
     return [Pair(clip.id, mels[clip.id], samples) for _, clip, samples in _recordings(store, corpus, split)]

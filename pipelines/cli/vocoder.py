@@ -35,12 +35,16 @@ def vocoder() -> None:
 @track_option
 @settings_options("vocoder")
 def train(settings: Resolved, features: Path, corpus: Path, output: Path, track: bool) -> None:
-    """Train a vocoder on the recordings of a corpus, or go on where the same command was interrupted."""
+    """Train a vocoder on the recordings of a corpus, or go on where the same command was interrupted.
+
+    With --vocoder-checkpoint it trains these weights on, for --vocoder-max-steps further steps.
+    """
     from model.vocoder.finetuning import base_vocoder
 
     config = _neural(settings)
+    start = _checkpoint(config) if config.vocoder.checkpoint else None
     with _logger(config, output, track) as logger:
-        base_vocoder(config, features, corpus, output, logger)
+        base_vocoder(config, features, corpus, output, logger, start)
     click.echo(f"vocoder: {output / 'vocoder'}")
 
 
@@ -55,12 +59,11 @@ def train(settings: Resolved, features: Path, corpus: Path, output: Path, track:
 def finetune(
     settings: Resolved, model: str, features: Path, corpus: Path, output: Path, track: bool, as_json: bool
 ) -> None:
-    """Fine-tune `--vocoder-checkpoint` on the mels of a voice, and write the voice with this vocoder."""
-    from components.fetching import fetch_checkpoint
-    from components.state import State
-    from model.vocoder.architectures import variant_of
+    """Fine-tune --vocoder-checkpoint on the mels of a voice, and write the voice with this vocoder.
+
+    With --vocoder-finetune-steps 0 the vocoder is only measured on these mels, and given to the voice as it is.
+    """
     from model.vocoder.finetuning import finetune as run
-    from model.vocoder.folder import read_vocoder
 
     config = _neural(settings)
     if not config.vocoder.checkpoint:
@@ -71,19 +74,20 @@ def finetune(
         voice = voice_folder(model)
     else:
         voice = Path(model)
-    fetched = State.locate().prepare().folder("fetched")
-    found = fetch_checkpoint(config.vocoder.checkpoint, config.vocoder.checkpoint_sha256, fetched)
-    start = read_vocoder(found, None, config.vocoder.type, variant_of(config.vocoder))
+    start = _checkpoint(config)
     with _logger(config, output, track) as logger:
         report = run(config, voice, features, corpus, start, output, logger)
     rows = {"before": report.before, "after": report.after, "griffin_lim": report.griffin_lim}
     if as_json:
-        click.echo(json.dumps({**rows, "voice": str(report.voice)}))
+        click.echo(json.dumps({**rows, "clips": report.clips, "notes": report.notes, "voice": str(report.voice)}))
         return
-    click.echo(f"{'held-out clips':<16}" + "".join(f"{name.replace('_', ' '):>18}" for name in report.before))
+    click.echo(f"{'held-out clips':<16}" + "".join(f"{name.replace('_', ' '):>18}" for name in report.after))
     for name, values in rows.items():
-        click.echo(f"{name.replace('_', '-'):<16}" + "".join(f"{value:>18.4f}" for value in values.values()))
-    click.echo(f"voice: {report.voice}")
+        shown = (f"{values[key]:>18.4f}" if key in values else f"{'-':>18}" for key in report.after)
+        click.echo(f"{name.replace('_', '-'):<16}" + "".join(shown))
+    if config.vocoder.finetune_steps:
+        click.echo(report.gain())
+    click.echo("".join(f"{note}\n" for note in report.notes) + f"voice: {report.voice}")
 
 
 @vocoder.command(name="import")
@@ -115,6 +119,19 @@ def export(folder: Path, output: Path, as_json: bool) -> None:
 
     files = write_official(output, read_vocoder(vocoder_of(folder) or folder))
     click.echo(json.dumps([str(path) for path in files]) if as_json else "\n".join(str(path) for path in files))
+
+
+def _checkpoint(config: Any) -> Any:
+    """The weights that the settings start from, fetched where they are elsewhere."""
+    from components.fetching import fetch_checkpoint
+    from components.state import State
+    from model.vocoder.architectures import variant_of
+    from model.vocoder.folder import read_vocoder
+
+    settings = config.vocoder
+    fetched = State.locate().prepare().folder("fetched")
+    found = fetch_checkpoint(settings.checkpoint, settings.checkpoint_sha256, fetched)
+    return read_vocoder(found, None, settings.type, variant_of(settings))
 
 
 def _neural(settings: Resolved) -> Any:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 IMAGES = ("data", "train", "client")
+LEFT_OUT = {"pesq"}  # is compiled when installed; without it the report says what it leaves out
 
 
 def lists():
@@ -60,7 +61,7 @@ def contents() -> dict[str, set[str]]:
 def test_a_steps_image_holds_what_the_step_imports(contents, step):
     held = contents[image_kind(step)]
     distributions = importlib.metadata.packages_distributions()
-    imported = third_party(f"components.{step}.run") - set(sys.stdlib_module_names)
+    imported = third_party(f"components.{step}.run") - set(sys.stdlib_module_names) - LEFT_OUT
     lacking = {
         name for name in imported if not {canonicalize_name(item) for item in distributions.get(name, [])} & held
     }

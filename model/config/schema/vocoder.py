@@ -43,7 +43,8 @@ class VocoderConfig(Section):
     enable_compile: bool = False
     """`torch.compile` of the generator in training, whose segments have one shape: one graph."""
     max_steps: Positive = 100000
-    """Steps of training on the recordings' own mels (left out where `checkpoint` is given)."""
+    """Steps of training on the recordings' own mels. Where `checkpoint` is given the pipeline leaves them out, and
+    `myxtts vocoder train` goes on from there."""
     finetune_steps: Annotated[int, Field(ge=0)] = 20000
     """Steps of fine-tuning on the mels that the acoustic model predicts for the recordings; 0 leaves it out."""
     batch_size: Positive = 16

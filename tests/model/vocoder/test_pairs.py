@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from model.audio.io import write_audio
@@ -17,6 +18,7 @@ from model.features.store import FeatureStore
 from model.synthesis import Synthesizer
 from model.training.logging import NullLogger
 from model.training.trainer import train
+from model.vocoder import perceptual
 from model.vocoder.errors import VocoderError
 from model.vocoder.finetuning import base_vocoder, finetune
 from model.vocoder.pairs import PairingError, predicted_pairs, recorded_pairs
@@ -92,6 +94,10 @@ def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
     start = base_vocoder(config, generated_features, generated_corpus, tmp_path / "base", NullLogger())
     report = finetune(config, voice, generated_features, generated_corpus, start, tmp_path / "tuned", NullLogger())
     assert report.after != report.before
+    assert report.after["mel_distance"] == pytest.approx(
+        np.mean([clip["after"]["mel_distance"] for clip in report.clips.values()])
+    )
+    assert (perceptual.ABSENT in report.notes) != ("pesq" in report.after)
     assert len(report.samples) == 4
     assert all(path.is_file() for path in report.samples)
     synthesizer = Synthesizer.load(report.voice)
@@ -99,3 +105,20 @@ def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
     speech = synthesizer.synthesize("Good morning.", language="en")
     assert len(speech.samples) == len(speech.mel) * 256
     assert not (report.voice / "vocoder" / "discriminators.safetensors").exists()
+
+
+def test_a_trained_vocoder_is_trained_on_from_its_own_weights(config, generated_features, generated_corpus, tmp_path):
+    start = base_vocoder(config, generated_features, generated_corpus, tmp_path / "base", NullLogger())
+    further = base_vocoder(config, generated_features, generated_corpus, tmp_path / "on", NullLogger(), start)
+    assert further.steps == 2 * start.steps
+    distances = [float((further.generator[n] - tensor).abs().max()) for n, tensor in start.generator.items()]
+    assert 0 < max(distances) < 0.05  # three steps away, not another beginning
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_predicted_mels_are_those_of_the_cpu_on_a_gpu(voice, generated_features, generated_corpus):
+    spoken, store = read_voice(voice), FeatureStore(generated_features)
+    on_cpu = predicted_pairs(spoken, store, generated_corpus, "validation")
+    spoken.model.to("cuda")
+    for one, other in zip(on_cpu, predicted_pairs(spoken, store, generated_corpus, "validation"), strict=True):
+        assert np.allclose(one.mel, other.mel, atol=1e-2)

@@ -12,7 +12,6 @@ from model.audio.mel import MelExtractor
 from model.config.schema import AudioConfig, VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.training.devices import DeviceError
-from model.training.logging import NullLogger
 from model.vocoder.architectures import ARCHITECTURES
 from model.vocoder.discriminators import judge
 from model.vocoder.finetuning import BASE_KEYS, MACHINE_KEYS, SPEAKING_KEYS
@@ -25,7 +24,9 @@ from model.vocoder.losses import (
 )
 from model.vocoder.measures import measure
 from model.vocoder.pairs import Pair, PairingError, Segments
-from model.vocoder.training import VocoderTrainingError, _Run, train_vocoder
+from model.vocoder.run_state import RunState
+from model.vocoder.step import AdversarialStep
+from model.vocoder.training import VocoderTrainingError, train_vocoder
 
 AUDIO = AudioConfig()
 FAST = {
@@ -62,14 +63,20 @@ def run(pairs, tmp_path):
 
 
 @pytest.fixture
-def loop(pairs, tmp_path):
-    """Function: keys -> the parts of a run, to take single steps."""
+def build_step(tmp_path):
+    """Function: keys -> the step of a run of ten, not begun."""
 
-    def build(steps=10, start=None, **keys):
+    def build(start=None, **keys):
         settings = VocoderConfig(**{**FAST, **keys})
-        return _Run(settings, AUDIO, pairs[:2], pairs[2:], steps, tmp_path / "parts", "print", 1, start, None)
+        return AdversarialStep(RunState(settings, AUDIO, tmp_path / "parts", "print", 1, start), 10)
 
     return build
+
+
+@pytest.fixture
+def batch(pairs):
+    """Mel and samples of a step."""
+    return Segments(pairs[:2], FAST["segment_frames"], FAST["batch_size"], 1).batch(0)
 
 
 def weights(folder):
@@ -97,17 +104,17 @@ def test_training_brings_the_mel_closer(kind, rate, run, pairs):
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
     whole = run({"ema_decay": 0.5}, 6, "whole")
-    step = _Run.step
+    step = AdversarialStep.__call__
 
     def dies(self, *batch):
         if self.state.step == 5:
             raise MemoryError
         return step(self, *batch)
 
-    monkeypatch.setattr(_Run, "step", dies)
+    monkeypatch.setattr(AdversarialStep, "__call__", dies)
     with pytest.raises(MemoryError):
         run({"ema_decay": 0.5}, 6, "torn")
-    monkeypatch.setattr(_Run, "step", step)
+    monkeypatch.setattr(AdversarialStep, "__call__", step)
     resumed = run({"ema_decay": 0.5}, 6, "torn")
     one, other = weights(whole.vocoder), weights(resumed.vocoder)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -121,33 +128,32 @@ def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
         train_vocoder(VocoderConfig(**FAST), AUDIO, pairs, pairs, 4, tmp_path / "run", "another", 1)
 
 
-def test_the_discriminators_learn_to_tell_a_fixed_fake(loop):
-    parts = loop()
+def test_the_discriminators_learn_to_tell_a_fixed_fake(build_step):
+    step = build_step()
+    judges = step.state.discriminators
     recorded, fake = torch.randn(2, 1, 2048) * 0.1, torch.zeros(2, 1, 2048)
     values = []
     for _ in range(12):
-        loss = discriminator_loss(judge(parts.discriminators, recorded), judge(parts.discriminators, fake))
-        assert parts._descend(loss, parts.discriminators)
+        loss = discriminator_loss(judge(judges, recorded), judge(judges, fake))
+        assert step.descend(loss, judges)
         values.append(float(loss.detach()))
     assert values[-1] < 0.8 * values[0]
 
 
-def test_the_adversarial_loss_reaches_the_generator_and_no_discriminator(loop):
-    parts = loop(mel_loss_weight=0.0, stft_loss_weight=1e-9, feature_matching_loss_weight=0.0)
-    mel = parts.segments.batch(0)[0]
-    parts.discriminators.requires_grad_(False)
-    adversarial_loss(judge(parts.discriminators, parts.generator(mel))).backward()
-    assert sum(float(p.grad.abs().sum()) for p in parts.generator.parameters()) > 0
-    assert all(p.grad is None for p in parts.discriminators.parameters())
+def test_the_adversarial_loss_reaches_the_generator_and_no_discriminator(build_step, batch):
+    state = build_step(mel_loss_weight=0.0, stft_loss_weight=1e-9, feature_matching_loss_weight=0.0).state
+    state.discriminators.requires_grad_(False)
+    adversarial_loss(judge(state.discriminators, state.generator(batch[0]))).backward()
+    assert sum(float(p.grad.abs().sum()) for p in state.generator.parameters()) > 0
+    assert all(p.grad is None for p in state.discriminators.parameters())
 
 
-def test_a_step_moves_both_networks_each_by_its_own_loss(loop):
-    parts = loop()
-    generator, judges = copied(parts.generator), copied(parts.discriminators)
-    terms = parts.step(*parts.segments.batch(0))
-    assert {"discriminator", "mel", "adversarial", "feature_matching"} <= terms.keys()
-    assert moved(generator, parts.generator)
-    assert moved(judges, parts.discriminators)
+def test_a_step_moves_both_networks_each_by_its_own_loss(build_step, batch):
+    step = build_step()
+    generator, judges = copied(step.state.generator), copied(step.state.discriminators)
+    assert {"discriminator", "mel", "adversarial", "feature_matching"} <= step(*batch).keys()
+    assert moved(generator, step.state.generator)
+    assert moved(judges, step.state.discriminators)
 
 
 def test_perfect_speech_has_no_distance(pairs):
@@ -162,42 +168,37 @@ def test_perfect_speech_has_no_distance(pairs):
     assert all(values[name] < 1e-4 < noise[name] for name in values)
 
 
-def test_new_discriminators_wait_and_trained_ones_join_at_once(loop, run):
-    waiting = loop(adversarial_start=0.5)
-    assert "adversarial" not in waiting.step(*waiting.segments.batch(0))
+def test_new_discriminators_wait_and_trained_ones_join_at_once(build_step, batch, run):
+    waiting = build_step(adversarial_start=0.5)
+    assert "adversarial" not in waiting(*batch)
     waiting.state.step = 5
-    assert "adversarial" in waiting.step(*waiting.segments.batch(5))
+    assert "adversarial" in waiting(*batch)
     start = read_vocoder(run({}, 2, "base").vocoder)
-    joined = loop(start=start, adversarial_start=0.5)
-    assert "adversarial" in joined.step(*joined.segments.batch(0))
+    assert "adversarial" in build_step(start, adversarial_start=0.5)(*batch)
 
 
-def test_fine_tuning_starts_at_its_share_of_the_rate(loop, run):
+def test_fine_tuning_starts_at_its_share_of_the_rate(build_step, batch, run):
     start = read_vocoder(run({}, 2, "base").vocoder)
-    rates = []
-    for ratio in (0.3, 1.0):
-        parts = loop(start=start, finetune_learning_rate_ratio=ratio)
-        rates.append(parts.step(*parts.segments.batch(0))["learning_rate"])
+    rates = [build_step(start, finetune_learning_rate_ratio=r)(*batch)["learning_rate"] for r in (0.3, 1.0)]
     assert rates == pytest.approx([0.3 * FAST["learning_rate"], FAST["learning_rate"]])
 
 
-def test_frozen_discriminators_judge_without_learning(loop, run):
-    parts = loop(start=read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=1)
-    judges = copied(parts.discriminators)
-    terms = parts.step(*parts.segments.batch(0))
+def test_frozen_discriminators_judge_without_learning(build_step, batch, run):
+    step = build_step(read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=1)
+    judges = copied(step.state.discriminators)
+    terms = step(*batch)
     assert "adversarial" in terms
     assert "discriminator" not in terms
-    assert not moved(judges, parts.discriminators)
-    parts.state.step = 1
-    assert "discriminator" in parts.step(*parts.segments.batch(1))
+    assert not moved(judges, step.state.discriminators)
+    step.state.step = 1
+    assert "discriminator" in step(*batch)
 
 
-def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(loop, pairs, tmp_path, caplog):
-    parts = loop()
-    generator = copied(parts.generator)
-    mel, recorded = parts.segments.batch(0)
-    assert parts.step(mel * torch.nan, recorded) is None
-    assert not moved(generator, parts.generator)
+def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(build_step, batch, pairs, tmp_path):
+    step, (mel, recorded) = build_step(), batch
+    generator = copied(step.state.generator)
+    assert step(mel * torch.nan, recorded) is None
+    assert not moved(generator, step.state.generator)
     broken = [Pair(pair.id, pair.mel * np.nan, pair.samples) for pair in pairs]
     with pytest.raises(VocoderTrainingError, match="20 steps in a row were not finite"):
         train_vocoder(VocoderConfig(**FAST), AUDIO, broken, pairs, 40, tmp_path / "nan", "print", 1)
@@ -259,13 +260,12 @@ def test_a_gpu_that_is_not_there_is_named(run):
     ("kind", "steps", "tolerance"),
     [("hifigan", 3, 2e-3), ("univnet", 1, 1e-2)],  # compiled code draws UnivNet's noise from another generator
 )
-def test_compiling_the_generator_changes_no_number(kind, steps, tolerance, pairs, tmp_path):
+def test_compiling_the_generator_changes_no_number(kind, steps, tolerance, build_step, batch):
     from torch._dynamo.utils import counters
 
     def first_steps(compiled: bool) -> list[dict[str, float]]:
-        settings = VocoderConfig(**{**FAST, "type": kind, "enable_compile": compiled, "adversarial_start": 0.0})
-        run = _Run(settings, AUDIO, pairs[:2], pairs[2:], 4, tmp_path, "print", 1, None, NullLogger())
-        return [run.step(*run.segments.batch(step)) for step in range(steps)]
+        step = build_step(type=kind, enable_compile=compiled)
+        return [step(*batch) for _ in range(steps)]
 
     eager = first_steps(False)
     before = counters["stats"]["unique_graphs"]
