@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.acoustic.layers import BidirectionalLSTM, Dropout, Transformer
+from model.acoustic.layers import AdaptiveLayerNorm, BidirectionalLSTM, Dropout, Transformer
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
@@ -60,3 +60,12 @@ def test_positions_tell_the_order_and_enter_as_differences_alone():
     later = torch.cat((torch.zeros(1, 500, 8), x), dim=1)
     mask = torch.arange(507)[None] >= 500
     torch.testing.assert_close(stack(later, mask, condition)[:, 500:], plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_condition_scales_and_shifts_what_was_normalised():
+    norm, x = AdaptiveLayerNorm(4, 2), torch.randn(1, 3, 4)
+    plain = nn.functional.layer_norm(x, (4,))
+    torch.testing.assert_close(norm(x, torch.randn(1, 2)), plain)  # an untrained one ignores it
+    with torch.no_grad():
+        norm.modulation.bias.copy_(torch.tensor([0.5] * 4 + [2.0] * 4))
+    torch.testing.assert_close(norm(x, torch.zeros(1, 2)), 1.5 * plain + 2.0)
