@@ -30,11 +30,12 @@ from model.voice_folder import voice_hash, with_vocoder
 
 SPEAKING_KEYS = ("griffin_lim_iterations", "griffin_lim_momentum", "precision", "chunk_frames")
 MACHINE_KEYS = ("device", "enable_compile")
-FINETUNING_KEYS = ("finetune_steps", "finetune_learning_rate_ratio", "discriminator_freeze_steps")
+STARTED_KEYS = ("finetune_learning_rate_ratio", "finetune_adversarial_start", "discriminator_freeze_steps")
+"""Settings of any training that starts from weights."""
 BASE_KEYS = tuple(
     name
     for name in VocoderConfig.model_fields
-    if name not in (*SPEAKING_KEYS, *MACHINE_KEYS, *FINETUNING_KEYS, "checkpoint", "checkpoint_sha256")
+    if name not in (*SPEAKING_KEYS, *MACHINE_KEYS, *STARTED_KEYS, "finetune_steps", "checkpoint", "checkpoint_sha256")
 )
 """Settings that shape a base training."""
 
@@ -82,11 +83,11 @@ def base_vocoder(
     store = FeatureStore.of(features)
     store.check(config.audio)
     settings = config.vocoder
-    shaping = {name: getattr(settings, name) for name in BASE_KEYS}
+    shaping = {name: getattr(settings, name) for name in (*BASE_KEYS, *(STARTED_KEYS if start else ()))}
     identity = {"features": store.content_hash, "seed": config.seed}
     if start is not None:
         check_audio(Path(start.origin), start.audio, config.audio)
-        identity |= {"from": start.origin, "ratio": settings.finetune_learning_rate_ratio}
+        identity["from"] = start.origin
     result = train_vocoder(
         settings,
         config.audio,

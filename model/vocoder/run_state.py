@@ -40,6 +40,7 @@ class RunState:
 
     Attributes:
         fresh: Whether the discriminators start untrained.
+        adversarial_start: Share of the steps before the discriminators join.
         rate: Learning rate of the first step.
         step: Steps done.
     """
@@ -73,6 +74,9 @@ class RunState:
             for name, state in start.discriminators.items():
                 load_weights(self.discriminators[name], state, f"{start.origin}, {name}")
         self.fresh = start is None or not start.discriminators
+        self.adversarial_start = max(
+            settings.adversarial_start if self.fresh else 0.0, settings.finetune_adversarial_start if start else 0.0
+        )
         self.rate = self.recipe.learning_rate * (settings.finetune_learning_rate_ratio if start else 1.0)
         # One optimiser, two groups: a step moves those that have a gradient, and the other network's is cleared first.
         groups = [{"params": list(network.parameters())} for network in (self.generator, self.discriminators)]

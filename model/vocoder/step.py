@@ -46,7 +46,7 @@ class AdversarialStep:
         rate = state.rate * settings.final_learning_rate_ratio ** (state.step / self.steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        adversarial = not state.fresh or state.step >= settings.adversarial_start * self.steps
+        adversarial = state.step >= state.adversarial_start * self.steps
         frozen = not state.fresh and state.step < settings.discriminator_freeze_steps
         with self.precision():
             generated = state.generator(mel).float()

@@ -63,8 +63,10 @@ class VocoderConfig(Section):
     stft_loss_weight: Weight | None = None
     """Multi-resolution STFT loss [default: as published: 0 for HiFi-GAN, 2.5 for UnivNet]"""
     adversarial_start: Share = 0.0
-    """Share of the steps before new discriminators join; until then the generator learns from spectra alone. Those that
-    come with a checkpoint join at once."""
+    """Share of the steps before new discriminators join; until then the generator learns from spectra alone."""
+    finetune_adversarial_start: Share = 0.0
+    """Share of a training that starts from weights before the discriminators that came with them join; 1 leaves them out
+    and unchanged: a fine-tuning of minutes is too short for them to follow the generator."""
     discriminator_freeze_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of fine-tuning in which discriminators from before judge without learning."""
     gradient_clip_norm: Weight = 0.0

@@ -168,13 +168,18 @@ def test_perfect_speech_has_no_distance(pairs):
     assert all(values[name] < 1e-4 < noise[name] for name in values)
 
 
-def test_new_discriminators_wait_and_trained_ones_join_at_once(build_step, batch, run):
+def test_new_discriminators_wait_and_trained_ones_join_when_fine_tuning_says(build_step, batch, run):
     waiting = build_step(adversarial_start=0.5)
     assert "adversarial" not in waiting(*batch)
     waiting.state.step = 5
     assert "adversarial" in waiting(*batch)
     start = read_vocoder(run({}, 2, "base").vocoder)
     assert "adversarial" in build_step(start, adversarial_start=0.5)(*batch)
+    waiting = build_step(start, finetune_adversarial_start=0.5)
+    assert "adversarial" not in waiting(*batch)
+    waiting.state.step = 5
+    assert "adversarial" in waiting(*batch)
+    assert "adversarial" in build_step(finetune_adversarial_start=0.5)(*batch)
 
 
 def test_fine_tuning_starts_at_its_share_of_the_rate(build_step, batch, run):
@@ -243,6 +248,7 @@ def test_no_setting_is_left_out_of_these_tests():
             "checkpoint_interval",
             "discriminator_freeze_steps",
             "finetune_learning_rate_ratio",
+            "finetune_adversarial_start",
         ),  # above and below
     }
     assert set(VocoderConfig.model_fields) == {*CHANGES, *elsewhere}
