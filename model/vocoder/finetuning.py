@@ -135,12 +135,9 @@ def finetune(
     held_out = predicted_pairs(spoken, store, corpus, "validation")[:VALIDATION_CLIPS]
     if not held_out:
         raise VocoderError(f"{features}: no validation clips to measure a vocoder on; lower split.min_held_out")
-    vocoder = NeuralVocoder.from_weights(start, settings, device)
-    before = judge_speech(vocoder, held_out, audio)
-    output.mkdir(parents=True, exist_ok=True)
-    samples = write_samples(vocoder, held_out, output / "samples", "before", audio)
+    folder = output / "vocoder"
     if settings.finetune_steps:
-        result = train_vocoder(
+        train_vocoder(
             settings,
             audio,
             predicted_pairs(spoken, store, corpus, "train"),
@@ -152,13 +149,20 @@ def finetune(
             start,
             logger,
         )
-        folder = result.vocoder
-        vocoder = NeuralVocoder.from_weights(read_vocoder(folder, audio, settings.type), settings, device)
     else:
-        folder = write_vocoder(output / "vocoder", start)
-    samples += write_samples(vocoder, held_out, output / "samples", "after", audio)
-    after, griffin_lim = (judge_speech(made, held_out, audio) for made in (vocoder, GriffinLim(settings, audio)))
-    judged = {"before": before, "after": after, "griffin_lim": griffin_lim}
+        write_vocoder(folder, start)
+    tuned = read_vocoder(folder, audio, settings.type)
+    vocoders = {
+        "before": NeuralVocoder.from_weights(start, settings, device),
+        "after": NeuralVocoder.from_weights(tuned, settings, device),
+        "griffin_lim": GriffinLim(settings, audio),
+    }
+    judged = {name: judge_speech(vocoder, held_out, audio) for name, vocoder in vocoders.items()}
+    samples = [
+        file
+        for name in ("before", "after")
+        for file in write_samples(vocoders[name], held_out, output / "samples", name, audio)
+    ]
     report = Report(
         **{name: each.mean() for name, each in judged.items()},
         clips={pair.id: {name: each.clips[pair.id] for name, each in judged.items()} for pair in held_out},

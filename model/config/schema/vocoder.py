@@ -65,8 +65,7 @@ class VocoderConfig(Section):
     adversarial_start: Share = 0.0
     """Share of the steps before new discriminators join; until then the generator learns from spectra alone."""
     finetune_adversarial_start: Share = 0.0
-    """Share of a training that starts from weights before the discriminators that came with them join; 1 leaves them out
-    and unchanged: a fine-tuning of minutes is too short for them to follow the generator."""
+    """The same share of a training that starts from weights, whose discriminators come along; 1 leaves them out."""
     discriminator_freeze_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of fine-tuning in which discriminators from before judge without learning."""
     gradient_clip_norm: Weight = 0.0
