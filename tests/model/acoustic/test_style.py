@@ -55,6 +55,16 @@ def test_the_latent_changes_the_speech_and_its_samples_differ(make_model, make_b
     assert difference(plain, speak(model, batch, Style())) == 0
 
 
+def test_the_latent_is_drawn_in_training_and_its_spread_is_what_was_asked(make_model, batch):
+    model = make_model(use_variational_encoder=True, dropout=0.0, predictor_dropout=0.0, aligner_dropout=0.0).train()
+    assert not torch.equal(model(batch).mel, model(batch).mel)
+    wide = Gaussian(torch.full((4000, 1), 3.0), torch.full((4000, 1), 2.0).log())
+    for temperature in (0.0, 0.5, 2.0):
+        drawn = wide.sample(temperature)
+        assert float(drawn.mean()) == pytest.approx(3.0, abs=0.2)
+        assert float(drawn.std()) == pytest.approx(temperature * 2**0.5, rel=0.1)
+
+
 def test_the_divergence_is_nothing_for_equal_distributions_and_as_the_library_says_otherwise():
     one = Gaussian(torch.randn(3, 4), torch.randn(3, 4))
     other = Gaussian(torch.randn(3, 4), torch.randn(3, 4))

@@ -1,0 +1,86 @@
+"""What validation tells is what is there: style in use is counted, a perfect voice has no error, a slow one is long."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.acoustic import AcousticModel
+from model.acoustic.conditioning import Conditions
+from model.acoustic.model import Synthesis
+from model.acoustic.style import Gaussian
+from model.config import resolve
+from model.training.run_state import inventory_of
+from model.training.style_use import StyleUse
+from model.training.validation import validate
+
+
+def used(weights=None, posterior=None, prior=None) -> dict[str, float]:
+    use = StyleUse()
+    for half in (slice(0, 2), slice(2, 4)):  # two batches
+        gaussians = [g and Gaussian(g.mean[half], g.log_variance[half]) for g in (posterior, prior)]
+        chosen = None if weights is None else weights[half, None, :].expand(-1, 2, -1)
+        use.add(Conditions(torch.zeros(2, 8), torch.zeros(2, 4), chosen, *gaussians))
+    return use.measures()
+
+
+def test_tokens_in_use_are_counted():
+    alone, turns = used(torch.eye(4)[[2, 2, 2, 2]]), used(torch.eye(4))
+    assert (alone["style_tokens_used"], alone["style_variation"]) == (pytest.approx(1, abs=1e-3), 0)
+    assert turns["style_tokens_used"] == pytest.approx(4, abs=1e-3)
+    assert turns["style_variation"] == pytest.approx(0.433, abs=1e-3)  # of 0, 0, 0, 1
+    assert [alone[f"style_token_0{i}"] for i in range(4)] == [0, 0, 1, 0]
+
+
+def test_latent_dimensions_in_use_are_counted():
+    means = torch.tensor([[0.0, 1.0, 5.0]]).repeat(4, 1)
+    means[1:3, 1] = -1.0  # the others are the same for every clip, the last one far from what was expected
+    prior = Gaussian(torch.zeros(4, 3), torch.zeros(4, 3))
+    found = used(posterior=Gaussian(means, torch.zeros(4, 3)), prior=prior)
+    assert found["active_units"] == 1
+    assert [found[f"kl_dimension_0{i}"] for i in range(3)] == [0.0, 0.5, 12.5]
+
+
+@pytest.fixture
+def measured(store, monkeypatch):
+    """Function: frames of a recording -> frames that the voice says instead; returns the measures."""
+    config = resolve(None, None, {"model_size": "xtiny", "training.batch_size": 3}).config
+    model = AcousticModel(config.model, inventory_of(store))
+
+    def run(repeat: int) -> dict[str, float]:
+        def speak(batch):
+            spoken = batch.mel.repeat_interleave(repeat, 1)
+            return Synthesis(spoken, repeat * batch.mel_lengths, None, None)
+
+        monkeypatch.setattr(model, "synthesize_batch", speak)
+        return validate(model, store, config)
+
+    return run
+
+
+def test_what_equals_the_recording_has_no_error_and_what_is_slow_is_long(measured):
+    for repeat in (1, 2):
+        values = measured(repeat)
+        assert values["validation/mel_free"] == pytest.approx(0, abs=1e-6)
+        assert values["validation/length_ratio"] == pytest.approx(repeat)
+
+
+def test_sharpness_and_duration_error_are_of_the_clips_without_their_padding(measured, store, monkeypatch):
+    whole = measured(1)
+    original = AcousticModel.forward
+
+    def certain(self, batch):
+        output = original(self, batch)
+        log_soft = torch.full_like(output.alignment.log_soft, -1e4)
+        log_soft[..., 0] = 0.0
+        past = torch.arange(log_soft.shape[1])[None] >= batch.mel_lengths[:, None]
+        log_soft[past] = -1e4  # were padding counted, the mean share would fall below 1
+        predicted = replace(output.predicted, log_durations=output.alignment.durations.float().log1p())
+        return replace(output, alignment=replace(output.alignment, log_soft=log_soft), predicted=predicted)
+
+    monkeypatch.setattr(AcousticModel, "forward", certain)
+    values = measured(1)
+    assert values["validation/sharpness"] == pytest.approx(1.0)
+    assert values["validation/duration_error"] == pytest.approx(0.0, abs=1e-4)
+    assert whole["validation/sharpness"] < 1
+    assert whole["validation/duration_error"] > 0
