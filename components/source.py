@@ -9,7 +9,6 @@ from pathlib import Path
 
 PACKAGES = ("model", "components")
 CODE = frozenset({".py"})
-IGNORED = frozenset({"__pycache__"})
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 MANIFEST = "manifest.jsonl"
@@ -40,9 +40,6 @@ class Clip:
     sample_rate: int
     source_sample_rate: int
     split: str = ""
-
-    def with_split(self, split: str) -> Clip:
-        return replace(self, split=split)
 
 
 def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
