@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from model.acoustic import Reference, Style, StyleError
-from model.acoustic.style import Gaussian, StyleTokens, divergence
+from model.acoustic.speaker import MelSpeakerEncoder
+from model.acoustic.style import Gaussian, ReferenceEncoder, StyleTokens, VariationalEncoder, divergence
 from model.config.schema import LossConfig
 from model.training.losses import contrastive_speaker_loss, loss_terms
 
@@ -129,6 +130,31 @@ def test_an_impression_of_one_short_recording_is_what_training_hears(make_model,
     torch.testing.assert_close(heard.speaker[0], conditions.speaker[0])
     torch.testing.assert_close(heard.token_weights[0], conditions.token_weights[0])
     torch.testing.assert_close(heard.latent[0], conditions.posterior.mean[0])
+
+
+def test_an_impression_weighs_its_pieces_by_their_length(make_model):
+    conditioning = make_model(enable_gst=True, use_variational_encoder=True).conditioning
+    long, short = torch.randn(256, 80).numpy(), torch.randn(32, 80).numpy() + 3
+    both, *each = (
+        conditioning.impression(Reference.from_recordings(pieces)) for pieces in ([long, short], [long], [short])
+    )
+    for heard in ("token_weights", "latent"):
+        one, other = (getattr(impression, heard) for impression in each)
+        torch.testing.assert_close(getattr(both, heard), (8 * one + other) / 9)
+        assert not torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", [MelSpeakerEncoder(80, 16, 8), ReferenceEncoder(80, 16)])
+def test_padding_of_a_reference_is_not_heard(encoder):
+    mel, lengths = torch.randn(1, 256, 80), torch.tensor([130])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(mel, lengths), encoder(mel[:, :130], lengths))
+
+
+def test_the_deviation_of_the_latent_is_bounded():
+    encoder = VariationalEncoder(4, 4, 3)
+    for given in (encoder.posterior_of(1e4 * torch.randn(8, 4)), encoder.prior_of(1e4 * torch.randn(8, 4))):
+        assert float(given.log_variance.detach().abs().max()) <= 4
 
 
 def test_long_recordings_are_heard_in_pieces_of_the_trained_length():
