@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from model.config.resolution import known_keys
-from pipelines.cli.main import COMMANDS
+from pipelines.cli.main import program
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +45,16 @@ def test_every_link_leads_somewhere(page):
             assert anchor in [re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles]
 
 
-def test_every_command_is_one(page):
-    asked = re.findall(r"^(?:\S+ )?myxtts ([a-z]+)", page.read_text("utf-8"), re.MULTILINE)
-    assert set(asked) <= set(COMMANDS)
+def test_every_command_and_flag_is_one(page):
+    """Of command lines (`myxtts train --find-lr ...`), in blocks and within sentences."""
+    text = re.sub(r"\\\n\s*", " ", page.read_text("utf-8"))
+    lines = re.findall(r"^(?:\S+ )?(myxtts [^#`\n]+)", text, re.MULTILINE) + re.findall(r"`(myxtts [^`\n]+)`", text)
+    for line in lines:
+        command: click.Command = program
+        words = line.split(" && ")[0].split()[1:]
+        while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+            command = command.get_command(click.Context(command), words.pop(0))
+            assert command is not None, line
+        known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        known |= {"--help"}
+        assert {word.split("=")[0] for word in words if re.match("--[a-z]", word)} <= known, line
