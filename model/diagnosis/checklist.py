@@ -47,6 +47,7 @@ def checklist(config: Config) -> list[Finding]:
         _shapes(config),
         _vocoder(config),
         _style(config),
+        _comparison(config),
     ]
 
 
@@ -192,6 +193,19 @@ def _style(config: Config) -> Finding:
     return Finding(
         check, "warning", "model.enable_gst is off; voices are cloned without style", "enable model.enable_gst"
     )
+
+
+def _comparison(config: Config) -> Finding:
+    """Speakers are compared within a part of a batch, whose clips come speaker by speaker."""
+    check, loss, training = "speakers can be compared", config.loss, config.training
+    if not loss.use_contrastive_speaker_loss:
+        return Finding(check, "ok", "no loss compares speakers")
+    part, own = training.batch_size // training.gradient_accumulation_steps, loss.contrastive_clips_per_speaker
+    evidence = f"{part} clips are computed at once, {own} of each speaker"
+    if part >= 2 * own:
+        return Finding(check, "ok", evidence)
+    cure = "lower training.gradient_accumulation_steps or loss.contrastive_clips_per_speaker"
+    return Finding(check, "warning", f"{evidence}: too few for two speakers", f"raise training.batch_size, or {cure}")
 
 
 def normalisation(statistics: Statistics) -> Finding:

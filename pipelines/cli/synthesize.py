@@ -9,8 +9,10 @@ import click
 @click.argument("text")
 @click.option("--model", required=True, help="A voice folder, or models:/NAME@ALIAS from the registry.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("speech.wav"), show_default=True)
-@click.option("--language", default="", help="Language of the text [default: the speaker's].")
-@click.option("--speaker", default="", help="One of the voice's speakers [default: the first].")
+@click.option("--language", default="", help="Language of the text, whoever speaks it [default: the speaker's].")
+@click.option(
+    "--speaker", default="", help="One of the voice's speakers, in any language [default: the first that speaks it]."
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="A recording whose voice is cloned.")
 @click.option("--speed", type=float, default=1.0, show_default=True)
 @click.option("--pitch-scale", type=float, default=1.0, show_default=True)

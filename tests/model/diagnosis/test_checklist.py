@@ -57,6 +57,11 @@ def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
         ("shapes are static where that counts", "warning", {"training__model_gpu": 1}),
         ("a vocoder is chosen", "warning", {"model_size": "normal"}),
         ("style tokens are on for cloning", "warning", {"model_size": "small", "model__enable_gst": False}),
+        (
+            "speakers can be compared",
+            "warning",
+            {"loss__use_contrastive_speaker_loss": True, "training__gradient_accumulation_steps": 2},
+        ),
     ],
 )
 def test_each_fault_is_found_with_its_cure(check, severity, overrides):
@@ -64,6 +69,10 @@ def test_each_fault_is_found_with_its_cure(check, severity, overrides):
     assert found[check].severity == severity
     assert found[check].cure
     assert [item.check for item in blocking(list(found.values()))] == ([check] if severity == "error" else [])
+
+
+def test_a_batch_of_two_speakers_can_be_compared():
+    assert findings(loss__use_contrastive_speaker_loss=True)["speakers can be compared"].severity == "ok"
 
 
 def test_static_shapes_are_what_a_gpu_wants():

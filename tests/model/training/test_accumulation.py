@@ -10,7 +10,14 @@ from model.features.store import FeatureStore
 from model.training import accumulation
 from model.training.accumulation import Computation, Numerics, accumulate_gradients, gradients_that_fit, split_batch
 from model.training.distributed import Processes
-from model.training.losses import AVERAGED_OVER, leaves_parameters_out, loss_terms, loss_weights, weighted_sum
+from model.training.losses import (
+    AVERAGED_OVER,
+    contrastive_speaker_loss,
+    leaves_parameters_out,
+    loss_terms,
+    loss_weights,
+    weighted_sum,
+)
 from model.training.profiling import StepTimer
 from model.training.run_state import inventory_of
 
@@ -104,6 +111,17 @@ def test_bfloat16_stays_near_float32(setting):
     one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (exact, rounded))
     assert float((one - other).norm() / one.norm()) < 0.1
     assert float(torch.cosine_similarity(one, other, dim=0)) > 0.99
+
+
+def test_a_part_of_one_speaker_has_no_contrast(generated_features):
+    """Why the checklist wants two speakers in a part: batches that compare speakers come speaker by speaker."""
+    batch = next(TrainingBatches(FeatureStore(generated_features), 8, seed=0, clips_per_speaker=4))
+
+    def contrast(part):
+        return float(contrastive_speaker_loss(part.speaker_vector, part.speaker, part.reference_clip, 0.07))
+
+    assert contrast(batch) > 0
+    assert [contrast(part) for part in split_batch(batch, 2, trim=True)] == [0, 0]
 
 
 @pytest.mark.parametrize(
