@@ -1,5 +1,6 @@
 """Properties of the acoustic model: what must influence the speech, what must not, and that every setting acts."""
 
+import pytest
 import torch
 
 from model.acoustic import Reference, Style
@@ -188,6 +189,13 @@ def test_a_perfect_prediction_is_the_minimum_of_its_terms(make_model, batch):
     assert float(terms["length"]) < 1e-10
 
 
+def test_the_length_term_is_the_squared_relative_error_of_the_whole_clip(make_model, batch):
+    output = make_model()(batch)
+    half = output.alignment.durations[0] / 2  # the first clip half as long, the second as it is
+    output.predicted.log_durations = torch.stack((half, output.alignment.durations[1].float())).log1p()
+    assert float(loss_terms(output, batch, LossConfig())["length"]) == pytest.approx((0.5**2 + 0) / 2, abs=1e-5)
+
+
 def test_losses_of_a_padded_batch_are_means_over_true_lengths(make_model, make_batch, alone):
     model = make_model()
     batch = make_batch([(6, 30), (6, 30)])
@@ -196,6 +204,8 @@ def test_losses_of_a_padded_batch_are_means_over_true_lengths(make_model, make_b
     parts = [loss_terms(model(alone(batch, i)), alone(batch, i), LossConfig()) for i in range(2)]
     expected = (30 * parts[0]["mel"] + 10 * parts[1]["mel"]) / 40
     torch.testing.assert_close(terms["mel"], expected, atol=1e-4, rtol=1e-4)
+    for term in ("duration", "pitch", "energy"):
+        torch.testing.assert_close(terms[term], (6 * parts[0][term] + 3 * parts[1][term]) / 9, atol=1e-4, rtol=1e-4)
 
 
 def test_speech_far_longer_than_any_in_training_is_finite(make_model, make_batch):

@@ -1,5 +1,7 @@
 """Style and speaker are heard, bounded, and told apart: tokens, latent, own encoder, contrastive and consistency."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -85,6 +87,14 @@ def test_free_bits_cost_nothing_and_are_not_fought_for(make_model, batch):
     assert torch.autograd.grad(term, model.conditioning.variational.posterior.weight)[0].abs().sum() == 0
 
 
+def test_free_bits_are_of_each_dimension(make_model, batch):
+    output = make_model(use_variational_encoder=True)(batch)
+    zero = torch.zeros(2, 2)
+    posterior = Gaussian(torch.tensor([[0.0, 2.0], [0.0, 2.0]]), zero)  # 0 and 2 nats
+    output.conditions = replace(output.conditions, posterior=posterior, prior=Gaussian(zero, zero))
+    assert float(loss_terms(output, batch, LossConfig(kl_free_bits=0.5))["kl"]) == pytest.approx((0.5 + 2) / 2)
+
+
 def test_the_prior_of_the_latent_follows_text_and_speaker(make_model, make_batch):
     model, batch = make_model(use_variational_encoder=True), make_batch([(6, 30)])
     before = model(batch).conditions.prior.mean
@@ -149,6 +159,7 @@ def test_padding_of_a_reference_is_not_heard(encoder):
     mel, lengths = torch.randn(1, 256, 80), torch.tensor([130])
     with torch.no_grad():
         torch.testing.assert_close(encoder(mel, lengths), encoder(mel[:, :130], lengths))
+        assert not encoder(mel, torch.tensor([0])).any()
 
 
 def test_the_deviation_of_the_latent_is_bounded():
@@ -171,6 +182,15 @@ def test_consistency_teaches_the_decoder_and_not_the_encoder_that_judges(make_mo
     output = model(batch)
     output.mel = output.mel.detach()
     assert not loss_terms(output, batch, LossConfig())["speaker_consistency"].requires_grad
+
+
+def test_consistency_wants_each_clip_to_sound_like_its_own_speaker(make_model, batch):
+    output = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=True)(batch)
+    speaker = output.conditions.speaker
+    for heard, wanted in ((speaker, 0.0), (speaker.flip(0), 1 - float(speaker[0] @ speaker[1])), (-speaker, 2.0)):
+        output.listen = lambda *_, heard=heard: heard
+        term = loss_terms(output, batch, LossConfig())["speaker_consistency"]
+        assert float(term.detach()) == pytest.approx(wanted, abs=1e-5)
 
 
 def embeddings(*angles):
