@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +22,22 @@ from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.evaluation import metrics, recognizer
+from model.evaluation.evaluated import (
+    COPY,
+    KINDS,
+    PARTS,
+    RECORDING,
+    SYNTHESISED,
+    TRAINING,
+    UNSEEN,
+    Evaluated,
+    by_group,
+    described,
+    gate,
+    summarise,
+)
 from model.evaluation.judge import SpeakerJudge
-from model.evaluation.metrics import Measure, mean_of, not_applicable
+from model.evaluation.metrics import Measure, not_applicable
 from model.evaluation.report import write_report
 from model.features.extractor import shaped
 from model.features.index import FeatureError, IndexedClip
@@ -36,8 +48,6 @@ from model.threads import single_threaded
 from model.vocoder import Vocoder
 
 METRICS, REPORT = "metrics.json", "report.html"
-UNSEEN, TRAINING = PARTS = ("unseen", "training")
-RECORDING, COPY, SYNTHESISED = KINDS = ("recording", "copy_synthesis", "synthesised")
 
 
 class Speaking(Protocol):
@@ -50,31 +60,6 @@ class Speaking(Protocol):
     def synthesize(self, text: str, language: str = "", speaker: str = "", reference: Path | None = None) -> Any: ...
 
     def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-@dataclass(eq=False)
-class Evaluated:
-    """One sentence: what was heard of it and what was measured.
-
-    Attributes:
-        clip: The recorded sentence.
-        part: `training` or `unseen`.
-        speech: What the voice said (`model.synthesis.Speech`).
-        sounds: Kind -> (N,) samples at the rate of the features.
-        mels: Kind -> (S, M) log-mel of these samples.
-        soft: (S, T) soft alignment of the recording.
-        transcripts: Kind -> what the recogniser heard.
-        measures: Name -> kind -> measure.
-    """
-
-    clip: IndexedClip
-    part: str
-    speech: Any
-    sounds: dict[str, np.ndarray] = field(default_factory=dict)
-    mels: dict[str, np.ndarray] = field(default_factory=dict)
-    soft: np.ndarray | None = None
-    transcripts: dict[str, str] = field(default_factory=dict)
-    measures: dict[str, dict[str, Measure]] = field(default_factory=dict)
 
 
 def evaluate(voice: Path, features: Path | FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
@@ -120,12 +105,12 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
         item.measures["character_error"] = _character_errors(item, config)
 
     result = {
-        "gate": _gate([item for item in evaluated if item.part == UNSEEN] or evaluated),
+        "gate": gate([item for item in evaluated if item.part == UNSEEN] or evaluated),
         **{part: summarise(item for item in evaluated if item.part == part) for part in PARTS},
         "real_time_factor": Measure(bench.seconds / bench.spoken_seconds).as_dict(),
-        "groups": _by_group(evaluated),
+        "groups": by_group(evaluated),
         "left_out": left_out,
-        "clips": [_described(item) for item in evaluated],
+        "clips": [described(item) for item in evaluated],
     }
     output.mkdir(parents=True, exist_ok=True)
     write_report(output / REPORT, result, evaluated, store, config, voice.vocoder.name)
@@ -292,59 +277,3 @@ def _character_errors(item: Evaluated, config: Config) -> dict[str, Measure]:
     if reason:
         return dict.fromkeys(KINDS, not_applicable(reason))
     return {kind: Measure(recognizer.character_error(spoken, item.transcripts[kind])) for kind in KINDS}
-
-
-def summarise(items: Iterable[Evaluated]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Name -> kind -> mean over sentences."""
-    items = list(items)
-    names = {(name, kind) for item in items for name, kinds in item.measures.items() for kind in kinds}
-    summary: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, kind in sorted(names):
-        measures = [item.measures[name][kind] for item in items if kind in item.measures.get(name, {})]
-        summary.setdefault(name, {})[kind] = mean_of(measures).as_dict()
-    return summary
-
-
-def _gate(items: list[Evaluated]) -> dict[str, dict[str, Any]]:
-    """The measures that decide on a promotion, on unseen sentences (on all where none are held out)."""
-    errors = []
-    for item in items:
-        own = item.measures["character_error"]
-        if own[SYNTHESISED].value is None or own[RECORDING].value is None:
-            errors.append(own[SYNTHESISED])
-        else:
-            errors.append(Measure(own[SYNTHESISED].value - own[RECORDING].value))
-    return {
-        "mel_cepstral_distortion": mean_of(
-            item.measures["mel_cepstral_distortion"][SYNTHESISED] for item in items
-        ).as_dict(),
-        "character_error_increase": mean_of(errors).as_dict(),
-        "alignment_monotonicity": mean_of(
-            item.measures["alignment_monotonicity"][RECORDING] for item in items
-        ).as_dict(),
-    }
-
-
-def _by_group(items: list[Evaluated]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str, str], list[Evaluated]] = {}
-    for item in items:
-        groups.setdefault((item.clip.language, item.clip.speaker, item.part), []).append(item)
-    return [
-        {"language": language, "speaker": speaker, "part": part, "sentences": len(own), "measures": summarise(own)}
-        for (language, speaker, part), own in sorted(groups.items())
-    ]
-
-
-def _described(item: Evaluated) -> dict[str, Any]:
-    return {
-        "id": item.clip.id,
-        "part": item.part,
-        "split": item.clip.split,
-        "language": item.clip.language,
-        "speaker": item.clip.speaker,
-        "text": item.clip.text,
-        "transcripts": item.transcripts,
-        "measures": {
-            name: {kind: measure.as_dict() for kind, measure in kinds.items()} for name, kinds in item.measures.items()
-        },
-    }

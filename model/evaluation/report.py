@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 
 from model.config import Config
+from model.evaluation.evaluated import Evaluated
 
 if TYPE_CHECKING:
-    from model.evaluation.evaluate import Evaluated
     from model.features.store import FeatureStore
 
 KIND_NAMES = {"recording": "Recording", "copy_synthesis": "Copy-synthesis", "synthesised": "Synthesised"}

@@ -32,8 +32,9 @@ from pipelines.cli.settings import settings_options
 @settings_options("evaluation")
 def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, output: Path, as_json: bool) -> None:
     """Measure a voice on held-out and training sentences and write a listening report."""
-    from model.evaluation.evaluate import PARTS, REPORT
+    from model.evaluation.evaluate import REPORT
     from model.evaluation.evaluate import evaluate as run
+    from model.evaluation.evaluated import PARTS
     from model.evaluation.report import KIND_NAMES, MEASURES, figure
 
     if model.startswith("models:/"):

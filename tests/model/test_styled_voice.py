@@ -81,6 +81,19 @@ def test_style_controls_act(voice, generated_corpus):
         assert difference(plain, voice.synthesize("Good morning.", **control)) > 0
 
 
+def test_a_style_reference_goes_before_the_style_of_the_cloned_voice(voice, generated_corpus):
+    cloned, other = (generated_corpus / read_manifest(generated_corpus)[i].audio for i in (0, -1))
+    own = voice.synthesize("Good morning.", reference=cloned)
+    assert difference(own, voice.synthesize("Good morning.", reference=cloned, style_reference=cloned)) == 0
+    assert difference(own, voice.synthesize("Good morning.", reference=cloned, style_reference=other)) > 0
+
+
+def test_only_the_proportions_of_style_weights_count(voice):
+    once, twice = ([factor * weight for weight in (1.0, 3.0, *[0.0] * 8)] for factor in (1, 2))
+    spoken = [voice.synthesize("Good morning.", style_weights=weights) for weights in (once, twice)]
+    assert difference(*spoken) == 0
+
+
 def test_style_tokens_and_latents_each_sound_different(voice):
     """Deviation of the log-mel over the ways to say a sentence, averaged over time and bands: not inert means 0.005."""
     torch.manual_seed(0)

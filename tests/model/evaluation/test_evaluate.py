@@ -13,7 +13,8 @@ import pytest
 from model.config import Config
 from model.config.schema import EvaluationConfig, FeaturesConfig
 from model.corpus.manifest import read_manifest, write_manifest
-from model.evaluation.evaluate import KINDS, METRICS, PARTS, REPORT, _Bench, choose, evaluate_voice
+from model.evaluation.evaluate import METRICS, REPORT, _Bench, choose, evaluate_voice
+from model.evaluation.evaluated import KINDS, PARTS
 from model.features.index import FeatureError
 from model.vocoder import build_vocoder
 
