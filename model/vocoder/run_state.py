@@ -133,12 +133,14 @@ class RunState:
         return NeuralVocoder(self.kind, speaking, self.audio, self.settings.chunk_frames)
 
     def weights(self) -> VocoderWeights:
-        """The averaged generator and the discriminators, as they are exported."""
+        """The averaged generator, and the discriminators if they have learned: they would pass for trained ones."""
         generator = build_generator(self.kind, self.variant, self.audio)
         generator.load_state_dict(self.average.state_dict())
+        learned = not self.fresh or any(p in self.optimizer.state for p in self.discriminators.parameters())
         judges = {
             name: {key: tensor.cpu() for key, tensor in official_state(network).items()}
             for name, network in self.discriminators.items()
+            if learned
         }
         return VocoderWeights(
             self.kind,

@@ -182,6 +182,11 @@ def test_new_discriminators_wait_and_trained_ones_join_when_fine_tuning_says(bui
     assert "adversarial" in build_step(finetune_adversarial_start=0.5)(*batch)
 
 
+def test_discriminators_that_never_joined_do_not_pass_for_trained_ones(run):
+    assert read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder).discriminators == {}
+    assert set(read_vocoder(run({}, 2, "both").vocoder).discriminators) == {"mrd", "mpd"}
+
+
 def test_fine_tuning_starts_at_its_share_of_the_rate(build_step, batch, run):
     start = read_vocoder(run({}, 2, "base").vocoder)
     rates = [build_step(start, finetune_learning_rate_ratio=r)(*batch)["learning_rate"] for r in (0.3, 1.0)]
