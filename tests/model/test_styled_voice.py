@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.audio.io import read_audio, write_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
 from model.config import resolve
@@ -86,6 +87,21 @@ def test_a_style_reference_goes_before_the_style_of_the_cloned_voice(voice, gene
     own = voice.synthesize("Good morning.", reference=cloned)
     assert difference(own, voice.synthesize("Good morning.", reference=cloned, style_reference=cloned)) == 0
     assert difference(own, voice.synthesize("Good morning.", reference=cloned, style_reference=other)) > 0
+
+
+def test_a_reference_lends_its_speaker_beside_its_style(voice, generated_corpus):
+    cloned, other = (generated_corpus / read_manifest(generated_corpus)[i].audio for i in (0, -1))
+    by_name = voice.synthesize("Good morning.", style_reference=other)
+    assert difference(by_name, voice.synthesize("Good morning.", reference=cloned, style_reference=other)) > 0
+
+
+def test_silence_around_a_reference_is_trimmed_as_in_training(voice, generated_corpus, tmp_path):
+    path = generated_corpus / read_manifest(generated_corpus)[0].audio
+    samples = read_audio(path, voice.sample_rate)
+    quiet = np.zeros(2 * voice.sample_rate, np.float32)
+    write_audio(tmp_path / "long.wav", np.concatenate([quiet, samples, quiet]), voice.sample_rate)
+    plain, padded = (int(voice._recording(file).lengths.sum()) for file in (path, tmp_path / "long.wav"))
+    assert abs(padded - plain) <= 2 * 0.08 * voice.sample_rate / 256 + 2  # no more than the margins
 
 
 def test_only_the_proportions_of_style_weights_count(voice):
