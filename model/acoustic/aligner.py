@@ -38,7 +38,9 @@ class Aligner(nn.Module):
 
     Keys come from the token embeddings, queries from the mel spectrogram; the score is their negative squared distance.
     Dropout on the mel bands keeps it from learning clips by heart: on five minutes of speech it is the difference
-    between a held-out forward-sum loss that falls and one that turns at half the way.
+    between a held-out forward-sum loss that falls and one that turns at half the way. Each clip's mean spectrum is
+    taken off first, as speech recognisers do (cepstral mean normalisation): the same sound is then more alike from one
+    speaker or microphone to the next.
     """
 
     def __init__(self, mel_dim: int, config: ModelConfig):
@@ -65,7 +67,7 @@ class Aligner(nn.Module):
     def forward(self, text: Tensor, mel: Tensor, token_lengths: Tensor, mel_lengths: Tensor) -> Alignment:
         """text (B, T, D) and normalised mel (B, S, M), zero at padding -> alignment of the batch."""
         with torch.autocast(mel.device.type, enabled=False):
-            keys, queries = self.keys(text.float()), self.queries(mel.float())
+            keys, queries = self.keys(text.float()), self.queries(_centred(mel.float(), mel_lengths))
             distance = (  # (B, S, T), the square multiplied out: no (B, S, T, D) tensor
                 queries.square().sum(2, keepdim=True)
                 - 2 * queries @ keys.transpose(1, 2)
@@ -84,3 +86,9 @@ class Aligner(nn.Module):
                 masked = self.config.forward_attention_mask and not self.training
                 log_soft = forward_attention(log_emission, advance, WINDOW if masked else None)
         return Alignment(log_emission, log_soft, best_path(log_emission, token_lengths, mel_lengths, advance))
+
+
+def _centred(mel: Tensor, lengths: Tensor) -> Tensor:
+    """Mel (B, S, M), zero at padding, without each clip's mean over its own frames."""
+    mean = mel.sum(1, keepdim=True) / lengths[:, None, None]
+    return (mel - mean) * length_mask(lengths, mel.shape[1])[:, :, None]

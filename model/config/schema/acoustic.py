@@ -17,7 +17,7 @@ class ModelConfig(Section):
     ffn_dim: Positive = 512
     encoder_layers: Positive = 3
     decoder_layers: Positive = 3
-    frames_per_step: Annotated[int, Field(ge=1, le=4)] = 1
+    frames_per_step: Annotated[int, Field(ge=1, le=4)] = 2
     """Mel frames that one decoder position makes; 2 halves the decoder's work (the reduction factor of Tacotron)."""
     kernel_size: Positive = 3
     """Kernel of the first convolution of each feed-forward block (odd)."""

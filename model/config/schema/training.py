@@ -25,14 +25,15 @@ class LossConfig(Section):
     """Share of training at which the binarisation weight is full."""
     forward_sum_blank_logprob: float = -1.0
     """Log-score of the blank column; -1 is the published, softer form, -1e4 the exact HMM likelihood."""
-    use_guided_attention: bool = False
-    """Penalise soft alignments far from the diagonal, early in training. The prior does much the same by default."""
+    use_guided_attention: bool = True
+    """Penalise soft alignments far from the diagonal: the text is found sooner, among many speakers found at all."""
     guided_attention_sigma: Annotated[float, Field(gt=0)] = 0.2
     """Width of the free band around the diagonal, as a share of the clip."""
     guided_attention_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    guided_attention_end: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """Share of training by which the guidance has faded to nothing. Where no alignment forms at all, weight 5 until 0.5
-    is the cure (a synthetic language: 0.4 frames off instead of 12.7)."""
+    """Minutes of speech want more (`tiny`: 5). Held-out forward-sum of one reader after 300 steps: 0.56 without,
+    0.53 at 1, 0.48 at 5, 0.47 at 10."""
+    guided_attention_end: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of training by which the guidance has faded to nothing."""
     kl_loss_weight: Annotated[float, Field(gt=0)] = 1.0
     """Weight of the latent's divergence from its prior; safe from 0.5 to 2."""
     kl_free_bits: Annotated[float, Field(ge=0)] = 0.1
