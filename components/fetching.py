@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 COMPANION = "config.json"
 """Official HiFi-GAN weights have their mel settings in this file beside them."""
+WEIGHTS = "generator.safetensors"
+"""What a folder of `myxtts vocoder` is told apart by."""
 TIMEOUT_SECONDS = 60
 
 
@@ -49,7 +51,7 @@ def fetch_checkpoint(
 
     Args:
         source: A path, `https://...` or `s3://bucket/key`; a `config.json` beside a fetched file comes along.
-        sha256: Of the file (of a folder there is none); required where it is fetched.
+        sha256: Of the file, or of a folder's `generator.safetensors`; required where it is fetched.
         folder: Fetched files are kept in it, under their hash.
         openers: Scheme -> how its files are opened.
 
@@ -73,14 +75,21 @@ def fetch_checkpoint(
     return target
 
 
+def local_sha256(source: str) -> str:
+    """SHA-256 of the checkpoint at a path of this machine; '' where there is none, or the source is elsewhere."""
+    path = Path(source).expanduser()
+    file = path / WEIGHTS if path.is_dir() else path
+    if not source or not file.is_file():
+        return ""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def _local(path: Path, sha256: str) -> Path:
     if not path.exists():
         raise FetchError(f"{path}: no such checkpoint")
-    if sha256 and path.is_dir():
-        raise FetchError(f"{path}: a folder has no SHA-256; leave vocoder.checkpoint_sha256 empty (it checks itself)")
     if sha256:
-        with path.open("rb") as file:
-            _compare(hashlib.file_digest(file, "sha256").hexdigest(), sha256, str(path))
+        _compare(local_sha256(str(path)), sha256, str(path))
     return path
 
 

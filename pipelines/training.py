@@ -6,6 +6,7 @@ from typing import Any
 from kfp import dsl
 
 from components.evaluate.component import evaluate
+from components.fetching import local_sha256
 from components.finetune_vocoder.component import finetune_vocoder
 from components.gate.component import gate
 from components.preprocess.component import preprocess, preprocess_joined
@@ -46,6 +47,9 @@ def arguments(config: Config, data_hash: str, remote: str, name: str) -> dict[st
 
 def _told(config: Config, step: str) -> dict[str, Any]:
     settings = subset(config, *STEP_SECTIONS[step])
+    if step == "finetune_vocoder":  # a checkpoint that changed under its path is another one
+        vocoder = settings["vocoder"]
+        vocoder["checkpoint_sha256"] = vocoder["checkpoint_sha256"] or local_sha256(vocoder["checkpoint"])
     if step == "gate":
         settings["registry"].pop("name")  # the resolved name is an argument of its own
     return settings

@@ -103,3 +103,22 @@ def test_what_cannot_be_fetched_is_refused_and_leaves_nothing(source, sha256, to
     with pytest.raises(FetchError, match=told):
         fetch_checkpoint(source, sha256, tmp_path, opener({"https://host/g_1": b"other"}))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("file", ["g_1", "base/generator.safetensors"])
+def test_another_checkpoint_under_the_same_path_is_another_step(file, tmp_path):
+    weights = tmp_path / file
+    weights.parent.mkdir(exist_ok=True)
+    source = tmp_path / Path(file).parts[0]
+    config = resolve(None, None, {"vocoder.type": "hifigan", "vocoder.checkpoint": str(source)}).config
+    told = []
+    for content in (b"one", b"one", b"other"):
+        weights.write_bytes(content)
+        told.append(arguments(config, "d", "r", "n"))
+    assert told[0] == told[1]
+    assert [name for name in told[0] if told[0][name] != told[2][name]] == ["finetune_vocoder_settings"]
+    noted = json.loads(told[0]["finetune_vocoder_settings"])["vocoder"]["checkpoint_sha256"]
+    with pytest.raises(FetchError, match=f"not {noted}"):
+        fetch_checkpoint(str(source), noted, tmp_path)
+    weights.write_bytes(b"one")
+    assert fetch_checkpoint(str(source), noted, tmp_path) == source

@@ -30,7 +30,8 @@ class VocoderConfig(Section):
     """Weights to start from instead of training them: a folder of `myxtts vocoder`, or an official file (a path,
     `https://` or `s3://`)."""
     checkpoint_sha256: str = ""
-    """SHA-256 of `checkpoint` where it is a file; required for one that is fetched."""
+    """SHA-256 of `checkpoint`, the file or the folder's `generator.safetensors`; required where it is fetched, and else
+    noted by the pipeline, so that another checkpoint under the same path is not taken for this one."""
     griffin_lim_iterations: Positive = 60
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     precision: Literal["float32", "bfloat16"] = "float32"
