@@ -138,9 +138,15 @@ class Synthesizer:
         known = self.voice.speakers[speaker]
         vector = torch.tensor([known.vector]) if reference is None else self._speaker_of(reference)
         style = self._style(known, style_reference or reference, style_weights, latent, variation)
-        inputs = (torch.from_numpy(tokens.ids)[None], torch.tensor([len(tokens.ids)]), vector)
         say = partial(
-            self.voice.model.synthesize, *inputs, torch.tensor([self.languages.index(language)]), style, speed=speed
+            self.voice.model.synthesize,
+            torch.from_numpy(tokens.ids)[None],
+            torch.tensor([len(tokens.ids)]),
+            vector,
+            torch.tensor([self.languages.index(language)]),
+            style,
+            self._own_language(speaker, language, reference),
+            speed=speed,
         )
         result = say(
             pitch_shift=math.log(pitch_scale) / known.log_f0_std,
@@ -187,6 +193,11 @@ class Synthesizer:
     def _default_speaker(self, language: str) -> str:
         speaking = [name for name, own in self.voice.speaker_languages.items() if language in ("", own)]
         return speaking[0] if speaking else self.speakers[0]
+
+    def _own_language(self, speaker: str, language: str, reference: Path | None) -> torch.Tensor | None:
+        """(1,) language of a known speaker who speaks another one; of a reference it is not known."""
+        own = self.voice.speaker_languages[speaker]
+        return None if reference is not None or own == language else torch.tensor([self.languages.index(own)])
 
     def _speaker_of(self, reference: Path) -> torch.Tensor:
         """(1, V) vector of the pretrained encoder, or (1, E) embedding of the model's own."""

@@ -167,6 +167,13 @@ class Conditioning(nn.Module):
         mask = length_mask(reference.lengths, reference.mel.shape[1])
         return (reference.mel - self.mel_mean) / self.mel_std * mask[:, :, None]
 
+    def keeping_the_voice(self, vector: Tensor, language: Tensor, own_language: Tensor) -> Tensor:
+        """The condition (B, D) of a text in `language` as the speakers would sound in their own language, (B,) each.
+
+        The embedding of a language knows the voices that it was learned from, and makes others sound like them.
+        """
+        return vector - self.language_embedding(language) + self.language_embedding(own_language)
+
     def forward(self, text: Tensor, speaker: Tensor, language: Tensor, style: Style) -> Conditions:
         """The conditions of a batch.
 

@@ -147,6 +147,7 @@ class AcousticModel(nn.Module):
         speaker_vector: Tensor,
         language: Tensor,
         style: Style | None = None,
+        own_language: Tensor | None = None,
         speed: float = 1.0,
         pitch_shift: Tensor | float = 0.0,
         energy_shift: Tensor | float = 0.0,
@@ -159,6 +160,8 @@ class AcousticModel(nn.Module):
             speaker_vector: (B, V) unit vectors of the pretrained encoder; for a model with its own encoder, (B, E)
                 embeddings of `embed_speaker`.
             style: Needed by a model with style tokens.
+            own_language: (B,) language of the speakers, where it is not that of the text: the decoder sounds as in it,
+                while encoder and predictors pronounce the text's.
             speed: Above 1 is faster; divides every duration.
             pitch_shift, energy_shift: Added to the predicted values, in their normalised units; scalar or (B, 1).
 
@@ -178,6 +181,8 @@ class AcousticModel(nn.Module):
         mel_lengths = durations.sum(1)
         longest = int(mel_lengths.max())
         mel_mask = padding_mask(mel_lengths, longest)
+        if own_language is not None:
+            condition = self.conditioning.keeping_the_voice(condition, language, own_language)
         mel = self._decode(self._add_prosody(encoded, used, mask), durations, longest, mel_mask, condition)
         return Synthesis(mel, mel_lengths, durations, used)
 

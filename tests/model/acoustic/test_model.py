@@ -80,6 +80,24 @@ def test_every_token_stress_speaker_and_language_influences_the_speech(make_mode
         assert after.shape != before.shape or float((after - before).abs().max()) > 1e-4
 
 
+def test_a_speaker_of_another_language_keeps_the_voice_and_pronounces_the_texts(make_model, batch):
+    model, other = make_model(), 1 - batch.language
+    native, foreign = synthesize(model, batch), synthesize(model, batch, own_language=other)
+    assert torch.equal(native.durations, foreign.durations)
+    assert torch.equal(native.prosody.pitch, foreign.prosody.pitch)
+    assert float((native.mel - foreign.mel).abs().max()) > 1e-4
+    same = synthesize(model, batch, own_language=batch.language)
+    torch.testing.assert_close(same.mel, native.mel, atol=1e-4, rtol=1e-4)
+
+
+def test_the_voice_of_another_language_is_that_of_its_own_condition(make_model, batch):
+    conditioning = make_model().conditioning
+    speaker, text = torch.randn(2, 256), torch.randn(2, 32)
+    english, persian = (conditioning(text, speaker, torch.tensor([i, i]), Style()).vector for i in (0, 1))
+    kept = conditioning.keeping_the_voice(persian, torch.tensor([1, 1]), torch.tensor([0, 0]))
+    torch.testing.assert_close(kept, english)
+
+
 def test_controls_change_the_speech(make_model, batch):
     model = make_model()
     plain = synthesize(model, batch)

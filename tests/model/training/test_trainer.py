@@ -352,6 +352,22 @@ def test_a_voice_speaks_both_languages_and_says_what_it_cannot(voice):
         synthesizer.synthesize("Hello.", speed=9)
 
 
+def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_alone(voice, monkeypatch):
+    synthesizer, told = Synthesizer.load(voice), []
+    english = next(name for name, own in synthesizer.voice.speaker_languages.items() if own == "en")
+    spoken = synthesizer.voice.model.synthesize
+
+    def listening(ids, lengths, vector, language, style, own_language, **controls):
+        told.append((int(language), own_language if own_language is None else int(own_language)))
+        return spoken(ids, lengths, vector, language, style, own_language, **controls)
+
+    monkeypatch.setattr(synthesizer.voice.model, "synthesize", listening)
+    synthesizer.synthesize("Good morning.", "en", english)
+    synthesizer.synthesize("سلام", "fa", english)
+    codes = [synthesizer.languages.index(code) for code in ("en", "fa")]
+    assert told == [(codes[0], None), (codes[1], codes[0])]
+
+
 def test_untrained_or_foreign_weights_refuse_to_speak(tmp_path, voice):
     import shutil
 
