@@ -110,21 +110,27 @@ def speak(project: Project, registry: Registry, name: str, version: str) -> list
 
     synthesizer = Synthesizer.load(registry.voice_folder(f"models:/{name}/{version}"))
     spoken = {}
-    for language, text in sentences(synthesizer.languages):
-        speech = synthesizer.synthesize(text, language=language)
-        file = f"{len(spoken) + 1}-{language}.wav"
+    for language, text, speaker in sentences(synthesizer.voice.speaker_languages):
+        speech = synthesizer.synthesize(text, language, speaker)
+        file = "-".join(filter(None, (str(len(spoken) + 1), language, speaker))) + ".wav"
         write_audio(folder / file, speech.samples, speech.sample_rate)
         spoken[file] = text
     write_json(listing, spoken)
     return [folder / item for item in spoken]
 
 
-def sentences(languages: list[str]) -> list[tuple[str, str]]:
-    """(language, text): three in the main language (English where there is a choice), one in each other."""
-    known = [language for language in SENTENCES if language in languages]
-    return [
-        (language, text) for index, language in enumerate(known) for text in SENTENCES[language][: 1 if index else 3]
+def sentences(speakers: dict[str, str]) -> list[tuple[str, str, str]]:
+    """(language, text, speaker or '' for whoever speaks it) of a voice's speakers and their languages: three sentences
+    in the main language (English where there is a choice), one in each other, and that one by a main speaker too.
+    """
+    known = [language for language in SENTENCES if language in speakers.values()]
+    wanted = [
+        (language, text, "")
+        for index, language in enumerate(known)
+        for text in SENTENCES[language][: 1 if index else 3]
     ]
+    main = next((name for name, language in speakers.items() if language in known[:1]), "")
+    return wanted + [(language, SENTENCES[language][0], main) for language in known[1:]]
 
 
 @contextmanager

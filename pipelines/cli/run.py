@@ -13,7 +13,7 @@ from pipelines.cli.assignments import parse_assignments
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")
 def run(data: Path | None, config_file: Path | None, assignments: tuple[str, ...]) -> None:
-    """Data stages, training pipeline, three spoken sentences. What is unchanged is not done again."""
+    """Data stages, training pipeline, a few spoken sentences. What is unchanged is not done again."""
     from components.tracking import tracking_uri
     from pipelines.cli.console import Console
     from pipelines.full_run import full_run

@@ -89,7 +89,13 @@ def test_the_summary_leads_to_speech_report_and_plot(promoted):
     assert set(found) == {"speech", "report", "alignment", "log"}
     assert all(Path(path).is_file() for path in found.values())
     spoken = re.findall(r"\S+\.wav", promoted.stdout.split("report")[0])
-    assert [Path(path).name for path in spoken] == ["1-en.wav", "2-en.wav", "3-en.wav", "4-fa.wav"]
+    assert [Path(path).name for path in spoken] == [
+        "1-en.wav",
+        "2-en.wav",
+        "3-en.wav",
+        "4-fa.wav",
+        "5-fa-espeak_en_1.wav",
+    ]
     assert all(soundfile.info(path).duration > 0.1 for path in spoken)
 
 
