@@ -159,6 +159,15 @@ def test_evaluation_is_finite_and_in_order_and_conditions_on_the_centroid(store)
     assert np.allclose(batches[0].speaker_vector[0], wanted, atol=1e-6)
 
 
+def test_evaluation_never_conditions_on_the_clip_itself(store):
+    first, second = (i for i in store.split("test") if store.clips[i].speaker == "unheard")
+    batch = next(evaluation_batches(store, "test", 9))
+    for position, other in ((first, second), (second, first)):
+        row = batch.clip_ids.index(store.clips[position].id)
+        assert np.allclose(batch.speaker_vector[row], store.speaker_vectors[other], atol=1e-6)
+        assert int(batch.reference_clip[row]) == other
+
+
 def test_an_empty_split_is_an_error(store):
     with pytest.raises(FeatureError, match="no clip is in the dev split"):
         next(evaluation_batches(store, "dev", 4))
@@ -196,6 +205,11 @@ def test_batches_of_speakers_hold_several_clips_of_each_and_every_clip_once():
     assert sampler.order(1) != batches
     bounded = SpeakerBatchSampler(lengths, speakers, 8, 4, 1, max_frames=1600)
     assert all(len(batch) * lengths[batch].max() <= 1600 or len(batch) <= 4 for batch in bounded.order(0))
+
+
+@pytest.mark.parametrize(("speakers", "without"), [([0, 1, 2, 3], 1), ([0, 0, 0, 0], 1), ([0, 0, 1, 1], 0)])
+def test_batches_without_contrast_are_those_of_one_speaker_or_of_one_clip_each(speakers, without):
+    assert SpeakerBatchSampler([50] * 4, speakers, 4, 2, seed=0).without_contrast == without
 
 
 def test_batches_of_speakers_resume_where_they_were():
