@@ -177,7 +177,7 @@ class FeedForwardTransformerBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor, rotation: Rotation) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, rotation))
         hidden = self.expand(keep(self.feed_forward_norm(x, condition), mask))
-        x = x + self.dropout(self.contract(F.relu(hidden)))
+        x = x + self.dropout(self.contract(F.relu(hidden, inplace=True)))
         return keep(x, mask)
 
 

@@ -139,7 +139,7 @@ class AcousticModel(nn.Module):
         listen = self.conditioning.listen if self.config.use_speaker_consistency_loss else None
         return ModelOutput(mel, alignment, predicted, target, conditions, listen)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def synthesize(
         self,
         ids: Tensor,
