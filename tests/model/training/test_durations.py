@@ -28,6 +28,16 @@ def test_an_alignment_that_has_not_converged_is_learned_on(tmp_path, settings, g
     assert not torch.equal(before["aligner.keys.0.weight"], after["aligner.keys.0.weight"])
 
 
+@pytest.mark.parametrize(("mode", "kept"), [("cached", [0.5, 0.6]), ("learned", [])])
+def test_durations_are_kept_no_earlier_than_told_and_only_if_told(monkeypatch, mode, kept):
+    cache, at = durations.DurationCache(None, None, mode, earliest=0.5), []
+    for progress in (0.3, 0.4, 0.5, 0.6):
+        monkeypatch.setattr(cache, "_keep", lambda progress=progress: at.append(progress))
+        for _ in range(100):
+            cache.observe({"binarization": 0.1}, progress)
+    assert sorted(set(at)) == kept
+
+
 def test_a_converged_aligner_rests_and_the_rest_learns_on_across_a_restart(
     tmp_path, settings, generated_features, monkeypatch
 ):
