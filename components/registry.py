@@ -228,6 +228,11 @@ def voice_folder(uri: str) -> Path:
     return Registry(State.locate()).voice_folder(uri)
 
 
+def registered_speaker_encoder(voice: Path) -> Path | None:
+    """The weights that `register` laid beside a voice, for cloning where there are no others; `None` without them."""
+    return next(voice.parent.glob("*.safetensors"), None)
+
+
 def smoke_test(version: Version) -> None:
     """Load a version as MLflow serves it and let it speak one sentence.
 

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
 from components.state import State
-from model.config import Config
+from model.config import Config, ConfigError
+from model.config.schema import VocoderConfig
 from pipelines.profiles import Profile, local_profile
 
 
@@ -62,10 +64,21 @@ def make_target(name: str, config: Config) -> Target:
 
     Raises:
         ContainerError: the engine or an image is missing.
-        ConfigError: the launcher needs a cluster.
+        ConfigError: the launcher needs a cluster, or there is no vocoder checkpoint where the settings say.
     """
     if name == "docker":
         from pipelines.containers import docker_profile
 
         return Target(docker_profile(config), config)
+    _find_checkpoint(config.vocoder)
     return Target(local_profile(config.launch))
+
+
+def _find_checkpoint(vocoder: VocoderConfig) -> None:
+    """A mistyped path is said before hours of training, not after."""
+    path = Path(vocoder.checkpoint).expanduser()
+    if vocoder.checkpoint and "://" not in vocoder.checkpoint and not path.exists():
+        raise ConfigError(
+            f"vocoder.checkpoint: {path} is not there; name a folder of `myxtts vocoder` or an official file, or leave "
+            "it empty to train from nothing"
+        )

@@ -28,13 +28,13 @@ def synthesize(text: str, model: str, output: Path, **controls) -> None:
 
     for name in ("style_weights", "latent"):
         controls[name] = _numbers(name, controls[name])
+    folder, speaker_encoder = Path(model), None
     if model.startswith("models:/"):
-        from components.registry import voice_folder
+        from components.registry import registered_speaker_encoder, voice_folder
 
         folder = voice_folder(model)
-    else:
-        folder = Path(model)
-    speech = Synthesizer.load(folder).synthesize(text, **controls)
+        speaker_encoder = registered_speaker_encoder(folder)
+    speech = Synthesizer.load(folder, speaker_encoder).synthesize(text, **controls)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_audio(output, speech.samples, speech.sample_rate)
     click.echo(f"{output}: {len(speech.samples) / speech.sample_rate:.2f} s")

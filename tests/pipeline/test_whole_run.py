@@ -128,6 +128,9 @@ importlib.util.find_spec = lambda name, *more: None if name == "resemblyzer" els
 import mlflow, pandas
 from components.registry import Registry
 from components.state import State
+from pipelines.cli.synthesize import synthesize
+address, spoken = f"models:/{sys.argv[1]}@champion", sys.argv[3]
+synthesize(["--model", address, "--reference", sys.argv[2], "--output", spoken, "One two."], standalone_mode=False)
 version = Registry(State.locate()).version(sys.argv[1], "champion")
 voice = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
 recording = Path(sys.argv[2]).read_bytes()
@@ -136,10 +139,10 @@ print(answer["seconds"][0])
 """
 
 
-def test_a_server_without_the_speaker_encoders_wheel_clones_too(promoted, state):
+def test_cloning_works_without_the_speaker_encoders_wheel_served_and_by_command(promoted, state, tmp_path):
     reference = next(state.root.glob("samples/*/1-en.wav"))
     done = subprocess.run(
-        [sys.executable, "-c", CLONE, NAME, str(reference)],
+        [sys.executable, "-c", CLONE, NAME, str(reference), str(tmp_path / "spoken.wav")],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -147,6 +150,7 @@ def test_a_server_without_the_speaker_encoders_wheel_clones_too(promoted, state)
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.splitlines()[-1]) > 0.1
+    assert soundfile.info(tmp_path / "spoken.wav").duration > 0.1
 
 
 def test_a_run_with_nothing_changed_does_nothing(promoted, state):
