@@ -144,11 +144,13 @@ def leaves_parameters_out(config: Config) -> bool:
     """
     losses, model = config.loss, config.model
     predictors = [losses.duration_loss_weight]
+    guided = losses.guided_attention_end if losses.use_guided_attention and losses.guided_attention_loss_weight else 0.0
+    agent_waits = losses.binarization_loss_weight == 0 or guided <= losses.binarization_start
     if model.enable_prosody_prediction:
         predictors += [losses.pitch_loss_weight, losses.energy_loss_weight]
     return (
         min(predictors) == 0
-        or model.use_forward_attention  # its transition agent waits for the binarisation
+        or (model.use_forward_attention and agent_waits)  # its transition agent learns from guidance and binarisation
         or model.use_variational_encoder  # the prior learns from the divergence, which weighs nothing at first
         or config.training.durations == "cached"
     )
