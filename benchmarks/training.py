@@ -29,7 +29,7 @@ from model.config import Config, resolve
 from model.features.batching import Batch
 from model.features.loader import Loader
 from model.features.store import FeatureStore
-from model.training.accumulation import Computation, Numerics, accumulate_gradients
+from model.training.accumulation import Computation, Numerics, Objective, accumulate_gradients
 from model.training.distributed import Processes
 from model.training.history import read_history
 from model.training.losses import loss_weights
@@ -112,7 +112,8 @@ def numbers(store: FeatureStore, size: str) -> list[list[str]]:
         model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
         weights, scaler = loss_weights(config.loss, 1.0), torch.amp.GradScaler("cpu", enabled=False)
         numerics = Numerics(CPU, kind, trim=False)
-        computation = Computation(model, config.loss, numerics, scaler, Processes(), StepTimer(CPU))
+        objective = Objective(model, config.loss, numerics)
+        computation = Computation(objective, numerics, scaler, Processes(), StepTimer(CPU))
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = accumulate_gradients(computation, batch, weights, parts).total
         own = {p.untyped_storage().data_ptr() for p in model.parameters()}

@@ -6,12 +6,14 @@ batch; dividing by the number of parts instead is the usual bug, since parts dif
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.acoustic import AcousticModel
 from model.config.schema import LossConfig
 from model.features.batching import Batch
 from model.training.distributed import Processes, without_averaging
@@ -39,21 +41,48 @@ class Numerics:
     trim: bool
 
 
+class Objective(nn.Module):
+    """The weighted loss of a model as a module of its own, which several processes wrap.
+
+    They wait for the gradient of each parameter that an output leads to. Of the model's own outputs some lead to
+    parameters that no term with a weight does, whose gradients never come.
+    """
+
+    def __init__(self, model: AcousticModel, losses: LossConfig, numerics: Numerics) -> None:
+        super().__init__()
+        self.model, self.losses, self.numerics = model, losses, numerics
+
+    def forward(
+        self, batch: Batch, weights: dict[str, float], shares: dict[str, float]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a part of a batch adds to the weighted sum, and to each unweighted term (without gradient).
+
+        Args:
+            batch: The part, on the device.
+            weights: Of the terms.
+            shares: Of the tokens, frames and clips of the whole batch that are in this part.
+        """
+        precision = self.numerics.autocast
+        with torch.autocast(self.numerics.device.type, precision, enabled=precision is not None):
+            output = self.model(batch)
+        terms = loss_terms(output, batch, self.losses)
+        terms = {name: term * shares[AVERAGED_OVER[name]] for name, term in terms.items()}
+        return weighted_sum(terms, weights), {name: term.detach() for name, term in terms.items()}
+
+
 @dataclass(frozen=True)
 class Computation:
     """What computes the gradients of a run: all that stays the same from step to step.
 
     Attributes:
-        model: The model, or what wraps it for several processes.
-        losses: Section `loss`.
+        objective: Of the model, or what wraps it for several processes.
         numerics: Device and precision.
         scaler: Of the loss, for float16.
         processes: That train together.
         timer: Measures the parts of a step.
     """
 
-    model: nn.Module
-    losses: LossConfig
+    objective: nn.Module
     numerics: Numerics
     scaler: torch.amp.GradScaler
     processes: Processes
@@ -79,7 +108,7 @@ def gradients_that_fit(
             if not is_out_of_memory(error) or parts >= len(batch.clip_ids) or computation.processes.world > 1:
                 raise
         parts = min(2 * parts, len(batch.clip_ids))
-        computation.model.zero_grad(set_to_none=True)
+        computation.objective.zero_grad(set_to_none=True)
         torch.set_rng_state(random)
         if computation.numerics.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -101,31 +130,25 @@ def accumulate_gradients(computation: Computation, batch: Batch, weights: dict[s
         weights: Of the loss terms in this step.
         parts: At least 1.
     """
-    model, numerics, processes = computation.model, computation.numerics, computation.processes
+    objective, numerics, processes = computation.objective, computation.numerics, computation.processes
     scaler, timer = computation.scaler, computation.timer
     pieces = split_batch(batch, parts, numerics.trim)
     totals = processes.sum(counts(batch))
     sums: dict[str, Tensor] = {}
     for number, piece in enumerate(pieces, start=1):
+        shares = dict(zip(("tokens", "frames", "clips"), (counts(piece) / totals).tolist(), strict=True))
         with timer("transfer"):
             piece_there = piece.to(numerics.device)
-        with timer("forward"):
-            with torch.autocast(numerics.device.type, numerics.autocast, enabled=numerics.autocast is not None):
-                output = model(piece_there)
-            shares = dict(zip(("tokens", "frames", "clips"), (counts(piece) / totals).tolist(), strict=True))
-            terms = loss_terms(output, piece_there, computation.losses)
-            terms = {name: term * shares[AVERAGED_OVER[name]] for name, term in terms.items()}
-            loss = weighted_sum(terms, weights)
-        with timer("backward"):
-            if number < len(pieces):
-                with without_averaging(model):
-                    scaler.scale(loss * processes.world).backward()
-            else:
+        # Forward as well as backward: whether gradients are averaged is decided on the way there.
+        with without_averaging(objective) if number < len(pieces) else nullcontext():
+            with timer("forward"):
+                loss, terms = objective(piece_there, weights, shares)
+            with timer("backward"):
                 scaler.scale(loss * processes.world).backward()  # averaged over the processes, so multiplied first
-        for name, term in {**terms, "": loss}.items():
-            sums[name] = sums.get(name, 0.0) + term.detach()
+        for name, term in {**terms, "": loss.detach()}.items():
+            sums[name] = sums.get(name, 0.0) + term
     with timer("backward"):
-        values = processes.sum(torch.stack(list(sums.values()))).tolist()  # the one wait for a GPU in a step
+        values = processes.sum(torch.stack(list(sums.values()))).tolist()  # here a GPU is waited for
     by_name = dict(zip(sums, values, strict=True))
     return StepLoss(total=by_name.pop(""), terms=by_name)
 

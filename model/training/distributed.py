@@ -78,11 +78,11 @@ class Processes:
         """
         if self.world == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=partial)
+        return DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=partial)
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
-    """Backward passes inside keep their gradients to themselves: for all but the last part of an accumulated step."""
+    """Passes inside, forward and backward, keep their gradients: for all but the last part of an accumulated step."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 

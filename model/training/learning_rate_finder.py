@@ -12,7 +12,7 @@ import torch
 from model.config import Config
 from model.features.store import FeatureStore
 from model.threads import default_threads
-from model.training.accumulation import Computation, Numerics
+from model.training.accumulation import Computation, Numerics, Objective
 from model.training.devices import autocast_type, choose_devices
 from model.training.distributed import Processes
 from model.training.profiling import StepTimer
@@ -57,9 +57,8 @@ def find_learning_rate(config: Config, features: Path, output: Path, steps: int 
     store.check(config.audio)
     state = RunState(config, store, output / "checkpoints", devices, Processes())
     numerics = Numerics(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)
-    computation = Computation(
-        state.model, config.loss, numerics, state.scaler, state.processes, StepTimer(devices.model)
-    )
+    objective = Objective(state.model, config.loss, numerics)
+    computation = Computation(objective, numerics, state.scaler, state.processes, StepTimer(devices.model))
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0

@@ -54,7 +54,7 @@ def take_step(state: RunState, computation: Computation, batch: Batch, rate: flo
     if state.adaptive:
         weights = state.adaptive.weights(weights)
 
-    computation.model.train()
+    computation.objective.train()
     state.optimizer.zero_grad(set_to_none=True)
     loss, parts = gradients_that_fit(computation, batch, weights, state.parts)
     objective = sum(weight * loss.terms[name] for name, weight in state.base_weights.items() if name in loss.terms)

@@ -20,7 +20,7 @@ from model.config import Config
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.threads import default_threads, interruptible
-from model.training.accumulation import Computation, Numerics
+from model.training.accumulation import Computation, Numerics, Objective
 from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
 from model.training.compiling import compile_stacks, without_compiling
 from model.training.devices import autocast_type, choose_devices
@@ -94,12 +94,12 @@ def train(
             state.save()  # what the run can go back to before its first interval
         if settings.enable_compile:
             compile_stacks(state.model)
-        model = processes.wrap(state.model, leaves_parameters_out(config))
         numerics = Numerics(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )
+        objective = processes.wrap(Objective(state.model, config.loss, numerics), leaves_parameters_out(config))
         timer, meter = StepTimer(devices.model, profile_steps), Meter(settings.enable_compile, processes.world)
-        computation = Computation(model, config.loss, numerics, state.scaler, processes, timer)
+        computation = Computation(objective, numerics, state.scaler, processes, timer)
         reports = Reports(output, logger or NullLogger(), state.step, settings.max_steps, not processes.is_first)
         _log_start(state, store, numerics)
         with closing(state.batches), closing(reports):

@@ -2,13 +2,21 @@
 
 import pytest
 import torch
+from torch import distributed
 
 from model.acoustic import AcousticModel
 from model.config import resolve
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.training import accumulation
-from model.training.accumulation import Computation, Numerics, accumulate_gradients, gradients_that_fit, split_batch
+from model.training.accumulation import (
+    Computation,
+    Numerics,
+    Objective,
+    accumulate_gradients,
+    gradients_that_fit,
+    split_batch,
+)
 from model.training.distributed import Processes
 from model.training.losses import (
     AVERAGED_OVER,
@@ -46,7 +54,8 @@ def gradient(setting, parts=1, autocast=None, run=accumulate_gradients, checkpoi
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     numerics = Numerics(CPU, autocast, trim)
     weights = loss_weights(config, 1.0)
-    loss = run(Computation(model, config, numerics, scaler, Processes(), StepTimer(CPU)), batch, weights, parts)
+    objective = Objective(model, config, numerics)
+    loss = run(Computation(objective, numerics, scaler, Processes(), StepTimer(CPU)), batch, weights, parts)
     return loss, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -151,6 +160,33 @@ def test_it_is_known_beforehand_whether_a_step_leaves_parameters_out(setting, ge
         left_out |= {name for name, parameter in model.named_parameters() if parameter.grad is None}
         model.zero_grad()
     assert leaves_parameters_out(config) == bool(left_out)
+
+
+def test_processes_need_no_gradient_of_terms_without_weight_and_talk_once_a_step(setting, generated_features, tmp_path):
+    """At first the divergence weighs nothing, so the latent's prior gets no gradient, which nobody may wait for."""
+    config = resolve(None, None, {"model_size": "xtiny", **STILL, "model.use_variational_encoder": True}).config
+    model = AcousticModel(config.model, inventory_of(FeatureStore(generated_features)))
+    numerics, talks = Numerics(CPU, None, True), []
+
+    def count(_, bucket):
+        talks.append(bucket.index())
+        answer = torch.futures.Future()
+        answer.set_result(bucket.buffer())
+        return answer
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        objective = Processes(world=2).wrap(Objective(model, config.loss, numerics), leaves_parameters_out(config))
+        objective.register_comm_hook(None, count)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        computation = Computation(objective, numerics, scaler, Processes(), StepTimer(CPU))
+        for progress in (0.0, 0.5):
+            talks.clear()
+            accumulate_gradients(computation, setting[0], loss_weights(config.loss, progress), parts=2)
+            assert len(talks) == len(set(talks))
+    finally:
+        distributed.destroy_process_group()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_out_of_memory_is_answered_with_smaller_parts_and_the_same_gradient(setting, monkeypatch):

@@ -18,10 +18,12 @@ pytestmark = pytest.mark.slow  # each process imports everything again
 STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
 
 
-def settings(small_settings, **training):
+def settings(small_settings, changes=None, **training):
     plain = {"use_mixed_precision": False, "evaluation_interval": 3, "checkpoint_interval": 1, "max_steps": 3}
     plain |= {"keep_top_k": 1, "log_interval": 1, **training}
-    return resolve(None, None, {**small_settings, **STILL, **{f"training.{k}": v for k, v in plain.items()}}).config
+    return resolve(
+        None, None, {**small_settings, **STILL, **(changes or {}), **{f"training.{k}": v for k, v in plain.items()}}
+    ).config
 
 
 def together(config, features, folder, world=2) -> list[str]:
@@ -59,7 +61,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, small_settings
 
 
 def test_two_processes_keep_one_history_and_none_goes_on_alone(tmp_path, small_settings, generated_features):
-    config = settings(small_settings, batch_size=4)
+    config = settings(small_settings, {"model.use_variational_encoder": True}, batch_size=4)
     assert together(config, generated_features, tmp_path / "run") == []
     assert [line["step"] for line in read_history(tmp_path / "run" / "history.jsonl") if "train/mel" in line] == [
         1,
