@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.acoustic.alignment import batch_prior, best_path
+from model.acoustic.alignment import best_path, diagonal_prior
 from model.acoustic.attention import WINDOW, LocationTerm, forward_attention, normalise
 from model.acoustic.layers import Conv1d, Dropout, length_mask
 from model.config.schema import ModelConfig
@@ -73,7 +73,7 @@ class Aligner(nn.Module):
                 - 2 * queries @ keys.transpose(1, 2)
                 + keys.square().sum(2)[:, None, :]
             )
-            score = -TEMPERATURE * distance + batch_prior(mel_lengths, token_lengths, mel.shape[1], text.shape[1])
+            score = -TEMPERATURE * distance + diagonal_prior(mel_lengths, token_lengths, mel.shape[1], text.shape[1])
             token_mask = length_mask(token_lengths, text.shape[1])
             if self.config.use_location_attention:
                 more = 1 if self.training else 2

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import betabinom
 
 from model.acoustic.alignment import (
     IMPOSSIBLE,
-    batch_prior,
     best_path,
     binarization_loss,
     diagonal_prior,
@@ -79,7 +79,7 @@ def test_fewer_frames_than_tokens_is_refused_with_both_numbers():
 
 
 def test_prior_rows_are_distributions_that_follow_the_diagonal():
-    prior = diagonal_prior(40, 10).exp()
+    prior = diagonal_prior(torch.tensor([40]), torch.tensor([10]), 40, 10)[0].exp()
     assert torch.allclose(prior.sum(1), torch.ones(40), atol=1e-4)
     expected = (prior * torch.arange(10)).sum(1)
     assert bool((expected.diff() > 0).all())
@@ -87,12 +87,16 @@ def test_prior_rows_are_distributions_that_follow_the_diagonal():
     assert int(prior[-1].argmax()) == 9
 
 
-def test_batch_prior_pads_with_zeros():
-    prior = batch_prior(torch.tensor([6, 10]), torch.tensor([4, 3]), frames=12, tokens=5)
-    assert prior.shape == (2, 12, 5)
-    assert torch.equal(prior[0, :6, :4], diagonal_prior(6, 4))
-    assert prior[0, 6:].abs().sum() == 0
-    assert prior[1, :, 3:].abs().sum() == 0
+def test_the_prior_is_the_beta_binomial_law_and_finite_in_the_padding():
+    lengths = [(1, 1), (4, 6), (120, 900), (3, 2)]
+    tokens, frames = (torch.tensor(column) for column in zip(*lengths, strict=True))
+    prior = diagonal_prior(frames, tokens, 900, 120)
+    assert prior.shape == (4, 900, 120)
+    assert bool(prior.isfinite().all())
+    for row, (count, length) in zip(prior, lengths, strict=True):
+        s = np.arange(1, length + 1)[:, None]
+        law = betabinom(count - 1, s, length - s + 1).logpmf(np.arange(count))
+        np.testing.assert_allclose(row[:length, :count], law, atol=1e-3, rtol=1e-5)
 
 
 def test_binarization_is_zero_exactly_when_the_soft_alignment_is_the_hard_one():

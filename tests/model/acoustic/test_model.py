@@ -130,7 +130,9 @@ def test_an_aligner_that_hears_nothing_believes_the_prior(make_model, batch):
         for parameter in part.parameters():
             torch.nn.init.zeros_(parameter)
     soft = model(batch).alignment.log_soft[0, :20, :5]
-    torch.testing.assert_close(soft, diagonal_prior(20, 5), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        soft, diagonal_prior(torch.tensor([20]), torch.tensor([5]), 20, 5)[0], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_learned_transitions_enter_the_durations(make_model, batch):
