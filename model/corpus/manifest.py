@@ -61,7 +61,8 @@ def read_manifest(folder: Path) -> list[Clip]:
     """
     path = folder / MANIFEST
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:  # by line feeds alone: a text may hold other ends of lines (U+2028)
+            lines = file.readlines()
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: no manifest here; run `dvc repro` to make the data stages") from error
     names = {field.name for field in fields(Clip)}

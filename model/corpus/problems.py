@@ -49,4 +49,5 @@ def read_problems(folder: Path) -> list[Problem]:
     path = folder / PROBLEMS
     if not path.is_file():
         return []
-    return [Problem(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    with path.open(encoding="utf-8") as file:
+        return [Problem(**json.loads(line)) for line in file]

@@ -27,5 +27,6 @@ def read_alignments(folder: Path) -> dict[str, Timings]:
     path = folder / ALIGNMENTS
     if not path.is_file():
         return {}
-    records = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+    with path.open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
     return {record["id"]: [(phone, start, end) for phone, start, end in record["phones"]] for record in records}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -164,6 +166,7 @@ class TrainingBatches:
         rows = store.clips.rows[self.positions]
         lengths = rows["frames"].astype(np.int64)
         self.streamed = store.shards_at_once < len(store.index.shards)
+        self.compares_speakers = clips_per_speaker > 0
         if not clips_per_speaker:
             groups = rows["shard"] if self.streamed else ()
             self.sampler = BatchSampler(lengths, batch_size, seed, max_frames, groups, store.shards_at_once)
@@ -202,20 +205,23 @@ class TrainingBatches:
 
     def reference_of(self, position: int, epoch: int) -> int:
         """Position of the clip that lends its speaker vector and a stretch to a clip in an epoch."""
-        own = self._at_hand(position, self.store.clips_of_speaker[self.store.clips[position].speaker])
+        speaker = self.store.clips[position].speaker
+        own = self._at_hand[position] if self.streamed else self.store.clips_of_speaker[speaker]
         if len(own) == 1:
-            return own[0]
+            return position
         generator = np.random.default_rng([self.seed, epoch, position])
         drawn = int(generator.integers(len(own) - 1))
         return own[drawn + (drawn >= bisect_left(own, position))]  # steps over the clip itself
 
-    def _at_hand(self, position: int, own: list[int]) -> list[int]:
-        """Of a speaker's clips those in the same shard, where reading from another could mean fetching it."""
-        if not self.streamed:
-            return own
-        shards = self.store.clips.rows["shard"]
-        near = [other for other in own if shards[other] == shards[position]]
-        return near if len(near) > 1 else [position]
+    @cached_property
+    def _at_hand(self) -> dict[int, list[int]]:
+        """Clip -> those of its speaker in the same shard: reading from another could mean fetching it."""
+        rows = self.store.clips.rows[self.positions]
+        together: dict[tuple[int, int], list[int]] = defaultdict(list)
+        places = list(zip(rows["speaker"].tolist(), rows["shard"].tolist(), strict=True))
+        for place, position in zip(places, self.positions, strict=True):
+            together[place].append(position)
+        return {position: together[place] for place, position in zip(places, self.positions, strict=True)}
 
     def _lent_to(self, position: int, epoch: int) -> Lent:
         reference = self.reference_of(position, epoch)

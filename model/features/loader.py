@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
+
 from model.config import Config
 from model.features.batching import Batch, TrainingBatches
 from model.features.index import FeatureError
@@ -20,8 +22,8 @@ from model.features.store import FeatureStore
 class Loader:
     """Endless training batches of one process.
 
-    All processes draw the same batch, `world` times as large, and each takes every `world`-th clip of it: together they
-    do what one process with that batch would do.
+    All processes draw the same batch, `world` times as large, and each takes its share of it: together they do what one
+    process with that batch would do.
 
     Args:
         store: The features.
@@ -77,13 +79,18 @@ class Loader:
         if self.shapes is not None:
             bucket = self.shapes.shape_of(bisect_left(self.batches.positions, positions[0]))
             shape = bucket.tokens, bucket.frames
-        own = positions[self.rank :: self.world]
-        if not own:
+        if len(positions) < self.world:  # every process says so: none waits for one that has stopped
             raise FeatureError(
                 f"a batch of {len(positions)} clips cannot be shared among {self.world} processes; "
                 "start fewer, or raise training.batch_size"
             )
-        return own, epoch, shape
+        return self._own(positions), epoch, shape
+
+    def _own(self, positions: list[int]) -> list[int]:
+        """What this process takes of a batch: clips of all lengths, or, to be compared, clips of the same speakers."""
+        if self.batches.compares_speakers:
+            return np.array_split(positions, self.world)[self.rank].tolist()
+        return positions[self.rank :: self.world]
 
     def _load(self, positions: list[int], epoch: int, shape: tuple[int, int] | None) -> Batch:
         batch = self.batches.load(positions, epoch)

@@ -141,13 +141,18 @@ class SpeakerBatchSampler(BatchSampler):
             groups += [(number, generator.random(), part.tolist()) for number, part in enumerate(parts)]
         batches: list[list[int]] = [[]]
         for _, _, group in sorted(groups):
-            together = batches[-1] + group
-            if batches[-1] and (
-                len(together) > self.batch_size or len(together) * self.lengths[together].max() > self.max_frames
-            ):
+            if batches[-1] and not self._fits(batches[-1] + group):
                 batches.append([])
             batches[-1] = batches[-1] + group
+        if len(batches) > 1 and 2 * len(batches[-1]) < len(batches[-2]):  # no step learns from a small left-over
+            shared = batches[-2] + batches[-1]
+            halves = [shared[: _ceil(len(shared), 2)], shared[_ceil(len(shared), 2) :]]
+            if all(map(self._fits, halves)):
+                batches[-2:] = halves
         return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _fits(self, batch: list[int]) -> bool:
+        return len(batch) <= self.batch_size and len(batch) * self.lengths[batch].max() <= self.max_frames
 
     def _has_contrast(self, batch: list[int]) -> bool:
         _, counts = np.unique(self.speakers[batch], return_counts=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_top_k: int) -> Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:08d}"
+    for leftover in folder.glob(".partial-*"):  # of a process that was killed while it wrote
+        shutil.rmtree(leftover)
     partial = folder / f".partial-{checkpoint.step:08d}"
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     moments = {
         f"state.{index}.{name}": value
@@ -125,8 +127,7 @@ def best_checkpoint(folder: Path) -> Path:
     found = list_checkpoints(folder)
     if not found:
         raise CheckpointError(f"{folder}: no checkpoint here; train first")
-    scored = [item for item in found if item.score is not None]
-    return min(scored, key=lambda item: item.score).path if scored else found[-1].path
+    return (*_by_score(found), found[-1])[0].path
 
 
 def newest_loadable(folder: Path, healthy: bool = False) -> Path | None:
@@ -195,12 +196,17 @@ def remove_later(folder: Path, step: int) -> None:
 
 def _prune(folder: Path, keep_top_k: int) -> None:
     found = list_checkpoints(folder)
-    scored = sorted((item for item in found if item.score is not None), key=lambda item: item.score)
     healthy = [item.path for item in found if item.healthy]
-    keep = {found[-1].path, *healthy[-1:], *(item.path for item in scored[:keep_top_k])}
+    keep = {found[-1].path, *healthy[-1:], *(item.path for item in _by_score(found)[:keep_top_k])}
     for item in found:
         if item.path not in keep:
             shutil.rmtree(item.path)
+
+
+def _by_score(found: list[Saved]) -> list[Saved]:
+    """Those with a score, the best first; a score that is no number, which nothing is better or worse than, is none."""
+    scored = (item for item in found if item.score is not None and math.isfinite(item.score))
+    return sorted(scored, key=lambda item: item.score)
 
 
 def _set_aside(path: Path, reason: str) -> None:

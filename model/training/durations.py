@@ -43,7 +43,7 @@ class DurationCache:
         self.kept: dict[str, Tensor] = {}
 
     def observe(self, terms: Mapping[str, float], progress: float) -> None:
-        """After a step with these loss terms, at this share of training: keep the durations if it is time."""
+        """After a good step with these terms, at this share of training: keep the durations if it is time."""
         if self.mode == "learned" or self.kept:
             return
         self.average = MEMORY * self.average + (1 - MEMORY) * terms["binarization"]

@@ -103,8 +103,8 @@ def contrastive_speaker_loss(embeddings: Tensor, speakers: Tensor, clips: Tensor
     cosines = embeddings.float() @ embeddings.float().T / temperature
     log_share = cosines - cosines.masked_fill(~comparable, -1e4).logsumexp(1, keepdim=True)
     anchors = positive.any(1) & negative.any(1)
-    each = -(log_share * positive).sum(1)[anchors] / positive.sum(1)[anchors]
-    return each.sum() / max(int(anchors.sum()), 1)
+    each = -(log_share * positive).sum(1) / positive.sum(1).clamp(min=1)
+    return (each * anchors).sum() / anchors.sum().clamp(min=1)
 
 
 def _length_error(log_durations: Tensor, batch: Batch) -> Tensor:

@@ -108,7 +108,6 @@ def train(
                     batch = state.durations.attach(next(state.batches))
                 step = take_step(state, computation, batch)
                 state.step += 1
-                state.durations.observe(step.loss.terms, state.step / settings.max_steps)
 
                 if step.parts > state.parts:
                     state.parts = step.parts
@@ -121,8 +120,10 @@ def train(
                     if state.guard.must_go_back:
                         _go_back(state, reports, step.verdict, clips)
                         continue
-                elif answer := state.plateau.update(state.step, step.objective):
-                    reports.event(state.step, f"plateau: {answer}", plateau=answer)
+                else:
+                    state.durations.observe(step.loss.terms, state.step / settings.max_steps)
+                    if answer := state.plateau.update(state.step, step.objective):
+                        reports.event(state.step, f"plateau: {answer}", plateau=answer)
 
                 meter.add(batch, step)
                 if timer.step_done():

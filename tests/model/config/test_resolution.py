@@ -45,6 +45,13 @@ def test_the_size_on_the_command_line_chooses_the_preset(tmp_path):
     )
 
 
+@pytest.mark.parametrize("key", ["training.gradient_clip_norm", "loss.forward_sum_blank_logprob", "corpus.path"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite(key, value):
+    with pytest.raises(ConfigError, match=key):
+        resolve(None, None, {key: value})
+
+
 def test_differences_show_default_value_and_origin():
     differences = resolve(None, None, {"training.batch_size": 9}).differences()
     assert differences["training.batch_size"] == (16, 9, "command line")

@@ -10,6 +10,7 @@ from model.config import Config
 from model.config.schema import SplitConfig
 from model.corpus.errors import CorpusError
 from model.corpus.manifest import Clip, read_manifest, write_manifest
+from model.corpus.problems import Problem, read_problems, write_problems
 from model.corpus.split import assign_splits, held_out_speakers, split
 from model.corpus.timings import read_alignments, write_alignments
 
@@ -41,6 +42,15 @@ def test_every_clip_has_a_split_and_no_sentence_has_two(count, seed, voices):
         by_text.setdefault(clip.text, set()).add(assigned[clip.id])
     assert all(len(found) == 1 for found in by_text.values())
     assert min(sizes(assigned).values()) >= SHARES.min_held_out
+
+
+def test_a_text_may_hold_every_end_of_line_that_is_no_line_feed(tmp_path):
+    clips = [Clip("one", "a.flac", "before\u2028after\x85end", "en", "anna", 1.0, 22050, 22050)]
+    write_manifest(tmp_path, clips)
+    assert read_manifest(tmp_path) == clips
+    found = [Problem("one", "a.flac:1", "unknown_characters", "\u2028 x1")]
+    write_problems(tmp_path, found)
+    assert read_problems(tmp_path) == found
 
 
 def test_spelling_variants_of_a_sentence_stay_together():

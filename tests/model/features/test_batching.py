@@ -207,6 +207,14 @@ def test_batches_of_speakers_hold_several_clips_of_each_and_every_clip_once():
     assert all(len(batch) * lengths[batch].max() <= 1600 or len(batch) <= 4 for batch in bounded.order(0))
 
 
+def test_a_left_over_of_batches_of_speakers_is_shared_with_the_batch_before():
+    lengths, speakers = [50] * 17, [0] * 8 + [1] * 8 + [2]
+    for epoch in range(20):
+        batches = SpeakerBatchSampler(lengths, speakers, batch_size=8, clips_per_speaker=4, seed=1).order(epoch)
+        assert min(map(len, batches)) >= 4
+        assert sorted(clip for batch in batches for clip in batch) == list(range(17))
+
+
 @pytest.mark.parametrize(("speakers", "without"), [([0, 1, 2, 3], 1), ([0, 0, 0, 0], 1), ([0, 0, 1, 1], 0)])
 def test_batches_without_contrast_are_those_of_one_speaker_or_of_one_clip_each(speakers, without):
     assert SpeakerBatchSampler([50] * 4, speakers, 4, 2, seed=0).without_contrast == without

@@ -49,8 +49,21 @@ def test_processes_share_each_batch_evenly(store):
     for _ in range(10):
         batch, shares = next(whole), [next(part) for part in parts]
         assert [share.clip_ids for share in shares] == [batch.clip_ids[0::2], batch.clip_ids[1::2]]
-    with pytest.raises(FeatureError, match="cannot be shared among 40 processes"):
-        next(Loader(store, settings(batch_size=1, buffer_size=0), rank=39, world=40))
+    for rank in (0, 39):  # all of them say so, and none waits for the others
+        with pytest.raises(FeatureError, match="cannot be shared among 40 processes"):
+            next(Loader(store, settings(batch_size=1, buffer_size=0), rank=rank, world=40))
+
+
+def test_each_process_can_compare_speakers(store):
+    losses = {"loss.use_contrastive_speaker_loss": True, "loss.contrastive_clips_per_speaker": 2}
+    config = resolve(None, None, {"training.batch_size": 4, **losses}).config
+    whole = TrainingBatches(store, 16, config.seed, clips_per_speaker=2)
+    parts = [Loader(store, config, rank=rank, world=4) for rank in range(4)]
+    for _ in range(6):
+        batch, shares = next(whole), [next(part) for part in parts]
+        assert [name for share in shares for name in share.clip_ids] == batch.clip_ids
+        repeated = [len(share.speaker.unique()) < len(share.speaker) for share in shares if len(share.speaker) > 2]
+        assert all(repeated)
 
 
 def test_an_error_while_loading_ahead_reaches_the_step(store, monkeypatch):

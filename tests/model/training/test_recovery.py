@@ -10,8 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from model.config import resolve
-from model.training import accumulation, run_state
-from model.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, newest_loadable
+from model.training import accumulation, durations, run_state
+from model.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    best_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    newest_loadable,
+    save_checkpoint,
+)
 from model.training.history import History, read_history
 from model.training.trainer import TrainingError, train
 
@@ -28,7 +36,7 @@ def events(folder: Path, kind: str) -> list:
     return [line[kind] for line in read_history(folder / "history.jsonl") if kind in line]
 
 
-def poison(monkeypatch, steps, factor=float("nan")):
+def poison(monkeypatch, steps, factor=float("nan"), names=("mel",)):
     """Loss terms of these steps (1-based calls) are multiplied by a factor."""
     original, calls = accumulation.loss_terms, 0
 
@@ -36,7 +44,7 @@ def poison(monkeypatch, steps, factor=float("nan")):
         nonlocal calls
         calls += 1
         terms = original(*arguments)
-        return {**terms, "mel": terms["mel"] * factor} if steps(calls) else terms
+        return {**terms, **{name: terms[name] * factor for name in names}} if steps(calls) else terms
 
     monkeypatch.setattr(accumulation, "loss_terms", poisoned)
 
@@ -55,6 +63,28 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_written_down(
     assert skipped[0]
     assert all(isinstance(clip, str) for clip in skipped[0])
     assert finite(tmp_path)
+
+
+def test_a_step_that_is_not_finite_does_not_keep_durations_from_ever_being_kept(
+    tmp_path, config, generated_features, monkeypatch
+):
+    poison(monkeypatch, lambda call: call == 3, names=("mel", "binarization"))
+    monkeypatch.setattr(durations, "CONVERGED", 100.0)
+    train(config(max_steps=15, durations="cached", enable_evaluation=False), generated_features, tmp_path)
+    assert load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[-1].path).extra["durations"]["kept"]
+
+
+def test_checkpoints_that_a_kill_left_half_written_are_removed(tmp_path):
+    (tmp_path / ".partial-00000003").mkdir()
+    save_checkpoint(tmp_path, Checkpoint(5, {}, {}, {"state": {}, "param_groups": []}, {}, {}), keep_top_k=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+
+
+def test_a_score_that_is_no_number_is_not_the_best(tmp_path):
+    for step, score in enumerate((float("nan"), 0.5, 0.7, float("nan"), None)):
+        save_checkpoint(tmp_path, Checkpoint(step, {}, {}, {"state": {}, "param_groups": []}, {}, {}, score), 2)
+    assert best_checkpoint(tmp_path).name == "step-00000001"
+    assert [saved.step for saved in list_checkpoints(tmp_path)] == [1, 2, 4]
 
 
 def test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run(tmp_path, config, generated_features, monkeypatch):
