@@ -18,7 +18,7 @@ import torch
 
 from model.audio.pitch import track_pitch
 from model.features.store import FeatureStore
-from model.synthesis import Speech, Synthesizer
+from model.synthesis import ProsodyControls, Speech, Synthesizer
 
 FACTOR = 1.2
 
@@ -62,7 +62,7 @@ def controls(voice: Synthesizer, requests: list[tuple[str, str]], factor: float)
     for speaker, text in requests:
         plain = voice.synthesize(text, speaker=speaker)
         for name, (control, measure) in asked.items():
-            changed = voice.synthesize(text, speaker=speaker, **{control: factor})
+            changed = voice.synthesize(text, speaker=speaker, prosody=ProsodyControls(**{control: factor}))
             measured[name].append(measure(changed) / measure(plain))
     return measured
 

@@ -30,7 +30,7 @@ from model.config import resolve
 from model.corpus.manifest import read_manifest
 from model.features.store import FeatureStore
 from model.speaker_encoder import Resemblyzer
-from model.synthesis import Synthesizer
+from model.synthesis import StyleControls, Synthesizer
 from model.training.trainer import train
 
 GENERATED = {
@@ -165,12 +165,13 @@ def style_spread(voice: Synthesizer, speaker: str, sentence: str) -> dict[str, f
     if settings.enable_gst:
         each = np.eye(settings.gst_num_style_tokens)
         found["deviation of the mel over style tokens"] = spread(
-            lambda i: voice.synthesize(sentence, speaker=speaker, style_weights=each[i]).mel, len(each)
+            lambda i: voice.synthesize(sentence, speaker=speaker, style=StyleControls(token_weights=each[i])).mel,
+            len(each),
         )
     if settings.use_variational_encoder:
         torch.manual_seed(0)
         found["deviation of the mel over latents"] = spread(
-            lambda _: voice.synthesize(sentence, speaker=speaker, variation=1.0).mel, SAMPLES
+            lambda _: voice.synthesize(sentence, speaker=speaker, style=StyleControls(variation=1.0)).mel, SAMPLES
         )
     return found
 

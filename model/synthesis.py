@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.acoustic import Reference, Style
+from model.acoustic import ProsodyShift, Reference, Style
 from model.audio.io import read_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
-from model.audio.silence import speech_bounds
-from model.speaker_encoder import SAMPLE_RATE as SPEAKER_SAMPLE_RATE
+from model.features.extractor import shaped, shaping
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
 from model.text import encode
 from model.vocoder import build_vocoder
@@ -28,6 +27,60 @@ log = logging.getLogger(__name__)
 
 class SynthesisError(ValueError):
     """A request that the voice cannot fulfil; the message names what is known."""
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SynthesisError(f"{name} is {value}, but must lie between {low} and {high}")
+
+
+@dataclass(frozen=True)
+class ProsodyControls:
+    """How the melody, level and rhythm of speech are changed.
+
+    Attributes:
+        speed: 0.25 to 4; above 1 is faster.
+        pitch_scale: 0.5 to 2; factor on the fundamental frequency.
+        energy_scale: 0.1 to 10; factor on the amplitude.
+
+    Raises:
+        SynthesisError: one of them is out of range.
+    """
+
+    speed: float = 1.0
+    pitch_scale: float = 1.0
+    energy_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _within("speed", self.speed, 0.25, 4.0)
+        _within("pitch_scale", self.pitch_scale, 0.5, 2.0)
+        _within("energy_scale", self.energy_scale, 0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class StyleControls:
+    """In which style speech is: by default that of the recording that is cloned, or the usual style of the speaker.
+
+    Attributes:
+        reference: A recording whose style is taken, whoever speaks in it.
+        token_weights: Weights of the style tokens instead, from 0; they are scaled to a sum of 1.
+        latent: Values of the latent instead of the reference's, or of those the text lets expect.
+        variation: 0 to 2; without a reference, how far the latent strays at random from the expected one.
+
+    Raises:
+        SynthesisError: the variation is out of range.
+    """
+
+    reference: Path | None = None
+    token_weights: Sequence[float] | None = None
+    latent: Sequence[float] | None = None
+    variation: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within("variation", self.variation, 0.0, 2.0)
+
+
+AS_PREDICTED, USUAL_STYLE = ProsodyControls(), StyleControls()
 
 
 @dataclass
@@ -87,74 +140,61 @@ class Synthesizer:
         language: str = "",
         speaker: str = "",
         reference: Path | None = None,
-        speed: float = 1.0,
-        pitch_scale: float = 1.0,
-        energy_scale: float = 1.0,
-        style_reference: Path | None = None,
-        style_weights: Sequence[float] | None = None,
-        latent: Sequence[float] | None = None,
-        variation: float = 0.0,
+        reference_language: str = "",
+        prosody: ProsodyControls = AS_PREDICTED,
+        style: StyleControls = USUAL_STYLE,
     ) -> Speech:
         """Speak `text`.
 
         Args:
             text: Any length above nothing.
-            language: One of `languages`; empty means the speaker's own, or the first.
+            language: One of `languages`; empty means that of the speaker or of the reference, or the first.
             speaker: One of `speakers`; empty means the first that speaks the language. Ignored with a reference.
             reference: A recording whose voice is cloned.
-            speed: 0.25 to 4; above 1 is faster.
-            pitch_scale: 0.5 to 2; factor on the fundamental frequency.
-            energy_scale: 0.1 to 10; factor on the amplitude.
-            style_reference: A recording whose style is taken, whoever speaks in it; by default that of `reference`, or
-                the usual style of the speaker.
-            style_weights: Weights of the style tokens instead, from 0; they are scaled to a sum of 1.
-            latent: Values of the latent instead of the reference's, or of those the text lets expect.
-            variation: 0 to 2; without a reference, how far the latent strays at random from the expected one.
+            reference_language: What is spoken in it, where the text is of another language: the voice then keeps its
+                sound, as that of a speaker does.
+            prosody, style: How.
 
         Raises:
-            SynthesisError: an unknown speaker or language, a control out of range, or a style control of a part that
-                this voice was trained without.
+            SynthesisError: an unknown speaker or language, or a style control of a part that this voice was trained
+                without.
             SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
             TextError: nothing to speak in `text`.
         """
-        for name, value, low, high in (
-            ("speed", speed, 0.25, 4.0),
-            ("pitch_scale", pitch_scale, 0.5, 2.0),
-            ("energy_scale", energy_scale, 0.1, 10.0),
-            ("variation", variation, 0.0, 2.0),
-        ):
-            if not low <= value <= high:
-                raise SynthesisError(f"{name} is {value}, but must lie between {low} and {high}")
-        speaker = speaker or self._default_speaker(language)
+        if reference_language and reference is None:
+            raise SynthesisError("reference_language is of no recording; give a reference, or leave it out")
+        speaker = speaker or self._default_speaker(language or reference_language)
         if speaker not in self.voice.speakers:
             raise SynthesisError(f"unknown speaker {speaker!r}; this voice has: {', '.join(self.speakers)}")
-        language = language or self.voice.speaker_languages[speaker]
-        if language not in self.languages:
-            raise SynthesisError(f"unknown language {language!r}; this voice has: {', '.join(self.languages)}")
+        own = reference_language if reference else self.voice.speaker_languages[speaker]
+        language = language or own or self.voice.speaker_languages[speaker]
+        number, own_number = self._number(language), self._number(own or language)
 
         tokens = encode(text, language)
         if tokens.unknown:
             log.warning("not spoken, no symbol for: %s", dict(tokens.unknown))
         known = self.voice.speakers[speaker]
         vector = torch.tensor([known.vector]) if reference is None else self._speaker_of(reference)
-        style = self._style(known, style_reference or reference, style_weights, latent, variation)
         say = partial(
             self.voice.model.synthesize,
             torch.from_numpy(tokens.ids)[None],
             torch.tensor([len(tokens.ids)]),
             vector,
-            torch.tensor([self.languages.index(language)]),
-            style,
-            self._own_language(speaker, language, reference),
-            speed=speed,
+            torch.tensor([number]),
+            self._style(known, style, reference),
+            None if own_number == number else torch.tensor([own_number]),
         )
         result = say(
-            pitch_shift=math.log(pitch_scale) / known.log_f0_std,
-            energy_shift=math.log(energy_scale) / self.voice.energy_std,
+            ProsodyShift(
+                prosody.speed,
+                math.log(prosody.pitch_scale) / known.log_f0_std,
+                math.log(prosody.energy_scale) / self.voice.energy_std,
+            )
         )
         mel = self.voice.natural(result.mel[0].numpy())
-        if pitch_scale != 1 or energy_scale != 1:
-            mel, samples = self._made_up_for(mel, self.voice.natural(say().mel[0].numpy()), pitch_scale, energy_scale)
+        if prosody.pitch_scale != 1 or prosody.energy_scale != 1:
+            plain = self.voice.natural(say(ProsodyShift(prosody.speed)).mel[0].numpy())
+            mel, samples = self._made_up_for(mel, plain, prosody.pitch_scale, prosody.energy_scale)
         else:
             samples = self.vocoder(mel)
         return Speech(samples, self.sample_rate, mel, result.durations[0].numpy(), tokens.phones)
@@ -194,54 +234,52 @@ class Synthesizer:
         speaking = [name for name, own in self.voice.speaker_languages.items() if language in ("", own)]
         return speaking[0] if speaking else self.speakers[0]
 
-    def _own_language(self, speaker: str, language: str, reference: Path | None) -> torch.Tensor | None:
-        """(1,) language of a known speaker who speaks another one; of a reference it is not known."""
-        own = self.voice.speaker_languages[speaker]
-        return None if reference is not None or own == language else torch.tensor([self.languages.index(own)])
+    def _number(self, language: str) -> int:
+        """Position of a language among those of the voice."""
+        if language not in self.languages:
+            raise SynthesisError(f"unknown language {language!r}; this voice has: {', '.join(self.languages)}")
+        return self.languages.index(language)
 
     def _speaker_of(self, reference: Path) -> torch.Tensor:
         """(1, V) vector of the pretrained encoder, or (1, E) embedding of the model's own."""
+        samples = self._recording(reference)
         if not self.config.model.use_pretrained_speaker_encoder:
-            return self.voice.model.conditioning.impression(self._recording(reference)).speaker
+            return self.voice.model.conditioning.impression(self._heard(samples)).speaker
         if self._speaker_encoder is None:
             self._speaker_encoder = load_speaker_encoder(self.config.features, self._speaker_encoder_weights)
-        return torch.from_numpy(self._speaker_encoder.embed(read_audio(reference, SPEAKER_SAMPLE_RATE)))[None]
+        return torch.from_numpy(self._speaker_encoder.embed(samples, self.sample_rate))[None]
 
-    def _recording(self, path: Path) -> Reference:
-        """A recording as the model hears it: trimmed and extracted as in training."""
-        settings, rate = self.config.features, self.sample_rate
-        samples = read_audio(path, rate)
-        start, end = speech_bounds(samples, rate, settings.trim_silence_db, settings.trim_margin)
-        return Reference.from_recordings([MelExtractor(self.config.audio).numpy(samples[start:end])])
+    def _recording(self, path: Path) -> np.ndarray:
+        """(N,) samples of a recording, trimmed and as loud as those that the features were made from."""
+        samples = read_audio(path, self.sample_rate)
+        return shaped(samples, *shaping(samples, self.sample_rate, self.config.features))
 
-    def _style(
-        self,
-        speaker: Speaker,
-        reference: Path | None,
-        weights: Sequence[float] | None,
-        latent: Sequence[float] | None,
-        variation: float,
-    ) -> Style:
+    def _heard(self, samples: np.ndarray) -> Reference:
+        return Reference.from_recordings([MelExtractor(self.config.audio).numpy(samples)])
+
+    def _style(self, speaker: Speaker, controls: StyleControls, cloned: Path | None) -> Style:
         settings = self.config.model
         for name, given, part, key in (
-            ("style_weights", weights is not None, settings.enable_gst, "enable_gst"),
-            ("latent", latent is not None, settings.use_variational_encoder, "use_variational_encoder"),
-            ("variation", variation > 0, settings.use_variational_encoder, "use_variational_encoder"),
+            ("style_weights", controls.token_weights is not None, settings.enable_gst, "enable_gst"),
+            ("latent", controls.latent is not None, settings.use_variational_encoder, "use_variational_encoder"),
+            ("variation", controls.variation > 0, settings.use_variational_encoder, "use_variational_encoder"),
         ):
             if given and not part:
                 raise SynthesisError(f"{name}: this voice was trained without model.{key}")
-        style = Style(temperature=variation)
+        style, reference = Style(temperature=controls.variation), controls.reference or cloned
         if reference is not None and (settings.enable_gst or settings.use_variational_encoder):
-            heard = self.voice.model.conditioning.impression(self._recording(reference))
+            heard = self.voice.model.conditioning.impression(self._heard(self._recording(reference)))
             style.token_weights, style.latent = heard.token_weights, heard.latent
         elif settings.enable_gst:
             style.token_weights = torch.tensor([speaker.style])
-        if weights is not None:
-            style.token_weights = self._token_weights(weights)
-        if latent is not None:
-            if len(latent) != settings.vae_latent_dim:
-                raise SynthesisError(f"{len(latent)} latent values, but this voice has {settings.vae_latent_dim}")
-            style.latent = torch.tensor([list(latent)], dtype=torch.float32)
+        if controls.token_weights is not None:
+            style.token_weights = self._token_weights(controls.token_weights)
+        if controls.latent is not None:
+            if len(controls.latent) != settings.vae_latent_dim:
+                raise SynthesisError(
+                    f"{len(controls.latent)} latent values, but this voice has {settings.vae_latent_dim}"
+                )
+            style.latent = torch.tensor([list(controls.latent)], dtype=torch.float32)
         return style
 
     def _token_weights(self, weights: Sequence[float]) -> torch.Tensor:

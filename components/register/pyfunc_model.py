@@ -10,7 +10,7 @@ import pandas as pd
 
 
 class VoiceModel(mlflow.pyfunc.PythonModel):
-    """`predict` takes rows of `text` (and `language`, `speaker`, `reference_wav`) and returns rows of audio."""
+    """`predict` takes rows of `text` (and `language`, `speaker`, ...) and returns rows of audio."""
 
     def load_context(self, context: Any) -> None:
         from model.synthesis import Synthesizer
@@ -23,7 +23,8 @@ class VoiceModel(mlflow.pyfunc.PythonModel):
 
         Args:
             context: Given by MLflow.
-            model_input: Column `text`; optional columns `language`, `speaker`, `reference_wav` (bytes of a recording).
+            model_input: Column `text`; optional columns `language`, `speaker`, `reference_wav` (bytes of a recording)
+                and `reference_language`.
             params: `speed`, `pitch_scale`, `energy_scale`.
 
         Returns:
@@ -35,6 +36,8 @@ class VoiceModel(mlflow.pyfunc.PythonModel):
     def _speak(self, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         import soundfile
 
+        from model.synthesis import ProsodyControls
+
         with tempfile.TemporaryDirectory() as folder:
             reference = None
             if _given(row.get("reference_wav")):
@@ -42,10 +45,9 @@ class VoiceModel(mlflow.pyfunc.PythonModel):
                 reference.write_bytes(_as_bytes(row["reference_wav"]))
             speech = self.synthesizer.synthesize(
                 row["text"],
-                language=row["language"] if _given(row.get("language")) else "",
-                speaker=row["speaker"] if _given(row.get("speaker")) else "",
                 reference=reference,
-                **params,
+                **{key: row[key] for key in ("language", "speaker", "reference_language") if _given(row.get(key))},
+                prosody=ProsodyControls(**params),
             )
         buffer = io.BytesIO()
         soundfile.write(buffer, speech.samples, speech.sample_rate, format="WAV", subtype="PCM_16")

@@ -122,7 +122,7 @@ def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> 
 
     import model
 
-    optional = [ColSpec(DataType.string, key, required=False) for key in ("language", "speaker")]
+    optional = [ColSpec(DataType.string, key, required=False) for key in ("language", "speaker", "reference_language")]
     signature = ModelSignature(
         inputs=Schema(
             [

@@ -34,6 +34,23 @@ class Prosody:
     energy: Tensor
 
 
+@dataclass(frozen=True)
+class ProsodyShift:
+    """What is changed of the predicted prosody.
+
+    Attributes:
+        speed: Above 1 is faster; divides every duration.
+        pitch, energy: Added to the predicted values, in their normalised units; scalar or (B, 1).
+    """
+
+    speed: float = 1.0
+    pitch: Tensor | float = 0.0
+    energy: Tensor | float = 0.0
+
+
+AS_PREDICTED = ProsodyShift()
+
+
 @dataclass
 class ModelOutput:
     """What one teacher-forced pass gives.
@@ -148,9 +165,7 @@ class AcousticModel(nn.Module):
         language: Tensor,
         style: Style | None = None,
         own_language: Tensor | None = None,
-        speed: float = 1.0,
-        pitch_shift: Tensor | float = 0.0,
-        energy_shift: Tensor | float = 0.0,
+        shift: ProsodyShift = AS_PREDICTED,
     ) -> Synthesis:
         """Free-running pass: everything predicted from the text, the speaker, the language and the style.
 
@@ -162,8 +177,7 @@ class AcousticModel(nn.Module):
             style: Needed by a model with style tokens.
             own_language: (B,) language of the speakers, where it is not that of the text: the decoder sounds as in it,
                 while encoder and predictors pronounce the text's.
-            speed: Above 1 is faster; divides every duration.
-            pitch_shift, energy_shift: Added to the predicted values, in their normalised units; scalar or (B, 1).
+            shift: Of the predicted prosody.
 
         Raises:
             StyleError: the style or the speaker does not fit the model.
@@ -175,9 +189,9 @@ class AcousticModel(nn.Module):
         encoded = self.encoder(embedded, mask, condition)
         padded_lengths = None if mask is None else token_lengths
         predicted = self._predict_prosody(encoded, embedded, mask, condition, padded_lengths)
-        frames = (predicted.log_durations.expm1() / speed).round().clamp(1, LONGEST_TOKEN).long()
+        frames = (predicted.log_durations.expm1() / shift.speed).round().clamp(1, LONGEST_TOKEN).long()
         durations = keep(frames, mask)
-        used = Prosody(durations.float().log1p(), predicted.pitch + pitch_shift, predicted.energy + energy_shift)
+        used = Prosody(durations.float().log1p(), predicted.pitch + shift.pitch, predicted.energy + shift.energy)
         mel_lengths = durations.sum(1)
         longest = int(mel_lengths.max())
         mel_mask = padding_mask(mel_lengths, longest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import lfilter
 
 BLOCK_SECONDS, STEP_SECONDS = 0.4, 0.1
 OFFSET = -0.691
@@ -23,6 +22,8 @@ def loudness(samples: np.ndarray, sample_rate: int) -> float:
         samples: (N,) in [-1, 1], mono. Shorter than one block (0.4 s) they count as one block.
         sample_rate: In Hz.
     """
+    from scipy.signal import lfilter  # slow to load, and most speaking and training never asks
+
     weighted = samples.astype(np.float64)
     for numerator, denominator in _k_weighting(sample_rate):
         weighted = lfilter(numerator, denominator, weighted)

@@ -14,6 +14,9 @@ import click
     "--speaker", default="", help="One of the voice's speakers, in any language [default: the first that speaks it]."
 )
 @click.option("--reference", type=click.Path(path_type=Path), help="A recording whose voice is cloned.")
+@click.option(
+    "--reference-language", default="", help="What is spoken in it [default: the text's language]; keeps its sound."
+)
 @click.option("--speed", type=float, default=1.0, show_default=True)
 @click.option("--pitch-scale", type=float, default=1.0, show_default=True)
 @click.option("--energy-scale", type=float, default=1.0, show_default=True)
@@ -21,20 +24,24 @@ import click
 @click.option("--style-weights", help="Weights of the style tokens, as 0.5,0,0.5,...")
 @click.option("--latent", help="Values of the latent, as 0.1,-0.2,...")
 @click.option("--variation", type=float, default=0.0, show_default=True, help="Random part of the latent, 0 to 2.")
-def synthesize(text: str, model: str, output: Path, **controls) -> None:
+def synthesize(text: str, model: str, output: Path, **options) -> None:
     """Speak TEXT and write a WAV file."""
     from model.audio.io import write_audio
-    from model.synthesis import Synthesizer
+    from model.synthesis import ProsodyControls, StyleControls, Synthesizer
 
-    for name in ("style_weights", "latent"):
-        controls[name] = _numbers(name, controls[name])
+    prosody = ProsodyControls(*(options.pop(name) for name in ("speed", "pitch_scale", "energy_scale")))
+    style = StyleControls(
+        options.pop("style_reference"),
+        *(_numbers(name, options.pop(name)) for name in ("style_weights", "latent")),
+        options.pop("variation"),
+    )
     folder, speaker_encoder = Path(model), None
     if model.startswith("models:/"):
         from components.registry import registered_speaker_encoder, voice_folder
 
         folder = voice_folder(model)
         speaker_encoder = registered_speaker_encoder(folder)
-    speech = Synthesizer.load(folder, speaker_encoder).synthesize(text, **controls)
+    speech = Synthesizer.load(folder, speaker_encoder).synthesize(text, **options, prosody=prosody, style=style)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_audio(output, speech.samples, speech.sample_rate)
     click.echo(f"{output}: {len(speech.samples) / speech.sample_rate:.2f} s")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.acoustic import Reference, Style
+from model.acoustic import ProsodyShift, Reference, Style
 from model.acoustic.alignment import best_path, diagonal_prior
 from model.acoustic.layers import Conv1d
 from model.acoustic.model import LONGEST_TOKEN, position_features
@@ -101,9 +101,9 @@ def test_the_voice_of_another_language_is_that_of_its_own_condition(make_model, 
 def test_controls_change_the_speech(make_model, batch):
     model = make_model()
     plain = synthesize(model, batch)
-    assert int(synthesize(model, batch, speed=0.5).mel_lengths.sum()) > int(plain.mel_lengths.sum())
-    for control in ("pitch_shift", "energy_shift"):
-        assert float((synthesize(model, batch, **{control: 1.0}).mel - plain.mel).abs().max()) > 1e-4
+    assert int(synthesize(model, batch, shift=ProsodyShift(speed=0.5)).mel_lengths.sum()) > int(plain.mel_lengths.sum())
+    for shift in (ProsodyShift(pitch=1.0), ProsodyShift(energy=1.0)):
+        assert float((synthesize(model, batch, shift=shift).mel - plain.mel).abs().max()) > 1e-4
 
 
 def test_alignments_of_recordings_are_refined_twice_as_often_as_in_training(make_model, batch):

@@ -5,16 +5,19 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from model.acoustic.global_variance import lost_variance
+from model.audio.io import read_audio, write_audio
 from model.config import resolve
 from model.config.resolution import presets
+from model.corpus.manifest import read_manifest
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
-from model.synthesis import SynthesisError, Synthesizer
+from model.synthesis import ProsodyControls, SynthesisError, Synthesizer
 from model.threads import computes_in_bfloat16
 from model.training import accumulation, adaptive_weights, step
 from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
@@ -349,23 +352,43 @@ def test_a_voice_speaks_both_languages_and_says_what_it_cannot(voice):
     with pytest.raises(SynthesisError, match="unknown language 'de'"):
         synthesizer.synthesize("Hello.", language="de")
     with pytest.raises(SynthesisError, match="speed is 9"):
-        synthesizer.synthesize("Hello.", speed=9)
+        synthesizer.synthesize("Hello.", prosody=ProsodyControls(speed=9))
 
 
-def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_alone(voice, monkeypatch):
+def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_alone(
+    voice, generated_corpus, monkeypatch
+):
     synthesizer, told = Synthesizer.load(voice), []
     english = next(name for name, own in synthesizer.voice.speaker_languages.items() if own == "en")
     spoken = synthesizer.voice.model.synthesize
 
-    def listening(ids, lengths, vector, language, style, own_language, **controls):
+    def listening(ids, lengths, vector, language, style, own_language, shift):
         told.append((int(language), own_language if own_language is None else int(own_language)))
-        return spoken(ids, lengths, vector, language, style, own_language, **controls)
+        return spoken(ids, lengths, vector, language, style, own_language, shift)
 
     monkeypatch.setattr(synthesizer.voice.model, "synthesize", listening)
     synthesizer.synthesize("Good morning.", "en", english)
     synthesizer.synthesize("سلام", "fa", english)
-    codes = [synthesizer.languages.index(code) for code in ("en", "fa")]
-    assert told == [(codes[0], None), (codes[1], codes[0])]
+    recording = generated_corpus / next(clip.audio for clip in read_manifest(generated_corpus) if clip.language == "en")
+    for language in ("", "en", "fa"):
+        synthesizer.synthesize("سلام", "fa", reference=recording, reference_language=language)
+    synthesizer.synthesize("Good morning.", reference=recording, reference_language="en")
+    en, fa = (synthesizer.languages.index(code) for code in ("en", "fa"))
+    assert told == [(en, None), (fa, en), (fa, None), (fa, en), (fa, None), (en, None)]
+    with pytest.raises(SynthesisError, match="unknown language 'de'"):
+        synthesizer.synthesize("Hello.", "en", reference=recording, reference_language="de")
+    with pytest.raises(SynthesisError, match="give a reference"):
+        synthesizer.synthesize("Hello.", reference_language="en")
+
+
+def test_a_pretrained_encoder_hears_a_reference_without_the_silence_around_it(voice, generated_corpus, tmp_path):
+    synthesizer = Synthesizer.load(voice)
+    path = generated_corpus / read_manifest(generated_corpus)[0].audio
+    samples = read_audio(path, synthesizer.sample_rate)
+    quiet = np.zeros(4 * synthesizer.sample_rate, np.float32)
+    padded = write_audio(tmp_path / "long.wav", np.concatenate([quiet, samples, quiet]), synthesizer.sample_rate)
+    plain, trimmed = (synthesizer._speaker_of(file)[0] for file in (path, padded))
+    assert float(plain @ trimmed) > 0.99
 
 
 def test_untrained_or_foreign_weights_refuse_to_speak(tmp_path, voice):
