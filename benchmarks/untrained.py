@@ -3,7 +3,7 @@
 Speech counts as right when the speaker encoder (Resemblyzer) finds it nearest to its own speaker's training clips. The
 character error is of the offline recogniser, so of English alone.
 
-    python benchmarks/untrained.py --voice <voice> --features <features>
+    python benchmarks/untrained.py --voice <voice> --features <features> --corpus <corpus>
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.io import resample
+from model.corpus.manifest import read_manifest
 from model.evaluation import recognizer
 from model.features.store import FeatureStore
 from model.speaker_encoder import Resemblyzer
@@ -57,6 +58,24 @@ def crossing(voice: Synthesizer, store: FeatureStore, listener: recognizer.Recog
             print(f"{speaker:16} {language:8} {right:5.2f} {heard}  {means}", flush=True)
 
 
+def cloning(voice: Synthesizer, store: FeatureStore, corpus: Path) -> None:
+    """Print whose voice a clone of each speaker's first held-out recording has in the languages it does not speak."""
+    judge, recordings = Resemblyzer.load(), {clip.id: corpus / clip.audio for clip in read_manifest(corpus)}
+    known = np.stack([store.speaker_centroid(name) for name in voice.speakers])
+    held_out = [store.clips[position] for split in ("validation", "test") for position in store.split(split)]
+    for number, speaker in enumerate(voice.speakers):
+        clip = next(clip for clip in held_out if clip.speaker == speaker)
+        for language in (name for name in voice.languages if name in TEXTS and name != clip.language):
+            for told in ("", clip.language):
+                speech = [
+                    voice.synthesize(text, language, reference=recordings[clip.id], reference_language=told)
+                    for text in TEXTS[language]
+                ]
+                cosines = judge.embed_many([said.samples for said in speech], voice.sample_rate) @ known.T
+                right, cosine = (cosines.argmax(1) == number).mean(), cosines[:, number].mean()
+                print(f"{speaker:16} {language:8} {right:5.2f} {cosine:6.2f}  cloned, reference language {told or '-'}")
+
+
 def long_texts(voice: Synthesizer, store: FeatureStore, listener: recognizer.Recognizer) -> None:
     """Print the character error of all English sentences said one by one and at once."""
     longest = max(store.clips[position].seconds for position in store.split("train"))
@@ -80,10 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--voice", type=Path, required=True, help="folder of a voice that speaks English")
     parser.add_argument("--features", type=Path, required=True, help="what it was trained on (vectors of Resemblyzer)")
+    parser.add_argument("--corpus", type=Path, required=True, help="the recordings that these were made from")
     arguments = parser.parse_args()
     voice, store = Synthesizer.load(arguments.voice), FeatureStore(arguments.features)
     with recognizer.Recognizer(1) as listener:
         crossing(voice, store, listener)
+        cloning(voice, store, arguments.corpus)
         long_texts(voice, store, listener)
 
 
