@@ -48,7 +48,7 @@ VARYING = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another setting.")
 def main(targets: tuple[str, ...], keep: Path | None, assignments: tuple[str, ...]) -> None:
     """Run the pipeline once on each target and print what it cost and made."""
-    from pipelines.cli.assignments import parse_assignments
+    from pipelines.cli.options import parse_assignments
 
     settings = {**SETTINGS, **parse_assignments(assignments)}
     with tempfile.TemporaryDirectory() as scratch:

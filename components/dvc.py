@@ -13,6 +13,7 @@ from components.outage import outlast
 from components.state import State
 
 REMOTE = "storage"
+STDERR = 2
 AWAY = (
     "could not connect",
     "failed to connect",
@@ -61,7 +62,8 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
     """Run `dvc <arguments>` in `project`.
 
     Args:
-        capture: Return the output; otherwise the command writes to the terminal and '' is returned.
+        capture: Return the output; otherwise it goes to the terminal (our stderr: results alone are for stdout) and ''
+            is returned.
 
     Raises:
         DvcError: the command failed.
@@ -71,7 +73,7 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
         cwd=project,
         env=environment(state),
         text=True,
-        stdout=subprocess.PIPE if capture else None,
+        stdout=subprocess.PIPE if capture else STDERR,
         stderr=subprocess.STDOUT if capture else None,
         check=False,
     )
@@ -157,4 +159,4 @@ def output_hash(project: Path, path: str) -> str:
         for output in stage.get("outs", []):
             if output["path"] == path:
                 return output["md5"]
-    raise DvcError(f"{lock} records no output {path}; run `dvc repro` in {project}")
+    raise DvcError(f"{lock} records no output {path}; `myxtts run` makes it, or `dvc repro && dvc push` in {project}")

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.failures import explained
 from components.state import read_json, write_json
-from components.step import StepError, is_project_error, log_to_output
+from components.step import StepError, log_to_output
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,8 @@ def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     try:
         outcome = work(request)
     except Exception as error:
-        if is_first() and is_project_error(error):
-            write_json(Path(request["answer"]), {"error": str(error)})
+        if is_first() and (told := explained(error)):
+            write_json(Path(request["answer"]), {"error": told})
         raise
     if is_first():
         write_json(Path(request["answer"]), outcome)

@@ -1,5 +1,6 @@
 """The model registry: versions and the aliases `candidate`, `champion` and `previous`, moved one process at a time."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from components.tracking import client
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
 MEASURE = "measure."
+NAME = re.compile(r"[\w.-]+")
+"""What the name of a registered model may hold; MLflow takes more, its own queries do not."""
+SCHEME = "models:/"
 
 
 class RegistryError(RuntimeError):
@@ -49,12 +53,15 @@ def model_name(template: str, corpus: str, size: str) -> str:
     """Name of the registered model for a corpus and a size, from the template `registry.name`.
 
     Raises:
-        RegistryError: the template uses another placeholder.
+        RegistryError: the template uses another placeholder, or gives a name that no model can have.
     """
     try:
-        return template.format(corpus=corpus, size=size)
+        name = template.format(corpus=corpus, size=size)
     except (KeyError, IndexError, ValueError) as error:
         raise RegistryError(f"registry.name = {template!r}: only {{corpus}} and {{size}} can stand in it") from error
+    if not NAME.fullmatch(name):
+        raise RegistryError(f"registry.name = {template!r}: {name!r} holds more than letters, digits, `.`, `_` and `-`")
+    return name
 
 
 class Registry:
@@ -70,10 +77,17 @@ class Registry:
 
     def names(self) -> list[str]:
         """All registered models."""
-        return sorted(model.name for model in self.client.search_registered_models())
+        found, token = [], None
+        while token != "":
+            page = self.client.search_registered_models(page_token=token)
+            found += [model.name for model in page]
+            token = page.token or ""
+        return sorted(found)
 
     def versions(self, name: str) -> list[Version]:
         """Versions of a model, newest first; none when the model is unknown."""
+        if not NAME.fullmatch(name):
+            return []
         aliases = self.aliases(name)
         found = [
             Version(
@@ -111,9 +125,14 @@ class Registry:
         for item in versions:
             if which == item.number or which in item.aliases:
                 return item
+        if not versions:
+            raise self.unknown(name)
         known = ", ".join(f"{item.number}{''.join(f' @{alias}' for alias in item.aliases)}" for item in versions)
-        hint = f"it has: {known}" if versions else f"registered models: {', '.join(self.names()) or 'none yet'}"
-        raise RegistryError(f"{name} has no version `{which}`; {hint}")
+        raise RegistryError(f"{name} has no version `{which}`; it has: {known}")
+
+    def unknown(self, name: str) -> RegistryError:
+        """The error for a model that is not there, with those that are."""
+        return RegistryError(f"no model is named {name!r}; registered models: {', '.join(self.names()) or 'none yet'}")
 
     def promote(
         self,
@@ -167,8 +186,10 @@ class Registry:
             (version that was champion, version that is champion now).
 
         Raises:
-            RegistryError: there is no previous champion.
+            RegistryError: there is no such model, or no previous champion.
         """
+        if not self.versions(name):
+            raise self.unknown(name)
         with self.state.lock(f"registry-{name}"):
             aliases = self.aliases(name)
             if CHAMPION not in aliases or PREVIOUS not in aliases:
@@ -209,13 +230,18 @@ class Registry:
         self.client.set_model_version_tag(version.name, version.number, key, value)
 
 
+def is_registered(model: str) -> bool:
+    """Whether a user names a registered model rather than a folder."""
+    return model.startswith(SCHEME)
+
+
 def parse_uri(uri: str) -> tuple[str, str]:
     """`models:/name@alias` or `models:/name/number` -> (name, alias or number).
 
     Raises:
         RegistryError: neither form.
     """
-    path = uri.removeprefix("models:/")
+    path = uri.removeprefix(SCHEME)
     for separator in ("@", "/"):
         name, found, which = path.rpartition(separator)
         if path != uri and found and name and which:
@@ -223,9 +249,9 @@ def parse_uri(uri: str) -> tuple[str, str]:
     raise RegistryError(f"{uri!r} is not a registered model; write models:/<name>@champion or models:/<name>/<version>")
 
 
-def voice_folder(uri: str) -> Path:
-    """The voice folder of a registered model in the current project's registry; see `Registry.voice_folder`."""
-    return Registry(State.locate()).voice_folder(uri)
+def find_voice(model: str) -> Path:
+    """The voice folder that a user names: its path, or `models:/...` in the current project's registry."""
+    return Registry(State.locate()).voice_folder(model) if is_registered(model) else Path(model)
 
 
 def registered_speaker_encoder(voice: Path) -> Path | None:

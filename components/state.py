@@ -37,10 +37,13 @@ class State:
         folder (one with a `dvc.yaml`).
 
         Raises:
-            StateError: `start` is in no project and the variable is not set.
+            StateError: `start` is in no project and the variable is not set, or it names a file.
         """
         if moved := os.environ.get(VARIABLE):
-            return cls(Path(moved).expanduser().resolve())
+            root = Path(moved).expanduser().resolve()
+            if root.exists() and not root.is_dir():
+                raise StateError(f"{VARIABLE} names {root}, which is no folder; give it a folder, or unset it")
+            return cls(root)
         here = (start or Path.cwd()).resolve()
         for folder in (here, *here.parents):
             if (folder / MARKER).is_file():

@@ -16,23 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.failures import explained
 from components.state import read_json, write_json
 
 EVENT = "::step::"
 EXECUTOR = "kfp.dsl.executor_main"
 """The program that a step's process runs."""
-PROJECT_PACKAGES = ("model", "components", "pipelines")
 
 logger = logging.getLogger(__name__)
 
 
 class StepError(RuntimeError):
     """A step cannot go on; the message says what is wrong, where, and what to do."""
-
-
-def is_project_error(error: BaseException) -> bool:
-    """Whether `error` is one of this project's own typed errors: a clear message and no traceback."""
-    return type(error).__module__.partition(".")[0] in PROJECT_PACKAGES
 
 
 def emit(step: str, state: str, **details: Any) -> None:
@@ -75,7 +70,7 @@ class Ending:
 def run_step(step: str, artifact: Any, **inputs: Any) -> None:
     """Run `components.<step>.run.run(**inputs)` and write the pointer that it returns to the output artifact.
 
-    The body of every component: it turns a project error into one line and exit status 1, as a pod must end.
+    The body of every component: an error that a user can mend becomes one line and exit status 1, as a pod must end.
 
     Args:
         step: Name of the component's folder.
@@ -91,11 +86,13 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
     try:
         pointer = importlib.import_module(f"components.{step}.run").run(**inputs)
     except Exception as error:  # noqa: BLE001 - the outermost frame of a process: reported in full, then exit
-        if not is_project_error(error):
+        told = explained(error)
+        if not told:
             traceback.print_exc(file=sys.stdout)
+            told = f"{error}" or type(error).__name__
         seconds = round(time.monotonic() - started, 2)
         report = {"report": str(error.report)} if getattr(error, "report", None) else {}
-        emit(step, "failed", seconds=seconds, error=f"{error}" or type(error).__name__, **report)
+        emit(step, "failed", seconds=seconds, error=told, **report)
         ending.status = 1
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -50,9 +50,11 @@ def client(state: State) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri(state)
-    initialise(state, uri)
     import mlflow
 
+    for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):  # after the import, which sets up MLflow's logging
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    initialise(state, uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     return mlflow.MlflowClient(uri)
@@ -70,8 +72,6 @@ def initialise(state: State, uri: str = "") -> None:
     with state.lock("mlflow-database"):
         if ready.is_file() and state.tracking_database.is_file():
             return
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         SqlAlchemyStore(uri, state.folder("mlartifacts").as_uri())

@@ -75,7 +75,7 @@ def asking(settings: ClusterConfig, what: str) -> Iterator[None]:
     import kfp_server_api
     import urllib3
 
-    where = settings.host or "the cluster"
+    where = settings.host or "the cluster (cluster.host is not set)"
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,8 +8,9 @@ from typing import Any
 
 from components.registry import CHAMPION, Registry
 from components.state import read_json, write_json
-from pipelines.local import PipelineError, Reporter, RunRecord, run_training
+from pipelines.local import PipelineError, Reporter, run_training
 from pipelines.project import Project
+from pipelines.run_records import RunRecord
 from pipelines.targets import make_target
 
 SENTENCES = {
@@ -57,6 +58,12 @@ class Outcome:
     alignment: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def plain(self) -> dict[str, Any]:
+        """The outcome as JSON data."""
+        values = {name: value for name, value in vars(self).items() if name not in ("record", "samples")}
+        paths = {name: str(values[name]) if values[name] else "" for name in ("report", "alignment")}
+        return {**values, **paths, "samples": [str(path) for path in self.samples], "run": self.record.plain()}
+
 
 def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> Outcome:
     """Everything from the recordings on; what is unchanged is not done again.
@@ -71,6 +78,8 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
         The outcome; a failed pipeline is in its `error`, with what there is to look at nevertheless.
     """
     seconds: dict[str, float] = {}
+    project.require_sound()
+    target = make_target("local", project.config)
     announce("data: dvc repro, dvc push")
     with _timed(seconds, "data"):
         project.make_data()
@@ -78,7 +87,6 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
     error = ""
     with _timed(seconds, "pipeline"):
         try:
-            target = make_target("local", project.config)
             record = run_training(project.state, project.run_arguments(), project.lineage, report, output, target)
         except PipelineError as failure:
             error = str(failure)

@@ -13,13 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.state import State, read_json, write_json
 from components.step import EVENT
-from pipelines.profiles import STEPS, local_profile
+from pipelines.profiles import local_profile
+from pipelines.run_records import RunRecord, StepRecord
 from pipelines.targets import Target
 
 GRACE_SECONDS = 20.0
@@ -31,69 +31,9 @@ class PipelineError(RuntimeError):
 
     exit_code = 1
 
-    def __init__(self, message: str, record: "RunRecord") -> None:
+    def __init__(self, message: str, record: RunRecord) -> None:
         super().__init__(message)
         self.record = record
-
-
-@dataclass
-class StepRecord:
-    """How one step of a run went: `waiting`, `running`, `cached`, `done`, `failed` or `interrupted`."""
-
-    state: str = "waiting"
-    seconds: float = 0.0
-    message: str = ""
-
-
-@dataclass
-class RunRecord:
-    """One run, as `run.json` in its folder keeps it.
-
-    Attributes:
-        id: Name of the run, sortable by time.
-        state: `running`, `done`, `failed` or `interrupted`.
-        arguments: What the pipeline was given.
-        target: `local` or `docker`.
-        steps: Step -> how it went.
-    """
-
-    id: str
-    folder: Path
-    arguments: dict[str, str]
-    state: str = "running"
-    started: float = 0.0
-    seconds: float = 0.0
-    target: str = "local"
-    steps: dict[str, StepRecord] = field(default_factory=lambda: {step: StepRecord() for step in STEPS})
-
-    @property
-    def process(self) -> int:
-        """The process that runs it."""
-        return int(self.id.rpartition("-")[2])
-
-    def result(self) -> dict[str, Any]:
-        """Where everything of a finished run is: the last step's pointer; of a failed gate, its report; else {}."""
-        for name in ("result.json", "failure.json"):
-            if (self.folder / name).is_file():
-                return read_json(self.folder / name)
-        return {}
-
-    def plain(self) -> dict[str, Any]:
-        """The record as JSON data."""
-        values = {name: value for name, value in vars(self).items() if name not in ("folder", "steps")}
-        return {**values, "steps": {name: dict(vars(step)) for name, step in self.steps.items()}}
-
-    def save(self) -> None:
-        """Write `run.json`."""
-        write_json(self.folder / "run.json", self.plain())
-
-    @classmethod
-    def load(cls, folder: Path) -> "RunRecord":
-        """The record that a run left in its folder."""
-        plain = read_json(folder / "run.json")
-        saved = plain.pop("steps")
-        steps = {name: StepRecord(**saved.get(name, {})) for name in STEPS}
-        return cls(folder=folder, steps=steps, **plain)
 
 
 Reporter = Callable[[str, StepRecord, Mapping[str, Any]], None]
@@ -241,8 +181,8 @@ class _Watcher:
             self._running = False
             step.state = "done" if happened == "finished" else happened
             step.seconds = details.get("seconds", 0.0)
-            step.message = details.get("message", "")
             self._error = details.get("error", "")
+            step.message = details.get("message", "") or self._error
             if happened == "failed" and "report" in details:
                 write_json(self._record.folder / "failure.json", read_json(Path(details["report"])))
         self._report(name, step, details)

@@ -103,13 +103,23 @@ class Project:
                 f"{len(waiting)} of the corpus's objects are not in {remote}; run `dvc push` in {self.folder} first"
             )
 
+    def require_sound(self) -> None:
+        """Refuse settings that no run should begin with; before the data is made, since that may take long.
+
+        Raises:
+            ChecklistError: the checklist has an error.
+            RegistryError: the model could not be registered by its name.
+        """
+        refuse(checklist(self.config))
+        _ = self.model_name
+
     def run_arguments(self) -> dict[str, str]:
         """What the pipeline is given: the hash of the data as `dvc.lock` has it, and the settings of each step.
 
         Raises:
             ChecklistError: settings that no run should begin with.
         """
-        refuse(checklist(self.config))
+        self.require_sound()
         digest = dvc.output_hash(self.folder, CORPUS)
         return arguments(self.config, digest, dvc.remote_url(self.folder), self.model_name)
 

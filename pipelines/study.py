@@ -30,6 +30,10 @@ RUNGS = 6
 """Validations per trial, at equal numbers of samples, where the pruner compares."""
 
 STORAGE_VARIABLE = "MYXTTS_STUDY_STORAGE"
+ERROR = "error"
+"""Attribute of a failed trial: why."""
+MOST_FAILURES = 3
+"""In a row, before a worker gives up."""
 FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
@@ -44,17 +48,31 @@ def storage(state: State) -> Any:
         StudyError: in a pod without the variable.
     """
     if url := os.environ.get(STORAGE_VARIABLE):
+        return _database(url)
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        raise StudyError(f"{STORAGE_VARIABLE} is not set in this pod; give it the database of the studies")
+    path = state.prepare().study_journal
+    _trim_torn_tail(path)
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+
+
+def _database(url: str) -> Any:
+    import sqlalchemy.exc
+
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are
+    try:
         return optuna.storages.RDBStorage(
             url,
             engine_kwargs={"pool_pre_ping": True, "pool_size": 2} if url.startswith("postgresql") else None,
             heartbeat_interval=60,
             grace_period=600,
         )
-    if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        raise StudyError(f"{STORAGE_VARIABLE} is not set in this pod; give it the database of the studies")
-    path = state.prepare().study_journal
-    _trim_torn_tail(path)
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:  # an address may name a driver that is not there
+        reason = str(error).partition("\n")[0]
+        raise StudyError(
+            f"the database of the studies cannot be used ({reason}); see that {STORAGE_VARIABLE} has the form "
+            "postgresql+pg8000://user:password@host:5432/name and that the server answers"
+        ) from error
 
 
 def _trim_torn_tail(path: Path) -> None:
@@ -64,9 +82,10 @@ def _trim_torn_tail(path: Path) -> None:
             file.truncate(data.rfind(b"\n") + 1)
 
 
-def study_name(size: str, data_hash: str) -> str:
-    """One study per model size and data: other trials do not compare."""
-    return f"{size}-{data_hash[:8]}-v{VERSION}"
+def study_name(config: Config, data_hash: str) -> str:
+    """One study per model size, search space and data: other trials do not compare."""
+    latent = "-latent" if config.model.use_variational_encoder else ""
+    return f"{config.model_size}{latent}-{data_hash[:8]}-v{VERSION}"
 
 
 def sampler(seed: int) -> optuna.samplers.BaseSampler:
@@ -111,8 +130,7 @@ def prepare(project: Project) -> Setting:
 
     os.environ["MYXTTS_STATE"] = str(project.state.root)
     told = project.run_arguments()
-    latent = "-latent" if project.config.model.use_variational_encoder else ""  # another space: not to be compared
-    name = study_name(project.config.model_size + latent, told["data_hash"])
+    name = study_name(project.config, told["data_hash"])
     folder = project.state.folder("studies", name)
     data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
     features = preprocess(str(data), told["preprocess_settings"])
@@ -146,6 +164,19 @@ def open_study(setting: Setting) -> optuna.Study:
     return study
 
 
+def load_study(project: Project) -> optuna.Study:
+    """The study of a project's data and settings, as it stands.
+
+    Raises:
+        StudyError: there is none yet.
+    """
+    name = study_name(project.config, project.run_arguments()["data_hash"])
+    try:
+        return optuna.load_study(study_name=name, storage=storage(project.state))
+    except KeyError as error:
+        raise StudyError(f"there is no study {name} yet; `myxtts study run` makes it") from error
+
+
 def space_of(config: Config) -> dict[str, Range]:
     """The ranges that a study of these settings searches."""
     return search_space(config.model_size, config.model.use_variational_encoder)
@@ -173,20 +204,32 @@ def work(
     trials: int,
     report: Callable[[optuna.trial.FrozenTrial], None] = lambda _: None,
 ) -> None:
-    """Run trials until the study has `trials` finished ones, whoever ran them."""
+    """Run trials until the study has `trials` finished ones, whoever ran them.
+
+    Raises:
+        StudyError: several of our trials in a row failed: their settings cannot be the reason of all.
+    """
     from model.training.trainer import TrainingError
+
+    failures: list[str] = []
 
     def finished() -> int:
         return len(study.get_trials(deepcopy=False, states=FINISHED))
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         report(trial)
-        if finished() >= trials:
+        if trial.state == optuna.trial.TrialState.FAIL:
+            failures.append(trial.user_attrs[ERROR])
+        else:
+            failures.clear()
+        if finished() >= trials or len(failures) == MOST_FAILURES:
             study.stop()
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if finished() < trials:
         study.optimize(lambda trial: objective(setting, study, trial), callbacks=[tell], catch=(TrainingError,))
+    if len(failures) == MOST_FAILURES:
+        raise StudyError(f"{MOST_FAILURES} trials in a row failed, the last one so: {failures[-1]}")
 
 
 def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> float:
@@ -195,7 +238,7 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
     Raises:
         optuna.TrialPruned: other trials were better at the same number of samples.
     """
-    from model.training.trainer import StopTraining, train
+    from model.training.trainer import StopTraining, TrainingError, train
 
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     values = {key: interval.suggest(trial, key) for key, interval in space_of(setting.config).items()}
@@ -225,6 +268,9 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
     try:
         with tracker, suppress(StopTraining):  # a pruned trial's run has finished, too
             result = train(config, setting.features, folder, tracker, judge)
+    except TrainingError as error:
+        trial.set_user_attr(ERROR, str(error))
+        raise
     finally:
         trial.set_user_attr("mlflow_run", tracker.run_id)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -256,12 +302,12 @@ def trial_config(resolved: Resolved, values: Mapping[str, Any]) -> Config:
     return resolve(overrides={**flatten(base.model_dump()), **budget, **values}).config
 
 
-def best_values(study: optuna.Study) -> dict[str, Any]:
-    """The values that the best finished trial really used, by dotted setting.
+def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
+    """The finished trial with the lowest error; its attribute `used` holds the settings that it really had.
 
     Raises:
         StudyError: no trial has finished.
     """
     if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
         raise StudyError(f"study {study.study_name} has no complete trial yet; run `myxtts study run` first")
-    return study.best_trial.user_attrs["used"]
+    return study.best_trial

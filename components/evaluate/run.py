@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.feature_remote import open_store
+from components.gate.measures import measures
 from components.source import code_hash
 from components.state import State, read_json
 from components.step import read_pointer
@@ -46,7 +47,9 @@ def run(finetuning: str, settings: str) -> dict[str, Any]:
         **trained,
         "folder": str(folder),
         "evaluation_settings": json.dumps(told, sort_keys=True),
-        "summary": "",
+        "summary": ", ".join(
+            f"{name.replace('_', ' ')} {value:.3f}" for name, value in measures(metrics).items() if value is not None
+        ),
     }
 
 

@@ -1,7 +1,6 @@
 """Decide on a promotion: thresholds first, then the champion; move the alias only when both agree."""
 
 import json
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -57,7 +56,6 @@ def run(registration: str, settings: str) -> dict[str, Any]:
     Raises:
         GateFailed: a check failed; nothing was promoted.
     """
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     registered = read_pointer(registration)
     config = Config.model_validate(json.loads(settings)).registry
     state = State.locate()

@@ -1,7 +1,6 @@
 """Make a model version of a trained voice, with its lineage and measures as tags and the alias `candidate`."""
 
 import importlib.metadata
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +47,6 @@ def run(evaluation: str, name: str) -> dict[str, Any]:
     Raises:
         StepError: the tracking server did not take the training's records.
     """
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     evaluated = read_pointer(evaluation)
     state = State.locate()
     voice = Path(evaluated["voice"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -91,18 +92,26 @@ def write_audio(path: Path | str, samples: np.ndarray, sample_rate: int) -> Path
         sample_rate: In Hz.
 
     Raises:
-        AudioError: the suffix is no known format, or the samples are not finite.
+        AudioError: the suffix is no known format, the samples are not finite, or the place takes no file.
     """
     path = Path(path)
     kind = path.suffix.lstrip(".").upper()
     if kind not in ("WAV", "FLAC"):
         raise AudioError(path, f"cannot write {path.suffix or 'a file without suffix'}; use .wav or .flac")
+    if path.is_dir():
+        raise AudioError(path, "is a folder; give the name of a file")
     samples = np.asarray(samples, dtype=np.float32)
     if not np.isfinite(samples).all():
         raise AudioError(path, "refuses to write samples that are not finite numbers")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    soundfile.write(partial, np.clip(samples, -1.0, 1.0), sample_rate, format=kind, subtype="PCM_16")
+    try:
+        soundfile.write(partial, np.clip(samples, -1.0, 1.0), sample_rate, format=kind, subtype="PCM_16")
+    except soundfile.LibsndfileError as error:
+        with suppress(OSError):  # it may never have been there
+            partial.unlink()
+        reason = f"cannot be written ({error.error_string}); see that the folder may be written to and has room"
+        raise AudioError(path, reason) from error
     os.replace(partial, path)
     return path
 

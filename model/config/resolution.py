@@ -167,9 +167,15 @@ def _read(path: Path) -> dict[str, Any]:
 def _refuse_unknown(layer: Mapping[str, Any], name: str) -> None:
     for key in layer:
         if key not in known_keys():
+            if key in Config.model_fields:
+                raise ConfigError(f"{name}: `{key}` is a section; give settings of it, such as `{_example(key)}`")
             near = nearest_key(key)
             hint = f"; did you mean `{near}`?" if near else "; `myxtts config show` lists the known keys"
             raise ConfigError(f"{name}: unknown setting `{key}`{hint}")
+
+
+def _example(section: str) -> str:
+    return next(key for key in known_keys() if key.startswith(f"{section}."))
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:

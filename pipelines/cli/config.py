@@ -6,8 +6,9 @@ import click
 
 from model.config import Resolved
 from model.config.resolution import flatten
-from model.diagnosis.checklist import blocking, checklist
+from model.diagnosis.checklist import checklist
 from pipelines.cli.console import show_findings
+from pipelines.cli.options import json_option
 from pipelines.cli.settings import settings_options
 
 SECTIONS = ("model", "loss", "training")
@@ -20,7 +21,7 @@ def config() -> None:
 
 @config.command()
 @click.option("--changed", is_flag=True, help="Only what differs from the schema's defaults.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 @settings_options(*SECTIONS)
 def show(settings: Resolved, changed: bool, as_json: bool) -> None:
     """Every value, where it came from, and the parameter count of the model."""
@@ -39,14 +40,11 @@ def show(settings: Resolved, changed: bool, as_json: bool) -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 @settings_options(*SECTIONS)
-def check(settings: Resolved, as_json: bool) -> None:
-    """The checklist before training; exits 1 when a finding forbids it."""
-    findings = checklist(settings.config)
-    show_findings(findings, as_json)
-    if blocking(findings):
-        raise SystemExit(1)
+def check(settings: Resolved, as_json: bool) -> int:
+    """The checklist before training; exits 1 on a finding. A warning lets training begin, an error does not."""
+    return show_findings(checklist(settings.config), as_json)
 
 
 def _parameter_count(settings: Resolved) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from model.diagnosis.checklist import Finding
-from pipelines.local import StepRecord
+from pipelines.run_records import StepRecord
 
 MARKS = {"cached": ("=", "cyan"), "done": ("+", "green"), "failed": ("x", "red"), "interrupted": ("!", "yellow")}
 BAR = 30
@@ -37,7 +37,8 @@ class Console:
             return
         mark, colour = MARKS[step.state]
         seconds = "cached" if step.state == "cached" else f"{step.seconds:.1f} s"
-        self._line(f"  {click.style(mark, fg=colour)} {name:<16} {seconds:>8}  {step.message}".rstrip())
+        message = "" if step.state == "failed" else step.message  # the run's own error follows
+        self._line(f"  {click.style(mark, fg=colour)} {name:<16} {seconds:>8}  {message}".rstrip())
 
     def output(self, line: str) -> None:
         """Any other line that a step wrote."""
@@ -69,11 +70,16 @@ class Console:
         click.echo(text, err=True)
 
 
-def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
-    """Findings for a program, or for a person: evidence, and the cure where there is something to cure."""
+def show_findings(findings: Sequence[Finding], as_json: bool) -> int:
+    """Findings for a program, or for a person: evidence, and the cure where there is something to cure.
+
+    Returns:
+        Exit status: 1 when there is a warning or an error.
+    """
     if as_json:
         click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
-        return
-    for finding in findings:
-        cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
-        click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+    else:
+        for finding in findings:
+            cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
+            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+    return int(any(finding.severity != "ok" for finding in findings))

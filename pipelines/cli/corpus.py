@@ -9,18 +9,17 @@ import click
 
 from components.state import write_json
 from model.config import Resolved
+from pipelines.cli.options import PATH, json_option
 from pipelines.cli.settings import settings_options
 
 INGESTED, VALIDATED, CORPUS = Path("data/ingested"), Path("data/validated"), Path("data/corpus")
 CODE = Path("data/code")
 SECTIONS = ("corpus", "validation", "split")
-TOO_MANY_BAD = 2
-
-_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+TOO_MANY_BAD = 1
 
 
 def _path(flag: str, default: Path, help_text: str) -> Any:
-    return click.option(flag, type=click.Path(path_type=Path), default=default, show_default=True, help=help_text)
+    return click.option(flag, type=PATH, default=default, show_default=True, help=help_text)
 
 
 @click.group()
@@ -31,7 +30,7 @@ def corpus() -> None:
 
 @corpus.command()
 @_path("--output", INGESTED, "Folder to write.")
-@_json
+@json_option
 @settings_options("corpus")
 def ingest(settings: Resolved, output: Path, as_json: bool) -> None:
     """Read or generate the corpus: normalised audio and one manifest."""
@@ -41,18 +40,18 @@ def ingest(settings: Resolved, output: Path, as_json: bool) -> None:
 @corpus.command()
 @_path("--source", INGESTED, "Ingested corpus.")
 @_path("--output", VALIDATED, "Folder to write.")
-@_json
+@json_option
 @settings_options("validation")
 def validate(settings: Resolved, source: Path, output: Path, as_json: bool) -> None:
-    """Check every clip and write the report; exits 2 when too many clips are bad."""
+    """Check every clip and write the report; exits 1 when too many clips are bad."""
     _tell(_validate(settings, source, output), as_json)
 
 
 @corpus.command()
 @_path("--source", VALIDATED, "Validated corpus.")
 @_path("--output", CORPUS, "Folder to write.")
-@click.option("--metrics", type=click.Path(path_type=Path), help="JSON file for the numbers of each split.")
-@_json
+@click.option("--metrics", type=PATH, help="JSON file for the numbers of each split.")
+@json_option
 @settings_options("split")
 def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, as_json: bool) -> None:
     """Assign clips to train, validation and test; write the self-contained corpus."""
@@ -64,7 +63,7 @@ def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, 
 
 @corpus.command()
 @_path("--output", CODE, "Folder to write, one file a stage.")
-@_json
+@json_option
 @settings_options("corpus")
 def code(settings: Resolved, output: Path, as_json: bool) -> None:
     """Fingerprint the code behind each data stage: DVC runs a stage again when its code has changed."""
@@ -75,7 +74,7 @@ def code(settings: Resolved, output: Path, as_json: bool) -> None:
 
 @corpus.command()
 @_path("--output", Path("data"), "Folder that gets ingested/, validated/ and corpus/.")
-@_json
+@json_option
 @settings_options(*SECTIONS)
 def make(settings: Resolved, output: Path, as_json: bool) -> None:
     """All three stages without DVC: from the settings to a corpus that can be trained on."""
@@ -85,7 +84,7 @@ def make(settings: Resolved, output: Path, as_json: bool) -> None:
 @corpus.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_path("--output", Path("data"), "Folder that gets ingested/, validated/ and corpus/.")
-@_json
+@json_option
 @settings_options(*SECTIONS)
 @click.pass_context
 def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
@@ -103,8 +102,8 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
 
 
 @corpus.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=CORPUS)
-@_json
+@click.argument("folder", type=PATH, default=CORPUS)
+@json_option
 def stats(folder: Path, as_json: bool) -> None:
     """Clips, seconds, speakers, languages per split; speaking rate; what was written out in words."""
     from model.corpus.stats import corpus_stats

@@ -9,12 +9,11 @@ from model.config import Resolved
 from model.config.resolution import flatten, resolve
 from model.diagnosis.checklist import Finding, checklist, contrast, normalisation
 from pipelines.cli.console import show_findings
+from pipelines.cli.options import PATH, json_option
 from pipelines.cli.settings import settings_options
 
 SLOW_DATA = 0.02
 """Share of a step above which waiting for data is worth a cure."""
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
 @click.group()
@@ -23,18 +22,18 @@ def diagnose() -> None:
 
 
 @diagnose.command()
-@click.option("--features", type=click.Path(path_type=Path), help="Feature store to check along with the settings.")
-@as_json
+@click.option("--features", type=PATH, help="Feature store to check along with the settings.")
+@json_option
 @settings_options("model", "loss", "training", "vocoder")
 def config(settings: Resolved, features: Path | None, as_json: bool) -> int:
-    """The whole configuration: the checklist before training."""
+    """The whole configuration, and with --features the data: `myxtts config check` and more."""
     from model.features.index import FeatureIndex
 
     findings = checklist(settings.config)
     if features is not None:
         statistics = FeatureIndex.read(features).statistics
         findings += [normalisation(statistics), contrast(settings.config, statistics)]
-    return _tell(findings, as_json)
+    return show_findings(findings, as_json)
 
 
 @diagnose.command()
@@ -44,18 +43,18 @@ def config(settings: Resolved, features: Path | None, as_json: bool) -> int:
     required=True,
     help="Output folder of a training, or one of its checkpoints.",
 )
-@as_json
+@json_option
 def convergence(checkpoint: Path, as_json: bool) -> int:
     """A run, from its history and its last checkpoint: does it converge?"""
     from model.diagnosis.convergence import diagnose_convergence
 
-    return _tell(diagnose_convergence(checkpoint), as_json)
+    return show_findings(diagnose_convergence(checkpoint), as_json)
 
 
 @diagnose.command()
-@click.option("--features", type=click.Path(path_type=Path), required=True, help="Feature store to train on.")
+@click.option("--features", type=PATH, required=True, help="Feature store to train on.")
 @click.option("--profile-steps", type=click.IntRange(1), default=100, show_default=True, help="Steps to measure.")
-@as_json
+@json_option
 @settings_options("model", "loss", "training")
 def gpu(settings: Resolved, features: Path, profile_steps: int, as_json: bool) -> int:
     """Train a few steps that are thrown away, and say where their time goes."""
@@ -73,7 +72,7 @@ def gpu(settings: Resolved, features: Path, profile_steps: int, as_json: bool) -
     if not as_json:
         click.echo(profile_table(profile) + "\n")
     shapes = int(next(line["train/distinct_shapes"] for line in records if "train/distinct_shapes" in line))
-    return _tell([_data_wait(profile), _shapes(shapes, steps, config.training.num_shape_buckets)], as_json)
+    return show_findings([_data_wait(profile), _shapes(shapes, steps, config.training.num_shape_buckets)], as_json)
 
 
 def _data_wait(profile: dict[str, float]) -> Finding:
@@ -92,8 +91,3 @@ def _shapes(shapes: int, steps: int, buckets: int) -> Finding:
         return Finding("shapes are few", "ok", evidence)
     cure = f"on a GPU, or compiled: training.enable_static_shapes makes it {buckets} at most"
     return Finding("shapes are few", "warning", evidence, cure)
-
-
-def _tell(findings: list[Finding], as_json: bool) -> int:
-    show_findings(findings, as_json)
-    return int(any(finding.severity != "ok" for finding in findings))

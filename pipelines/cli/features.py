@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from model.config import Resolved
+from pipelines.cli.options import PATH, corpus_option, json_option
 from pipelines.cli.settings import settings_options
 
 DAMAGED = 1
@@ -21,12 +22,10 @@ def features() -> None:
 
 
 @features.command()
-@click.option(
-    "--corpus", type=click.Path(path_type=Path), default=Path("data/corpus"), show_default=True, help="Split corpus."
-)
+@corpus_option
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("data/features"),
     show_default=True,
     help="Folder to write; replaced once the new features are complete.",
@@ -34,7 +33,7 @@ def features() -> None:
 @click.option("--from-remote", metavar="S3-ADDRESS", help="DVC remote to read the corpus from, clip by clip.")
 @click.option("--data-hash", help="With --from-remote: DVC hash of the corpus (`<md5>.dir`, see dvc.lock).")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes [default: as many as pay].")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 @settings_options("audio", "features")
 def build(
     settings: Resolved,
@@ -70,8 +69,8 @@ def build(
 
 
 @features.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("data/features"))
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.argument("folder", type=PATH, default=Path("data/features"))
+@json_option
 @settings_options("audio")
 def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
     """Compare every file of FOLDER with its checksum, and its extractor with the settings; exits 1 on a finding."""
@@ -91,8 +90,8 @@ def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
 
 
 @features.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("data/features"))
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.argument("folder", type=PATH, default=Path("data/features"))
+@json_option
 def stats(folder: Path, as_json: bool) -> None:
     """Statistics of FOLDER: what normalises it, and what each speaker's speech is like."""
     import math

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -53,8 +54,9 @@ def program() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the program and exit; a project's own error becomes its message, an interrupt status 130."""
+    """Run the program and exit; an error that a user can mend becomes one line, an interrupt status 130."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by a scheduler: end as after Ctrl-C, tidied up
     try:
         answer = program.main(args=arguments, prog_name="myxtts", standalone_mode=False)
     except click.Abort:
@@ -68,11 +70,11 @@ def main(arguments: list[str] | None = None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FINDING)
     except Exception as error:
-        from components.step import is_project_error
+        from components.failures import explained
 
-        if not is_project_error(error):
+        if not (told := explained(error)):
             raise
-        _fail(str(error), getattr(error, "exit_code", USAGE))
+        _fail(told, getattr(error, "exit_code", USAGE))
     sys.exit(answer if isinstance(answer, int) else 0)
 
 

@@ -7,37 +7,48 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from components.state import State
-from pipelines.cli.assignments import parse_assignments
-from pipelines.local import RunRecord
+from pipelines.cli.options import (
+    PATH,
+    Command,
+    chosen_project,
+    json_option,
+    project_options,
+    settings_files,
+)
+from pipelines.run_records import RunError, RunRecord, all_runs, find_run
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-HERE = ("local", "docker")
-TARGETS = (*HERE, "cluster")
+TARGETS = ("local", "docker", "cluster")
 
 
-def target_options(default: str = "local", data: bool = False) -> Callable[[Command], Command]:
+def target_options(
+    default: str = "local", settings: Callable[[Command], Command] = settings_files
+) -> Callable[[Command], Command]:
     """Decorator: `--target`, where a cluster is, and settings."""
-    options = [
-        click.option("--target", type=click.Choice(TARGETS), default=default, show_default=True),
-        click.option("--host", default="", help="Address of Kubeflow Pipelines [cluster.host]."),
-        click.option("--namespace", default="", help="Namespace of the runs [cluster.namespace]."),
-        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Laid over params.yaml."),
-        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key."),
-    ]
-    if data:
-        options.append(click.option("--data", type=click.Path(path_type=Path), help="Recordings in LJSpeech layout."))
 
     def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        command = settings(command)
+        command = click.option("--namespace", default="", help="Namespace of the runs [cluster.namespace].")(command)
+        command = click.option("--host", default="", help="Address of Kubeflow Pipelines [cluster.host].")(command)
+        return click.option("--target", type=click.Choice(TARGETS), default=default, show_default=True)(command)
 
     return decorate
+
+
+def refuse_here(target: str, **options: Any) -> None:
+    """Refuse options that only a cluster would heed.
+
+    Raises:
+        click.UsageError: the target is this machine, and one of them is given.
+    """
+    given = [name for name, value in options.items() if value]
+    if target != "cluster" and given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{flags}: only --target cluster heeds it")
 
 
 @click.group()
@@ -49,12 +60,13 @@ def pipeline() -> None:
 @pipeline.command(name="compile")
 @target_options(default="cluster")
 @click.option("--format", "form", type=click.Choice(["kfp", "kubernetes"]), default="kfp", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="File to write [default: stdout].")
+@click.option("--output", type=PATH, help="File to write [default: stdout].")
 def compile_command(form: str, output: Path | None, **where: Any) -> None:
     """Write the pipeline as Kubeflow Pipelines takes it, or as Kubernetes objects for a GitOps repository."""
     from components.lineage import git_state
     from pipelines.compiling import compile_training, manifests
 
+    refuse_here(where["target"], host=where["host"], namespace=where["namespace"])
     profile, config = _profile(where)
     if form == "kubernetes" and profile.cluster is None:
         raise click.UsageError("--format kubernetes needs --target cluster")
@@ -70,7 +82,7 @@ def compile_command(form: str, output: Path | None, **where: Any) -> None:
 
 
 @pipeline.command()
-@target_options(data=True)
+@target_options(settings=project_options)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Watch a cluster's run until it is over.")
 @click.option("--force", is_flag=True, help="Start on the cluster even if an equal run is going on or succeeded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
@@ -80,19 +92,24 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
     Exit status: 0 it succeeded (or, with --no-wait, was started), 1 it failed or was cancelled, 2 it was not started.
     """
     from pipelines.cli.console import Console
-    from pipelines.local import run_training
-    from pipelines.project import open_project
+    from pipelines.local import PipelineError, run_training
     from pipelines.targets import make_target
 
-    project = open_project(where["data"], where["config_file"], _overrides(where))
+    refuse_here(where["target"], host=where["host"], namespace=where["namespace"], no_wait=not wait, force=force)
+    project = _project(**where)
     console = Console()
     if where["target"] == "cluster":
         _run_on_cluster(project, console, wait, force, as_json)
         return
     target = make_target(where["target"], project.config)
-    record = run_training(
-        project.state, project.run_arguments(), project.lineage, console.report, console.output, target
-    )
+    try:
+        record = run_training(
+            project.state, project.run_arguments(), project.lineage, console.report, console.output, target
+        )
+    except PipelineError as error:
+        if as_json:
+            click.echo(json.dumps(error.record.plain(), indent=1))
+        raise
     if as_json:
         click.echo(json.dumps(record.plain(), indent=1))
 
@@ -117,14 +134,15 @@ def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json
 
 @pipeline.command(name="list")
 @target_options()
-@click.option("--limit", default=20, show_default=True, help="Newest runs shown.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest runs shown.")
+@json_option
 def list_command(limit: int, as_json: bool, **where: Any) -> None:
     """Runs, newest first."""
     if where["target"] == "cluster":
         found = _cluster(where).runs(limit)
         lines = [f"{item.id}  {item.created}  {item.state:<10} {item.name}" for item in found]
     else:
+        _refuse_where(where)
         found = all_runs(State.locate())[:limit]
         lines = [_line(item) for item in found]
     if as_json:
@@ -134,25 +152,25 @@ def list_command(limit: int, as_json: bool, **where: Any) -> None:
 
 
 def _line(record: RunRecord) -> str:
-    steps = " ".join(f"{name}:{step.state}" for name, step in record.steps.items())
-    return f"{record.id}  {record.state:<11} {record.seconds:8.1f} s  {record.arguments['name']}  {steps}"
+    return f"{record.id}  {record.state:<11} {record.seconds:8.1f} s  {record.arguments['name']}  {record.progress}"
 
 
 @pipeline.command()
 @click.argument("run_id", required=False)
 @target_options()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def status(run_id: str | None, as_json: bool, **where: Any) -> None:
     """How a run went (default: the newest); exits 1 when it failed."""
     if where["target"] == "cluster":
         cluster = _cluster(where)
         found = cluster.get(run_id) if run_id else next(iter(cluster.runs(1)), None)
         if found is None:
-            raise click.UsageError("no run yet; `myxtts pipeline run --target cluster` makes the first")
+            raise RunError("no run yet; `myxtts pipeline run --target cluster` makes the first")
         _show(found, as_json)
         failed = found.over and not found.succeeded
     else:
-        record = _record(run_id)
+        _refuse_where(where)
+        record = find_run(State.locate(), run_id)
         failed = record.state in ("failed", "interrupted")
         if as_json:
             click.echo(json.dumps(record.plain(), indent=1))
@@ -160,7 +178,8 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
             started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
             click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s, {record.target}")
             for name, step in record.steps.items():
-                click.echo(f"  {name:<16} {step.state:<11} {step.seconds:8.1f} s  {step.message}".rstrip())
+                message = step.message.replace("\n", "\n    ")
+                click.echo(f"  {name:<16} {step.state:<11} {step.seconds:8.1f} s  {message}".rstrip())
             click.echo(f"log: {record.folder / 'log.txt'}")
     if failed:
         raise SystemExit(1)
@@ -177,10 +196,11 @@ def cancel(run_id: str | None, **where: Any) -> None:
         _cluster(where).cancel(run_id)
         click.echo(f"asked for the end of {run_id}")
         return
-    record = _record(run_id)
+    _refuse_where(where)
+    record = find_run(State.locate(), run_id)
     if record.state != "running":
-        raise click.UsageError(f"{record.id} is not running: {record.state}")
-    os.kill(record.process, signal.SIGINT)
+        raise RunError(f"{record.id} is not running: {record.state}; `myxtts pipeline list` shows what is")
+    os.kill(record.process, signal.SIGTERM)  # a run started in the background of a script ignores interrupts
     click.echo(f"asked for the end of {record.id}")
 
 
@@ -191,7 +211,8 @@ def cancel(run_id: str | None, **where: Any) -> None:
 def logs(run_id: str | None, step: str, **where: Any) -> None:
     """What the steps of a run wrote (here, default: the newest)."""
     if where["target"] != "cluster":
-        click.echo((_record(run_id).folder / "log.txt").read_text("utf-8"), nl=False)
+        _refuse_where(where, step=step)
+        click.echo((find_run(State.locate(), run_id).folder / "log.txt").read_text("utf-8"), nl=False)
         return
     if not run_id:
         raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
@@ -202,7 +223,7 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
 
 
 @pipeline.command()
-@target_options(default="cluster", data=True)
+@target_options(default="cluster", settings=project_options)
 @click.option("--cron", default="", help="When: second minute hour day month weekday, such as '0 0 3 * * *'.")
 @click.option("--name", default="", help="Name of the schedule [default: the model's].")
 @click.option("--remove", is_flag=True, help="Remove the schedule of that name.")
@@ -216,13 +237,11 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
         lines = [f"{item['name']}  {item['cron']}  {item['status']}  {item['id']}" for item in found]
         click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines) or "no schedules")
         return
-    from pipelines.project import open_project
-
-    project = open_project(where["data"], where["config_file"], _overrides(where))
+    project = _project(**where)
     name = name or project.model_name
     if remove:
         if not _cluster(where).unschedule(name):
-            raise click.UsageError(f"no schedule is named {name}; `myxtts pipeline schedule` lists them")
+            raise RunError(f"no schedule is named {name}; `myxtts pipeline schedule` lists them")
         click.echo(f"removed {name}")
         return
     from pipelines.cluster import Cluster
@@ -236,15 +255,22 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
     click.echo(f"{name}: {cron}  {made}")
 
 
-def _overrides(where: dict[str, Any]) -> dict[str, Any]:
-    named = {"cluster.host": where["host"], "cluster.namespace": where["namespace"]}
-    return {**{key: value for key, value in named.items() if value}, **parse_assignments(where["assignments"])}
+def _refuse_where(where: dict[str, Any], **options: Any) -> None:
+    """What says which cluster is meant says nothing about the runs of this machine."""
+    named = {name: where[name] for name in ("host", "namespace")}
+    refuse_here(where["target"], **named, config=where["config_file"], set=where["assignments"], **options)
+
+
+def _project(target: str, host: str, namespace: str, **chosen: Any) -> Any:
+    return chosen_project(**chosen, **{"cluster.host": host, "cluster.namespace": namespace})
 
 
 def _settings(where: dict[str, Any]) -> Any:
     from pipelines.cli.settings import load_settings
 
-    return load_settings(None, where["config_file"], (), _overrides(where)).config
+    named = {"cluster.host": where["host"], "cluster.namespace": where["namespace"]}
+    given = {key: value for key, value in named.items() if value}
+    return load_settings(None, where["config_file"], where["assignments"], given).config
 
 
 def _profile(where: dict[str, Any]) -> tuple[Any, Any]:
@@ -272,19 +298,3 @@ def _show(found: Any, as_json: bool) -> None:
         click.echo(f"  {step:<16} {state.lower()}")
     if found.error:
         click.echo(f"error: {found.error}")
-
-
-def _record(run_id: str | None) -> RunRecord:
-    chosen = [item for item in all_runs(State.locate()) if run_id in (None, item.id)]
-    if not chosen:
-        raise click.UsageError(f"no run {run_id or 'yet'}; `myxtts pipeline list` shows them")
-    return chosen[0]
-
-
-def all_runs(state: State) -> list[RunRecord]:
-    """Every recorded run, newest first; one whose process is gone without a word counts as interrupted."""
-    records = [RunRecord.load(path.parent) for path in sorted(state.runs.glob("run-*/run.json"), reverse=True)]
-    for record in records:
-        if record.state == "running" and not Path("/proc", str(record.process)).is_dir():
-            record.state = "interrupted"
-    return records

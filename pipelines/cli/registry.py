@@ -8,6 +8,7 @@ import click
 
 from components.registry import Registry, Version, smoke_test
 from components.state import State
+from pipelines.cli.options import json_option
 
 
 @click.group()
@@ -17,11 +18,13 @@ def registry() -> None:
 
 @registry.command(name="list")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def list_command(name: str | None, as_json: bool) -> None:
     """All versions of one model, or of all."""
     found = Registry(State.locate())
     versions = [item for model in ([name] if name else found.names()) for item in found.versions(model)]
+    if name and not versions:
+        raise found.unknown(name)
     if as_json:
         click.echo(json.dumps([_plain(item) for item in versions], indent=1))
         return
@@ -31,13 +34,13 @@ def list_command(name: str | None, as_json: bool) -> None:
         measures = "  ".join(f"{key} {value:.3f}" for key, value in item.measures.items())
         click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {measures}".rstrip())
     if not versions:
-        click.echo(f"no versions{f' of {name}' if name else ''}; `myxtts run` registers the first")
+        click.echo("no versions; `myxtts run` registers the first")
 
 
 @registry.command()
 @click.argument("name")
 @click.argument("version", default="champion")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def show(name: str, version: str, as_json: bool) -> None:
     """Lineage, measures and gate results of a version (number or alias)."""
     item = Registry(State.locate()).version(name, version)
@@ -53,7 +56,7 @@ def show(name: str, version: str, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("first", default="champion")
 @click.argument("second", default="candidate")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def compare(name: str, first: str, second: str, as_json: bool) -> None:
     """The measures of two versions side by side (numbers or aliases)."""
     found = Registry(State.locate())

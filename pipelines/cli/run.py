@@ -1,37 +1,38 @@
 """`myxtts run`: from recordings to a registered voice that speaks, and a summary of where everything is."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipelines.cli.assignments import parse_assignments
+from pipelines.cli.options import chosen_project, json_option, project_options
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of recordings [default: params.yaml's].")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")
-def run(data: Path | None, config_file: Path | None, assignments: tuple[str, ...]) -> None:
+@project_options
+@json_option
+def run(as_json: bool, **chosen: Any) -> None:
     """Data stages, training pipeline, a few spoken sentences. What is unchanged is not done again."""
     from components.tracking import tracking_uri
     from pipelines.cli.console import Console
     from pipelines.full_run import full_run
-    from pipelines.project import open_project
 
-    project = open_project(data, config_file, parse_assignments(assignments))
+    project = chosen_project(**chosen)
     click.echo(f"project {project.folder}\nstate   {project.state.root}", err=True)
     console = Console()
     outcome = full_run(
         project, console.report, console.output, lambda part: click.echo(click.style(part, bold=True), err=True)
     )
-    click.echo(summary(outcome, tracking_uri(project.state), data))
+    tracking = tracking_uri(project.state)
+    click.echo(json.dumps(outcome.plain(), indent=1) if as_json else summary(outcome, tracking, _again(**chosen)))
     if outcome.error:
         raise SystemExit(1)
 
 
-def summary(outcome: Any, tracking: str, data: Path | None) -> str:
-    """The closing summary as text: results first, then what to do next."""
+def summary(outcome: Any, tracking: str, chosen: str) -> str:
+    """The closing summary as text: results first, then what to do next, about what was `chosen` by these options."""
     lines = [""]
     if outcome.error:
         lines += [f"NOT PROMOTED: {outcome.error}", ""]
@@ -53,7 +54,6 @@ def summary(outcome: Any, tracking: str, data: Path | None) -> str:
     )
     rows += [("steps", steps), ("time", ", ".join(f"{part} {value:.1f} s" for part, value in outcome.seconds.items()))]
     lines += [f"{name:<10} {value}" for name, value in rows]
-    given = f" --data {data}" if data else ""
     uri = f"models:/{outcome.name}" + (
         f"/{outcome.version}" if outcome.version and not outcome.champion else "@champion"
     )
@@ -62,11 +62,18 @@ def summary(outcome: Any, tracking: str, data: Path | None) -> str:
         "Next",
         f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {tracking}'}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
-        f"  study       myxtts study run --model-size {outcome.size} --trials 8{given}",
+        f"  study       myxtts study run --trials 8{chosen}",
         f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",
         f"  roll back   myxtts registry rollback {outcome.name}",
     ]
     return "\n".join(lines)
+
+
+def _again(data: Path | None, model_size: str, config_file: Path | None, assignments: tuple[str, ...]) -> str:
+    """The options as one would type them again."""
+    named = (("--data", data), ("--model-size", model_size), ("--config", config_file))
+    given = [part for flag, value in named if value for part in (flag, str(value))]
+    return "".join(f" {part}" for part in map(shlex.quote, [*given, *(p for a in assignments for p in ("--set", a))]))
 
 
 def shown(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from model.config import Config, Resolved, resolve
-from pipelines.cli.assignments import parse_assignments
+from pipelines.cli.options import PATH, parse_assignments, settings_files
 
 Command = typing.TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,16 +42,8 @@ def settings_options(*sections: str) -> Callable[[Command], Command]:
         call.__click_params__ = list(getattr(command, "__click_params__", []))
         for name, key in reversed(keys.items()):
             _flag(name, key)(call)
-        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key.")(
-            call
-        )
-        click.option(
-            "--config", "config_file", type=click.Path(path_type=Path), help="Settings laid over params.yaml."
-        )(call)
-        click.option(
-            "--params", type=click.Path(path_type=Path), help="Settings file [default: ./params.yaml if there]."
-        )(call)
-        return call
+        settings_files(call)
+        return click.option("--params", type=PATH, help="Settings file [default: ./params.yaml if there].")(call)
 
     return decorate
 

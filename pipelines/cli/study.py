@@ -1,57 +1,51 @@
 """`myxtts study`: search loss weights, batch size and learning rate of a model size."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from pipelines.cli.assignments import parse_assignments
+from pipelines.cli.options import PATH, chosen_project, json_option, project_options
 
-
-def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say which study is meant: data, model size, settings."""
-    for option in (
-        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, by its full key."),
-        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings over params.yaml."),
-        click.option("--data", type=click.Path(path_type=Path), help="Recordings in LJSpeech layout."),
-        click.option("--model-size", default=None, help="One study per size [default: params.yaml's]."),
-    ):
-        command = option(command)
-    return command
+trials_option = click.option(
+    "--trials", type=click.IntRange(min=1), help="Finished trials that the study shall have in all [study.trials]."
+)
 
 
 @click.group()
 def study() -> None:
-    """Search hyperparameters."""
+    """Search hyperparameters: one study per data and model size."""
 
 
 @study.command()
-@click.option("--trials", type=click.IntRange(min=1), help="Finished trials that the study shall have in all.")
-@study_options
+@trials_option
+@project_options
 def run(trials: int | None, **chosen: Any) -> None:
     """Make the data if needed, open the study, and run its trials; run it again to go on."""
-    project = _project(**chosen)
+    project = chosen_project(**chosen)
+    project.require_sound()
     project.make_data()
     _work(project, trials)
 
 
 @study.command()
-@click.option("--trials", type=click.IntRange(min=1), help="Finished trials that the study shall have in all.")
-@study_options
+@trials_option
+@project_options
 def worker(trials: int | None, **chosen: Any) -> None:
     """Join a study from another process or machine; its data must have been made."""
-    _work(_project(**chosen), trials)
+    _work(chosen_project(**chosen), trials)
 
 
 @study.command()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@study_options
+@json_option
+@project_options
 def show(as_json: bool, **chosen: Any) -> None:
     """The trials of the study."""
-    found = _load(_project(**chosen))
+    from pipelines.study import load_study
+
+    found = load_study(chosen_project(**chosen))
     rows = [
         {"trial": item.number, "state": item.state.name.lower(), "value": item.value, **item.user_attrs.get("used", {})}
         for item in found.get_trials(deepcopy=False)
@@ -65,17 +59,17 @@ def show(as_json: bool, **chosen: Any) -> None:
 
 
 @study.command()
-@click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-@study_options
+@click.option("--output", type=PATH, help="File to write [default: stdout].")
+@project_options
 def best(output: Path | None, **chosen: Any) -> None:
     """The best trial's settings, in the form that --config reads."""
     from model.config.resolution import nest
-    from pipelines.study import best_values
+    from pipelines.study import best_trial, load_study
 
-    found = _load(_project(**chosen))
-    values = best_values(found)
-    text = f"# Study {found.study_name}, trial {found.best_trial.number}: {found.best_value:.4f} unweighted mel error\n"
-    text += yaml.safe_dump(nest(values), sort_keys=True)
+    study = load_study(chosen_project(**chosen))
+    found = best_trial(study)
+    text = f"# Study {study.study_name}, trial {found.number}: {found.value:.4f} unweighted mel error\n"
+    text += yaml.safe_dump(nest(found.user_attrs["used"]), sort_keys=True)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -83,17 +77,8 @@ def best(output: Path | None, **chosen: Any) -> None:
         click.echo(f"{output}: use it with `myxtts run --config {output}`", err=True)
 
 
-def _project(data: Path | None, model_size: str | None, config_file: Path | None, assignments: tuple[str, ...]) -> Any:
-    from pipelines.project import open_project
-
-    overrides = parse_assignments(assignments)
-    if model_size is not None:
-        overrides["model_size"] = model_size
-    return open_project(data, config_file, overrides)
-
-
 def _work(project: Any, trials: int | None) -> None:
-    from pipelines.study import open_study, prepare, work
+    from pipelines.study import best_trial, open_study, prepare, work
 
     setting = prepare(project)
     opened = open_study(setting)
@@ -103,22 +88,12 @@ def _work(project: Any, trials: int | None) -> None:
     def report(trial: Any) -> None:
         used = "  ".join(f"{key} {_short(value)}" for key, value in trial.user_attrs.get("used", {}).items())
         value = f"{trial.value:.4f}" if trial.value is not None else "-"
-        click.echo(f"trial {trial.number:>3} {trial.state.name.lower():<9} {value:>8}  {used}", err=True)
+        line = f"trial {trial.number:>3} {trial.state.name.lower():<9} {value:>8}  {used}"
+        click.echo(f"{line}  {trial.user_attrs.get('error', '')}".rstrip(), err=True)
 
     work(setting, opened, wanted, report)
-    click.echo(f"best: {opened.best_value:.4f} in trial {opened.best_trial.number}; `myxtts study best` writes it")
-
-
-def _load(project: Any) -> Any:
-    import optuna
-
-    from pipelines.study import StudyError, storage, study_name
-
-    name = study_name(project.config.model_size, project.run_arguments()["data_hash"])
-    try:
-        return optuna.load_study(study_name=name, storage=storage(project.state))
-    except KeyError as error:
-        raise StudyError(f"there is no study {name} yet; `myxtts study run` makes it") from error
+    found = best_trial(opened)
+    click.echo(f"best: {found.value:.4f} in trial {found.number}; `myxtts study best` writes it")
 
 
 def _short(value: Any) -> str:

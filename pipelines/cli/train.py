@@ -5,20 +5,13 @@ from pathlib import Path
 import click
 
 from model.config import Resolved
+from pipelines.cli.options import PATH, features_option
 from pipelines.cli.settings import settings_options
 
 
 @click.command()
-@click.option(
-    "--features",
-    type=click.Path(path_type=Path),
-    default=Path("data/features"),
-    show_default=True,
-    help="Feature store, made by `myxtts features build`.",
-)
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder of the run [default: one per settings and data]."
-)
+@features_option
+@click.option("--output", type=PATH, help="Folder of the run [default: one per settings and data].")
 @click.option("--experiment", default="", help="MLflow experiment [default: the corpus's name].")
 @click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
 @click.option("--find-lr", is_flag=True, help="Only test which learning rate helps: proposes one, draws the curve.")

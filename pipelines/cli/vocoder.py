@@ -7,19 +7,9 @@ from typing import Any
 import click
 
 from model.config import Resolved
+from pipelines.cli.options import PATH, corpus_option, features_option, json_option, model_option
 from pipelines.cli.settings import settings_options
 
-features_option = click.option(
-    "--features",
-    type=click.Path(path_type=Path),
-    default=Path("data/features"),
-    show_default=True,
-    help="Feature store of the corpus.",
-)
-corpus_option = click.option(
-    "--corpus", type=click.Path(path_type=Path), default=Path("data/corpus"), show_default=True, help="The corpus."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 track_option = click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
 
 
@@ -31,7 +21,7 @@ def vocoder() -> None:
 @vocoder.command()
 @features_option
 @corpus_option
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run; it is gone on with.")
+@click.option("--output", type=PATH, required=True, help="Folder of the run; it is gone on with.")
 @track_option
 @settings_options("vocoder")
 def train(settings: Resolved, features: Path, corpus: Path, output: Path, track: bool) -> None:
@@ -49,10 +39,10 @@ def train(settings: Resolved, features: Path, corpus: Path, output: Path, track:
 
 
 @vocoder.command()
-@click.option("--model", required=True, help="A voice folder, or models:/NAME@ALIAS from the registry.")
+@model_option
 @features_option
 @corpus_option
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run; it is gone on with.")
+@click.option("--output", type=PATH, required=True, help="Folder of the run; it is gone on with.")
 @track_option
 @json_option
 @settings_options("vocoder")
@@ -63,18 +53,14 @@ def finetune(
 
     With --vocoder-finetune-steps 0 the vocoder is only measured on these mels, and given to the voice as it is.
     """
+    from components.registry import find_voice
     from model.vocoder.finetuning import finetune as run
 
     config = _neural(settings)
     if not config.vocoder.checkpoint:
         raise click.UsageError("give --vocoder-checkpoint; `myxtts vocoder train` or `import` makes one")
-    if model.startswith("models:/"):
-        from components.registry import voice_folder
-
-        voice = voice_folder(model)
-    else:
-        voice = Path(model)
     start = _checkpoint(config)
+    voice = find_voice(model)
     with _logger(config, output, track) as logger:
         report = run(config, voice, features, corpus, start, output, logger)
     rows = {"before": report.before, "after": report.after, "griffin_lim": report.griffin_lim}
@@ -92,7 +78,7 @@ def finetune(
 
 @vocoder.command(name="import")
 @click.argument("source")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="The vocoder's folder.")
+@click.option("--output", type=PATH, required=True, help="The vocoder's folder.")
 @click.option("--sha256", default="", help="Of the file; required where it is fetched.")
 @json_option
 @settings_options()
@@ -108,8 +94,8 @@ def import_command(settings: Resolved, source: str, output: Path, sha256: str, a
 
 
 @vocoder.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the official files.")
+@click.argument("folder", type=PATH)
+@click.option("--output", type=PATH, required=True, help="Folder for the official files.")
 @json_option
 def export(folder: Path, output: Path, as_json: bool) -> None:
     """Write the vocoder in FOLDER (a vocoder's or a voice's) as files that the official programs load."""

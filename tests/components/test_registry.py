@@ -90,8 +90,9 @@ def test_a_failed_smoke_test_puts_everything_back(registry, failure):
 def test_unknown_versions_and_models_are_named(registry):
     with pytest.raises(RegistryError, match="no version `9`; it has: 3, 2, 1"):
         registry.version(NAME, "9")
-    with pytest.raises(RegistryError, match=f"registered models: {NAME}"):
-        registry.version("other", CHAMPION)
+    for name in ("other", "o'brien", "a/b:c", ""):
+        with pytest.raises(RegistryError, match=f"no model is named .*registered models: {NAME}"):
+            registry.version(name, CHAMPION)
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,12 @@ def test_names_come_from_the_template():
     assert model_name("tts-{corpus}-{size}", "lj", "tiny") == "tts-lj-tiny"
     with pytest.raises(RegistryError, match=r"only \{corpus\} and \{size\}"):
         model_name("tts-{speaker}", "lj", "tiny")
+    for unusable in ("team/{corpus}", "o'brien-{size}", ""):  # hours later MLflow would refuse it
+        with pytest.raises(RegistryError, match="more than letters"):
+            model_name(unusable, "lj", "tiny")
+
+
+def test_models_beyond_the_first_page_are_listed(registry):
+    for number in range(101):
+        registry.client.create_registered_model(f"voice-{number}")
+    assert len(registry.names()) == 102

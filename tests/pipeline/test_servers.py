@@ -135,7 +135,7 @@ def test_data_runs_and_models_lie_on_the_servers(servers, checkout, tmp_path, ta
     environment = {**os.environ, **servers, "MYXTTS_STATE": str(state), "PYTHONPATH": str(ROOT)}
     told = {**SETTINGS, **(DOCKER if target == "docker" else {}), "corpus.name": f"toy-{target}"}
     options = [part for key, value in told.items() for part in ("--set", f"{key}={value}")]
-    script = "from pipelines.project import open_project; import sys; from pipelines.cli.assignments import "
+    script = "from pipelines.project import open_project; import sys; from pipelines.cli.options import "
     script += "parse_assignments; open_project(None, None, parse_assignments(tuple(sys.argv[1:]))).make_data()"
     data = [sys.executable, "-c", script, *(f"{key}={value}" for key, value in told.items())]
     run = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "run", "--target", target, *options]

@@ -14,7 +14,7 @@ import soundfile
 from toy_run import SETTINGS
 
 from components.state import State
-from pipelines.local import RunRecord
+from pipelines.run_records import RunRecord
 
 ROOT = Path(__file__).parents[2]
 NAME = "myxtts-toy-xtiny"

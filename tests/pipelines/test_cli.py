@@ -10,9 +10,8 @@ from click.testing import CliRunner
 
 from components.state import State
 from pipelines.cli import main as cli
-from pipelines.cli.assignments import parse_assignments
-from pipelines.cli.pipeline import all_runs
-from pipelines.local import RunRecord
+from pipelines.cli.options import parse_assignments
+from pipelines.run_records import RunRecord, all_runs
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess:
@@ -105,9 +104,27 @@ def test_a_run_whose_process_is_gone_counts_as_interrupted(tmp_path):
     state = State(tmp_path)
     for pid, name in ((999999999, "run-1"), (os.getpid(), "run-2")):
         folder = state.folder("runs", f"{name}-{pid}")
-        RunRecord(folder.name, folder, {"name": "m"}).save()
-    assert [record.state for record in all_runs(state)] == ["running", "interrupted"]
+        RunRecord(folder.name, folder, {"name": "m"}, started=time.time()).save()
+    folder = state.folder("runs", f"run-0-{os.getpid()}")
+    RunRecord(folder.name, folder, {"name": "m"}, started=1.0).save()  # our number was another process's once
+    assert [record.state for record in all_runs(state)] == ["running", "interrupted", "interrupted"]
     environment = {**os.environ, "MYXTTS_STATE": str(tmp_path)}
     command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "list", "--json"]
     listed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert [item["state"] for item in json.loads(listed.stdout)] == ["running", "interrupted"]
+    assert [item["state"] for item in json.loads(listed.stdout)] == ["running", "interrupted", "interrupted"]
+
+
+@pytest.mark.parametrize(("weight", "status"), [("2.5", 0), ("6", 1), ("40", 1)])
+@pytest.mark.parametrize("command", [("config", "check"), ("diagnose", "config")])
+def test_both_checks_of_the_settings_exit_1_on_any_finding(command, weight, status, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command, "--params", os.devnull, "--mel-loss-weight", weight])
+    assert ended.value.code == status
+
+
+def test_a_scheduler_that_ends_the_program_interrupts_it():
+    code = (
+        "import os, signal; from pipelines.cli import main as m; m.program.main = lambda **_: os.kill(os.getpid(), 15)"
+    )
+    done = subprocess.run([sys.executable, "-c", f"{code}; m.main([])"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "myxtts: interrupted\n")

@@ -16,6 +16,7 @@ from components import dvc
 from model.config import ConfigError
 from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.project import ProjectError
+from pipelines.run_records import RunError
 
 pytestmark = pytest.mark.usefixtures("logged_out")
 
@@ -141,7 +142,8 @@ def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, m
     assert (made["name"], made["cron"]) == ("myxtts-generated-tiny", "0 0 3 * * *")
     assert invoke(host, "schedule", "--remove").exit_code == 0
     assert not double.recurring
-    assert invoke(host, "schedule", "--remove").exit_code == 2
+    with pytest.raises(RunError, match="no schedule is named"):
+        invoke(host, "schedule", "--remove")
 
 
 def test_a_run_is_cancelled_by_its_id(checkout, host, double, pipeline, told):

@@ -16,7 +16,7 @@ from components.state import State
 from model.config import resolve
 from pipelines import containers
 from pipelines.containers import ContainerError, container_user, docker_profile, runner_arguments
-from pipelines.local import RunRecord
+from pipelines.run_records import RunRecord
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,8 +14,9 @@ import pytest
 from components.state import State, write_json
 from model.config import ConfigError, resolve
 from pipelines.compiling import compile_training
-from pipelines.local import PipelineError, RunRecord, drop_stale_cache, run_training
+from pipelines.local import PipelineError, drop_stale_cache, run_training
 from pipelines.profiles import STEPS, local_profile
+from pipelines.run_records import RunRecord
 from pipelines.targets import make_target
 from pipelines.training import arguments
 
@@ -158,6 +159,7 @@ def test_a_failing_step_is_named_with_its_reason_and_the_rest_waits(state):
     record = caught.value.record
     assert calls(state) == ["resolve_data", "preprocess", "train"]
     assert (record.state, record.steps["train"].state, record.steps["gate"].state) == ("failed", "failed", "waiting")
+    assert record.steps["train"].message == "no luck"
     assert RunRecord.load(record.folder) == record
     (state.root / "train.fail").unlink()
     start(state)

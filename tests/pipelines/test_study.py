@@ -11,13 +11,15 @@ from model.config import batch_range, resolve
 from model.config.resolution import flatten, nest, presets
 from model.training import trainer
 from pipelines import study as module
+from pipelines.project import Project
 from pipelines.search_space import search_space
 from pipelines.study import (
     FINISHED,
     RUNGS,
     Setting,
     StudyError,
-    best_values,
+    best_trial,
+    load_study,
     open_study,
     study_name,
     trial_config,
@@ -80,7 +82,7 @@ def setting(tmp_path, monkeypatch) -> Setting:
         monkeypatch.delenv(name, raising=False)
     state = State(tmp_path / "state").prepare()
     resolved = resolve(overrides=FEW_STARTERS)
-    return Setting(state, resolved, tmp_path, "toy", study_name("xtiny", "0" * 32 + ".dir"))
+    return Setting(state, resolved, tmp_path, "toy", study_name(resolved.config, "0" * 32 + ".dir"))
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_a_study_from_baseline_to_best(setting, fake, tmp_path):
 
     # The best can be used as a --config file.
     best = tmp_path / "best.yaml"
-    best.write_text(yaml.safe_dump(nest(best_values(study))))
+    best.write_text(yaml.safe_dump(nest(best_trial(study).user_attrs["used"])))
     reread = flatten(resolve(config_file=best).config.model_dump())
     assert {key: reread[key] for key in study.best_trial.params} == study.best_trial.params
 
@@ -182,7 +184,7 @@ def test_a_journal_torn_by_a_kill_still_opens(setting):
 
 def test_no_best_without_a_trial(setting):
     with pytest.raises(StudyError, match="no complete trial"):
-        best_values(open_study(setting))
+        best_trial(open_study(setting))
 
 
 def test_a_pod_without_a_database_is_refused(setting, monkeypatch):
@@ -192,5 +194,36 @@ def test_a_pod_without_a_database_is_refused(setting, monkeypatch):
 
 
 def test_studies_of_other_data_or_size_are_others():
-    names = {study_name(size, digest * 32) for size in ("tiny", "small") for digest in "01"}
-    assert len(names) == 4
+    sizes = [{"model_size": "tiny"}, {"model_size": "small"}, {"model.use_variational_encoder": True}]
+    names = {study_name(resolve(overrides=size).config, digest * 32) for size in sizes for digest in "01"}
+    assert len(names) == 6
+
+
+def test_a_study_whose_every_trial_fails_ends_with_the_reason(setting, fake, monkeypatch):
+    def breaking(*_):
+        raise trainer.TrainingError("not finite")
+
+    monkeypatch.setattr(trainer, "train", breaking)
+    study = open_study(setting)
+    with pytest.raises(StudyError, match="3 trials in a row failed, the last one so: not finite"):
+        work(setting, study, 100)
+
+
+def test_what_study_run_made_study_show_finds(setting, fake, monkeypatch):
+    """Also where the settings search another space, which has a study of its own."""
+    resolved = resolve(overrides={**FEW_STARTERS, "model.use_variational_encoder": True})
+    told = {"data_hash": "0" * 32 + ".dir"}
+    project = Project(setting.state.root, setting.state, resolved)
+    monkeypatch.setattr(Project, "run_arguments", lambda _: told)
+    with pytest.raises(StudyError, match="there is no study"):
+        load_study(project)
+    name = study_name(resolved.config, told["data_hash"])
+    made = open_study(replace(setting, resolved=resolved, name=name))
+    assert load_study(project).study_name == made.study_name
+
+
+@pytest.mark.parametrize("url", ["garbage", "postgresql+pg8000://u:p@127.0.0.1:9/db", "nosuch+driver://h/db"])
+def test_a_database_that_cannot_be_used_is_named(setting, monkeypatch, url):
+    monkeypatch.setenv(module.STORAGE_VARIABLE, url)
+    with pytest.raises(StudyError, match=module.STORAGE_VARIABLE):
+        module.storage(setting.state)

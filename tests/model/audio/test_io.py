@@ -82,3 +82,9 @@ def test_writing_refuses_what_is_no_sound_and_leaves_nothing_behind(tmp_path):
 def test_too_loud_samples_are_clipped_not_wrapped(tmp_path):
     path = write_audio(tmp_path / "loud.wav", np.array([2.0, -2.0]), RATE)
     assert np.allclose(read_audio(path, RATE), [1.0, -1.0], atol=1e-3)
+
+
+def test_a_place_that_takes_no_file_is_named(tmp_path):
+    path = tmp_path / f"{'a' * 250}.wav"  # the partial file's name is too long
+    with pytest.raises(AudioError, match="cannot be written"):
+        write_audio(path, np.zeros(10), 22050)

@@ -240,11 +240,11 @@ def test_nothing_left_is_a_failure_however_tolerant(folder):
     assert not checked(folder, tolerated_bad_share=1.0).passed
 
 
-def test_the_command_exits_2_and_names_files_and_report(folder, tmp_path):
+def test_the_command_exits_1_and_names_files_and_report(folder, tmp_path):
     for number in range(3):
         (folder / "wavs" / f"good{number:02d}.wav").unlink()
     result = CliRunner().invoke(command, ["import", str(folder), "--output", str(tmp_path / "out")])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "wavs/good01.wav: missing_recording" in result.output
     assert (tmp_path / "out" / "validated" / "report.html").is_file()
     assert not (tmp_path / "out" / "corpus").exists()

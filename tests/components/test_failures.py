@@ -1,0 +1,55 @@
+"""What a user is told of an error, and what stays a defect with its traceback."""
+
+import errno
+import json
+
+import pytest
+
+from components.failures import explained
+from components.state import StateError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StateError("lost; run again"), "lost; run again"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b: No space left on device; free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "/a: Permission denied; choose another place"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", b"/\xff"),
+            "/\udcff: No such file or directory; ",
+        ),
+    ],
+)
+def test_errors_that_a_user_can_mend_say_what_where_and_how(error, told):
+    assert explained(error).startswith(told)
+
+
+def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
+    from mlflow.exceptions import RestException
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    told = explained(RestException({"error_code": "INTERNAL_ERROR", "message": "database\nis gone"}))
+    assert told.startswith("MLflow http://mlflow:5000: ")
+    assert "database is gone; see that MLFLOW_TRACKING_URI" in told
+
+
+def test_defects_stay_defects():
+    errors = (ZeroDivisionError(), KeyError("a"), BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("no number"))
+    assert [explained(error) for error in errors] == [""] * 4
+
+
+def test_a_step_on_a_full_disk_says_so_in_one_line(monkeypatch, tmp_path, capsys):
+    from components import step
+    from components.gate import run as gate
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(gate, "run", full)
+    monkeypatch.setattr(step, "log_to_output", lambda: None)
+    with pytest.raises(SystemExit):
+        step.run_step("gate", None)
+    *_, said = capsys.readouterr().out.splitlines()
+    assert json.loads(said.removeprefix(step.EVENT))["error"].startswith(f"{tmp_path}: No space left on device; free")

@@ -1,0 +1,109 @@
+"""What people type wrong, in every command: one line says what, where and how, with status 2, and nothing is begun."""
+
+import pytest
+
+from components.registry import Registry
+from components.state import State
+from pipelines.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """An empty state; its database takes a second to make."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture
+def project(tmp_path, state, monkeypatch):
+    """A project without data, with a state and no servers; the current folder."""
+    for name in ("MLFLOW_TRACKING_URI", "MYXTTS_STUDY_STORAGE", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MYXTTS_STATE", str(state))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    (folder / "params.yaml").write_text("model_size: xtiny\n")
+    (folder / "text.yaml").write_bytes(b"\xff\xfe")
+    (folder / "list.yaml").write_text("- a\n")
+    (folder / "section.yaml").write_text("training: 3\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def fails(capsys):
+    """Function: run the program with these arguments, expect a failure, return (status, what it said)."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("config", "show", "--set", "training.max_steps=["), "the value is no YAML"),
+        (("config", "show", "--set", "training.max_steps"), "KEY=VALUE"),
+        (("config", "show", "--set", "training.max_steps=soon"), "valid integer"),
+        (("config", "show", "--set", "training.maxsteps=1"), "did you mean `training.max_steps`"),
+        (("config", "show", "--set", "training=1"), "is a section"),
+        (("config", "show", "--config", "section.yaml"), "is a section"),
+        (("config", "show", "--config", "nowhere.yaml"), "no such file"),
+        (("config", "show", "--config", "."), "Is a directory; give a file"),
+        (("config", "show", "--config", "text.yaml"), "not a readable YAML file"),
+        (("config", "show", "--config", "list.yaml"), "holds a list"),
+        (("run", "--data", "nowhere"), "not a folder"),
+        (("run", "--set", "loss.mel_loss_weight=45"), "drowns the other terms"),
+        (("run", "--set", "vocoder.checkpoint=/nowhere"), "/nowhere is not there"),
+        (("run", "--set", "registry.name=a/b"), "more than letters"),
+        (("run", "--model-size", "huge"), "not one of"),
+        (("study", "run", "--set", "loss.mel_loss_weight=45"), "drowns the other terms"),
+        (("study", "show"), "myxtts run"),
+        (("pipeline", "run"), "myxtts run"),
+        (("pipeline", "run", "--no-wait", "--force"), "--no-wait, --force: only --target cluster"),
+        (("pipeline", "run", "--host", "h"), "--host: only --target cluster"),
+        (("pipeline", "list", "--limit", "0"), "x>=1"),
+        (("pipeline", "list", "--set", "a.b=1"), "--set: only --target cluster"),
+        (("pipeline", "logs", "--step", "train"), "--step: only --target cluster"),
+        (("pipeline", "status"), "`myxtts run` makes the first"),
+        (("pipeline", "cancel", "run-1"), "has no runs yet"),
+        (("pipeline", "compile", "--target", "local", "--output", "no/where.yaml"), "no/where.yaml: No such file"),
+        (("pipeline", "list", "--target", "cluster"), "cluster.host is not set"),
+        (("registry", "list", "nobody"), "no model is named 'nobody'"),
+        (("registry", "show", "o'brien"), "no model is named"),
+        (("registry", "promote", "a/b:c", "1"), "no model is named 'a/b:c'"),
+        (("registry", "rollback", "nobody"), "no model is named 'nobody'"),
+        (("synthesize", "--model", "models:/nobody@champion", "hello"), "no model is named 'nobody'"),
+    ],
+)
+def test_one_line_says_what_and_how(project, fails, arguments, said):
+    status, told = fails(*arguments)
+    assert status == 2
+    assert said in told
+    assert "Traceback" not in told
+    assert not (project / ".dvc").exists()  # nothing was begun
+
+
+@pytest.mark.parametrize("command", [("pipeline", "list"), ("registry", "list")])
+def test_a_state_that_is_a_file_is_refused(project, fails, monkeypatch, command):
+    monkeypatch.setenv("MYXTTS_STATE", str(project / "dvc.yaml"))
+    status, told = fails(*command)
+    assert status == 2
+    assert "MYXTTS_STATE" in told
+
+
+def test_a_server_that_does_not_answer_is_named(project, fails, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    status, told = fails("registry", "list")
+    assert status == 2
+    assert told.startswith("myxtts: MLflow http://127.0.0.1:9: ")
+    assert len(told.splitlines()) == 1
+
+
+def test_an_empty_registry_is_made_without_a_word(project, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "new"))
+    assert Registry(State.locate()).names() == []
+    assert capfd.readouterr().err == ""
