@@ -24,7 +24,7 @@ from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import VocoderWeights
 from model.vocoder.pairs import predicted_pairs, recorded_pairs
 from model.vocoder.samples import write_samples
-from model.vocoder.training import VALIDATION_CLIPS, train_vocoder
+from model.vocoder.training import VALIDATION_CLIPS, TrainingPlan, train_vocoder
 from model.voice import read_voice
 from model.voice_folder import voice_hash, with_vocoder
 
@@ -88,18 +88,10 @@ def base_vocoder(
     if start is not None:
         check_audio(Path(start.origin), start.audio, config.audio)
         identity["from"] = start.origin
-    result = train_vocoder(
-        settings,
-        config.audio,
-        recorded_pairs(store, corpus, "train"),
-        recorded_pairs(store, corpus, "validation"),
-        settings.max_steps,
-        output,
-        settings_hash(shaping, identity),
-        config.seed,
-        start,
-        logger,
-    )
+    fingerprint = settings_hash(shaping, identity)
+    plan = TrainingPlan(settings, config.audio, settings.max_steps, config.seed, fingerprint, start)
+    training, held_out = (recorded_pairs(store, corpus, split) for split in ("train", "validation"))
+    result = train_vocoder(plan, training, held_out, output, logger)
     return read_vocoder(result.vocoder, config.audio, settings.type)
 
 
@@ -137,18 +129,10 @@ def finetune(
         raise VocoderError(f"{features}: no validation clips to measure a vocoder on; lower split.min_held_out")
     folder = output / "vocoder"
     if settings.finetune_steps:
-        train_vocoder(
-            settings,
-            audio,
-            predicted_pairs(spoken, store, corpus, "train"),
-            held_out,
-            settings.finetune_steps,
-            output,
-            settings_hash(settings, {"voice": voice_hash(voice), "features": store.content_hash, "from": start.origin}),
-            config.seed,
-            start,
-            logger,
-        )
+        identity = {"voice": voice_hash(voice), "features": store.content_hash, "from": start.origin}
+        fingerprint = settings_hash(settings, identity)
+        plan = TrainingPlan(settings, audio, settings.finetune_steps, config.seed, fingerprint, start)
+        train_vocoder(plan, predicted_pairs(spoken, store, corpus, "train"), held_out, output, logger)
     else:
         write_vocoder(folder, start)
     tuned = read_vocoder(folder, audio, settings.type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,16 +28,33 @@ class VocoderTrainingError(VocoderError):
     """Training cannot start or go on; the message says why and what to change."""
 
 
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training of a vocoder is to do.
+
+    Attributes:
+        settings: Section `vocoder`.
+        audio: Mel settings.
+        steps: In all.
+        seed: Of initial weights and of the segments.
+        fingerprint: Tells settings and data; the folder of another run is refused.
+        start: Weights to go on from; those of discriminators are taken along where they are there.
+    """
+
+    settings: VocoderConfig
+    audio: AudioConfig
+    steps: int
+    seed: int
+    fingerprint: str
+    start: VocoderWeights | None = None
+
+
 class RunState:
     """Both networks, their optimiser, the averaged generator and the counters of one run.
 
     Args:
-        settings: Section `vocoder`.
-        audio: Mel settings.
+        plan: What it is to do.
         folder: Of the checkpoints.
-        fingerprint: Tells settings and data.
-        seed: Of initial weights.
-        start: Weights to go on from; those of discriminators are taken along where they are there.
 
     Attributes:
         fresh: Whether the discriminators start untrained.
@@ -45,23 +63,11 @@ class RunState:
         step: Steps done.
     """
 
-    def __init__(
-        self,
-        settings: VocoderConfig,
-        audio: AudioConfig,
-        folder: Path,
-        fingerprint: str,
-        seed: int,
-        start: VocoderWeights | None,
-    ) -> None:
-        torch.manual_seed(seed)
-        self.settings, self.audio, self.folder, self.fingerprint, self.start = (
-            settings,
-            audio,
-            folder,
-            fingerprint,
-            start,
-        )
+    def __init__(self, plan: TrainingPlan, folder: Path) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan, self.folder = plan, folder
+        settings, audio, start = plan.settings, plan.audio, plan.start
+        self.settings, self.audio = settings, audio
         self.kind, self.variant = (start.kind, start.variant) if start else (settings.type, variant_of(settings))
         self.recipe = recipe_of(settings, self.kind)
         self.device = choose_device(settings.device, "vocoder.device")
@@ -94,7 +100,11 @@ class RunState:
         rng = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
-        extra = {"fingerprint": self.fingerprint, "metrics": self.metrics, "skipped_in_a_row": self.skipped_in_a_row}
+        extra = {
+            "fingerprint": self.plan.fingerprint,
+            "metrics": self.metrics,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
         tensors = (model, self.average.state_dict(), self.optimizer.state_dict())
         save_checkpoint(self.folder, Checkpoint(self.step, *tensors, rng, extra, score), keep_top_k=1)
         self.saved_step = self.step
@@ -109,7 +119,7 @@ class RunState:
         if path is None:
             return
         saved = load_checkpoint(path)
-        if saved.extra["fingerprint"] != self.fingerprint:
+        if saved.extra["fingerprint"] != self.plan.fingerprint:
             raise VocoderTrainingError(
                 f"{path}: made with other settings or data; give another output folder, or remove this one"
             )
@@ -134,7 +144,7 @@ class RunState:
 
     def weights(self) -> VocoderWeights:
         """The averaged generator, and the discriminators if they have learned: they would pass for trained ones."""
-        generator = build_generator(self.kind, self.variant, self.audio)
+        generator, start = build_generator(self.kind, self.variant, self.audio), self.plan.start
         generator.load_state_dict(self.average.state_dict())
         learned = not self.fresh or any(p in self.optimizer.state for p in self.discriminators.parameters())
         judges = {
@@ -146,10 +156,10 @@ class RunState:
             self.kind,
             self.variant,
             self.audio,
-            (self.start.steps if self.start else 0) + self.step,
+            (start.steps if start else 0) + self.step,
             official_state(generator),
             judges,
-            f"trained here, {self.fingerprint}" + (f", from {self.start.origin}" if self.start else ""),
+            f"trained here, {self.plan.fingerprint}" + (f", from {start.origin}" if start else ""),
         )
 
 

@@ -25,12 +25,12 @@ class AdversarialStep:
     """Moves the networks of a run by one batch.
 
     Args:
-        state: Of the run; its step is counted by the caller.
-        steps: Of the whole run: the rate falls, and new discriminators join, by their share of them.
+        state: Of the run; its step is counted by the caller. The rate falls, and new discriminators join, by the share
+            of the planned steps that are done.
     """
 
-    def __init__(self, state: RunState, steps: int) -> None:
-        self.state, self.steps = state, steps
+    def __init__(self, state: RunState) -> None:
+        self.state = state
         self.mel = FullBandMel(state.audio).to(state.device)
         self.stft = MultiResolutionStft().to(state.device)
         mixed = state.settings.use_mixed_precision and bfloat16_pays(state.device)
@@ -43,10 +43,10 @@ class AdversarialStep:
         """
         state, settings = self.state, self.state.settings
         mel, recorded = mel.to(state.device), recorded.to(state.device)
-        rate = state.rate * settings.final_learning_rate_ratio ** (state.step / self.steps)
+        rate = state.rate * settings.final_learning_rate_ratio ** (state.step / state.plan.steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        adversarial = state.step >= state.adversarial_start * self.steps
+        adversarial = state.step >= state.adversarial_start * state.plan.steps
         frozen = not state.fresh and state.step < settings.discriminator_freeze_steps
         with self.precision():
             generated = state.generator(mel).float()

@@ -6,9 +6,9 @@ What a run leaves in its folder: `checkpoints/`, `history.jsonl`, `samples/` of 
 
 from __future__ import annotations
 
-import json
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from model.config.schema import AudioConfig, VocoderConfig
 from model.threads import default_threads, interruptible
+from model.training.history import History
 from model.training.logging import NullLogger, RunLogger
 from model.vocoder.folder import write_vocoder
 from model.vocoder.measures import PRIMARY, measure
-from model.vocoder.official import VocoderWeights
 from model.vocoder.pairs import Pair, Segments
-from model.vocoder.run_state import RunState, VocoderTrainingError
+from model.vocoder.run_state import RunState, TrainingPlan, VocoderTrainingError
 from model.vocoder.samples import write_samples
 from model.vocoder.step import AdversarialStep
 
-__all__ = ["VocoderTraining", "VocoderTrainingError", "train_vocoder"]
+__all__ = ["TrainingPlan", "VocoderTraining", "VocoderTrainingError", "train_vocoder"]
 
 log = logging.getLogger(__name__)
 
@@ -47,28 +46,14 @@ class VocoderTraining:
 
 
 def train_vocoder(
-    settings: VocoderConfig,
-    audio: AudioConfig,
-    training: list[Pair],
-    held_out: list[Pair],
-    steps: int,
-    output: Path,
-    fingerprint: str,
-    seed: int,
-    start: VocoderWeights | None = None,
-    logger: RunLogger | None = None,
+    plan: TrainingPlan, training: list[Pair], held_out: list[Pair], output: Path, logger: RunLogger | None = None
 ) -> VocoderTraining:
     """Train or fine-tune a vocoder, or go on where an interrupted run of the same fingerprint stopped.
 
     Args:
-        settings: Section `vocoder`.
-        audio: Mel settings.
+        plan: What to do.
         training, held_out: Clips with the mels that the vocoder will be given.
-        steps: Steps to do in all.
         output: Folder of this run; a finished run in it is returned at once.
-        fingerprint: Tells settings and data; a folder of another one is refused.
-        seed: Of initial weights and of the segments.
-        start: Weights to go on from; those of discriminators are taken along where they are there.
         logger: Receives metrics and audio.
 
     Raises:
@@ -77,18 +62,18 @@ def train_vocoder(
         KeyboardInterrupt: after an interrupt, once the running step is saved.
     """
     torch.set_num_threads(default_threads())
-    state = RunState(settings, audio, output / "checkpoints", fingerprint, seed, start)
-    step = AdversarialStep(state, steps)
-    segments = Segments(training, settings.segment_frames, settings.batch_size, seed)
+    settings, steps = plan.settings, plan.steps
+    state = RunState(plan, output / "checkpoints")
+    step = AdversarialStep(state)
+    segments = Segments(training, settings.segment_frames, settings.batch_size, plan.seed)
     held_out = sorted(held_out, key=lambda pair: pair.id)[:VALIDATION_CLIPS]
     if not held_out:
         raise VocoderTrainingError("no held-out clips to validate on; lower split.min_held_out or add recordings")
     state.resume()
-    _log_start(state, segments, steps)
-    output.mkdir(parents=True, exist_ok=True)
-    history = _History(output / "history.jsonl", logger or NullLogger())
+    _log_start(state, segments)
+    reports = _Reports(output, state.step, logger or NullLogger())
     bar = tqdm(total=steps, initial=state.step, unit="step", disable=None, mininterval=1.0)
-    with interruptible() as interrupted, bar:
+    with interruptible() as interrupted, bar, closing(reports):
         while state.step < steps:
             terms = step(*segments.batch(state.step))
             if terms is None:
@@ -99,9 +84,9 @@ def train_vocoder(
             state.step += 1
             bar.update()
             if terms is not None and state.step % LOG_INTERVAL == 0:
-                history.progress(state.step, terms)
+                reports.progress(state.step, terms)
             if state.step % settings.evaluation_interval == 0 or state.step == steps:
-                _validate(state, held_out, steps, output / "samples", history)
+                _validate(state, held_out, output / "samples", reports)
                 state.save(state.metrics[f"validation/{PRIMARY}"])
             elif state.step % settings.checkpoint_interval == 0:
                 state.save()
@@ -112,15 +97,15 @@ def train_vocoder(
     return VocoderTraining(write_vocoder(output / "vocoder", state.weights()), state.step, dict(state.metrics))
 
 
-def _validate(state: RunState, held_out: list[Pair], steps: int, folder: Path, history: _History) -> None:
+def _validate(state: RunState, held_out: list[Pair], folder: Path, reports: _Reports) -> None:
     vocoder = state.vocoder()
     measures = measure(vocoder, held_out, state.audio)
     for file in write_samples(vocoder, held_out, folder, f"{state.step:08d}", state.audio):
-        history.logger.artifact(file, "vocoder-samples")
+        reports.logger.artifact(file, "vocoder-samples")
     state.metrics = {f"validation/{name}": value for name, value in measures.items()}
-    history.write(state.step, state.metrics)
+    reports.write(state.step, state.metrics)
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
-    log.info("step %d of %d: %s", state.step, steps, shown)
+    log.info("step %d of %d: %s", state.step, state.plan.steps, shown)
 
 
 def _skip(state: RunState) -> None:
@@ -133,11 +118,11 @@ def _skip(state: RunState) -> None:
         )
 
 
-class _History:
-    """`history.jsonl`, one line a report, and the logger beside it."""
+class _Reports:
+    """The history of the run, and the logger beside it."""
 
-    def __init__(self, path: Path, logger: RunLogger) -> None:
-        self.path, self.logger = path, logger
+    def __init__(self, output: Path, step: int, logger: RunLogger) -> None:
+        self.logger, self._history = logger, History(output / "history.jsonl", step)
         self._began = time.monotonic()
 
     def progress(self, step: int, terms: dict[str, float]) -> None:
@@ -148,13 +133,15 @@ class _History:
         )
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        self._history.write(step, **values)
         self.logger.metrics(step, values)
         self._began = time.monotonic()
 
+    def close(self) -> None:
+        self._history.close()
 
-def _log_start(state: RunState, segments: Segments, steps: int) -> None:
+
+def _log_start(state: RunState, segments: Segments) -> None:
     log.info(
         "%s %s: %.2f M parameters, discriminators %.2f M, %d clips, steps %d to %d",
         state.kind,
@@ -163,7 +150,7 @@ def _log_start(state: RunState, segments: Segments, steps: int) -> None:
         _millions(state.discriminators),
         len(segments.pairs),
         state.step,
-        steps,
+        state.plan.steps,
     )
 
 

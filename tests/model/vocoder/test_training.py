@@ -26,7 +26,7 @@ from model.vocoder.measures import measure
 from model.vocoder.pairs import Pair, PairingError, Segments
 from model.vocoder.run_state import RunState
 from model.vocoder.step import AdversarialStep
-from model.vocoder.training import VocoderTrainingError, train_vocoder
+from model.vocoder.training import TrainingPlan, VocoderTrainingError, train_vocoder
 
 AUDIO = AudioConfig()
 FAST = {
@@ -38,6 +38,10 @@ FAST = {
     "evaluation_interval": 4,
     "checkpoint_interval": 2,
 }
+
+
+def plan(keys, steps, fingerprint="print", start=None):
+    return TrainingPlan(VocoderConfig(**{**FAST, **keys}), AUDIO, steps, 1, fingerprint, start)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,7 @@ def run(pairs, tmp_path):
     """Function: (keys, steps, folder, start) -> a finished run on three short sounds."""
 
     def call(keys=None, steps=4, folder="run", start=None, logger=None):
-        settings = VocoderConfig(**{**FAST, **(keys or {})})
-        return train_vocoder(settings, AUDIO, pairs[:2], pairs[2:], steps, tmp_path / folder, "print", 1, start, logger)
+        return train_vocoder(plan(keys or {}, steps, start=start), pairs[:2], pairs[2:], tmp_path / folder, logger)
 
     return call
 
@@ -67,8 +70,7 @@ def build_step(tmp_path):
     """Function: keys -> the step of a run of ten, not begun."""
 
     def build(start=None, **keys):
-        settings = VocoderConfig(**{**FAST, **keys})
-        return AdversarialStep(RunState(settings, AUDIO, tmp_path / "parts", "print", 1, start), 10)
+        return AdversarialStep(RunState(plan(keys, 10, start=start), tmp_path / "parts"))
 
     return build
 
@@ -122,10 +124,19 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkey
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_steps_that_come_again_are_told_once(run, tmp_path):
+    run({}, 4)
+    history = tmp_path / "run" / "history.jsonl"
+    told = history.read_text()
+    history.write_text(told + '{"step": 5, "train/mel": 1.0}\n{"step": 6, "tra')  # a kill came before step 6 was saved
+    run({}, 4)
+    assert history.read_text() == told
+
+
 def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
     run({}, 2)
     with pytest.raises(VocoderTrainingError, match="other settings or data"):
-        train_vocoder(VocoderConfig(**FAST), AUDIO, pairs, pairs, 4, tmp_path / "run", "another", 1)
+        train_vocoder(plan({}, 4, "another"), pairs, pairs, tmp_path / "run")
 
 
 def test_the_discriminators_learn_to_tell_a_fixed_fake(build_step):
@@ -211,7 +222,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(build_step, b
     assert not moved(generator, step.state.generator)
     broken = [Pair(pair.id, pair.mel * np.nan, pair.samples) for pair in pairs]
     with pytest.raises(VocoderTrainingError, match="20 steps in a row were not finite"):
-        train_vocoder(VocoderConfig(**FAST), AUDIO, broken, pairs, 40, tmp_path / "nan", "print", 1)
+        train_vocoder(plan({}, 40), broken, pairs, tmp_path / "nan")
     assert not (tmp_path / "nan" / "vocoder").exists()
 
 
