@@ -1,6 +1,7 @@
 """Hyperparameter studies: Optuna trials that train for an equal number of samples and are judged without weights."""
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -8,7 +9,7 @@ import shutil
 import socket
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ RUNGS = 6
 """Validations per trial, at equal numbers of samples, where the pruner compares."""
 
 STORAGE_VARIABLE = "MYXTTS_STUDY_STORAGE"
+OPENED = "opened"
+"""Attribute of a study: how often; with the same seed every time, workers would suggest what others have tried."""
 ERROR = "error"
 """Attribute of a failed trial: why."""
 MOST_FAILURES = 3
@@ -132,19 +135,20 @@ def prepare(project: Project) -> Setting:
     told = project.run_arguments()
     name = study_name(project.config, told["data_hash"])
     folder = project.state.folder("studies", name)
-    data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
-    features = preprocess(str(data), told["preprocess_settings"])
+    with redirect_stdout(io.StringIO()):  # what steps say there is for a program that watches them
+        data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
+        features = preprocess(str(data), told["preprocess_settings"])
     return Setting(project.state, project.resolved, Path(features["folder"]), told["experiment"], name)
 
 
 def open_study(setting: Setting) -> optuna.Study:
     """The study, created once with its MLflow parent run and the settings as they stand as its first trial."""
     config = setting.config
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by `work`, without tracebacks
     with setting.state.lock("study"):
         study = optuna.create_study(
             study_name=setting.name,
             storage=storage(setting.state),
-            sampler=sampler(config.seed),
             pruner=optuna.pruners.MedianPruner(
                 n_startup_trials=config.study.pruner_startup_trials,
                 n_warmup_steps=config.study.pruner_warmup_evaluations,
@@ -161,6 +165,9 @@ def open_study(setting: Setting) -> optuna.Study:
             study.set_user_attr("space", {key: vars(item) for key, item in space_of(config).items()})
             _enqueue_baseline(study, config)
         _fail_orphans(study)
+        opened = study.user_attrs.get(OPENED, 0)
+        study.set_user_attr(OPENED, opened + 1)
+    study.sampler = sampler(config.seed + opened)
     return study
 
 
@@ -225,7 +232,6 @@ def work(
         if finished() >= trials or len(failures) == MOST_FAILURES:
             study.stop()
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if finished() < trials:
         study.optimize(lambda trial: objective(setting, study, trial), callbacks=[tell], catch=(TrainingError,))
     if len(failures) == MOST_FAILURES:
@@ -259,7 +265,7 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
 
     def judge(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal pruned
-        rung = round(step / config.training.evaluation_interval)
+        rung = math.ceil(step / config.training.evaluation_interval)  # the last step need not be a multiple
         trial.report(metrics[OBJECTIVE], rung)
         if trial.should_prune():
             pruned = True
@@ -270,6 +276,10 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
             result = train(config, setting.features, folder, tracker, judge)
     except TrainingError as error:
         trial.set_user_attr(ERROR, str(error))
+        raise
+    except KeyboardInterrupt:
+        trial.set_user_attr(ERROR, "interrupted")
+        study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
         raise
     finally:
         trial.set_user_attr("mlflow_run", tracker.run_id)

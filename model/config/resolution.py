@@ -19,6 +19,9 @@ from pydantic import BaseModel, ValidationError
 
 from model.config.schema import Config
 
+COMMAND_LINE = "command line"
+"""Origin of what was given as a flag."""
+
 
 class ConfigError(ValueError):
     """A setting is unknown, malformed or out of range; the message names it and the cure."""
@@ -74,7 +77,7 @@ def resolve(
         ConfigError: an unknown key, a value of the wrong type or range, or an unreadable file.
     """
     user_layers = [(str(path), _read(path)) for path in (params_file, config_file) if path is not None]
-    user_layers.append(("command line", dict(overrides or {})))
+    user_layers.append((COMMAND_LINE, dict(overrides or {})))
 
     chosen = Config().model_dump(include={"model_size", "optimization_level"})
     for name, layer in user_layers:

@@ -89,12 +89,13 @@ def make(settings: Resolved, output: Path, as_json: bool) -> None:
 @click.pass_context
 def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
     """All three stages for the recordings in FOLDER: a corpus in a known layout, or several beside each other."""
+    from model.config.resolution import COMMAND_LINE
     from model.config.schema.data import CorpusConfig
     from model.corpus.readers import survey
 
     config = settings.config
     recorded = survey(folder)
-    if settings.origins["corpus.name"] != "command line":
+    if settings.origins["corpus.name"] != COMMAND_LINE:
         recorded["name"] = "".join(c if c.isalnum() or c in "_-" else "_" for c in folder.absolute().name)
     corpus = CorpusConfig.model_validate(config.corpus.model_dump() | recorded)
     changed = config.model_copy(update={"corpus": corpus})

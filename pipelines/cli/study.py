@@ -46,30 +46,42 @@ def show(as_json: bool, **chosen: Any) -> None:
     from pipelines.study import load_study
 
     found = load_study(chosen_project(**chosen))
-    rows = [
-        {"trial": item.number, "state": item.state.name.lower(), "value": item.value, **item.user_attrs.get("used", {})}
-        for item in found.get_trials(deepcopy=False)
-    ]
+    trials = found.get_trials(deepcopy=False)
     if as_json:
+        rows = [
+            {
+                "trial": item.number,
+                "state": item.state.name.lower(),
+                "value": item.value,
+                "error": item.user_attrs.get("error", ""),
+                **item.user_attrs.get("used", {}),
+            }
+            for item in trials
+        ]
         click.echo(json.dumps({"study": found.study_name, "trials": rows}, indent=1))
         return
     click.echo(f"study {found.study_name}, MLflow run {found.user_attrs.get('mlflow_run', '-')}")
-    for row in rows:
-        click.echo("  ".join(f"{key} {_short(value)}" for key, value in row.items()))
+    for trial in trials:
+        click.echo(_line(trial))
 
 
 @study.command()
 @click.option("--output", type=PATH, help="File to write [default: stdout].")
 @project_options
 def best(output: Path | None, **chosen: Any) -> None:
-    """The best trial's settings, in the form that --config reads."""
-    from model.config.resolution import nest
+    """The study's settings with the best trial's, in the form that --config reads."""
+    from model.config.resolution import COMMAND_LINE, flatten, nest
     from pipelines.study import best_trial, load_study
 
-    study = load_study(chosen_project(**chosen))
+    project = chosen_project(**chosen)
+    study = load_study(project)
     found = best_trial(study)
+    values = flatten(project.config.model_dump(mode="json"))
+    given = (str(chosen["config_file"]), COMMAND_LINE)
+    own = {key: values[key] for key, origin in project.resolved.origins.items() if origin in given}
+    own = {key: value for key, value in own.items() if not key.startswith("study.")}
     text = f"# Study {study.study_name}, trial {found.number}: {found.value:.4f} unweighted mel error\n"
-    text += yaml.safe_dump(nest(found.user_attrs["used"]), sort_keys=True)
+    text += yaml.safe_dump(nest({**own, **found.user_attrs["used"]}), allow_unicode=True)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -85,15 +97,17 @@ def _work(project: Any, trials: int | None) -> None:
     wanted = trials or project.config.study.trials
     click.echo(f"study {setting.name}: until {wanted} trials have finished", err=True)
 
-    def report(trial: Any) -> None:
-        used = "  ".join(f"{key} {_short(value)}" for key, value in trial.user_attrs.get("used", {}).items())
-        value = f"{trial.value:.4f}" if trial.value is not None else "-"
-        line = f"trial {trial.number:>3} {trial.state.name.lower():<9} {value:>8}  {used}"
-        click.echo(f"{line}  {trial.user_attrs.get('error', '')}".rstrip(), err=True)
-
-    work(setting, opened, wanted, report)
+    work(setting, opened, wanted, lambda trial: click.echo(_line(trial), err=True))
     found = best_trial(opened)
     click.echo(f"best: {found.value:.4f} in trial {found.number}; `myxtts study best` writes it")
+
+
+def _line(trial: Any) -> str:
+    """A trial in one line: its error, its settings, and why it failed."""
+    used = "  ".join(f"{key} {_short(value)}" for key, value in trial.user_attrs.get("used", {}).items())
+    value = f"{trial.value:.4f}" if trial.value is not None else "-"
+    reason = trial.user_attrs.get("error", "")
+    return f"trial {trial.number:>3} {trial.state.name.lower():<9} {value:>8}  {used}  {reason}".rstrip()
 
 
 def _short(value: Any) -> str:

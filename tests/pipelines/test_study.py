@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import optuna
@@ -63,10 +64,8 @@ class FakeTrainer:
     def __call__(self, config, features, output, logger, on_validation):
         self.calls.append(config)
         floor = 1 + abs(config.loss.mel_loss_weight - 3)
-        steps = range(
-            config.training.evaluation_interval, config.training.max_steps + 1, config.training.evaluation_interval
-        )
-        for step in steps:
+        last, interval = config.training.max_steps, config.training.evaluation_interval
+        for step in sorted({*range(interval, last, interval), last}):
             metrics = {"validation/mel": floor + 1 / step}
             logger.metrics(step, metrics)
             on_validation(step, metrics)
@@ -76,11 +75,19 @@ class FakeTrainer:
         return trainer.TrainingResult(config.training.max_steps, config.training.max_steps, voice, metrics)
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> State:
+    """A state with its databases, which take a second to make."""
+    state = State(tmp_path_factory.mktemp("empty")).prepare()
+    tracking.initialise(state, f"sqlite:///{state.tracking_database}")
+    return state
+
+
 @pytest.fixture
-def setting(tmp_path, monkeypatch) -> Setting:
+def setting(tmp_path, empty, monkeypatch) -> Setting:
     for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", module.STORAGE_VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    state = State(tmp_path / "state").prepare()
+    state = State(shutil.copytree(empty.root, tmp_path / "state"))
     resolved = resolve(overrides=FEW_STARTERS)
     return Setting(state, resolved, tmp_path, "toy", study_name(resolved.config, "0" * 32 + ".dir"))
 
@@ -227,3 +234,34 @@ def test_a_database_that_cannot_be_used_is_named(setting, monkeypatch, url):
     monkeypatch.setenv(module.STORAGE_VARIABLE, url)
     with pytest.raises(StudyError, match=module.STORAGE_VARIABLE):
         module.storage(setting.state)
+
+
+def test_a_study_that_is_gone_on_with_suggests_what_was_not_tried(setting, fake):
+    for trials in (2, 3, 4):  # as three workers, or one that was stopped twice, would; all random at the start
+        work(setting, open_study(setting), trials)
+    assert len({config.loss.mel_loss_weight for config in fake.calls}) == 4
+
+
+def test_an_interrupted_trial_is_tried_again(setting, fake, monkeypatch, capfd):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "train", interrupted)
+    study = open_study(setting)
+    with pytest.raises(KeyboardInterrupt):
+        work(setting, study, 1)
+    monkeypatch.setattr(trainer, "train", fake)
+    work(setting, open_study(setting), 1)
+    first, again = study.trials
+    assert (first.state.name, again.state.name) == ("FAIL", "COMPLETE")
+    assert again.params == first.params
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_every_validation_of_a_trial_is_a_rung_of_its_own(setting, fake, recwarn):
+    """Also the last, where the steps are no multiple of the interval: 9 steps are validated at 2, 4, 6, 8 and 9."""
+    few = replace(setting, resolved=resolve(overrides={**FEW_STARTERS, "study.max_steps": 6}))
+    study = open_study(few)
+    study.enqueue_trial({"loss.mel_loss_weight": 3.0, "training.batch_size": 11, "training.learning_rate": 2e-3})
+    work(few, study, 2)
+    assert not [warning for warning in recwarn if "already reported" in str(warning.message)]
