@@ -1,19 +1,14 @@
 """`myxtts diagnose`: what is wrong with settings, with a run, with the speed of training; exits 1 on a finding."""
 
-import tempfile
 from pathlib import Path
 
 import click
 
 from model.config import Resolved
-from model.config.resolution import flatten, resolve
-from model.diagnosis.checklist import Finding, checklist, contrast, normalisation
+from model.diagnosis.checklist import checklist, contrast, normalisation
 from pipelines.cli.console import show_findings
 from pipelines.cli.options import PATH, json_option
 from pipelines.cli.settings import settings_options
-
-SLOW_DATA = 0.02
-"""Share of a step above which waiting for data is worth a cure."""
 
 
 @click.group()
@@ -58,36 +53,10 @@ def convergence(checkpoint: Path, as_json: bool) -> int:
 @settings_options("model", "loss", "training")
 def gpu(settings: Resolved, features: Path, profile_steps: int, as_json: bool) -> int:
     """Train a few steps that are thrown away, and say where their time goes."""
-    from model.training.history import read_history
-    from model.training.profiling import WARM_UP, profile_table
-    from model.training.trainer import train
+    from model.diagnosis.gpu import diagnose_gpu
+    from model.training.profiling import profile_table
 
-    steps = WARM_UP + profile_steps
-    changes = {"training.max_steps": steps, "training.enable_evaluation": False, "training.log_interval": steps}
-    config = resolve(overrides={**flatten(settings.config.model_dump()), **changes}).config
-    with tempfile.TemporaryDirectory() as scratch:
-        train(config, features, Path(scratch) / "run", profile_steps=profile_steps)
-        records = read_history(Path(scratch) / "run" / "history.jsonl")
-    profile = {name: value for line in records for name, value in line.items() if name.startswith("profile/")}
+    profile, findings = diagnose_gpu(settings.config, features, profile_steps)
     if not as_json:
         click.echo(profile_table(profile) + "\n")
-    shapes = int(next(line["train/distinct_shapes"] for line in records if "train/distinct_shapes" in line))
-    return show_findings([_data_wait(profile), _shapes(shapes, steps, config.training.num_shape_buckets)], as_json)
-
-
-def _data_wait(profile: dict[str, float]) -> Finding:
-    share = profile["profile/data_ms"] / sum(profile.values())
-    evidence = f"{100 * share:.2f} % of a step waits for data"
-    if share < SLOW_DATA:
-        return Finding("data does not hold up training", "ok", evidence)
-    return Finding(
-        "data does not hold up training", "warning", evidence, "raise training.buffer_size and training.num_workers"
-    )
-
-
-def _shapes(shapes: int, steps: int, buckets: int) -> Finding:
-    evidence = f"{shapes} distinct shapes in {steps} steps"
-    if shapes <= buckets:
-        return Finding("shapes are few", "ok", evidence)
-    cure = f"on a GPU, or compiled: training.enable_static_shapes makes it {buckets} at most"
-    return Finding("shapes are few", "warning", evidence, cure)
+    return show_findings(findings, as_json)

@@ -91,6 +91,19 @@ class ValidationConfig(Section):
     tolerated_bad_share: Share = 0.05
     """A larger share of bad clips stops the run."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> ValidationConfig:
+        for least, most in (
+            ("min_seconds", "max_seconds"),
+            ("min_characters_per_second", "max_characters_per_second"),
+        ):
+            if getattr(self, least) >= getattr(self, most):
+                raise ValueError(
+                    f"validation.{least} ({getattr(self, least)}) is not below validation.{most} "
+                    f"({getattr(self, most)}): no clip would pass"
+                )
+        return self
+
 
 class SplitConfig(Section):
     """Which clips are held out: the `split` stage. Assignment is by hash, so added data keeps old clips in place."""
@@ -116,6 +129,11 @@ class AudioConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> AudioConfig:
+        if self.hop_length > self.win_length:
+            raise ValueError(
+                f"audio.hop_length ({self.hop_length}) is longer than audio.win_length ({self.win_length}): what lies "
+                "between two windows would not be heard; lower it"
+            )
         if self.win_length > self.n_fft:
             raise ValueError(
                 f"audio.win_length ({self.win_length}) is longer than audio.n_fft ({self.n_fft}); lower it"
@@ -163,7 +181,11 @@ class FeaturesConfig(Section):
     """With `remote`: what the cache of shards may hold."""
 
     @model_validator(mode="after")
-    def _weights_are_known(self) -> FeaturesConfig:
+    def _consistent(self) -> FeaturesConfig:
+        if self.pitch_fmin >= self.pitch_fmax:
+            raise ValueError(
+                f"features.pitch_fmin ({self.pitch_fmin}) is not below features.pitch_fmax ({self.pitch_fmax})"
+            )
         if self.speaker_encoder_sha256 and not self.speaker_encoder_weights:
             raise ValueError("features.speaker_encoder_sha256 is of no file; set features.speaker_encoder_weights")
         if self.speaker_encoder_model == "deep_speaker" and not self.speaker_encoder_sha256:

@@ -52,6 +52,20 @@ def test_numbers_are_finite(key, value):
         resolve(None, None, {key: value})
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"validation.min_seconds": 20.0}, "min_seconds .* not below validation.max_seconds"),
+        ({"validation.max_characters_per_second": 3.0}, "not below validation.max_characters_per_second"),
+        ({"features.pitch_fmin": 600.0}, "pitch_fmin .* not below features.pitch_fmax"),
+        ({"audio.hop_length": 1025}, "hop_length .* longer than audio.win_length"),
+    ],
+)
+def test_ranges_without_anything_in_them_are_refused(changes, reason):
+    with pytest.raises(ConfigError, match=reason):
+        resolve(None, None, changes)
+
+
 def test_differences_show_default_value_and_origin():
     differences = resolve(None, None, {"training.batch_size": 9}).differences()
     assert differences["training.batch_size"] == (16, 9, "command line")

@@ -6,8 +6,8 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from model.diagnosis import gpu
 from model.features.loader import Loader
-from pipelines.cli import diagnose
 from pipelines.cli.main import program
 
 
@@ -27,7 +27,7 @@ STEPS = ("--profile-steps", "4", "--warmup-steps", "1")
 
 
 def test_shapes_and_data_of_a_healthy_run_are_fine(run, monkeypatch):
-    monkeypatch.setattr(diagnose, "SLOW_DATA", 1.0)  # steps of this model take no longer than a batch
+    monkeypatch.setattr(gpu, "SLOW_DATA", 1.0)  # steps of this model take no longer than a batch
     code, output = run("gpu", *STEPS, "--enable-static-shapes", "--num-shape-buckets", "2")
     assert code == 0
     assert "backward" in output

@@ -1,0 +1,56 @@
+"""Whether a device is kept busy: a few steps of training that are thrown away, and findings on where time went."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from model.config import Config
+from model.diagnosis.checklist import Finding
+from model.training.history import read_history
+from model.training.profiling import WARM_UP
+from model.training.trainer import train
+
+SLOW_DATA = 0.02
+"""Share of a step above which waiting for data is worth a cure."""
+
+
+def diagnose_gpu(config: Config, features: Path, profile_steps: int) -> tuple[dict[str, float], list[Finding]]:
+    """Train for as long as it takes to know.
+
+    Args:
+        config: Settings of the run in question.
+        features: A feature store.
+        profile_steps: Steps to measure.
+
+    Returns:
+        `profile/<part>_ms` of a step, and the findings, good ones included, in a fixed order.
+
+    Raises:
+        As `model.training.trainer.train`.
+    """
+    steps = WARM_UP + profile_steps
+    changes = {"max_steps": steps, "enable_evaluation": False, "log_interval": steps}
+    config = config.model_copy(update={"training": config.training.model_copy(update=changes)})
+    with tempfile.TemporaryDirectory() as scratch:
+        train(config, features, Path(scratch) / "run", profile_steps=profile_steps)
+        records = read_history(Path(scratch) / "run" / "history.jsonl")
+    profile = {name: value for line in records for name, value in line.items() if name.startswith("profile/")}
+    shapes = int(next(line["train/distinct_shapes"] for line in records if "train/distinct_shapes" in line))
+    return profile, [_data_wait(profile), _shapes(shapes, steps, config.training.num_shape_buckets)]
+
+
+def _data_wait(profile: dict[str, float]) -> Finding:
+    check, share = "data does not hold up training", profile["profile/data_ms"] / sum(profile.values())
+    evidence = f"{100 * share:.2f} % of a step waits for data"
+    if share < SLOW_DATA:
+        return Finding(check, "ok", evidence)
+    return Finding(check, "warning", evidence, "raise training.buffer_size and training.num_workers")
+
+
+def _shapes(shapes: int, steps: int, buckets: int) -> Finding:
+    evidence = f"{shapes} distinct shapes in {steps} steps"
+    if shapes <= buckets:
+        return Finding("shapes are few", "ok", evidence)
+    cure = f"on a GPU, or compiled: training.enable_static_shapes makes it {buckets} at most"
+    return Finding("shapes are few", "warning", evidence, cure)
