@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -252,9 +252,8 @@ def evaluation_batches(store: FeatureStore, split: str, batch_size: int) -> Iter
 
 def _centroid_for(store: FeatureStore, position: int) -> Lent:
     speaker = store.clips[position].speaker
-    others = [other for other in store.clips_of_speaker[speaker] if other != position]
+    own = store.clips_of_speaker[speaker]
     vector = store.speaker_centroid(speaker, without=position)
-    if not others:
-        return Lent(vector, store.clip(position).mel[:0], position)
-    reference = next((other for other in others if other > position), others[0])
-    return Lent(vector, store.clip(reference).mel[:REFERENCE_FRAMES], reference)
+    reference = own[bisect_right(own, position) % len(own)]
+    frames = 0 if reference == position else REFERENCE_FRAMES  # a clip that stands alone has no other to hear
+    return Lent(vector, store.clip(reference).mel[:frames], reference)

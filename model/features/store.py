@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,6 @@ from model.features.index import SHARDS, SPEAKER_VECTORS, SPLITS, ClipTable, Fea
 from model.features.shard_cache import ShardCache
 from model.features.shards import Shard, checksum_of, file_checksum
 from model.features.statistics import Statistics
-from model.speaker_encoder import centroid
 from model.text import symbols_hash
 
 
@@ -156,8 +156,15 @@ class FeatureStore:
             without: Position of a clip to leave out, unless it is the speaker's only one: nobody is cloned from the
                 very clip that the result is compared with.
         """
-        own = self.clips_of_speaker[name]
-        return centroid(self.speaker_vectors[[position for position in own if position != without] or own])
+        own, total = self.clips_of_speaker[name], self._vector_sums[name]
+        if without is not None and len(own) > 1 and own[bisect_left(own, without) % len(own)] == without:
+            total = total - self.speaker_vectors[without]
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+    @cached_property
+    def _vector_sums(self) -> dict[str, np.ndarray]:
+        """Speaker -> sum (V,) of the vectors that its centroid is made of: summed once, not for every clip."""
+        return {name: self.speaker_vectors[own].sum(0, np.float64) for name, own in self.clips_of_speaker.items()}
 
     def check(self, audio: AudioConfig) -> None:
         """Make sure that these features fit mel settings and this version's symbol table, and that what no shard holds

@@ -37,8 +37,8 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipping:
     largest = torch.stack(torch._foreach_norm(gradients, torch.inf))
     clipped = 0.0
     if bool((largest > value).any()):  # else there is nothing to clip, and a pass over all gradients is saved
-        beyond = sum(int((gradient.abs() > value).sum()) for gradient in gradients)
-        clipped = beyond / sum(gradient.numel() for gradient in gradients)
+        beyond = torch.stack([(gradient.abs() > value).sum() for gradient in gradients]).sum()
+        clipped = int(beyond) / sum(gradient.numel() for gradient in gradients)
         nn.utils.clip_grad_value_(model.parameters(), value)
     before = float(nn.utils.clip_grad_norm_(model.parameters(), norm))
     return Clipping(before, clipped, before > norm)
