@@ -267,7 +267,7 @@ class Synthesizer:
             if given and not part:
                 raise SynthesisError(f"{name}: this voice was trained without model.{key}")
         style, reference = Style(temperature=controls.variation), controls.reference or cloned
-        if reference is not None and (settings.enable_gst or settings.use_variational_encoder):
+        if reference is not None and settings.has_style:
             heard = self.voice.model.conditioning.impression(self._heard(self._recording(reference)))
             style.token_weights, style.latent = heard.token_weights, heard.latent
         elif settings.enable_gst:

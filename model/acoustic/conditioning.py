@@ -112,7 +112,7 @@ class Conditioning(nn.Module):
         self.speaker_to_condition = nn.Linear(width, dim)
         self.language_embedding = nn.Embedding(num_languages, dim)
         nn.init.normal_(self.language_embedding.weight, std=dim**-0.5)
-        if config.enable_gst or config.use_variational_encoder:
+        if config.has_style:
             self.reference_encoder = ReferenceEncoder(n_mels, config.reference_encoder_dim)
         if config.enable_gst:
             self.style_tokens = StyleTokens(
@@ -154,7 +154,7 @@ class Conditioning(nn.Module):
         if not self.config.use_pretrained_speaker_encoder:
             mean = (self.speaker(normalised, reference.lengths) * share).sum(0, keepdim=True)
             heard.speaker = nn.functional.normalize(mean, dim=1)
-        if self.config.enable_gst or self.config.use_variational_encoder:
+        if self.config.has_style:
             encoded = self.reference_encoder(normalised, reference.lengths)
             if self.config.enable_gst:
                 heard.token_weights = (self.style_tokens(encoded)[1] * share[:, :, None]).sum(0, keepdim=True)
@@ -186,7 +186,7 @@ class Conditioning(nn.Module):
         vector = self.speaker_to_condition(speaker) + self.language_embedding(language)
         conditions = Conditions(vector, speaker)
         heard = None
-        if style.reference is not None and hasattr(self, "reference_encoder"):
+        if style.reference is not None and self.config.has_style:
             heard = self.reference_encoder(self.normalise(style.reference), style.reference.lengths)
         if self.config.enable_gst:
             conditions.vector = conditions.vector + self._tokens(style, heard, conditions)

@@ -59,7 +59,7 @@ class Extracted:
         pitch: (S,) float32 Hz, 0 where unvoiced.
         energy: (S,) float32 log energy.
         tokens: (T, 2) int16.
-        speaker_vector: (256,) float32.
+        speaker_vector: (V,) float32.
         samples: Samples that the features were made from.
         start: The first of them in the recording (at `audio.sample_rate`).
         gain: What the recording was multiplied by.
@@ -112,7 +112,7 @@ class Shard:
         path: The file.
         mel, pitch, energy: (F, ...) of all its clips, one after the other.
         tokens: (T, 2).
-        speaker_vectors: (clips, 256).
+        speaker_vectors: (clips, V).
         records: (clips,) of type `RECORD`.
         unknown: Clip key -> characters that were left out.
         mel_starts, token_starts: (clips,) first frame and first token of each clip.

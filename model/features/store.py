@@ -29,7 +29,7 @@ class ClipFeatures:
         mel: (S, M) float32 log-mel.
         pitch: (S,) float32 Hz, 0 where unvoiced.
         energy: (S,) float32 log energy.
-        speaker_vector: (256,) float32, of unit length, from this very clip.
+        speaker_vector: (V,) float32, of unit length, from this very clip.
         speaker, language: Positions in the store's `speakers` and `languages`.
         text: What is said.
         id: As in the manifest.

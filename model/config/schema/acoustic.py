@@ -69,6 +69,11 @@ class ModelConfig(Section):
     """A latent variable for what neither text nor speaker says, with a prior that both condition."""
     vae_latent_dim: Positive = 16
 
+    @property
+    def has_style(self) -> bool:
+        """Whether a reference lends a style, by style tokens, a latent or both."""
+        return self.enable_gst or self.use_variational_encoder
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         if self.forward_attention_mask and not self.use_forward_attention:
