@@ -79,7 +79,10 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
     )
     if done.returncode:
         tail = "\n".join((done.stdout or "").strip().splitlines()[-12:])
-        raise DvcError(f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode})\n{tail}".rstrip())
+        where = "" if capture else f"; it says why above, with paths below {project}"
+        raise DvcError(
+            f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode}){where}\n{tail}".rstrip()
+        )
     return done.stdout or ""
 
 

@@ -30,8 +30,12 @@ def explained(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in CURES:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{where}{error.strerror}; {CURES[error.errno]}"
-    # Told by its name: most commands never import MLflow.
-    if any(f"{kind.__module__}.{kind.__name__}" == "mlflow.exceptions.MlflowException" for kind in type(error).__mro__):
+    # Told by their names: most commands never import MLflow, Optuna or SQLAlchemy.
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    if names & {"sqlalchemy.exc.SQLAlchemyError", "optuna.exceptions.StorageInternalError"}:
+        reason = str(error).partition("\n")[0]
+        return f"a database cannot be used: {reason}; see MLFLOW_TRACKING_URI and MYXTTS_STUDY_STORAGE, or mlflow.db"
+    if "mlflow.exceptions.MlflowException" in names:
         server = os.environ.get("MLFLOW_TRACKING_URI", "in the state")
         said = " ".join(str(error).split())[:300]
         return f"MLflow {server}: {said}; see that MLFLOW_TRACKING_URI names one that answers"

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ VARIABLE = "MYXTTS_STATE"
 FOLDER = ".myxtts"
 MARKER = "this-is-myxtts-state"
 PROJECT_FILE = "dvc.yaml"
+
+logger = logging.getLogger(__name__)
 
 
 class StateError(RuntimeError):
@@ -118,7 +121,11 @@ class State:
     def lock(self, name: str) -> Iterator[None]:
         """Hold the state's lock `name`: one process at a time, released by the kernel when its holder dies."""
         with (self.folder("locks") / name).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.warning("waiting for another process that is at work on %s", name)
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 

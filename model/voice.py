@@ -118,6 +118,10 @@ def read_voice(folder: Path) -> Voice:
         description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     except FileNotFoundError as error:
         raise VoiceError(f"{folder}: no {DESCRIPTION} here; give the `voice` folder of a finished training") from error
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise VoiceError(f"{folder / DESCRIPTION}: damaged ({error}); fetch or export the voice again") from error
+    if not isinstance(description, dict) or "format" not in description:
+        raise VoiceError(f"{folder / DESCRIPTION}: describes no voice; fetch or export the voice again")
     if description["format"] != FORMAT:
         raise VoiceError(
             f"{folder}: voice format {description['format']}, this version reads {FORMAT}; export it again"

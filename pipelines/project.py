@@ -38,11 +38,13 @@ class Project:
         folder: Holds `params.yaml` and `dvc.yaml`.
         state: Where results go.
         resolved: Settings, with the command line's on top.
+        params: Text of its `params.yaml` where it is a folder of its own in the state; '' for the root.
     """
 
     folder: Path
     state: State
     resolved: Resolved
+    params: str = ""
 
     @property
     def config(self) -> Config:
@@ -68,10 +70,21 @@ class Project:
         dvc.write_config(self.folder, settings)
 
     def make_data(self) -> None:
-        """Run the data stages that are out of date, and push their outputs where the pipeline fetches them."""
-        self.sync_dvc()
-        dvc.run(self.folder, self.state, "repro", capture=False)
-        self.push()
+        """Run the data stages that are out of date, and push their outputs where the pipeline fetches them.
+
+        Runs of the same project wait for each other here; each makes the data of its own settings.
+        """
+        with self.state.lock(f"project-{self.folder.name}"):
+            self.write_params()
+            self.sync_dvc()
+            dvc.run(self.folder, self.state, "repro", capture=False)
+            self.push()
+
+    def write_params(self) -> None:
+        """Let `params.yaml` say what this project's settings are, leaving it untouched when it does already."""
+        path = self.folder / "params.yaml"
+        if self.params and not (path.is_file() and path.read_text("utf-8") == self.params):
+            path.write_text(self.params, "utf-8")
 
     def push(self) -> None:
         """Push the corpus; nothing to do when this very hash was pushed to this remote before."""
@@ -155,8 +168,11 @@ def open_project(
     base = resolve(root / "params.yaml")
     if _data_settings(layered.config) == _data_settings(base.config):
         return Project(root, state, layered)
-    folder = _write_project(root, state, layered)
-    return Project(folder, state, layered)
+    folder = state.folder("projects", layered.config.corpus.name)
+    with state.lock(f"project-{folder.name}"):  # its data may be in the making
+        project = Project(folder, state, layered, _write_project(root, folder, layered))
+        project.write_params()
+    return project
 
 
 def find_root() -> Path:
@@ -190,9 +206,8 @@ def _data_settings(config: Config) -> dict[str, Any]:
     return config.model_dump(include=set(DATA_SECTIONS))
 
 
-def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
-    """Write or refresh the project folder for data of its own, leaving unchanged files untouched."""
-    folder = state.folder("projects", resolved.config.corpus.name)
+def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
+    """Write or refresh the project folder for data of its own, but for its params.yaml, whose text is returned."""
     stages = root / PROJECT_FILE
     _copy_if_changed(stages, folder / PROJECT_FILE)
     values = flatten(resolved.config.model_dump(mode="json"))
@@ -206,11 +221,8 @@ def _write_project(root: Path, state: State, resolved: Resolved) -> Path:
         chosen["corpus.path"] = _copy_sentences(root / (resolved.config.corpus.path or "model/corpus"), folder)
     text = "# Written by `myxtts run`; edit the params.yaml of the checkout instead.\n"
     text += yaml.safe_dump(nest(chosen), allow_unicode=True, sort_keys=True)
-    params = folder / "params.yaml"
-    if not params.is_file() or params.read_text("utf-8") != text:
-        params.write_text(text, "utf-8")
     dvc.write_config(folder, dvc.read_config(root, "config") | {"core": _own_core(root)}, "config")
-    return folder
+    return text
 
 
 def _copy_sentences(source: Path, project: Path) -> str:

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
+class HistoryError(RuntimeError):
+    """A history cannot be read; the message says where and what to do."""
+
+
 class History:
     """Appends records to a file.
 
@@ -36,6 +40,16 @@ class History:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Every whole record of a history, oldest first; NaN and infinity are read as such."""
-    lines = path.read_text("utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # after the last newline there is nothing, or a torn line
+    """Every whole record of a history, oldest first; NaN and infinity are read as such.
+
+    Raises:
+        HistoryError: a line is none that a training wrote.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]  # after the last newline there is nothing, or a torn line
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise HistoryError(f"{path}:{number}: damaged ({error}); remove this line, or train anew") from error
+    return records

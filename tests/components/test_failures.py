@@ -35,6 +35,18 @@ def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
     assert "database is gone; see that MLFLOW_TRACKING_URI" in told
 
 
+def test_a_damaged_database_is_named(tmp_path, monkeypatch):
+    from components.state import State
+    from components.tracking import client
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("mlflow.db", "mlflow.ready"):
+        (tmp_path / name).write_text("garbage")
+    with pytest.raises(Exception, match="not a database") as caught:
+        client(State(tmp_path)).search_registered_models()
+    assert explained(caught.value).startswith("a database cannot be used: ")
+
+
 def test_defects_stay_defects():
     errors = (ZeroDivisionError(), KeyError("a"), BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("no number"))
     assert [explained(error) for error in errors] == [""] * 4

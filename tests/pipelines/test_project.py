@@ -1,4 +1,6 @@
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ import yaml
 
 from components import dvc
 from model.config import resolve
-from pipelines.project import ProjectError, open_project
+from pipelines.project import Project, ProjectError, open_project
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,3 +138,28 @@ def test_outside_of_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProjectError, match=r"no dvc\.yaml"):
         open_project()
+
+
+def test_runs_of_one_project_make_their_data_one_after_the_other(recordings, monkeypatch, caplog):
+    """Each with its own settings, also when both were opened before the first began."""
+    first, second = (open_project(recordings, overrides={"seed": seed}) for seed in (1, 2))
+    made, begun, go = [], threading.Event(), threading.Event()
+
+    def repro(folder, *_, **__):
+        made.append(yaml.safe_load((folder / "params.yaml").read_text())["seed"])
+        begun.set()
+        assert go.wait(10)
+
+    monkeypatch.setattr(dvc, "run", repro)
+    monkeypatch.setattr(Project, "push", lambda _: None)
+    threads = [threading.Thread(target=project.make_data) for project in (first, second)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    while "waiting for another process" not in caplog.text:
+        time.sleep(0.01)
+    assert made == [1]
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert made == [1, 2]

@@ -91,6 +91,14 @@ def test_one_line_says_what_and_how(project, fails, arguments, said):
     assert not (project / ".dvc").exists()  # nothing was begun
 
 
+@pytest.mark.parametrize("description", [b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_voice_is_named(project, fails, description):
+    (project / "voice.json").write_bytes(description)
+    status, told = fails("synthesize", "--model", ".", "hello")
+    assert status == 2
+    assert told.startswith("myxtts: voice.json: d")
+
+
 @pytest.mark.parametrize("command", [("pipeline", "list"), ("registry", "list")])
 def test_a_state_that_is_a_file_is_refused(project, fails, monkeypatch, command):
     monkeypatch.setenv("MYXTTS_STATE", str(project / "dvc.yaml"))

@@ -20,7 +20,7 @@ from model.training.checkpoint import (
     newest_loadable,
     save_checkpoint,
 )
-from model.training.history import History, read_history
+from model.training.history import History, HistoryError, read_history
 from model.training.trainer import TrainingError, train
 
 
@@ -190,6 +190,13 @@ def test_a_history_forgets_the_steps_that_come_again_and_a_torn_line(tmp_path):
     history.write(3, value=1.0)
     history.close()
     assert [record["step"] for record in read_history(path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("line", [b'{"step": 1', b"\xff\xfe"])
+def test_a_damaged_line_of_a_history_is_named(tmp_path, line):
+    (tmp_path / "history.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
+    with pytest.raises(HistoryError, match=r"history\.jsonl:2: damaged"):
+        read_history(tmp_path / "history.jsonl")
 
 
 def run_to_its_end(config, features: Path, folder: Path, kills: int, moments: random.Random) -> int:
