@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 SHAPES_NO_WEIGHT = {
     *("buffer_size", "num_workers", "num_threads", "device", "model_gpu", "data_gpu", "enable_memory_isolation"),
-    *("log_interval", "checkpoint_interval", "keep_top_k"),
+    *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
 }
-"""Training settings that may change between the parts of one run."""
+"""Training settings that may change between the parts of one run, and after it: a finished one is exported again."""
 
 
 class TrainingError(RuntimeError):

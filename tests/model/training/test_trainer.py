@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -326,6 +327,19 @@ def plain_run(tmp_path_factory, small_settings, generated_features):
     return folder
 
 
+def test_a_finished_run_is_exported_otherwise_without_training_again(
+    tmp_path, small_settings, generated_features, plain_run
+):
+    run = shutil.copytree(plain_run, tmp_path / "run")
+    changes = {"training.max_steps": 12, "training.enable_evaluation": False, "training.variance_restoration": 0.0}
+    history, before = (run / "history.jsonl").read_text(), read_voice(run / "voice")
+    train(resolve(None, None, {**small_settings, **changes}).config, generated_features, run)
+    after = read_voice(run / "voice")
+    assert (run / "history.jsonl").read_text() == history
+    assert max(before.variance_factors) > 1
+    assert set(after.variance_factors) == {1.0}
+
+
 @pytest.mark.parametrize("key", TRAINING_CHANGES)
 def test_every_training_setting_changes_the_weights(tmp_path, config, generated_features, plain_run, key):
     if key == "use_mixed_precision" and not computes_in_bfloat16():
@@ -392,8 +406,6 @@ def test_a_pretrained_encoder_hears_a_reference_without_the_silence_around_it(vo
 
 
 def test_untrained_or_foreign_weights_refuse_to_speak(tmp_path, voice):
-    import shutil
-
     for key, value, message in (
         ("steps", 0, "never trained"),
         ("symbols_hash", "other", "symbol table"),
