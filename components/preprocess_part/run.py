@@ -8,7 +8,7 @@ from components.preprocess.run import PARTS, earlier_stores, extraction_code, st
 from components.state import State
 from components.step import read_pointer
 from model.config import Config
-from model.features.extract import extract_part
+from model.features.extract import Part, extract_part
 
 
 def run(data: str, settings: str, part: str) -> dict[str, Any]:
@@ -31,8 +31,7 @@ def run(data: str, settings: str, part: str) -> dict[str, Any]:
         Path(corpus["folder"]),
         folder,
         Config.model_validate(told),
-        part=number,
-        parts=parts,
+        Part(number, parts),
         code=extraction_code(),
         earlier=earlier_stores(state.root / "features"),
         report=tell,

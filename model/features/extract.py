@@ -76,6 +76,17 @@ class Progress:
 Reporter = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of several equal parts of a corpus: number `number` of `of`, counted from 0."""
+
+    number: int
+    of: int
+
+    def clips(self, clips: list[Clip]) -> list[Clip]:
+        return clips[self.number * len(clips) // self.of : (self.number + 1) * len(clips) // self.of]
+
+
 def build_features(
     corpus: Path | Recordings,
     destination: Path,
@@ -123,9 +134,8 @@ def extract_part(
     corpus: Path | Recordings,
     destination: Path,
     config: Config,
+    part: Part,
     *,
-    part: int,
-    parts: int,
     code: str = "",
     earlier: Sequence[Path] = (),
     workers: int = 0,
@@ -134,16 +144,14 @@ def extract_part(
     """Extract one of several equal parts of a corpus to shards, for `build_features(..., earlier=...)` to join.
 
     Args:
-        part: 0 <= part < parts.
-        parts: How many there are.
         destination: Folder of this part; what an interrupted attempt left there is gone on with.
+        part: Which; everything else as of `build_features`.
 
     Returns:
         Number of clips of the part.
     """
     recordings = corpus if isinstance(corpus, Recordings) else Recordings(Path(corpus))
-    clips = _checked(recordings.clips(), recordings)
-    clips = clips[part * len(clips) // parts : (part + 1) * len(clips) // parts]
+    clips = part.clips(_checked(recordings.clips(), recordings))
     destination.mkdir(parents=True, exist_ok=True)
     with _locked(destination):
         keys = _keys(recordings, clips, config, code)

@@ -17,7 +17,7 @@ from model.audio.io import write_audio
 from model.config import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features import shards
-from model.features.extract import build_features, extract_part
+from model.features.extract import Part, build_features, extract_part
 from model.features.extractor import ClipExtractor
 from model.features.index import FeatureError
 from model.features.store import FeatureStore
@@ -131,7 +131,7 @@ def test_equal_clips_are_extracted_once(corpus, tmp_path, extracted):
 
 def test_parts_join_to_what_one_build_gives(corpus, small_features, tmp_path, extracted):
     parts = [tmp_path / f"part-{number}" for number in range(3)]
-    counts = [extract_part(corpus, folder, Config(), part=n, parts=3) for n, folder in enumerate(parts)]
+    counts = [extract_part(corpus, folder, Config(), Part(n, 3)) for n, folder in enumerate(parts)]
     assert sum(counts) == len(extracted) == 25
     assert max(counts) - min(counts) <= 1
     index = build_features(corpus, tmp_path / "store", Config(), earlier=parts)
