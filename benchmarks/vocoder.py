@@ -1,6 +1,6 @@
 """Speed of neural vocoders as we speak with them, against their plain form and against transformers' own.
 
-Three programs with the same weights make the same mel into sound: ours (folded weights, channels last, as
+Three programs with the same weights make the same mel into sound: ours (folded weights and fast layers, as
 `NeuralVocoder` runs; also in bfloat16), the plain form (weight norm computed in every pass, one-dimensional
 convolutions, float32), and `SpeechT5HifiGan` or `UnivNetModel` of the same dimensions (there is none for v3). They take
 turns, and the fastest pass of each counts, because other work on the machine only ever adds time; one thread is timed
@@ -171,7 +171,7 @@ def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="*", default=SIZES)
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=SIZES)
     parser.add_argument("--frames", type=int, default=344, help="344 are four seconds.")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="*", default=[1])

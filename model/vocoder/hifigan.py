@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.vocoder.layers import INITIAL_DEVIATION, Conv1d, ConvTranspose1d, normed, to_channels_last
+from model.vocoder.layers import INITIAL_DEVIATION, Conv1d, ConvTranspose1d, normed
 
 SLOPE = 0.1
 LAST_SLOPE = 0.01
@@ -68,10 +68,10 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.double:
             for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-                x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+                x = plain(F.leaky_relu_(dilated(F.leaky_relu(x, SLOPE)), SLOPE)).add_(x)
         else:
             for dilated in self.convs:
-                x = x + dilated(F.leaky_relu(x, SLOPE))
+                x = dilated(F.leaky_relu(x, SLOPE)).add_(x)
         return x
 
 
@@ -103,18 +103,17 @@ class HifiGan(nn.Module):
         )
         self.conv_post = normed(Conv1d(widths[-1], 1, OUTER_KERNEL), INITIAL_DEVIATION)
 
-    def forward(self, mel: Tensor, noise: Tensor | None = None, channels_last: bool = False) -> Tensor:
-        """(B, M, S) log-mel -> (B, 1, N) in [-1, 1]; `channels_last` runs the faster form, equal up to rounding."""
+    def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(B, M, S) log-mel -> (B, 1, N) in [-1, 1]."""
         blocks = len(self.size.resblock_kernels)
-        x = self.conv_pre(to_channels_last(mel) if channels_last else mel)
+        x = self.conv_pre(mel)
         for stage, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, SLOPE))
             fused = self.resblocks[stage * blocks](x)
             for block in self.resblocks[stage * blocks + 1 : (stage + 1) * blocks]:
-                fused = fused + block(x)
+                fused.add_(block(x))
             x = fused / blocks
-        x = torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))
-        return x.squeeze(2) if channels_last else x
+        return torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))
 
     @property
     def context_frames(self) -> int:

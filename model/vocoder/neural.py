@@ -14,6 +14,7 @@ from model.config.schema import AudioConfig, VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder.architectures import build_generator
 from model.vocoder.errors import VocoderError
+from model.vocoder.fast import speed_up
 from model.vocoder.folder import read_vocoder
 from model.vocoder.griffin_lim import check_mel
 from model.vocoder.official import VocoderWeights
@@ -44,6 +45,8 @@ class NeuralVocoder:
         self.name, self.audio, self.chunk_frames = name, audio, chunk_frames
         self.dtype, self.device = getattr(torch, precision), next(generator.parameters()).device
         self.generator = fold(generator).eval().requires_grad_(False).to(self.dtype)
+        if self.device.type == "cpu":
+            speed_up(self.generator)
 
     @classmethod
     def from_weights(
@@ -84,7 +87,7 @@ class NeuralVocoder:
         end = min(start + self.chunk_frames, frames)
         first, last = max(0, start - context), min(mel.shape[2], end + context)
         part = noise[:, :, first:last] if noise is not None else None
-        made = self.generator(mel[:, :, first:last], part, channels_last=True)[0, 0]
+        made = self.generator(mel[:, :, first:last], part)[0, 0]
         return made[(start - first) * hop : (end - first) * hop]
 
     def noise(self, frames: int) -> Tensor | None:

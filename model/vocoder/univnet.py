@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.vocoder.layers import Conv1d, ConvTranspose1d, normed, to_channels_last
+from model.vocoder.layers import Conv1d, ConvTranspose1d, normed
 
 SLOPE = 0.2
 NOISE_CHANNELS = 64
@@ -52,11 +52,16 @@ VARIANTS = {
 
 
 class KernelPredictor(nn.Module):
-    """Mel -> a kernel and a bias for every frame and layer."""
+    """Mel -> a kernel and a bias for every frame and layer.
+
+    Attributes:
+        made: Sizes of a frame's kernels as they are made: of layers, inputs, halves, outputs, taps in official weights.
+        order: Of those axes as they are used: layer, half, tap, input, output.
+    """
 
     def __init__(self, n_mels: int, channels: int, layers: int, hidden: int) -> None:
         super().__init__()
-        self.shape = (layers, channels, 2 * channels, TAPS)
+        self.made, self.order = (layers, channels, 2, channels, TAPS), (0, 2, 4, 1, 3)
         self.input_conv = nn.Sequential(normed(Conv1d(n_mels, hidden, INPUT_KERNEL)), nn.LeakyReLU(SLOPE))
         self.residual_convs = nn.ModuleList(
             nn.Sequential(
@@ -68,29 +73,29 @@ class KernelPredictor(nn.Module):
             )
             for _ in range(RESIDUALS)
         )
-        self.kernel_conv = normed(Conv1d(hidden, math.prod(self.shape), TAPS))
+        self.kernel_conv = normed(Conv1d(hidden, math.prod(self.made), TAPS))
         self.bias_conv = normed(Conv1d(hidden, layers * 2 * channels, TAPS))
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Mel -> each frame's weights for every layer, those of the signal first, then those of the gate.
-
-        Args:
-            mel: (B, M, S), or (B, M, 1, S) channels-last, where a frame's weights come out side by side in memory.
+        """Mel (B, M, S) -> each frame's weights for every layer, those of the signal first, then those of the gate.
 
         Returns:
-            Kernels (layers, 2, B * S, K * C, C) and biases (layers, 2, B * S, 1, C).
+            Kernels (layers, 2, B * S, K, C, C), for each tap from input to output, and biases (layers, 2, B * S, 1, C).
         """
         hidden = self.input_conv(mel)
         for block in self.residual_convs:
             hidden = hidden + block(hidden)
-        layers, inputs, outputs, taps = self.shape
-        halves = (2, outputs // 2)
-        kernels, biases = (conv(hidden).flatten(2) for conv in (self.kernel_conv, self.bias_conv))
-        kernels = kernels.unflatten(1, (layers, inputs, *halves, taps))
-        biases = biases.unflatten(1, (layers, 1, *halves))
-        kernels = kernels.permute(1, 3, 0, 6, 5, 2, 4)  # (layers, 2, B, S, K, C, C)
-        biases = biases.permute(1, 3, 0, 5, 2, 4)  # (layers, 2, B, S, 1, C)
-        return kernels.flatten(4, 5).flatten(2, 3), biases.flatten(2, 3)
+        kernels, biases = (conv(hidden).transpose(1, 2).flatten(0, 1) for conv in (self.kernel_conv, self.bias_conv))
+        kernels = kernels.unflatten(1, self.made).permute(0, *(axis + 1 for axis in self.order))
+        biases = biases.unflatten(1, (kernels.shape[1], 2, 1, -1))
+        return kernels.movedim(0, 2), biases.movedim(0, 2)
+
+    def sort(self) -> None:
+        """Let folded weights make the kernels in the order of their use: no longer the official one, but no copy."""
+        rows = torch.arange(math.prod(self.made)).view(self.made).permute(self.order)
+        for weights in (self.kernel_conv.weight, self.kernel_conv.bias):
+            weights.data = weights.data[rows.flatten()]
+        self.made, self.order = tuple(rows.shape), tuple(range(rows.dim()))
 
 
 class LocationVariableBlock(nn.Module):
@@ -110,7 +115,7 @@ class LocationVariableBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, mel: Tensor) -> Tensor:
-        """x (B, C, n), mel (B, M, S), or both channels-last -> x's form with n * stride = S * hop samples."""
+        """x (B, C, n), mel (B, M, S) -> (B, C, n * stride = S * hop)."""
         x = self.convt_pre(x)
         kernels, biases = self.kernel_predictor(mel)
         for block, kernel, bias in zip(self.conv_blocks, kernels, biases, strict=True):
@@ -118,21 +123,23 @@ class LocationVariableBlock(nn.Module):
             x = torch.addcmul(x, signal.sigmoid_(), gate.tanh_())
         return x
 
-    def _convolve(self, x: Tensor, kernels: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
-        """Each frame's stretch of x with that frame's own kernels (2, B * S, K * C, C) -> two results in x's form.
+    def _convolve(self, x: Tensor, kernels: Tensor, biases: Tensor) -> list[Tensor]:
+        """Each frame's stretch of x with that frame's own kernels (2, B * S, K, C, C) -> two results like x.
 
-        Two products, not one cut in halves: a sigmoid of every other stretch of memory takes five times as long.
+        One product for each tap and half: windows of all taps would overlap in memory, which batched products do not
+        take, and a sigmoid of every other stretch of memory takes five times as long.
         """
-        plain = x.dim() == 3
-        rows = (x if plain else x.squeeze(2)).transpose(1, 2)  # (B, n, C), in memory so where channels come last
-        padded = F.pad(rows, (0, 0, TAPS // 2, TAPS // 2)).flatten(1)
-        windows = padded.unfold(1, TAPS * rows.shape[2], rows.shape[2])  # (B, n, K * C), a view
-        windows = windows.unflatten(1, (-1, self.hop)).flatten(0, 1)  # (B * S, hop, K * C)
-        signal, gate = (
-            torch.baddbmm(bias, windows, kernel).view(rows.shape).transpose(1, 2)  # (B, C, n)
-            for kernel, bias in zip(kernels, biases, strict=True)
-        )
-        return (signal, gate) if plain else (signal.unsqueeze(2), gate.unsqueeze(2))
+        rows = F.pad(x.transpose(1, 2), (0, 0, TAPS // 2, TAPS // 2))  # (B, n + K - 1, C)
+        stretches = [
+            rows[:, tap : tap + x.shape[2]].reshape(-1, self.hop, x.shape[1]) for tap in range(TAPS)
+        ]  # (B * S, hop, C) each
+        made = []
+        for kernel, bias in zip(kernels, biases, strict=True):
+            result = torch.baddbmm(bias, stretches[0], kernel[:, 0])
+            for tap in range(1, TAPS):
+                result.baddbmm_(stretches[tap], kernel[:, tap])
+            made.append(result.view(x.shape[0], -1, x.shape[1]).transpose(1, 2))
+        return made
 
 
 class UnivNet(nn.Module):
@@ -160,17 +167,14 @@ class UnivNet(nn.Module):
             nn.LeakyReLU(SLOPE), normed(Conv1d(size.channels, 1, OUTER_KERNEL, padding_mode="reflect")), nn.Tanh()
         )
 
-    def forward(self, mel: Tensor, noise: Tensor | None = None, channels_last: bool = False) -> Tensor:
+    def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """(B, M, S) log-mel and (B, 64, S) normal noise (drawn where not given) -> (B, 1, N) in [-1, 1]."""
         if noise is None:
             noise = torch.randn(mel.shape[0], NOISE_CHANNELS, mel.shape[2], dtype=mel.dtype, device=mel.device)
-        if channels_last:
-            mel, noise = to_channels_last(mel), to_channels_last(noise)
         x = self.conv_pre(noise)
         for block in self.res_stack:
             x = block(x, mel)
-        x = self.conv_post(x)
-        return x.squeeze(2) if channels_last else x
+        return self.conv_post(x)
 
     @property
     def context_frames(self) -> int:

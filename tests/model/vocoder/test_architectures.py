@@ -1,5 +1,6 @@
 """Generators and discriminators are the published ones: counts, names, shapes, and the operations themselves."""
 
+import copy
 import typing
 
 import numpy as np
@@ -12,6 +13,9 @@ from model.config.schema.vocoder import VARIANTS
 from model.vocoder.architectures import ARCHITECTURES, build_generator, recognise
 from model.vocoder.discriminators import judge, judge_pair
 from model.vocoder.errors import VocoderError
+from model.vocoder.fast import FourierConv1d, speed_up
+from model.vocoder.hifigan import HifiGan, HifiGanSize
+from model.vocoder.layers import Conv1d
 from model.vocoder.univnet import LocationVariableBlock, UnivNetSize
 from model.vocoder.weights import fold, official_state
 
@@ -86,14 +90,35 @@ def test_another_hop_length_is_refused_with_the_cure():
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_both_memory_layouts_and_folded_weights_give_the_same_samples(kind, audio):
+def test_folded_and_fast_layers_give_the_same_samples(kind, audio):
     generator = build_generator(kind, "xtiny", audio).eval()
     mel, noise = torch.randn(2, 80, 12), torch.randn(2, 64, 12)
     with torch.no_grad():
         plain = generator(mel, noise)
         assert plain.shape == (2, 1, 12 * 256)
-        torch.testing.assert_close(generator(mel, noise, channels_last=True), plain, atol=1e-5, rtol=0)
         torch.testing.assert_close(fold(generator)(mel, noise), plain, atol=1e-5, rtol=0)
+        torch.testing.assert_close(speed_up(generator)(mel, noise), plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("taps", [7, 11])
+@pytest.mark.parametrize("dilation", [1, 5])
+@pytest.mark.parametrize("length", [1, 30, 700, 9000])
+def test_convolution_by_spectra_is_a_convolution(taps, dilation, length):
+    layer = Conv1d(6, 5, taps, dilation).requires_grad_(False)
+    x = torch.randn(2, 6, length)
+    torch.testing.assert_close(FourierConv1d(layer)(x), layer(x), atol=2e-6, rtol=0)
+
+
+def test_long_kernels_between_many_channels_go_by_spectra_in_single_precision(audio):
+    size = HifiGanSize(128, (16, 16), (32, 32), (3, 7), ((1, 3),) * 2, double=True)
+    generator, mel = fold(HifiGan(size, 80)).eval(), torch.randn(1, 80, 12)
+    with torch.no_grad():
+        plain = generator(mel)
+        rough = speed_up(copy.deepcopy(generator).bfloat16())
+        fast = speed_up(generator)
+        # The first layer, and the four with seven taps between 64 channels.
+        assert [sum(isinstance(m, FourierConv1d) for m in made.modules()) for made in (fast, rough)] == [5, 0]
+        torch.testing.assert_close(fast(mel), plain, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
