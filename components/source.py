@@ -46,25 +46,16 @@ def source_files(module: str) -> set[Path]:
     return files
 
 
-def third_party(module: str) -> set[str]:
-    """Top-level names that the closure of `module` imports from outside this project."""
-    names: set[str] = set()
-    for path in source_files(module):
-        if path.suffix in CODE:
-            names.update(name.partition(".")[0] for name in _imported_names(path, package=""))
-    return {name for name in names if name and name not in PACKAGES}
-
-
 def _project_imports(name: str, path: Path) -> Iterator[str]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for imported in _imported_names(path, package):
+    for imported in imported_names(path, package):
         if imported.partition(".")[0] in PACKAGES:
             yield imported
 
 
 @cache
-def _imported_names(path: Path, package: str) -> tuple[str, ...]:
-    """Dotted names that a source imports; `from a import b` gives `a` and `a.b`, since `b` may be a module."""
+def imported_names(path: Path, package: str) -> tuple[str, ...]:
+    """Dotted names that a source of `package` imports; `from a import b` gives `a` and `a.b`, since `b` may be a module."""
     return tuple(_walk_imports(path, package))
 
 

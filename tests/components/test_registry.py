@@ -44,6 +44,13 @@ def test_promoting_the_champion_again_changes_nothing(registry):
     assert aliases(registry) == ("2", "1")
 
 
+def test_equal_runs_that_promote_the_same_version_at_once_both_succeed(registry):
+    registry.promote(NAME, "1", "", "first")
+    for _ in range(2):
+        registry.promote(NAME, "2", "1", "both compared with version 1")
+    assert aliases(registry) == ("2", "1")
+
+
 def test_rollbacks_walk_back_and_stop_at_the_first(registry):
     for number in ("1", "2", "3"):
         registry.promote(NAME, number, None, "next")

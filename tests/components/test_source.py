@@ -1,5 +1,7 @@
 import sys
 
+from imports import third_party
+
 from components import source
 from components.register.run import REQUIREMENTS
 
@@ -43,7 +45,7 @@ def test_a_changed_line_changes_the_hash(tmp_path, monkeypatch):
 
 def test_the_registered_model_pins_all_that_speaking_imports():
     distributions = {"yaml": "PyYAML", "espeakng_loader": "espeakng-loader"}
-    needed = source.third_party("model.synthesis") | {"mlflow", "pandas"}
+    needed = third_party("model.synthesis") | {"mlflow", "pandas"}
     needed -= {"h5py"}  # reads a published file once; a registered voice carries those weights as safetensors
     needed = {distributions.get(name, name) for name in needed if name not in sys.stdlib_module_names}
     assert needed <= set(REQUIREMENTS), needed - set(REQUIREMENTS)

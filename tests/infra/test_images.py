@@ -8,10 +8,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from imports import third_party
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from components.source import third_party
 from pipelines.profiles import STEPS, image_kind
 
 ROOT = Path(__file__).parents[2]
