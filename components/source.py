@@ -55,7 +55,7 @@ def _project_imports(name: str, path: Path) -> Iterator[str]:
 
 @cache
 def imported_names(path: Path, package: str) -> tuple[str, ...]:
-    """Dotted names that a source of `package` imports; `from a import b` gives `a` and `a.b`, since `b` may be a module."""
+    """Dotted names that a source imports; `from a import b` gives `a` and `a.b`, since `b` may be a module."""
     return tuple(_walk_imports(path, package))
 
 

@@ -76,10 +76,6 @@ class State:
         return self.root / "mlflow.db"
 
     @property
-    def tracking_artifacts(self) -> Path:
-        return self.root / "mlartifacts"
-
-    @property
     def study_journal(self) -> Path:
         return self.root / "optuna.journal"
 

@@ -33,12 +33,12 @@ def test_a_changed_line_changes_the_hash(tmp_path, monkeypatch):
     for change in (None, ("unrelated.py", "x = 2\n"), ("b.py", "g = 2\n"), ("table.yaml", "a: 1\n")):
         if change:
             (package / change[0]).write_text(change[1])
-        for cached in (source.code_hash, source._imported_names):
+        for cached in (source.code_hash, source.imported_names):
             cached.cache_clear()
         monkeypatch.setattr(source, "_package_root", lambda name: package if name == "model" else None)
         hashes.append(source.code_hash("model.a"))
     source.code_hash.cache_clear()
-    source._imported_names.cache_clear()
+    source.imported_names.cache_clear()
     assert hashes[0] == hashes[1]
     assert len(set(hashes[1:])) == 3
 

@@ -115,7 +115,7 @@ def test_a_version_knows_where_it_comes_from(promoted, state):
     ):
         assert tags[key], key
     assert shown["aliases"] == ["candidate", "champion"]
-    artifacts = [path.suffix for path in state.tracking_artifacts.rglob("*") if path.is_file()]
+    artifacts = [path.suffix for path in (state.root / "mlartifacts").rglob("*") if path.is_file()]
     assert ".safetensors" in artifacts
     assert not {".pkl", ".pickle", ".pt", ".pth"} & set(artifacts)
 
