@@ -78,7 +78,13 @@ class Processes:
         """
         if self.world == 1:
             return model
-        return DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=partial)
+        resting = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        for parameter in resting:  # only what may learn now is averaged later, and a run that goes back may wake these
+            parameter.requires_grad_(True)
+        wrapped = DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=partial)
+        for parameter in resting:
+            parameter.requires_grad_(False)
+        return wrapped
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
