@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+from safetensors import SafetensorError
 
 from components.failures import explained
 from components.state import StateError
@@ -20,6 +21,7 @@ from components.state import StateError
             FileNotFoundError(errno.ENOENT, "No such file or directory", b"/\xff"),
             "/\udcff: No such file or directory; ",
         ),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device; free some"),
     ],
 )
 def test_errors_that_a_user_can_mend_say_what_where_and_how(error, told):
@@ -33,6 +35,12 @@ def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
     told = explained(RestException({"error_code": "INTERNAL_ERROR", "message": "database\nis gone"}))
     assert told.startswith("MLflow http://mlflow:5000: ")
     assert "database is gone; see that MLFLOW_TRACKING_URI" in told
+    told = explained(
+        RestException({"error_code": "INTERNAL_ERROR", "message": f"asked {'x' * 999} connection refused"})
+    )
+    assert "asked xx" in told
+    assert "connection refused; see that" in told
+    assert len(told) < 450
 
 
 def test_a_damaged_database_is_named(tmp_path, monkeypatch):
