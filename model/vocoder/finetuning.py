@@ -90,7 +90,7 @@ def base_vocoder(
         identity["from"] = start.origin
     fingerprint = settings_hash(shaping, identity)
     plan = TrainingPlan(settings, config.audio, settings.max_steps, config.seed, fingerprint, start)
-    training, held_out = (recorded_pairs(store, corpus, split) for split in ("train", "validation"))
+    training, held_out = (recorded_pairs(store, corpus, split, output) for split in ("train", "validation"))
     result = train_vocoder(plan, training, held_out, output, logger)
     return read_vocoder(result.vocoder, config.audio, settings.type)
 
@@ -124,7 +124,7 @@ def finetune(
     check_audio(Path(start.origin), start.audio, audio)
     device = choose_device(settings.device, "vocoder.device")
     spoken.model.to(device)
-    held_out = predicted_pairs(spoken, store, corpus, "validation")[:VALIDATION_CLIPS]
+    held_out = predicted_pairs(spoken, store, corpus, "validation", output)[:VALIDATION_CLIPS]
     if not held_out:
         raise VocoderError(f"{features}: no validation clips to measure a vocoder on; lower split.min_held_out")
     folder = output / "vocoder"
@@ -132,7 +132,7 @@ def finetune(
         identity = {"voice": voice_hash(voice), "features": store.content_hash, "from": start.origin}
         fingerprint = settings_hash(settings, identity)
         plan = TrainingPlan(settings, audio, settings.finetune_steps, config.seed, fingerprint, start)
-        train_vocoder(plan, predicted_pairs(spoken, store, corpus, "train"), held_out, output, logger)
+        train_vocoder(plan, predicted_pairs(spoken, store, corpus, "train", output), held_out, output, logger)
     else:
         write_vocoder(folder, start)
     tuned = read_vocoder(folder, audio, settings.type)

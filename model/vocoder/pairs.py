@@ -1,8 +1,14 @@
-"""What a vocoder learns from: mels, the corpus's own or predicted ones, frame by frame beside the recordings."""
+"""What a vocoder learns from: mels, the corpus's own or predicted ones, frame by frame beside the recordings.
+
+An hour of speech is 400 MB of them. So they lie in files without a name, which the system keeps in memory as far as
+there is room, and which are gone with the process.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,39 +43,74 @@ class Pair:
     samples: np.ndarray
 
 
-def recorded_pairs(store: FeatureStore, corpus: Path, split: str) -> list[Pair]:
+def recorded_pairs(store: FeatureStore, corpus: Path, split: str, folder: Path) -> list[Pair]:
     """The clips of a split with the mels of their own recordings.
+
+    Args:
+        store: The features.
+        corpus: Corpus that they were built from.
+        split: `train`, `validation` or `test`.
+        folder: Whose disk the pairs are kept on.
 
     Raises:
         PairingError: a recording does not have the frames of its mel.
+        OSError: the disk has no room for them.
     """
-    return [
-        Pair(clip.id, store.clip(position).mel, samples)
-        for position, clip, samples in _recordings(store, corpus, split)
-    ]
+    pairs = _room_for(store, split, folder)
+    for position, clip, samples in _recordings(store, corpus, split):
+        pairs[clip.id].mel[:], pairs[clip.id].samples[:] = store.clip(position).mel, samples
+    return list(pairs.values())
 
 
 @torch.no_grad()
-def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str) -> list[Pair]:
+def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str, folder: Path) -> list[Pair]:
     """The clips of a split with the mels that the acoustic model makes of their text.
 
     Teacher-forced: with the clip's own durations (from the model's alignment of it), pitch and energy, dropout off,
     in the voice's own vector of the speaker. So every predicted frame stands where the recorded one does. Computed on
     the device of the voice's model.
 
+    Args:
+        voice: Trained on these features.
+        store, corpus, split, folder: As of `recorded_pairs`.
+
     Raises:
         PairingError: the voice was trained on other features, or a recording does not have the frames of its mel.
+        OSError: the disk has no room for them.
     """
     store.check(voice.config.audio)
     if voice.languages != store.languages:
         raise PairingError(f"{store.path}: its languages are {store.languages}, the voice's are {voice.languages}")
     device = next(voice.model.parameters()).device
-    mels = {}
+    pairs = _room_for(store, split, folder)
     for batch in evaluation_batches(store, split, PREDICTION_BATCH):
         predicted = voice.model(batch.to(device)).mel.cpu().numpy()
         for index, name in enumerate(batch.clip_ids):
-            mels[name] = voice.natural(predicted[index, : int(batch.mel_lengths[index])])
-    return [Pair(clip.id, mels[clip.id], samples) for _, clip, samples in _recordings(store, corpus, split)]
+            pairs[name].mel[:] = voice.natural(predicted[index, : int(batch.mel_lengths[index])])
+    for _, clip, samples in _recordings(store, corpus, split):
+        pairs[clip.id].samples[:] = samples
+    return list(pairs.values())
+
+
+def _room_for(store: FeatureStore, split: str, folder: Path) -> dict[str, Pair]:
+    """Clip -> its pair in files of the folder's disk, one clip after the other, not filled yet."""
+    clips, hop = [store.clips[position] for position in store.split(split)], store.audio.hop_length
+    if not clips:
+        return {}
+    total = sum(clip.frames for clip in clips)
+    mels, samples = _unnamed_file(folder, (total, store.audio.n_mels)), _unnamed_file(folder, (total * hop,))
+    pairs, end = {}, 0
+    for clip in clips:
+        start, end = end, end + clip.frames
+        pairs[clip.id] = Pair(clip.id, mels[start:end], samples[start * hop : end * hop])
+    return pairs
+
+
+def _unnamed_file(folder: Path, shape: tuple[int, ...]) -> np.memmap:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))  # a full disk says so here, and not by a signal
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def _recordings(store: FeatureStore, corpus: Path, split: str) -> Iterator:

@@ -1,6 +1,8 @@
 """Mels stand beside their samples, frame for frame, for the corpus's own and for predicted mels."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -38,24 +40,41 @@ def voice(tmp_path_factory, config, generated_features):
     return train(config, generated_features, tmp_path_factory.mktemp("voice")).voice
 
 
-def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus):
+def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus, tmp_path):
     store = FeatureStore(generated_features)
     extractor = MelExtractor(store.audio)
-    for pair in recorded_pairs(store, generated_corpus, "validation"):
+    for pair in recorded_pairs(store, generated_corpus, "validation", tmp_path):
         assert len(pair.samples) == len(pair.mel) * store.audio.hop_length
         difference = np.abs(extractor.numpy(pair.samples) - pair.mel)
         assert difference[:-2].max() < 1e-2  # the last frames saw the samples after the last whole frame
 
 
-def test_predicted_mels_have_the_frames_of_the_recording(voice, generated_features, generated_corpus):
+def test_predicted_mels_have_the_frames_of_the_recording(voice, generated_features, generated_corpus, tmp_path):
     store = FeatureStore(generated_features)
-    own = recorded_pairs(store, generated_corpus, "train")
-    predicted = predicted_pairs(read_voice(voice), store, generated_corpus, "train")
+    own = recorded_pairs(store, generated_corpus, "train", tmp_path)
+    predicted = predicted_pairs(read_voice(voice), store, generated_corpus, "train", tmp_path)
     assert [pair.id for pair in predicted] == [pair.id for pair in own]
     for one, other in zip(predicted, own, strict=True):
         assert one.mel.shape == other.mel.shape
         assert not np.allclose(one.mel, other.mel)
         assert np.array_equal(one.samples, other.samples)
+
+
+def test_pairs_lie_on_disk_and_leave_nothing_there(generated_features, generated_corpus, tmp_path):
+    pairs = recorded_pairs(FeatureStore(generated_features), generated_corpus, "train", tmp_path / "run")
+    assert all(isinstance(array, np.memmap) for pair in pairs for array in (pair.mel, pair.samples))
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_disk_without_room_for_pairs_is_an_error_not_a_crash(
+    generated_features, generated_corpus, tmp_path, monkeypatch
+):
+    def full(descriptor, start, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        recorded_pairs(FeatureStore(generated_features), generated_corpus, "train", tmp_path)
 
 
 @pytest.mark.slow
@@ -69,7 +88,7 @@ def test_teacher_forced_mels_pair_to_the_frame_for_every_clip_of_a_real_corpus(r
     build_features(corpus, tmp_path / "features", config)
     store = FeatureStore(tmp_path / "features")
     voice = read_voice(train(config, store.path, tmp_path / "voice").voice)
-    pairs = [pair for split in SPLITS for pair in predicted_pairs(voice, store, corpus, split)]
+    pairs = [pair for split in SPLITS for pair in predicted_pairs(voice, store, corpus, split, tmp_path)]
     assert len(pairs) == len(list((recordings / "wavs").glob("*.wav")))
     assert {len(pair.mel) - len(pair.samples) / hop for pair in pairs} == {0}
 
@@ -82,7 +101,7 @@ def test_a_recording_that_changed_is_refused(generated_features, generated_corpu
     clip = next(json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines() if name in line)
     write_audio(corpus / clip["audio"], np.zeros(9000, dtype=np.float32), store.audio.sample_rate)
     with pytest.raises(PairingError, match=f"clip {name}: .*build them again"):
-        recorded_pairs(store, corpus, "train")
+        recorded_pairs(store, corpus, "train", tmp_path)
 
 
 def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
@@ -116,9 +135,10 @@ def test_a_trained_vocoder_is_trained_on_from_its_own_weights(config, generated_
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_predicted_mels_are_those_of_the_cpu_on_a_gpu(voice, generated_features, generated_corpus):
+def test_predicted_mels_are_those_of_the_cpu_on_a_gpu(voice, generated_features, generated_corpus, tmp_path):
     spoken, store = read_voice(voice), FeatureStore(generated_features)
-    on_cpu = predicted_pairs(spoken, store, generated_corpus, "validation")
+    on_cpu = predicted_pairs(spoken, store, generated_corpus, "validation", tmp_path)
     spoken.model.to("cuda")
-    for one, other in zip(on_cpu, predicted_pairs(spoken, store, generated_corpus, "validation"), strict=True):
+    on_gpu = predicted_pairs(spoken, store, generated_corpus, "validation", tmp_path)
+    for one, other in zip(on_cpu, on_gpu, strict=True):
         assert np.allclose(one.mel, other.mel, atol=1e-2)
