@@ -65,13 +65,13 @@ class ResidualBlock(nn.Module):
         else:
             self.convs = dilated
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.double:
-            for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-                x = plain(F.leaky_relu_(dilated(F.leaky_relu(x, SLOPE)), SLOPE)).add_(x)
-        else:
-            for dilated in self.convs:
-                x = dilated(F.leaky_relu(x, SLOPE)).add_(x)
+    def forward(self, x: Tensor, activated: Tensor) -> Tensor:
+        """x (B, C, N) and its activation, which blocks side by side share, to the same shape."""
+        for number, dilated in enumerate(self.convs1 if self.double else self.convs):
+            made = dilated(F.leaky_relu(x, SLOPE) if number else activated)
+            if self.double:
+                made = self.convs2[number](F.leaky_relu_(made, SLOPE))
+            x = made.add_(x)
         return x
 
 
@@ -108,12 +108,14 @@ class HifiGan(nn.Module):
         blocks = len(self.size.resblock_kernels)
         x = self.conv_pre(mel)
         for stage, up in enumerate(self.ups):
-            x = up(F.leaky_relu(x, SLOPE))
-            fused = self.resblocks[stage * blocks](x)
-            for block in self.resblocks[stage * blocks + 1 : (stage + 1) * blocks]:
-                fused.add_(block(x))
-            x = fused / blocks
-        return torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))
+            x = up(F.leaky_relu_(x, SLOPE))
+            activated = F.leaky_relu(x, SLOPE)
+            first, *others = self.resblocks[stage * blocks : (stage + 1) * blocks]
+            fused = first(x, activated)
+            for block in others:
+                fused.add_(block(x, activated))
+            x = fused.div_(blocks)
+        return torch.tanh(self.conv_post(F.leaky_relu_(x, LAST_SLOPE)))
 
     @property
     def context_frames(self) -> int:
