@@ -18,7 +18,7 @@ from model.corpus.errors import CorpusError
 from model.corpus.folders import stage_folder
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, write_manifest
-from model.corpus.problems import Problem, write_problems
+from model.corpus.problems import NOTE, Problem, write_problems
 from model.corpus.readers import read_corpus
 from model.corpus.sources import Timings, Utterance, audio_reason
 from model.corpus.timings import write_alignments
@@ -63,6 +63,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
             )
         stored = [item for result in results if not isinstance(result, Problem) for item in result]
         problems = [*source.problems, *(result for result in results if isinstance(result, Problem))]
+        problems += [note for item in stored for note in item.notes]
         if not stored and not problems:
             raise CorpusError(f"corpus {config.corpus.name}: has no utterances; check corpus.path and corpus.format")
         clips = [item.clip for item in stored]
@@ -85,6 +86,7 @@ class _Stored:
     clip: Clip
     origin: str
     timings: Timings | None = None
+    notes: tuple[Problem, ...] = ()
 
 
 def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] | Problem:
@@ -110,7 +112,8 @@ def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] 
                 for number, piece in enumerate(pieces, 1)
             ]  # fmt: skip
     clip = _write(utterance, samples, sound.sample_rate, folder, rate)
-    return [_Stored(clip, utterance.origin, sound.timings)]
+    notes = tuple(Problem(clip.id, utterance.origin, note.reason, note.detail, NOTE) for note in sound.notes)
+    return [_Stored(clip, utterance.origin, sound.timings, notes)]
 
 
 def _write(utterance: Utterance, samples: np.ndarray, source_rate: int, folder: Path, sample_rate: int) -> Clip:

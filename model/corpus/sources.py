@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.audio.io import AudioError
+from model.audio.io import AudioError, AudioNote
 from model.corpus.problems import Problem
 
 Timings = list[tuple[str, float, float]]
@@ -16,11 +16,13 @@ Timings = list[tuple[str, float, float]]
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples (N,) float32 mono, their rate in Hz, and the times of the phones where the speaker tells them."""
+    """Samples (N,) float32 mono, their rate in Hz, the times of the phones where the speaker tells them, and what was
+    put right when the file was read."""
 
     samples: np.ndarray
     sample_rate: int
     timings: Timings | None = None
+    notes: tuple[AudioNote, ...] = ()
 
 
 @dataclass(frozen=True)

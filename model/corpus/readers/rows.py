@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from model.audio.io import read_source
+from model.audio.io import read_recording
 from model.corpus.errors import CorpusError
 from model.corpus.problems import NOTE, Problem
 from model.corpus.sources import Sound, Source, Utterance
@@ -89,8 +89,8 @@ class Rows:
 
 
 def read_sound(path: Path) -> Sound:
-    samples, rate = read_source(path)
-    return Sound(samples, rate)
+    recording = read_recording(path)
+    return Sound(recording.samples, recording.sample_rate, notes=recording.notes)
 
 
 def existing_folder(path: str, layout: str) -> Path:
