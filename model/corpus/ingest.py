@@ -28,13 +28,16 @@ logger = logging.getLogger(__name__)
 AUDIO_FOLDER = "audio"
 ORIGINS = "origins.json"
 """Clip id -> the recording (or voice) it was made from: what a finding names."""
+NAMES = "names.json"
+"""Clip id -> what the corpus itself names the clip by, where that is not the id."""
 
 
 def ingest(config: Config, destination: Path, progress: bool = False) -> list[Clip]:
     """Read or generate the corpus of `config.corpus` into `destination`.
 
     Writes `manifest.jsonl`, `audio/<id>.flac` (mono, 16 bit, `audio.sample_rate`), `problems.jsonl` (rows and files
-    that could not be read), `origins.json` (clip -> recording), `source.json` (format and engines) and, for speech
+    that could not be read), `origins.json` (clip -> recording), `names.json` (clip -> its name in the corpus),
+    `source.json` (format and engines) and, for speech
     whose speaker tells when each phone is said, `alignments.jsonl`.
 
     Returns:
@@ -74,6 +77,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
         origins = {utterance.id: utterance.origin for utterance in source.utterances}
         origins |= {item.clip.id: item.origin for item in stored}
         (folder / ORIGINS).write_text(json.dumps(origins, indent=0, ensure_ascii=False) + "\n", "utf-8")
+        (folder / NAMES).write_text(json.dumps(source.names, indent=0, ensure_ascii=False) + "\n", "utf-8")
         about = {"name": config.corpus.name, "format": config.corpus.format, "engines": list(source.engines)}
         (folder / "source.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return clips

@@ -47,11 +47,19 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Source:
-    """All utterances of a corpus, what was wrong with rows that gave none, and what speaks if it is generated."""
+    """All utterances of a corpus.
+
+    Attributes:
+        utterances: One for each clip.
+        problems: What was wrong with rows that gave none.
+        engines: What speaks, if the corpus is generated.
+        names: Clip id -> what the corpus names the clip by, where that is no usable id.
+    """
 
     utterances: list[Utterance]
     problems: list[Problem] = field(default_factory=list)
     engines: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
 
 def audio_reason(error: AudioError) -> str:

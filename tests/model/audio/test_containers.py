@@ -1,4 +1,4 @@
-"""Files as recorders, streams and converters leave them: decoded to the end, and a part of a file is told from a whole."""
+"""Files as recorders, streams and converters leave them are decoded to the end; a cut file is told from a whole one."""
 
 import io
 import struct
@@ -24,9 +24,7 @@ def speech_like():
 
 def mp3(samples, mode):
     buffer = io.BytesIO()
-    with soundfile.SoundFile(
-        buffer, "w", MP3_RATE, 1, format="MP3", bitrate_mode=mode, compression_level=0.5
-    ) as file:
+    with soundfile.SoundFile(buffer, "w", MP3_RATE, 1, format="MP3", bitrate_mode=mode, compression_level=0.5) as file:
         file.write(samples)
     return buffer.getvalue()
 
@@ -45,9 +43,13 @@ def wav(samples, subtype="PCM_16", rate=RATE):
 def with_data_size(data, size):
     """The WAV file with another declared size of its samples."""
     place = data.index(b"data") + 4
-    return data[:4] + struct.pack("<I", min(size + place - 4, 0xFFFFFFFF)) + data[8:place] + struct.pack(
-        "<I", size
-    ) + data[place + 4 :]
+    return (
+        data[:4]
+        + struct.pack("<I", min(size + place - 4, 0xFFFFFFFF))
+        + data[8:place]
+        + struct.pack("<I", size)
+        + data[place + 4 :]
+    )
 
 
 def encoded(samples, rate, container, codec):
@@ -90,9 +92,7 @@ def test_an_mp3_behind_a_tag_is_read_and_one_that_was_cut_is_found(tmp_path, spe
         read_recording(tmp_path / "cut.mp3")
 
 
-@pytest.mark.parametrize(
-    "size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x7FFFFFDB, 0x80000000, 0xFFFFFFDB, 0xFFFFFFFF], ids=hex
-)
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x7FFFFFDB, 0x80000000, 0xFFFFFFDB, 0xFFFFFFFF], ids=hex)
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 def test_a_placeholder_for_the_size_of_a_wav_is_none(tmp_path, voiced, size, subtype):
     samples = voiced(0.3, 150.0)
