@@ -1,6 +1,7 @@
 """Text as people type it: what cannot be spoken is counted, nothing is read as something else, white space is cheap."""
 
 import time
+import unicodedata
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_a_sign_of_arithmetic_is_spoken_in_every_language(language, sign):
 def test_a_fraction_is_no_row_of_numbers(language, written):
     result = normalize(written, language)
     assert not result.unknown
-    plain = normalize(written.replace("/", " "), language).text
+    plain = normalize(unicodedata.normalize("NFKC", written).replace("⁄", " ").replace("/", " "), language).text
     assert result.text != plain
     assert not any(character.isnumeric() for character in result.text if not "一" <= character <= "鿿")
 
@@ -39,7 +40,7 @@ def test_a_hyphen_between_other_figures_makes_no_range(written):
     assert " to " not in f" {normalize(written, 'en').text} "
 
 
-@pytest.mark.parametrize("sign", ["|", "\\", "~", "*", "_", "^", "<", "☃", "™", "¹", "€"])
+@pytest.mark.parametrize("sign", ["|", "\\", "~", "*", "_", "^", "☃", "™", "¹", "€"])
 def test_what_cannot_be_spoken_is_counted(sign):
     result = normalize(f"one {sign} two", "en")
     assert result.unknown == {sign: 1}
@@ -58,7 +59,10 @@ def test_markup_is_not_read_as_a_comparison():
     assert result.unknown == {"<": 2, ">": 2}
 
 
-@pytest.mark.parametrize("written", ["1234567", "1,234,567", "1 234 567", "1'234'567", "1’234’567", "1 234 567"])
+@pytest.mark.parametrize(
+    "written",
+    ["1234567", "1,234,567", "1 234 567", "1'234'567", "1’234’567", "1\u00a0234\u00a0567"],
+)
 def test_groups_of_thousands_make_one_number(written):
     expected = "one million two hundred and thirty four thousand five hundred and sixty seven"
     assert normalize(written, "en").text == expected
