@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from model.config.schema.data import CorpusConfig
 from model.corpus.columns import NAMES as COLUMNS
-from model.corpus.columns import Columns, inferred_columns, named_columns, row_cells
+from model.corpus.columns import Columns, inferred_columns, is_unknown_header, named_columns, row_cells
 from model.corpus.errors import CorpusError
+from model.corpus.problems import NOTE, Problem
 from model.corpus.readers.rows import Row, Rows
 from model.corpus.recordings import Recordings, clean_path, without_suffix
 from model.corpus.sources import Source
@@ -108,6 +109,11 @@ def _cells_of(rows: Rows, path: Path, where: str, recordings: Recordings) -> lis
         return _records(rows, path, where)
     lines, columns = _parsed(path, recordings)
     found = []
+    if lines and is_unknown_header(lines[0], lines[1:], columns, lambda cell: recordings.find(cell, path.parent)):
+        shown = " | ".join(lines[0].cells)
+        detail = f"taken for a header and not read: {shown!r}; the columns were told by their cells"
+        rows.problems.append(Problem("", f"{where}:{lines[0].number}", "header", detail, NOTE))
+        lines = lines[1:]
     for line in lines:
         cells, detail = row_cells(line, columns)
         if cells is None:
@@ -171,6 +177,17 @@ def _records(rows: Rows, path: Path, where: str) -> list[tuple[int, Mapping[str,
         else:
             rows.refuse("", f"{where}:{number}", "wrong_columns", "names no recording")
     return found
+
+
+def unreadable_tables(folder: Path) -> list[str]:
+    """Why files that may be the table of a folder cannot be read."""
+    reasons = []
+    for path in _candidates(folder):
+        try:
+            read_text(path, FORM)
+        except CorpusError as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def _name(audio: str, found: Path, folder: Path) -> str:
