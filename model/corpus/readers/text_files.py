@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from itertools import takewhile
 from pathlib import Path
 
 from model.config.schema.data import CorpusConfig
@@ -32,7 +32,8 @@ def read(config: CorpusConfig) -> Source:
     folder = existing_folder(config.path, "recordings and a text file of the same name for each")
     rows, recordings = Rows(folder), Recordings(folder)
     unused = []
-    common = len(os.path.commonprefix([_telling(path.relative_to(folder)) for path in recordings.paths]))
+    levels = zip(*(_telling(path.relative_to(folder)) for path in recordings.paths), strict=False)
+    common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
     for path in recordings.paths:
         relative = path.relative_to(folder)
         place = text_of(path, folder)

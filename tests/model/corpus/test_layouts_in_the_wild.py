@@ -355,3 +355,11 @@ def test_suffixes_of_text_files_may_be_capitals(tmp_path):
     for name, text in zip(NAMES, TEXTS, strict=True):
         write_text(tmp_path / "DR1" / "F0" / f"{name}.TXT", text)
     assert [text for text, _ in texts_and_speakers(tmp_path)] == list(TEXTS)
+
+
+def test_the_speaker_of_text_files_is_the_first_folder_that_tells_them_apart(tmp_path):
+    for speaker, name, text in zip(WHO, NAMES, TEXTS, strict=True):
+        folder = tmp_path / "corpus" / "flac" / speaker / "day 1"
+        write_sound(folder / f"{name}.flac", seconds=0.5)
+        write_text(folder / f"{name}.txt", text)
+    assert sorted(texts_and_speakers(tmp_path)) == sorted(BOTH)
