@@ -47,6 +47,11 @@ def arguments(config: Config, data_hash: str, remote: str, name: str) -> dict[st
 
 def _told(config: Config, step: str) -> dict[str, Any]:
     settings = subset(config, *STEP_SECTIONS[step])
+    if step == "preprocess":  # as with the vocoder's checkpoint below: the weights' content counts, not their path
+        features = settings["features"]
+        features["speaker_encoder_sha256"] = features["speaker_encoder_sha256"] or local_sha256(
+            features["speaker_encoder_weights"]
+        )
     if step == "finetune_vocoder":  # a checkpoint that changed under its path is another one
         vocoder = settings["vocoder"]
         vocoder["checkpoint_sha256"] = vocoder["checkpoint_sha256"] or local_sha256(vocoder["checkpoint"])

@@ -197,6 +197,7 @@ def champion_measures(
         registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
         champion.tags["voice.sha256"],
         registered["features"],
+        registered["features_hash"],
         registered["corpus"],
         registered["data"],
         json.loads(registered["evaluation_settings"]),

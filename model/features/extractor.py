@@ -19,7 +19,7 @@ from model.config import Config, settings_hash
 from model.config.schema import FeaturesConfig
 from model.corpus.manifest import Clip, read_manifest
 from model.features.errors import FeatureError
-from model.features.shards import Extracted
+from model.features.shards import Extracted, file_checksum
 from model.speaker_encoder import SpeakerEncoderError, load_speaker_encoder
 from model.text import TextError, encode, symbols_hash
 
@@ -118,6 +118,9 @@ def recipe(config: Config, code: str) -> str:
         code: Hash of the sources that extract, or '' where they are known not to have changed.
     """
     features = config.features.extraction()
+    weights = Path(config.features.speaker_encoder_weights)
+    if not config.features.speaker_encoder_sha256 and weights.is_file():  # other weights under the same path
+        features["speaker_encoder_sha256"] = file_checksum(weights)
     return settings_hash(config.audio, {"features": features, "symbols": symbols_hash(), "code": code})
 
 

@@ -87,7 +87,7 @@ def base_vocoder(
     identity = {"features": store.content_hash, "seed": config.seed}
     if start is not None:
         check_audio(Path(start.origin), start.audio, config.audio)
-        identity["from"] = start.origin
+        identity["from"] = start.content_hash()
     fingerprint = settings_hash(shaping, identity)
     plan = TrainingPlan(settings, config.audio, settings.max_steps, config.seed, fingerprint, start)
     training, held_out = (recorded_pairs(store, corpus, split, output) for split in ("train", "validation"))
@@ -129,7 +129,12 @@ def finetune(
         raise VocoderError(f"{features}: no validation clips to measure a vocoder on; lower split.min_held_out")
     folder = output / "vocoder"
     if settings.finetune_steps:
-        identity = {"voice": voice_hash(voice), "features": store.content_hash, "from": start.origin}
+        identity = {
+            "voice": voice_hash(voice),
+            "features": store.content_hash,
+            "seed": config.seed,
+            "from": start.content_hash(),
+        }
         fingerprint = settings_hash(settings, identity)
         plan = TrainingPlan(settings, audio, settings.finetune_steps, config.seed, fingerprint, start)
         train_vocoder(plan, predicted_pairs(spoken, store, corpus, "train", output), held_out, output, logger)

@@ -2,11 +2,12 @@
 
 import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from components import tracking
+from components import source, tracking
 from components.state import State
 
 
@@ -29,6 +30,25 @@ def state(tmp_path, empty_database, monkeypatch) -> State:
     for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     return State(root).prepare()
+
+
+@pytest.fixture
+def edit(monkeypatch) -> Iterator[Callable[[str], None]]:
+    """Function: path of a file of this checkout -> from now on the file reads as if a statement had been added."""
+    root = Path(source.__file__).parents[1]
+    edited: set[Path] = set()
+    read_bytes, read_text = Path.read_bytes, Path.read_text
+    added = "\nEDITED = True\n"
+
+    def edit(name: str) -> None:
+        assert (root / name).is_file(), name
+        edited.add(root / name)
+        source.code_hash.cache_clear()
+
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + added.encode() * (path in edited))
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read_text(path, *a, **k) + added * (path in edited))
+    yield edit
+    source.code_hash.cache_clear()
 
 
 class S3Server:
