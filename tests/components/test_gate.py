@@ -5,7 +5,7 @@ import pytest
 
 from components.gate import run as gate
 from components.gate.measures import measures
-from components.registry import CANDIDATE, CHAMPION, Registry
+from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry
 from components.state import write_json
 from model.config.schema import RegistryConfig
 
@@ -75,7 +75,7 @@ def judged(state, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gate, "champion_measures", evaluated)
 
-    def judge(values: dict, number: str = "", settings: dict | None = None) -> dict:
+    def judge(values: dict, number: str = "", settings: dict | None = None, **registered: str) -> dict:
         if not number:
             source = f"{run.info.artifact_uri}/voice"
             number = str(registry.client.create_model_version(NAME, source, run_id=run.info.run_id).version)
@@ -84,11 +84,13 @@ def judged(state, tmp_path, monkeypatch):
             measured = {key: {"value": value, "reason": ""} for key, value in values.items()}
             write_json(folders[number] / "metrics.json", {"gate": measured})
         pointer = write_json(
-            tmp_path / f"{number}.json", {"folder": str(folders[number]), "name": NAME, "version": number}
+            tmp_path / f"{number}.json",
+            {"folder": str(folders[number]), "name": NAME, "version": number, **registered},
         )
         return gate.run(str(pointer), json.dumps({"registry": settings or {}}))
 
     judge.registry = registry
+    judge.folders = folders
     return judge
 
 
@@ -126,6 +128,62 @@ def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeyp
         judged({}, number="2", settings={"max_regression": 0.03})
     assert "judged by" not in str(anew.value)
     assert measured == ["again"]
+
+
+def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
+    """Each change is made on top of the ones before; in between the same question gets the recorded answer."""
+    settings, data = {}, {"data": "d.dir"}
+
+    def answer() -> str:
+        with pytest.raises(gate.GateFailed) as caught:
+            judged({}, number="2", settings=settings, **data)
+        return "record" if "nothing that it was judged by has changed" in str(caught.value) else "judged"
+
+    def other_metrics() -> None:
+        measured = json.loads((judged.folders["2"] / "metrics.json").read_text())
+        measured["gate"]["alignment_monotonicity"]["value"] = 0.97
+        write_json(judged.folders["2"] / "metrics.json", measured)
+
+    changes = {
+        "settings": lambda: settings.update(max_regression=0.03),
+        "metrics": other_metrics,
+        "data": lambda: data.update(data="another.dir"),
+        "champion": lambda: judged({**GOOD, "mel_cepstral_distortion": 5.0}),
+        "rollback": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "clicks"),
+        "reason": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "hisses"),
+        "code": lambda: edit("components/gate/measures.py"),
+        "code of evaluation": lambda: edit("model/evaluation/metrics.py"),
+    }
+    judged(GOOD)
+    judged({**GOOD, "mel_cepstral_distortion": 5.9})  # version 2, champion for a while
+    judged.registry.promote(NAME, "1", "2", "by hand")
+    settings["max_mel_cepstral_distortion"] = 1.0  # so that it fails, whoever is champion
+    answers = {"first": answer()}
+    for name, change in changes.items():
+        assert answer() == "record", name
+        change()
+        answers[name] = answer()
+    assert answers == dict.fromkeys(["first", *changes], "judged")
+
+
+def test_a_verdict_names_the_champion_that_it_was_compared_with(judged):
+    judged(GOOD)
+    for better in (5.0, 4.0):
+        with pytest.raises(gate.GateFailed) as caught:
+            judged({**GOOD, "mel_cepstral_distortion": 7.0})
+        champion = judged.registry.aliases(NAME)[CHAMPION]
+        assert json.loads(caught.value.report.read_text())["champion_before"] == champion
+        assert f"champion: {champion}" in str(caught.value)
+        judged({**GOOD, "mel_cepstral_distortion": better})
+
+
+def test_verdicts_of_two_versions_lie_apart(judged):
+    with pytest.raises(gate.GateFailed) as one:
+        judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
+    with pytest.raises(gate.GateFailed) as two:
+        judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
+    assert one.value.report != two.value.report
+    assert json.loads(one.value.report.read_text())["version"] == "1"
 
 
 def test_a_worse_version_within_the_thresholds_does_not_replace_the_champion(judged):

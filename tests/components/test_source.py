@@ -1,5 +1,6 @@
 import sys
 
+import pytest
 from imports import third_party
 
 from components import source
@@ -22,25 +23,74 @@ def test_evaluation_code_does_not_make_features_stale():
     )
 
 
-def test_a_changed_line_changes_the_hash(tmp_path, monkeypatch):
-    package = tmp_path / "model"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "a.py").write_text("def f():\n    from model.b import g\n    return g\n")
-    (package / "b.py").write_text("g = 1\n")
-    (package / "unrelated.py").write_text("x = 1\n")
-    hashes = []
-    for change in (None, ("unrelated.py", "x = 2\n"), ("b.py", "g = 2\n"), ("table.yaml", "a: 1\n")):
-        if change:
-            (package / change[0]).write_text(change[1])
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Function: file of a package `model` -> its new text; returns the hash of `model.start` after that."""
+    folder = tmp_path / "model"
+    (folder / "part").mkdir(parents=True)
+    (folder / "unrelated").mkdir()
+    texts = {
+        "__init__.py": "",
+        "start.py": "import os\nfrom model.named import f\n\n\ndef g():\n    from model.late import h\n    return h\n",
+        "named.py": "import model.dotted\nfrom .relative import x\nf = 1\n",
+        "dotted.py": "from model.part import inner\n",
+        "relative.py": "x = 1\n",
+        "late.py": "h = 1\n",
+        "unrelated.py": "x = 1\n",
+        "part/__init__.py": "",
+        "part/inner.py": "y = 1\n",
+        "part/table.tsv": "a\n",
+        "unrelated/table.tsv": "a\n",
+    }
+    monkeypatch.setattr(source, "_package_root", lambda name: folder if name == "model" else None)
+
+    def write(name: str, text: str) -> str:
+        (folder / name).write_text(text)
         for cached in (source.code_hash, source.imported_names):
             cached.cache_clear()
-        monkeypatch.setattr(source, "_package_root", lambda name: package if name == "model" else None)
-        hashes.append(source.code_hash("model.a"))
-    source.code_hash.cache_clear()
-    source.imported_names.cache_clear()
-    assert hashes[0] == hashes[1]
-    assert len(set(hashes[1:])) == 3
+        return source.code_hash("model.start")
+
+    for name, text in texts.items():
+        write(name, text)
+    yield write
+    for cached in (source.code_hash, source.imported_names):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("start.py", True),
+        ("named.py", True),
+        ("dotted.py", True),
+        ("relative.py", True),
+        ("late.py", True),
+        ("__init__.py", True),
+        ("part/__init__.py", True),
+        ("part/inner.py", True),
+        ("unrelated.py", False),
+    ],
+)
+def test_a_changed_line_changes_the_hash_of_what_imports_it(package, name, differs):
+    before = package(name, "z = 1\nfrom model.named import f\nfrom model.late import h\n")
+    assert (package(name, "z = 2\nfrom model.named import f\nfrom model.late import h\n") != before) is differs
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "txt", "html", "tsv", "json", "safetensors"])
+def test_data_files_of_every_kind_are_part_of_the_code_beside_them(package, suffix):
+    hashes = [package(f"part/data.{suffix}", text) for text in ("a", "b", "b")]
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
+@pytest.mark.parametrize("name", ["part/README.md", "part/inner.cpython-311.pyc", "unrelated/table.tsv"])
+def test_notes_compiled_files_and_data_of_other_packages_are_not(package, name):
+    assert package(name, "a") == package(name, "b")
+
+
+def test_data_under_another_name_is_other_data(package, tmp_path):
+    before = package("part/data.txt", "words")
+    (tmp_path / "model" / "part" / "data.txt").unlink()
+    assert package("part/dates.txt", "words") != before
 
 
 def test_the_registered_model_pins_all_that_speaking_imports():

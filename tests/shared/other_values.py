@@ -49,7 +49,7 @@ def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):
-        yield from (value + 1, value + 2, value * 2, value / 2, value - 1)
+        yield from (value + 1, value + 2, value * 2, value / 2, value - 1, 0.5)
     elif isinstance(value, str):
         yield from STRINGS
     elif value is None:
