@@ -171,7 +171,8 @@ class FeaturesConfig(Section):
     speaker_encoder_weights: str = ""
     """File of its weights; empty takes those of the installed wheel. Of Deep Speaker the published Keras file."""
     speaker_encoder_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    """Checksum of that file, which is refused if it differs; Deep Speaker cannot do without."""
+    """SHA-256 of that file, which is refused if it differs. Deep Speaker requires it; otherwise it is computed when
+    features are built, so that other weights under the same path are not taken for these."""
     shard_megabytes: Positive = 256
     """A shard is closed once it holds this much."""
     remote: Annotated[str, Field(pattern=r"^(s3://[^/]+(/.*)?)?$")] = ""
