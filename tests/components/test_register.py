@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from evaluated_voice import DATA, FEATURES, WEIGHTS, evaluated_voice
+from other_process import OtherProcess
 
 from components import lineage
 from components.register import run as module
@@ -146,3 +147,19 @@ def test_without_a_tracking_server_there_is_no_version(register, state, voice, t
     with pytest.raises(StepError, match="did not take the records"):
         run(str(pointer), NAME)
     assert register.registry.versions(NAME) == []
+
+
+def test_two_processes_that_register_the_same_voice_make_one_version(register, state, voice, tmp_path, monkeypatch):
+    pointer = str(evaluated_voice(state, voice, tmp_path / "evaluation", METRICS))
+    other = OtherProcess(f"from components.register.run import run; run({pointer!r}, {NAME!r})")
+
+    def log_voice(*arguments):
+        other.meet()
+        return logged(*arguments)
+
+    logged = module.log_voice
+    monkeypatch.setattr(module, "log_voice", log_voice)
+    assert run(pointer, NAME)["version"] == "1"
+    assert other.finish() == 0, other.lines
+    assert other.waited
+    assert [version.number for version in register.registry.versions(NAME)] == ["1"]

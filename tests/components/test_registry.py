@@ -1,6 +1,4 @@
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -9,6 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 from mlflow.exceptions import MlflowException
+from other_process import OtherProcess
 
 from components.registry import (
     CANDIDATE,
@@ -25,7 +24,6 @@ from components.registry import (
 )
 
 NAME = "myxtts-toy-xtiny"
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -207,47 +205,11 @@ def test_a_promotion_keeps_the_candidate(registry):
     assert registry.version(NAME, CANDIDATE).number == "3"
 
 
-ELSEWHERE = """
-import sys
-from components.registry import Registry
-from components.state import State
-registry = Registry(State.locate())
-print("ready", file=sys.stderr, flush=True)
-{action}
-"""
-WAITING = "waiting for another process"
-
-
-class OtherProcess:
-    """A process that acts on the registry; `meet` returns once it waits for this one, or has ended.
-
-    Args:
-        action: Its last statement.
-    """
-
-    def __init__(self, action: str) -> None:
-        command = [sys.executable, "-c", ELSEWHERE.format(action=action)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        self.lines: list[str] = []
-
-    def meet(self) -> None:
-        for line in self._process.stderr:
-            self.lines.append(line)
-            if WAITING in line:
-                return
-
-    def finish(self) -> int:
-        """Its exit status."""
-        self.lines += self._process.stderr
-        self._process.stderr.close()
-        return self._process.wait()
-
-
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        (f"registry.promote({NAME!r}, '1', None, 'by hand')", ("1", "2")),
-        (f"registry.rollback({NAME!r}, 'clicks')", ("3", "")),
+        (f"promote({NAME!r}, '1', None, 'by hand')", ("1", "2")),
+        (f"rollback({NAME!r}, 'clicks')", ("3", "")),
     ],
 )
 def test_another_process_neither_sees_nor_undoes_a_promotion_under_way(registry, action, expected):
@@ -259,11 +221,11 @@ def test_another_process_neither_sees_nor_undoes_a_promotion_under_way(registry,
         other.meet()
         raise RegistryError("silent")
 
-    other = OtherProcess(action)
+    other = OtherProcess(f"Registry(State.locate()).{action}")
     with pytest.raises(RegistryError, match="silent"):
         registry.promote(NAME, "1", "2", "third", check)
     assert other.finish() == 0, other.lines
-    assert any(WAITING in line for line in other.lines)
+    assert other.waited
     assert aliases(registry) == expected
     assert ("rolled_back" in registry.version(NAME, "1").tags) is False
 
