@@ -65,6 +65,7 @@ def myxtts(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         said = capsys.readouterr()
