@@ -44,16 +44,16 @@ def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, A
     launcher = told.get("launch", {}).get("launcher", "inline")
     if launcher == "inline":
         return importlib.import_module(module).work(request)
-    path = write_json(folder / "request.json", {**request, "answer": str(folder / "answer.json")})
     answer = folder / "answer.json"
-    answer.unlink(missing_ok=True)
+    path = write_json(folder / "request.json", {**request, "answer": str(answer)})
     command = worker_command(module, path)
     if launcher == "torchrun":
+        answer.unlink(missing_ok=True)
         status = _on_this_machine(command, told["launch"]["processes"], answer)
     else:
         from components.trainjob import run_trainjob
 
-        status = run_trainjob(command, folder.name, told)
+        status = run_trainjob(command, folder.name, told, answer)
     outcome = read_json(answer) if answer.is_file() else {"error": f"no worker of {' '.join(command)} answered"}
     if status or "error" in outcome:
         raise StepError(outcome.get("error") or f"the workers ended with {status}; their output above says why")

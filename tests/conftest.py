@@ -1,6 +1,8 @@
 """Settings shared by all tests: one thread per process, no telemetry, real recordings where they are at hand."""
 
 import os
+import shutil
+from typing import TYPE_CHECKING
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -10,6 +12,9 @@ from pathlib import Path  # noqa: E402 - after the variables that libraries read
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+if TYPE_CHECKING:
+    from components.state import State
 
 torch.set_num_threads(1)
 
@@ -67,6 +72,34 @@ def generated_features(tmp_path_factory, generated_corpus, small_settings) -> Pa
     folder = tmp_path_factory.mktemp("features") / "features"
     build_features(generated_corpus, folder, resolve(None, None, small_settings).config)
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A state folder with its MLflow database, which takes seconds to make."""
+    from components import tracking
+    from components.state import State
+
+    state = State(tmp_path_factory.mktemp("template"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.initialise(state)
+    return state.root
+
+
+@pytest.fixture
+def state(tmp_path, empty_database, monkeypatch) -> "State":
+    """A state folder of this test alone, found through the environment, with an empty MLflow database."""
+    from components.state import State
+
+    root = tmp_path / "state"
+    root.mkdir()
+    for name in ("mlflow.db", "mlflow.ready"):
+        shutil.copyfile(empty_database / name, root / name)
+    monkeypatch.setenv("MYXTTS_STATE", str(root))
+    for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return State(root).prepare()
 
 
 @pytest.fixture(autouse=True)

@@ -53,10 +53,13 @@ def run(evaluation: str, name: str) -> dict[str, Any]:
     fingerprint = evaluated["voice_hash"]
     with state.lock(f"register-{name}"):
         registry = Registry(state)
-        found = [item.number for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint]
+        found = next((item for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint), None)
         measured = measures(read_json(Path(evaluated["folder"]) / "metrics.json"))
         tags = {f"{MEASURE}{key}": str(value) for key, value in measured.items() if value is not None}
-        version = found[0] if found else _create(registry, state, evaluated, name, voice, fingerprint)
+        version = found.number if found else _create(registry, state, evaluated, name, voice, fingerprint)
+        for key in found.tags if found else ():
+            if key.startswith(MEASURE) and key not in tags:  # of an earlier evaluation; does not apply to this one
+                registry.client.delete_model_version_tag(name, version, key)
         for key, value in tags.items():
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)

@@ -35,6 +35,7 @@ def train(
     import logging
     from contextlib import ExitStack
 
+    from components import lineage
     from components.feature_remote import open_store
     from components.launch import is_first
     from components.state import State
@@ -71,7 +72,14 @@ def train(
         if track and first:
             params = flatten(config.model_dump(mode="json"))
             run_name = f"{config.model_size}-{name[:8]}"
-            tracker = MlflowRunLogger(state, output / "mlflow", experiment or config.corpus.name, run_name, {}, params)
+            tracker = MlflowRunLogger(
+                state,
+                output / "mlflow",
+                experiment or config.corpus.name,
+                run_name=run_name,
+                tags=lineage.current(),
+                params=params,
+            )
             logger = ending.enter_context(tracker)
         result = trainer.train(config, store, output, logger, profile_steps=profile_steps)
     if first and profile_steps:

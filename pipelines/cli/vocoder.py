@@ -149,12 +149,16 @@ def _logger(config: Any, output: Path, track: bool) -> Any:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not track:
         return contextlib.closing(NullLogger())
+    from components import lineage
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
 
-    params = flatten(config.vocoder.model_dump(mode="json"))
-    name = f"vocoder-{output.name}"
-    return contextlib.closing(
-        MlflowRunLogger(State.locate().prepare(), output / "mlflow", config.corpus.name, name, {}, params)
+    return MlflowRunLogger(
+        State.locate().prepare(),
+        output / "mlflow",
+        config.corpus.name,
+        run_name=f"vocoder-{output.name}",
+        tags=lineage.current(),
+        params=flatten(config.vocoder.model_dump(mode="json")),
     )

@@ -1,35 +1,12 @@
-"""A state folder whose MLflow database is copied from one that was made once, and an S3 server."""
+"""An S3 server in this process."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from components import source, tracking
-from components.state import State
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory) -> Path:
-    state = State(tmp_path_factory.mktemp("template"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.initialise(state)
-    return state.root
-
-
-@pytest.fixture
-def state(tmp_path, empty_database, monkeypatch) -> State:
-    root = tmp_path / "state"
-    root.mkdir()
-    for name in ("mlflow.db", "mlflow.ready"):
-        shutil.copyfile(empty_database / name, root / name)
-    monkeypatch.setenv("MYXTTS_STATE", str(root))
-    for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", "MLFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    return State(root).prepare()
+from components import source
 
 
 @pytest.fixture

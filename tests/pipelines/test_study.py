@@ -55,6 +55,20 @@ def test_trials_of_every_batch_see_equally_many_samples(size):
     assert seen[0] == pytest.approx(seen[1], rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("warm_up", "study_steps", "expected"), [(70, 400, 70), (70, 280, 70), (70, 120, 30), (0, 120, 0)]
+)
+def test_warm_up_takes_at_most_a_quarter_of_a_trial(warm_up, study_steps, expected):
+    """The learning rate of a short trial would never reach the value that is searched."""
+    largest = batch_range("tiny")[1]
+    resolved = resolve(
+        overrides={"model_size": "tiny", "training.warmup_steps": warm_up, "study.max_steps": study_steps}
+    )
+    settings = trial_config(resolved, {"training.batch_size": largest}).training
+    assert settings.max_steps == study_steps
+    assert settings.warmup_steps == expected
+
+
 @dataclass
 class FakeTrainer:
     """Stands for training: an error that falls towards a floor, lower where the mel weight is near 3."""
