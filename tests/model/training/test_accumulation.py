@@ -1,5 +1,8 @@
 """The gradient of a step does not depend on how it is computed: in parts, checkpointed, in bfloat16, after a retry."""
 
+import multiprocessing
+from pathlib import Path
+
 import pytest
 import torch
 from torch import distributed
@@ -73,6 +76,45 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(setting, parts, tr
     assert largest_difference(whole, parted) < 1e-6
     assert loss.total == pytest.approx(whole_loss.total, rel=1e-6)
     assert loss.terms == pytest.approx(whole_loss.terms, rel=1e-5)
+
+
+def rest_of_the_gradient(setting, rank: int, world: int, parts: int, folder: Path) -> None:
+    """What one of several processes does: its share of the clips, in parts; gradient and loss go to a file."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
+    try:
+        batch, config, build = setting
+        share, processes = split_batch(batch, world, trim=True)[rank], Processes(rank, world, rank)
+        numerics, model = Numerics(CPU, None, True), build()
+        objective = processes.wrap(Objective(model, config, numerics), partial=False)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        computation = Computation(objective, numerics, scaler, processes, StepTimer(CPU))
+        loss = accumulate_gradients(computation, share, loss_weights(config, 1.0), parts)
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        torch.save({"gradients": gradients, "total": loss.total, "terms": loss.terms}, folder / f"{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("world", "parts"), [(2, 3), pytest.param(3, 2, marks=pytest.mark.slow)])
+def test_processes_together_have_the_gradient_of_the_whole_batch(setting, tmp_path, world, parts):
+    """Unclipped, and by their size: a factor that is missing, as that of the averaging, does not cancel."""
+    loss, whole = gradient(setting)
+    context = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
+    ranks = [
+        context.Process(target=rest_of_the_gradient, args=(setting, rank, world, parts, tmp_path))
+        for rank in range(world)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0] * world
+    for rank in range(world):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert largest_difference(whole, found["gradients"]) < 1e-5
+        assert found["total"] == pytest.approx(loss.total, rel=1e-5)
+        assert found["terms"] == pytest.approx(loss.terms, rel=1e-5)
 
 
 def test_dividing_by_the_number_of_parts_would_not_be_equal(setting, monkeypatch):

@@ -2,6 +2,9 @@
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,14 +208,75 @@ def test_fine_tuning_starts_at_its_share_of_the_rate(build_step, batch, run):
 
 
 def test_frozen_discriminators_judge_without_learning(build_step, batch, run):
-    step = build_step(read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=1)
-    judges = copied(step.state.discriminators)
+    """For exactly as many steps as are set, in which the generator learns from them; then they learn on."""
+    step = build_step(read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=2)
+    for frozen in (True, True, False, False):
+        judges, generator = copied(step.state.discriminators), copied(step.state.generator)
+        terms = step(*batch)
+        assert "adversarial" in terms
+        assert ("discriminator" in terms) == (not frozen)
+        assert moved(judges, step.state.discriminators) == (not frozen)
+        assert moved(generator, step.state.generator)
+        step.state.step += 1
+
+
+def test_new_discriminators_are_not_frozen_since_they_have_nothing_to_say_yet(build_step, batch, run):
+    untrained = read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder)
+    for start in (None, untrained):
+        step = build_step(start, discriminator_freeze_steps=5)
+        judges = copied(step.state.discriminators)
+        assert "discriminator" in step(*batch)
+        assert moved(judges, step.state.discriminators)
+
+
+def test_discriminators_frozen_for_a_whole_fine_tuning_are_exported_as_they_came(run):
+    base = run({}, 2, "base").vocoder
+    tuned = run({"discriminator_freeze_steps": 3}, 3, "tuned", read_vocoder(base)).vocoder
+    before, after = (load_file(folder / "discriminators.safetensors") for folder in (base, tuned))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(not torch.equal(weights(base)[name], tensor) for name, tensor in weights(tuned).items())
+
+
+def head(score: float, *features: float):
+    """The judgement of one head."""
+    return torch.full((2, 3), score), [torch.full((2, 4), feature) for feature in features]
+
+
+def test_adversarial_losses_are_summed_over_the_heads_or_averaged():
+    real, fake = [head(1.0), head(0.5), head(0.0)], [head(0.0), head(0.5), head(2.0)]
+    # Recordings are wanted at 1, generated speech at 0: 0 + 0, 0.25 + 0.25, 1 + 4.
+    assert float(discriminator_loss(real, fake)) == pytest.approx(5.5)
+    assert float(discriminator_loss(real, fake, average=True)) == pytest.approx(5.5 / 3)
+    # The generator wants its speech at 1: 1, 0.25, 1.
+    assert float(adversarial_loss(fake)) == pytest.approx(2.25)
+    assert float(adversarial_loss(fake, average=True)) == pytest.approx(2.25 / 3)
+
+
+def test_features_are_matched_by_the_sum_over_all_layers_and_only_the_generated_ones_learn():
+    real = [head(0.0, 1.0, 2.0), head(0.0, 3.0)]
+    generated = torch.tensor(2.5, requires_grad=True)
+    fake = [(score, [generated.expand_as(feature) for feature in features]) for score, features in real]
+    assert float(feature_matching_loss(real, fake).detach()) == pytest.approx(1.5 + 0.5 + 0.5)
+    theirs = torch.zeros(2, 4, requires_grad=True)
+    feature_matching_loss([(theirs, [theirs + 1])], [(theirs, [generated.expand(2, 4)])]).backward()
+    assert theirs.grad is None
+    assert float(generated.grad) == 1.0
+
+
+@pytest.mark.parametrize(("kind", "averaged"), [("hifigan", False), ("univnet", True)])
+def test_univnet_averages_over_its_heads_and_hifigan_sums(kind, averaged, build_step, batch):
+    """Heads that score everything 0 are wrong by 1 on each recording and each deception."""
+    step = build_step(type=kind, learning_rate=1e-9)
+    heads = [head for judges in step.state.discriminators.values() for head in judges.discriminators]
+    for each in heads:
+        for parameter in (each.conv_post.parametrizations.weight.original0, each.conv_post.bias):
+            torch.nn.init.zeros_(parameter)
+    assert len(heads) > 2
     terms = step(*batch)
-    assert "adversarial" in terms
-    assert "discriminator" not in terms
-    assert not moved(judges, step.state.discriminators)
-    step.state.step = 1
-    assert "discriminator" in step(*batch)
+    expected = 1 if averaged else len(heads)
+    assert terms["discriminator"] == pytest.approx(expected, rel=1e-3)
+    assert terms["adversarial"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(build_step, batch, pairs, tmp_path):
@@ -226,32 +290,155 @@ def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(build_step, b
     assert not (tmp_path / "nan" / "vocoder").exists()
 
 
-CHANGES = {
-    "batch_size": 3,
-    "segment_frames": 9,
-    "learning_rate": 2e-3,
-    "final_learning_rate_ratio": 0.5,
-    "mel_loss_weight": 20.0,
-    "feature_matching_loss_weight": 4.0,
-    "stft_loss_weight": 2.5,
-    "adversarial_start": 0.9,
-    "gradient_clip_norm": 0.01,
-    "ema_decay": 0.9,
-    "use_mixed_precision": True,
-    "variant": "tiny",
-    "type": "univnet",
+@dataclass
+class Run:
+    """A finished run and what each of its steps did.
+
+    Attributes:
+        settings: Of the run.
+        vocoder: Its export.
+        checkpoint: Folder of its last checkpoint.
+        shapes: Of the mels of each batch.
+        terms: What each step returns.
+        losses: What the generator descends in each step.
+        norms: Joint norm of each clipped gradient, of both networks in turn.
+    """
+
+    settings: VocoderConfig
+    vocoder: Path | None = None
+    checkpoint: Path | None = None
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    terms: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+
+    def term(self, name: str) -> list[float]:
+        return [terms[name] for terms in self.terms]
+
+
+@pytest.fixture
+def traced(run, tmp_path, monkeypatch):
+    """Function: (keys, steps) -> a run whose every step was watched."""
+
+    def call(keys: dict, steps: int, folder: str) -> Run:
+        traced, step, descend = Run(plan(keys, steps).settings), AdversarialStep.__call__, AdversarialStep.descend
+
+        def watching_step(self, mel, recorded):
+            traced.shapes.append(tuple(mel.shape))
+            traced.terms.append(step(self, mel, recorded))
+            return traced.terms[-1]
+
+        def watching_descend(self, loss, network):
+            moved = descend(self, loss, network)
+            traced.norms.append(float(torch.cat([p.grad.flatten() for p in network.parameters()]).norm()))
+            if network is self.state.generator:
+                traced.losses.append(float(loss.detach()))
+            return moved
+
+        monkeypatch.setattr(AdversarialStep, "__call__", watching_step)
+        monkeypatch.setattr(AdversarialStep, "descend", watching_descend)
+        traced.vocoder = run(keys, steps, folder).vocoder
+        traced.checkpoint = tmp_path / folder / "checkpoints" / f"step-{steps:08d}"
+        monkeypatch.setattr(AdversarialStep, "__call__", step)
+        monkeypatch.setattr(AdversarialStep, "descend", descend)
+        return traced
+
+    return call
+
+
+def larger_batches(plain: Run, changed: Run) -> None:
+    assert set(plain.shapes) == {(2, 80, 8)}
+    assert set(changed.shapes) == {(3, 80, 8)}
+
+
+def longer_segments(plain: Run, changed: Run) -> None:
+    assert set(changed.shapes) == {(2, 80, 9)}
+
+
+def twice_the_rate(plain: Run, changed: Run) -> None:
+    assert changed.term("learning_rate") == pytest.approx([2 * rate for rate in plain.term("learning_rate")])
+
+
+def slower_fall(plain: Run, changed: Run) -> None:
+    for run, share in ((plain, 0.2), (changed, 0.5)):
+        rates = [FAST["learning_rate"] * share ** (step / 3) for step in range(3)]
+        assert run.term("learning_rate") == pytest.approx(rates)
+
+
+def weighted(name: str) -> Callable[[Run, Run], None]:
+    """The first loss changes by the difference of the weight times its term, which stays."""
+
+    def effect(plain: Run, changed: Run) -> None:
+        published = vars(ARCHITECTURES["hifigan"].recipe)[name]
+        difference = getattr(changed.settings, f"{name}_loss_weight") - published
+        term = changed.terms[0][name]
+        assert plain.terms[0].get(name, term) == term > 0
+        assert changed.losses[0] - plain.losses[0] == pytest.approx(difference * term, rel=1e-3)
+
+    return effect
+
+
+def late_discriminators(plain: Run, changed: Run) -> None:
+    for run, joined in ((plain, [True] * 3), (changed, [False, False, True])):
+        for name in ("adversarial", "discriminator", "feature_matching"):
+            assert [name in terms for terms in run.terms] == joined
+    assert changed.losses[0] == pytest.approx(45 * changed.terms[0]["mel"])
+
+
+def bounded_norm(plain: Run, changed: Run) -> None:
+    assert max(changed.norms) <= 0.01 * 1.001
+    assert min(plain.norms) > 0.01
+
+
+def averaged_export(plain: Run, changed: Run) -> None:
+    for run, same in ((plain, True), (changed, False)):
+        raw, averaged = (load_file(run.checkpoint / f"{name}.safetensors") for name in ("model", "ema"))
+        assert all(torch.equal(raw[f"generator.{name}"], averaged[name]) for name in averaged) == same
+
+
+def rounded(plain: Run, changed: Run) -> None:
+    assert changed.losses[0] != plain.losses[0]
+    assert changed.losses[0] == pytest.approx(plain.losses[0], rel=0.05)
+
+
+def wider(plain: Run, changed: Run) -> None:
+    small, large = (sum(tensor.numel() for tensor in weights(run.vocoder).values()) for run in (plain, changed))
+    assert large > 2 * small
+    assert read_vocoder(changed.vocoder).variant == "tiny"
+
+
+def another_type(plain: Run, changed: Run) -> None:
+    assert (read_vocoder(plain.vocoder).kind, read_vocoder(changed.vocoder).kind) == ("hifigan", "univnet")
+    assert "stft" in changed.terms[0]
+    assert "mel" not in changed.terms[0]
+
+
+EFFECTS: dict[str, tuple[object, Callable[[Run, Run], None]]] = {
+    "batch_size": (3, larger_batches),
+    "segment_frames": (9, longer_segments),
+    "learning_rate": (2e-3, twice_the_rate),
+    "final_learning_rate_ratio": (0.5, slower_fall),
+    "mel_loss_weight": (20.0, weighted("mel")),
+    "feature_matching_loss_weight": (4.0, weighted("feature_matching")),
+    "stft_loss_weight": (2.5, weighted("stft")),
+    "adversarial_start": (0.5, late_discriminators),
+    "gradient_clip_norm": (0.01, bounded_norm),
+    "ema_decay": (0.9, averaged_export),
+    "use_mixed_precision": (True, rounded),
+    "variant": ("tiny", wider),
+    "type": ("univnet", another_type),
 }
+"""Setting -> another value, and what it must do to a run."""
 
 
-@pytest.mark.parametrize("key", CHANGES)
-def test_every_setting_of_training_changes_the_weights(key, run):
+@pytest.mark.parametrize("key", EFFECTS)
+def test_every_setting_of_training_does_what_it_says(key, traced):
     if key == "use_mixed_precision" and not computes_in_bfloat16():
         pytest.skip("this processor does not compute in bfloat16")
+    value, effect = EFFECTS[key]
+    assert getattr(plan({}, 3).settings, key) != value
     steps = 1 if key in ("variant", "type") else 3
-    one, other = weights(run({}, steps, "plain").vocoder), weights(run({key: CHANGES[key]}, steps, "changed").vocoder)
-    assert one.keys() != other.keys() or any(
-        one[name].shape != other[name].shape or not torch.equal(one[name], other[name]) for name in one
-    )
+    effect(traced({}, steps, "plain"), traced({key: value}, steps, "changed"))
 
 
 def test_no_setting_is_left_out_of_these_tests():
@@ -267,7 +454,7 @@ def test_no_setting_is_left_out_of_these_tests():
             "finetune_adversarial_start",
         ),  # above and below
     }
-    assert set(VocoderConfig.model_fields) == {*CHANGES, *elsewhere}
+    assert set(VocoderConfig.model_fields) == {*EFFECTS, *elsewhere}
     assert set(BASE_KEYS) <= set(VocoderConfig.model_fields)
 
 
