@@ -191,7 +191,7 @@ def test_a_speaker_whom_the_voice_does_not_know_is_cloned_from_another_clip(stor
 
 def test_a_language_that_the_voice_does_not_speak_is_left_out_with_a_count(store, small_corpus, tmp_path):
     with pytest.raises(FeatureError, match="language en, which the voice does not speak"):
-        evaluate_voice(Parrot(store, languages=["fa"]), store, small_corpus, SETTINGS, tmp_path)
+        evaluate_voice(Parrot(store, languages=["fr"]), store, small_corpus, SETTINGS, tmp_path)
 
 
 def test_another_corpus_than_that_of_the_features_is_refused(store, small_corpus, tmp_path):
