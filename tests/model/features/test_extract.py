@@ -165,24 +165,26 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import model.features.extract
-from small_speech import CONFIG
+from model.config import Config
 
 model.features.extract.CHUNK = 2
 model.features.extract.MEGABYTE = 2000
 corpus, destination, kill_at, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+config = Config.model_validate_json(sys.argv[5])
 
 def report(progress):
     print(progress.done, progress.reused, flush=True)
     if kill_at and progress.done >= kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-model.features.extract.build_features(corpus, destination, CONFIG, workers=workers, report=report)
+model.features.extract.build_features(corpus, destination, config, workers=workers, report=report)
 """
 
 
 def build_in_process(corpus, destination, kill_at=0, workers=1, command=()):
+    arguments = [corpus, destination, kill_at, workers, CONFIG.model_dump_json()]
     return subprocess.run(
-        [*command, sys.executable, "-c", SCRIPT, str(corpus), str(destination), str(kill_at), str(workers)],
+        [*command, sys.executable, "-c", SCRIPT, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
