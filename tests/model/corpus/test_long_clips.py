@@ -77,3 +77,35 @@ def test_ingest_divides_only_when_asked(tmp_path, longest, clips):
     assert " ".join(clip.text for clip in found) == " ".join(sentences)
     assert sum(clip.seconds for clip in found) == pytest.approx(len(samples) / RATE, abs=0.001)
     assert all((tmp_path / "out" / clip.audio).is_file() for clip in found)
+
+
+def spoken_at(*seconds):
+    """Bursts of noise of these lengths, half a second of silence between them."""
+    noise = np.random.default_rng(0)
+    parts = [np.concatenate([0.3 * noise.standard_normal(int(length * RATE)), np.zeros(RATE // 2)]) for length in seconds]
+    return np.concatenate(parts)[: -RATE // 2].astype(np.float32)
+
+
+CLAUSES = "a" * 19 + ". " + "b" * 39 + ". " + "c" * 39 + "."
+"""Clauses of 20, 40 and 40 letters and marks: 2, 4 and 4 of ten seconds, were they spoken evenly."""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "divided"),
+    [
+        ((2.0, 4.0, 4.0), True),
+        ((2.3, 3.9, 3.8), True),
+        ((1.75, 4.1, 4.15), True),
+        ((2.8, 3.6, 3.6), False),  # the first clause at 71 % of the usual speed
+        ((1.4, 4.3, 4.3), False),  # at 143 %
+        ((2.4, 2.9, 4.7), False),  # the second at 138 %
+    ],
+)
+def test_pieces_are_believed_only_if_all_are_about_as_fast_as_the_whole(seconds, divided):
+    samples = spoken_at(*seconds)
+    pieces = divide(samples, RATE, CLAUSES, 5.3)
+    assert bool(pieces) == divided
+    if divided:
+        assert [piece.text for piece in pieces] == [clause.strip() for clause in CLAUSES.split(" ")]
+        ends = np.cumsum(np.array(seconds) + 0.5)[:-1] - 0.25
+        assert [piece.end / RATE for piece in pieces[:-1]] == pytest.approx(ends, abs=0.05)
