@@ -10,7 +10,6 @@ from pathlib import Path  # noqa: E402 - after the variables that libraries read
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-
 from small_speech import LOUDNESS, surround_corpus  # noqa: E402
 
 torch.set_num_threads(1)

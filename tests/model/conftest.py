@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_speech import CONFIG, RATE, surround
 
 from model.audio.io import write_audio
 from model.corpus.manifest import Clip, write_manifest
 from model.features.extract import build_features
 from model.features.store import FeatureStore
-from small_speech import CONFIG, RATE, surround
 
 TEXTS = {
     "en": ("Good morning.", "How are you?", "Boat 21.", "Rain again.", "We sat down.", "It is late now.", "Come in!"),

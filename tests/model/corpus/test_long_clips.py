@@ -82,7 +82,8 @@ def test_ingest_divides_only_when_asked(tmp_path, longest, clips):
 def spoken_at(*seconds):
     """Bursts of noise of these lengths, half a second of silence between them."""
     noise = np.random.default_rng(0)
-    parts = [np.concatenate([0.3 * noise.standard_normal(int(length * RATE)), np.zeros(RATE // 2)]) for length in seconds]
+    bursts = (0.3 * noise.standard_normal(int(length * RATE)) for length in seconds)
+    parts = [np.concatenate([burst, np.zeros(RATE // 2)]) for burst in bursts]
     return np.concatenate(parts)[: -RATE // 2].astype(np.float32)
 
 

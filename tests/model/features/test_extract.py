@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_speech import CONFIG
 
 import model.features.extract
 from model.audio.io import write_audio
@@ -21,7 +22,6 @@ from model.features.extract import Part, build_features, extract_part
 from model.features.extractor import ClipExtractor
 from model.features.index import FeatureError
 from model.features.store import FeatureStore
-from small_speech import CONFIG
 
 RATE = 22050
 

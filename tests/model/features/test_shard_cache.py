@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from small_speech import CONFIG
 
 import model.features.extract
 import model.features.shard_cache
@@ -13,7 +14,6 @@ from model.features.index import SHARDS, FeatureError
 from model.features.sampling import BatchSampler
 from model.features.shard_cache import ShardCache
 from model.features.store import FeatureStore
-from small_speech import CONFIG
 
 CACHE = 700
 """Thousands of bytes: room for about half of the small corpus."""

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from small_speech import CONFIG, LOUDNESS
 
 import model.features.extract
 import model.features.store
@@ -21,7 +22,6 @@ from model.features.extract import build_features
 from model.features.index import CLIPS, INDEX, NAMES, SPEAKER_VECTORS, FeatureError
 from model.features.store import FeatureStore
 from model.text import encode
-from small_speech import CONFIG, LOUDNESS
 
 
 def config(**features) -> Config:
