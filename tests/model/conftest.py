@@ -12,9 +12,12 @@ from model.features.extract import build_features
 from model.features.store import FeatureStore
 
 TEXTS = {
-    "en": ("Good morning.", "How are you?", "Boat 21.", "Rain again.", "We sat down.", "It is late now.", "Come in!"),
-    "de": ("Guten Tag.", "Wie geht es?", "Boot 3.", "Es regnet.", "Wir gehen jetzt.", "Schon so spät?", "Herein!"),
-}
+    "en": ("Good morning.", "How are you?", "Boat 21.", "Rain again.", "We sat down.", "It is late now.", "Come in!",
+           "A small boat.", "Room 12, please.", "Who is there?", "At 7:10."),
+    "de": ("Guten Tag.", "Wie geht es?", "Boot 3.", "Es regnet.", "Wir gehen jetzt.", "Schon so spät?", "Herein!",
+           "Ein kleines Boot.", "Zimmer 12, bitte.", "Wer ist da?", "Um 7:10."),
+}  # fmt: skip
+"""As many as a speaker has clips at most: none says a sentence twice."""
 
 
 def make_voiced(seconds: float, f0: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
@@ -53,7 +56,7 @@ def small_corpus(tmp_path_factory) -> Path:
         name = f"{speaker}-{number:02d}"
         samples, _ = surround(make_voiced(1.0 + 0.1 * (number * 7 % 11), f0, number), number)
         write_audio(folder / "audio" / f"{name}.flac", samples, RATE)
-        text, seconds = TEXTS[language][number % 7], len(samples) / RATE
+        text, seconds = TEXTS[language][number % 11], len(samples) / RATE
         clips.append(Clip(name, f"audio/{name}.flac", text, language, speaker, seconds, RATE, RATE, split))
 
     for speaker, f0, language in (("anna", 210.0, "en"), ("bob", 110.0, "de")):

@@ -19,7 +19,7 @@ LOUDNESS = -27.0
 """LUFS that the features of both corpora are brought to."""
 CONFIG = Config.model_validate({"features": {"target_loudness": LOUDNESS}})
 """The settings that the features of the small corpus are made with."""
-LEVELS = (0.9, 0.25, 0.08, 0.5)
+LEVELS = (0.9, 0.16, 0.08, 0.6)
 """Peaks of recordings, in turn."""
 
 
