@@ -87,19 +87,19 @@ def spoken_at(*seconds):
     return np.concatenate(parts)[: -RATE // 2].astype(np.float32)
 
 
-CLAUSES = "a" * 19 + ". " + "b" * 39 + ". " + "c" * 39 + "."
-"""Clauses of 20, 40 and 40 letters and marks: 2, 4 and 4 of ten seconds, were they spoken evenly."""
+CLAUSES = "a" * 14 + ". " + "b" * 41 + ". " + "c" * 42 + "."
+"""Clauses of 15, 42 and 43 letters and marks: 1.5, 4.2 and 4.3 of ten seconds, were they spoken evenly."""
 
 
 @pytest.mark.parametrize(
     ("seconds", "divided"),
     [
-        ((2.0, 4.0, 4.0), True),
-        ((2.3, 3.9, 3.8), True),
-        ((1.75, 4.1, 4.15), True),
-        ((2.8, 3.6, 3.6), False),  # the first clause at 71 % of the usual speed
-        ((1.4, 4.3, 4.3), False),  # at 143 %
-        ((2.4, 2.9, 4.7), False),  # the second at 138 %
+        ((1.5, 4.2, 4.3), True),
+        ((1.7, 4.1, 4.2), True),
+        ((1.3, 4.4, 4.3), True),
+        ((2.1, 3.6, 4.3), False),  # the first clause at 71 % of the usual speed
+        ((1.1, 4.6, 4.3), False),  # at 136 %
+        ((1.95, 3.3, 4.75), False),  # the second at 127 %
     ],
 )
 def test_pieces_are_believed_only_if_all_are_about_as_fast_as_the_whole(seconds, divided):

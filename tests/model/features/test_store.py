@@ -92,10 +92,10 @@ def test_the_same_corpus_gives_the_same_content_with_any_number_of_processes(sma
 def test_settings_of_extraction_change_the_content(small_corpus, small_features, tmp_path):
     index = build_features(small_corpus, tmp_path / "other", config(pitch_fmin=150.0))
     assert index.content_hash != FeatureStore(small_features).content_hash
-    lowest = [
-        min(float(pitch[pitch > 0].min()) for pitch in (store.clip(i).pitch for i in range(11)))
-        for store in (FeatureStore(small_features), FeatureStore(tmp_path / "other"))
-    ]
+    lowest = []
+    for store in (FeatureStore(small_features), FeatureStore(tmp_path / "other")):
+        pitch = np.concatenate([store.clip(position).pitch for position in store.clips_of_speaker["bob"]])
+        lowest.append(pitch[pitch > 0].min())
     assert lowest[0] < 149 < lowest[1]
 
 
