@@ -12,6 +12,7 @@ from pathlib import Path  # noqa: E402 - after the variables that libraries read
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from small_speech import LOUDNESS, surround_corpus  # noqa: E402
 
 if TYPE_CHECKING:
     from components.state import State
@@ -38,6 +39,7 @@ def small_settings() -> dict:
         "corpus.persian_voices": 1,
         "corpus.sentences_per_voice": 14,
         "split.min_held_out": 3,
+        "features.target_loudness": LOUDNESS,
         "training.evaluation_interval": 10,
         "training.checkpoint_interval": 5,
         "training.log_interval": 5,
@@ -49,7 +51,10 @@ def small_settings() -> dict:
 
 @pytest.fixture(scope="session")
 def generated_corpus(tmp_path_factory, small_settings) -> Path:
-    """A generated corpus with its splits: 14 sentences each of an English and a Persian voice."""
+    """A generated corpus with its splits: 14 sentences each of an English and a Persian voice.
+
+    With silence around the speech and uneven levels; the known times of the phones are those of the longer recordings.
+    """
     from model.config import resolve
     from model.corpus.ingest import ingest
     from model.corpus.split import split
@@ -58,6 +63,7 @@ def generated_corpus(tmp_path_factory, small_settings) -> Path:
     config = resolve(None, None, small_settings).config
     folder = tmp_path_factory.mktemp("data")
     ingest(config, folder / "ingested")
+    surround_corpus(folder / "ingested")
     validate(folder / "ingested", folder / "validated", config)
     split(folder / "validated", folder / "corpus", config)
     return folder / "corpus"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,27 @@ from model.config import Config
 from model.evaluation.metrics import dtw_path
 from model.features.batching import Batch, evaluation_batches
 from model.features.store import FeatureStore
-from model.training.losses import loss_terms
+from model.training.accumulation import counts
+from model.training.losses import AVERAGED_OVER, loss_terms
 from model.training.style_use import StyleUse
 from model.vocoder import GriffinLim
+
+MEAN_OVER = {
+    **AVERAGED_OVER,
+    "mel_free": "clips",
+    "length_ratio": "clips",
+    "duration_error": "tokens",
+    "sharpness": "frames",
+}
+"""What each measure of `validate` is a mean over."""
 
 
 @torch.no_grad()
 def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[str, float]:
-    """Measures on the validation split, unweighted, averaged over clips.
+    """Measures on the validation split, unweighted, averaged over its frames, tokens or clips (`MEAN_OVER`).
+
+    They do not depend on the batch size, except `kl` (free bits are taken in each batch) and `contrastive_speaker`
+    (compares the clips of a batch).
 
     Returns:
         `validation/<term>`: each teacher-forced loss term. `validation/mel_free`: mean absolute log-mel error of speech
@@ -32,10 +46,11 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
     """
     model.eval()
     device = next(model.parameters()).device
-    sums: dict[str, float] = {}
-    clips, style = 0, StyleUse()
+    sums: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    style = StyleUse()
     for batch in evaluation_batches(store, "validation", config.training.batch_size):
-        size = len(batch.clip_ids)
+        sizes = dict(zip(("tokens", "frames", "clips"), counts(batch).tolist(), strict=True))
         batch = batch.to(device)
         output = model(batch)
         values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
@@ -46,10 +61,11 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
         values["duration_error"] = float(error[tokens].mean())
         values["sharpness"] = float(output.alignment.log_soft.exp().amax(2)[frames].mean())
         for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + size * value
+            size = sizes[MEAN_OVER[name]]
+            sums[name] += size * value
+            totals[name] += size
         style.add(output.conditions)
-        clips += size
-    values = {name: value / clips for name, value in sums.items()} | style.measures()
+    values = {name: value / totals[name] for name, value in sums.items()} | style.measures()
     return {f"validation/{name}": value for name, value in values.items()}
 
 

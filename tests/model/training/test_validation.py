@@ -58,6 +58,18 @@ def measured(store, monkeypatch):
     return run
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_measures_are_means_over_the_split_whatever_the_batch_size(store, batch_size):
+    """Four clips in batches of three: a mean over batches would count the last clip three times."""
+    assert len(store.split("validation")) == 4
+    of_all, of_some = (
+        resolve(None, None, {"model_size": "xtiny", "training.batch_size": size}).config for size in (4, batch_size)
+    )
+    model = AcousticModel(of_all.model, inventory_of(store))
+    apart, together = validate(model, store, of_some), validate(model, store, of_all)
+    assert apart == pytest.approx(together, rel=1e-4)
+
+
 def test_what_equals_the_recording_has_no_error_and_what_is_slow_is_long(measured):
     for repeat in (1, 2):
         values = measured(repeat)

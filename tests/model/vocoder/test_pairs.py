@@ -40,10 +40,16 @@ def voice(tmp_path_factory, config, generated_features):
     return train(config, generated_features, tmp_path_factory.mktemp("voice")).voice
 
 
-def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus, tmp_path):
+@pytest.mark.parametrize("split", SPLITS)
+def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus, tmp_path, split):
+    """Of the trimmed samples, at the loudness of the features."""
     store = FeatureStore(generated_features)
+    clips = {store.clips[position].id: store.clips[position] for position in store.split(split)}
+    assert all(clip.trimmed > 0.1 and abs(clip.gain - 1) > 0.1 for clip in clips.values())
     extractor = MelExtractor(store.audio)
-    for pair in recorded_pairs(store, generated_corpus, "validation", tmp_path):
+    pairs = recorded_pairs(store, generated_corpus, split, tmp_path)
+    assert [pair.id for pair in pairs] == list(clips)
+    for pair in pairs:
         assert len(pair.samples) == len(pair.mel) * store.audio.hop_length
         difference = np.abs(extractor.numpy(pair.samples) - pair.mel)
         assert difference[:-2].max() < 1e-2  # the last frames saw the samples after the last whole frame
