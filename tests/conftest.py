@@ -1,6 +1,7 @@
 """Settings shared by all tests: one thread per process, no telemetry, real recordings where they are at hand."""
 
 import os
+import signal
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -12,6 +13,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+# A suite started in the background of a script inherits an ignored SIGINT, and would hand it on to every process that
+# a test interrupts. A handler of this process is the default action again in a new program.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
