@@ -41,6 +41,8 @@ KILLED, TIMED_OUT, SURVIVED, ERROR = "killed", "killed (time limit)", "survived"
 PASSED, FAILED, INTERRUPTED, USAGE = 0, 1, 2, 4  # exit statuses of pytest
 NOT_FOUND = re.compile(r"^ERROR: (?:file or directory )?not found:", re.MULTILINE)
 """What pytest prints of a test that does not exist; a module that fails to load has the same exit status."""
+RUNNING: set[int] = set()
+"""Process groups of the test runs under way; an interrupt of the benchmark ends them."""
 
 
 class MutantError(ValueError):
@@ -185,12 +187,14 @@ def run_pytest(tree: Path, tests: Iterable[str], *options: str, time_limit: floa
         text=True,
         start_new_session=True,
     ) as process:
+        RUNNING.add(process.pid)
         try:
             output, _ = process.communicate(timeout=time_limit)
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
             _kill_group(process.pid)
+            RUNNING.discard(process.pid)
             shutil.rmtree(temporary, ignore_errors=True)
     return process.returncode, output
 
@@ -279,10 +283,16 @@ def main(
 
         results = []
         with ThreadPoolExecutor(jobs) as pool:
-            for result in pool.map(work, mutants):
-                results.append(result)
-                name = f"{result.mutant.area}/{result.mutant.name}"
-                click.echo(f"{result.outcome:<20} {result.seconds:6.1f} s  {name}  {result.detail}")
+            try:
+                for result in pool.map(work, mutants):
+                    results.append(result)
+                    name = f"{result.mutant.area}/{result.mutant.name}"
+                    click.echo(f"{result.outcome:<20} {result.seconds:6.1f} s  {name}  {result.detail}")
+            except KeyboardInterrupt:
+                for group in tuple(RUNNING):
+                    _kill_group(group)
+                pool.shutdown(cancel_futures=True)
+                raise
     click.echo(table(results))
     if any(result.outcome in (SURVIVED, ERROR) for result in results):
         sys.exit(1)
@@ -301,4 +311,5 @@ def _check_unmutated(trees: queue.SimpleQueue[Path], mutants: Sequence[Mutant], 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main()
