@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 
 from model.acoustic import ProsodyShift
+from model.audio.mel import MelExtractor
+from model.audio.pitch import track_pitch
 from model.config import resolve
 from model.corpus.manifest import read_manifest
 from model.synthesis import ProsodyControls, StyleControls, Synthesizer
@@ -85,6 +88,26 @@ def test_pitch_and_energy_are_shifted_in_deviations_of_the_speaker_and_of_the_co
     shifted, plain = (call.shift for call in calls)
     assert shifted == ProsodyShift(1.25, pytest.approx(math.log(1.2) / 0.3), pytest.approx(math.log(0.6) / 1.7))
     assert plain == ProsodyShift(1.25)  # what the model followed is measured at the same speed
+
+
+def test_pitch_is_scaled_on_the_waveform_only_as_far_as_the_model_did_not_follow(synthesizer, monkeypatch):
+    rate, original = synthesizer.sample_rate, synthesizer.voice.model.synthesize
+
+    def hum(f0: float) -> torch.Tensor:
+        phase = 2 * np.pi * f0 * np.arange(rate) / rate
+        tone = sum(0.1 * np.sin(k * phase) / k for k in range(1, 20)).astype(np.float32)
+        return torch.from_numpy(MelExtractor(synthesizer.config.audio).numpy(tone))[None]
+
+    def follow_halfway(*arguments):
+        return replace(original(*arguments), mel=hum(150.0 if arguments[-1].pitch == 0 else 165.0))
+
+    monkeypatch.setattr(synthesizer.voice.model, "synthesize", follow_halfway)
+    pitches = []
+    for scale in (1.0, 1.2):
+        samples = synthesizer.synthesize(TEXTS["en"], "en", prosody=ProsodyControls(pitch_scale=scale)).samples
+        track = track_pitch(samples, synthesizer.config.audio, synthesizer.config.features)
+        pitches.append(float(np.median(track[track > 0])))
+    assert pitches[1] / pitches[0] == pytest.approx(1.2, rel=0.03)
 
 
 def test_the_vocoder_is_given_mels_with_the_spread_of_recordings(synthesizer, calls):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.io import read_audio
+from model.audio.io import read_audio, resample
 from model.speaker_encoder import SAMPLE_RATE, Resemblyzer, SpeakerEncoderError, centroid
 from model.speaker_encoder.resemblyzer import partial_starts
 
@@ -76,6 +76,8 @@ def test_vectors_have_unit_length_and_any_rate_is_accepted(encoder):
     assert vector.shape == (256,)
     assert vector.dtype == np.float32
     assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+    higher = resample(samples, SAMPLE_RATE, 22050)
+    assert encoder.embed(higher, 22050) @ encoder.embed(samples) > 0.99 > encoder.embed(higher) @ encoder.embed(samples)
 
 
 def test_many_at_once_equal_one_by_one(encoder):
