@@ -1,5 +1,7 @@
 """Streaming: shards that do not fit are fetched, verified, and make room; training mixes what is at hand."""
 
+import hashlib
+import os
 import shutil
 
 import numpy as np
