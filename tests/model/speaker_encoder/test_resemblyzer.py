@@ -120,6 +120,11 @@ def test_silence_has_no_speaker(encoder):
         encoder.embed(np.zeros(SAMPLE_RATE, dtype=np.float32))
 
 
+def test_the_centroid_is_the_mean_direction():
+    found = centroid(np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32))
+    assert found == pytest.approx(np.array([1, 2]) / np.sqrt(5))
+
+
 def test_no_parameter_is_trained(encoder):
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
