@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -12,12 +13,37 @@ from pathlib import Path  # noqa: E402 - after the variables that libraries read
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from slow_part import PARTS, part_of  # noqa: E402
 from small_speech import LOUDNESS, surround_corpus  # noqa: E402
 
 if TYPE_CHECKING:
     from components.state import State
 
 torch.set_num_threads(1)
+
+# A suite started in the background of a script inherits an ignored SIGINT, and would hand it on to every process that
+# a test interrupts. A handler of this process is the default action again in a new program.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--part", metavar="COMMIT", help=f"run one of {PARTS} parts of the selected tests, by a commit's hash"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` and `-k`
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if commit := config.getoption("part"):
+        chosen = set(part_of([item.nodeid for item in items], commit))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+        items[:] = [item for item in items if item.nodeid in chosen]
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    if commit := config.getoption("part"):
+        return [f"the part of the selected tests that belongs to commit {commit}:", *(item.nodeid for item in items)]
+    return []
 
 
 @pytest.fixture(scope="session")

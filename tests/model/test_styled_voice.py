@@ -69,6 +69,16 @@ def test_speakers_are_remembered_with_their_style(voice):
         assert np.allclose(np.sum(speaker.style, axis=1), 1, atol=1e-4)
 
 
+def test_a_speaker_speaks_in_its_usual_style_unless_told_otherwise(voice, monkeypatch):
+    name, row = voice.speakers[0], [0.0, 1.0] + [0.0] * 8
+    usual = replace(voice.voice.speakers[name], style=[row] * voice.config.model.gst_num_heads)
+    chosen, before = StyleControls(token_weights=row), voice.synthesize("Good morning.", "en", name)
+    monkeypatch.setitem(voice.voice.speakers, name, usual)
+    after = voice.synthesize("Good morning.", "en", name)
+    assert difference(after, voice.synthesize("Good morning.", "en", name, style=chosen)) == 0
+    assert difference(after, before) > 0
+
+
 @pytest.fixture
 def asked(voice, monkeypatch):
     """Function: controls -> (speaker embedding, style, speech): what the model is asked, and what it says."""

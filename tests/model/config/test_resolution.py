@@ -188,6 +188,7 @@ def test_subset_holds_only_what_a_step_is_told_and_loads_again():
 def test_settings_hash_depends_on_values_not_on_order():
     assert settings_hash({"a": 1, "b": 2}) == settings_hash({"b": 2, "a": 1})
     assert settings_hash({"a": 1}) != settings_hash({"a": 2})
+    assert settings_hash({"a": 1}, {"b": 2}) != settings_hash({"a": 1}, {"b": 3})  # every one of several counts
 
 
 def test_every_key_of_the_schema_has_its_section_described():

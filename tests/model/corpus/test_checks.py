@@ -218,7 +218,6 @@ def test_players_are_as_many_as_wanted(ingested, tmp_path):
 
 
 def test_speakers_are_compared_only_when_asked(ingested, tmp_path):
-    pytest.importorskip("resemblyzer")
     for wanted in (False, True):
         validate(ingested, tmp_path / "validated", Config(validation={"check_speakers": wanted}))
         with (tmp_path / "validated" / TABLE).open() as file:

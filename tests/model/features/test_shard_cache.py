@@ -1,5 +1,7 @@
 """Streaming: shards that do not fit are fetched, verified, and make room; training mixes what is at hand."""
 
+import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -105,3 +107,21 @@ def test_a_damaged_arrival_is_refused_and_leaves_nothing(streamed, tmp_path):
 def test_comparing_speakers_says_that_it_needs_all_shards(streamed):
     with pytest.raises(FeatureError, match=r"raise features\.cache_megabytes"):
         TrainingBatches(streamed[0], 4, seed=0, clips_per_speaker=2)
+
+
+def test_the_least_recently_used_shard_makes_room_for_the_next(tmp_path):
+    contents = {}
+    for number in range(4):
+        data = bytes([number]) * (400 * 1024)
+        contents[f"shard-{hashlib.sha256(data).hexdigest()}.safetensors"] = data
+    first, second, third, fourth = contents
+    cache = ShardCache(tmp_path, 1, lambda name, path: path.write_bytes(contents[name]))
+    for age, name in enumerate((first, second)):
+        path, gone = cache.get(name)
+        os.utime(path, (age, age))  # clocks of file systems may be coarser than this test
+        assert gone == []
+    cache.get(first)
+    assert cache.get(third)[1] == [second]
+    os.utime(tmp_path / first, (5, 5))
+    assert cache.get(fourth)[1] == [first]
+    assert {path.name for path in tmp_path.iterdir()} == {third, fourth}

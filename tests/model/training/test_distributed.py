@@ -41,7 +41,7 @@ train(Config.model_validate_json({config.model_dump_json()!r}), Path({str(featur
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), script]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     return [] if done.returncode == 0 else done.stderr.splitlines()
 
 
