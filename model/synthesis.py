@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from model.acoustic import ProsodyShift, Reference, Style
-from model.audio.io import read_audio
+from model.audio.io import read_recording, resample
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
+from model.audio.reference import check_reference
 from model.features.extractor import shaped, shaping
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
 from model.text import encode
@@ -116,6 +117,7 @@ class Synthesizer:
         self.config = voice.config
         self.vocoder = build_vocoder(voice.config.vocoder, voice.config.audio, voice.vocoder)
         self._speaker_encoder: SpeakerEncoder | None = None
+        self._warned: set[str] = set()
 
     @classmethod
     def load(cls, folder: Path, speaker_encoder: Path | None = None) -> Synthesizer:
@@ -158,6 +160,7 @@ class Synthesizer:
         Raises:
             SynthesisError: an unknown speaker or language, or a style control of a part that this voice was trained
                 without.
+            AudioError: a reference cannot be read, or has no voice in it; a poor one is warned about.
             SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
             TextError: nothing to speak in `text`.
         """
@@ -251,7 +254,13 @@ class Synthesizer:
 
     def _recording(self, path: Path) -> np.ndarray:
         """(N,) samples of a recording, trimmed and as loud as those that the features were made from."""
-        samples = read_audio(path, self.sample_rate)
+        recording = read_recording(path)
+        samples = resample(recording.samples, recording.sample_rate, self.sample_rate)
+        warnings = check_reference(Path(path), samples, self.config.audio, self.config.features)
+        for warning in (*(f"{path}: {note.detail}" for note in recording.notes), *warnings):
+            if warning not in self._warned:  # one recording may lend its voice and its style
+                self._warned.add(warning)
+                log.warning("%s", warning)
         return shaped(samples, *shaping(samples, self.sample_rate, self.config.features))
 
     def _heard(self, samples: np.ndarray) -> Reference:

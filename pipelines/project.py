@@ -18,6 +18,7 @@ from model.config import Config, Resolved, resolve
 from model.config.resolution import flatten, nest
 from model.corpus.readers import survey
 from model.diagnosis.checklist import checklist, refuse
+from pipelines.recordings import followable, mirror_of
 from pipelines.training import arguments
 
 CORPUS = "data/corpus"
@@ -192,14 +193,23 @@ def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
     folder = data.expanduser().resolve()
     if not folder.is_dir():
         raise ProjectError(f"{data} is not a folder; give the folder that holds the recordings and their transcripts")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-") or "corpus"
-    params = state.root / "projects" / name / "params.yaml"
-    if params.is_file():
-        known = yaml.safe_load(params.read_text("utf-8")).get("corpus", {}).get("path", "")
-        if known != str(folder):  # another folder of the same name has its own project
-            name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
     found = {"path": str(folder)} if known_format else survey(folder)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-") or "corpus"
+    project = state.root / "projects" / name
+    if _is_of_another(project, Path(found["path"])):
+        name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+        project = state.root / "projects" / name
+    found["path"] = str(followable(Path(found["path"]), project))
     return {**flatten({"corpus": found}), "corpus.name": name}
+
+
+def _is_of_another(project: Path, recordings: Path) -> bool:
+    """Whether a project's recordings are those of another folder of the same name."""
+    params = project / "params.yaml"
+    if not params.is_file():
+        return False
+    known = yaml.safe_load(params.read_text("utf-8")).get("corpus", {}).get("path", "")
+    return known not in (str(recordings), str(mirror_of(recordings, project)))
 
 
 def _data_settings(config: Config) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from model.corpus.errors import CorpusError
 from model.corpus.folders import stage_folder
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, write_manifest
-from model.corpus.problems import Problem, write_problems
+from model.corpus.problems import NOTE, Problem, write_problems
 from model.corpus.readers import read_corpus
 from model.corpus.sources import Timings, Utterance, audio_reason
 from model.corpus.timings import write_alignments
@@ -28,13 +28,16 @@ logger = logging.getLogger(__name__)
 AUDIO_FOLDER = "audio"
 ORIGINS = "origins.json"
 """Clip id -> the recording (or voice) it was made from: what a finding names."""
+NAMES = "names.json"
+"""Clip id -> what the corpus itself names the clip by, where that is not the id."""
 
 
 def ingest(config: Config, destination: Path, progress: bool = False) -> list[Clip]:
     """Read or generate the corpus of `config.corpus` into `destination`.
 
     Writes `manifest.jsonl`, `audio/<id>.flac` (mono, 16 bit, `audio.sample_rate`), `problems.jsonl` (rows and files
-    that could not be read), `origins.json` (clip -> recording), `source.json` (format and engines) and, for speech
+    that could not be read), `origins.json` (clip -> recording), `names.json` (clip -> its name in the corpus),
+    `source.json` (format and engines) and, for speech
     whose speaker tells when each phone is said, `alignments.jsonl`.
 
     Returns:
@@ -63,6 +66,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
             )
         stored = [item for result in results if not isinstance(result, Problem) for item in result]
         problems = [*source.problems, *(result for result in results if isinstance(result, Problem))]
+        problems += [note for item in stored for note in item.notes]
         if not stored and not problems:
             raise CorpusError(f"corpus {config.corpus.name}: has no utterances; check corpus.path and corpus.format")
         clips = [item.clip for item in stored]
@@ -73,6 +77,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
         origins = {utterance.id: utterance.origin for utterance in source.utterances}
         origins |= {item.clip.id: item.origin for item in stored}
         (folder / ORIGINS).write_text(json.dumps(origins, indent=0, ensure_ascii=False) + "\n", "utf-8")
+        (folder / NAMES).write_text(json.dumps(source.names, indent=0, ensure_ascii=False) + "\n", "utf-8")
         about = {"name": config.corpus.name, "format": config.corpus.format, "engines": list(source.engines)}
         (folder / "source.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return clips
@@ -85,6 +90,7 @@ class _Stored:
     clip: Clip
     origin: str
     timings: Timings | None = None
+    notes: tuple[Problem, ...] = ()
 
 
 def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] | Problem:
@@ -110,7 +116,8 @@ def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] 
                 for number, piece in enumerate(pieces, 1)
             ]  # fmt: skip
     clip = _write(utterance, samples, sound.sample_rate, folder, rate)
-    return [_Stored(clip, utterance.origin, sound.timings)]
+    notes = tuple(Problem(clip.id, utterance.origin, note.reason, note.detail, NOTE) for note in sound.notes)
+    return [_Stored(clip, utterance.origin, sound.timings, notes)]
 
 
 def _write(utterance: Utterance, samples: np.ndarray, source_rate: int, folder: Path, sample_rate: int) -> Clip:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.audio.io import AudioError
+from model.audio.io import AudioError, AudioNote
 from model.corpus.problems import Problem
 
 Timings = list[tuple[str, float, float]]
@@ -16,11 +16,13 @@ Timings = list[tuple[str, float, float]]
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples (N,) float32 mono, their rate in Hz, and the times of the phones where the speaker tells them."""
+    """Samples (N,) float32 mono, their rate in Hz, the times of the phones where the speaker tells them, and what was
+    put right when the file was read."""
 
     samples: np.ndarray
     sample_rate: int
     timings: Timings | None = None
+    notes: tuple[AudioNote, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,19 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Source:
-    """All utterances of a corpus, what was wrong with rows that gave none, and what speaks if it is generated."""
+    """All utterances of a corpus.
+
+    Attributes:
+        utterances: One for each clip.
+        problems: What was wrong with rows that gave none.
+        engines: What speaks, if the corpus is generated.
+        names: Clip id -> what the corpus names the clip by, where that is no usable id.
+    """
 
     utterances: list[Utterance]
     problems: list[Problem] = field(default_factory=list)
     engines: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
 
 def audio_reason(error: AudioError) -> str:

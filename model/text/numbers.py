@@ -70,6 +70,14 @@ def ordinal(digits: str, language: str, ending: str = "") -> str:
     return words + ending if language == "de" else words
 
 
+def russian_fraction_part(denominator: str, numerator: int) -> str:
+    """The denominator of a Russian fraction: nominative after one, else genitive plural."""
+    one = numerator % 10 == 1 and numerator % 100 != 11
+    if one:
+        return _words(denominator, "ru", "ordinal", case="n", gender="f")
+    return _words(denominator, "ru", "ordinal", case="g", plural=True)
+
+
 def plural_form(digits: str, language: str, forms: int) -> int:
     """Which of a noun's forms (one, several, many) follows a number; a number with decimals is not whole.
 
@@ -90,7 +98,7 @@ def plural_form(digits: str, language: str, forms: int) -> int:
     return 1 if few else forms - 1
 
 
-def _words(digits: str, language: str, kind: str, **inflection: str) -> str:
+def _words(digits: str, language: str, kind: str, **inflection: str | bool) -> str:
     from num2words import num2words
 
     return num2words(int(digits), lang=language, to=kind, **inflection).replace(",", "").replace("-", " ")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from model.text.fractions import USUAL, fraction
 from model.text.languages import Forms, Language, language_of
 from model.text.mandarin import counts
 from model.text.numbers import before_noun, cardinal, one_by_one, ordinal, plural_form, year
@@ -22,6 +23,9 @@ _GERMAN_DAY = r"(?:\b([Dd](?:er|ie|as|em|en|es)|[Aa]m|[Ii]m|[Vv]om|[Zz]um|[Bb]ei
 _RUSSIAN_YEAR = {"г.": "й", "год": "й", "года": "го", "году": "м"}
 _NOUGHT = {"en": "oh ", "zh": "零"}
 """Before the minutes of a time that are less than ten."""
+_BETWEEN_FIGURES = "<>~"
+"""Signs that mean something before a number or between two; elsewhere they are of markup."""
+_HALF_DAY = {"a": " ay em", "p": " pea em"}
 _FIRST = {"fr": "premier", "it": "primo"}
 _GREGORIAN_FROM = 1700
 """A Persian year from here on is none of the sun calendar's."""
@@ -36,28 +40,117 @@ def rules_of(name: str, figures: bool) -> tuple[Rule, ...]:
 def _rules(rules: Language, figures: bool) -> Iterator[Rule]:
     number = _number_pattern(rules)
     figures = figures and bool(rules.numbers)
+    if rules.symbols:
+        between = r"[<>](?<![^\s\w)][<>])(?=\s?[\w-])(?![^\s\d]*>)|~(?=\s?\d)"
+        yield re.compile(between), lambda match: f"{rules.symbols[match[0]]} "
     if figures:
+        yield from _short_months(rules)
         yield from _dates(rules)
+        yield from _fractions(rules)
+        yield from _ranges(rules)
         yield from _times(rules)
         yield from _quantities(rules, number)
     if rules.abbreviations:
         words = "|".join(re.escape(word) for word in sorted(rules.abbreviations, key=len, reverse=True))
-        yield re.compile(rf"(?<!\w)(?:{words})(?!\w)"), lambda match: rules.abbreviations[match[0]]
+        starts = "".join(sorted({re.escape(word[0]) for word in rules.abbreviations}))  # rejects most positions at once
+        yield (
+            re.compile(rf"\b(?=[{starts}])(?<!\w\.)(?:{words})(?!\w)"),
+            lambda match: rules.abbreviations[match[0]],
+        )
     initials = re.compile(rf"\b(?:{_CAPITAL}\.){{2,}}|\b{_CAPITAL}\.(?=\s+{_CAPITAL})")
     yield initials, lambda match: match[0].replace(".", "")
     if figures:
         yield from _figures(rules, number)
     if rules.symbols:
-        signs = "".join(map(re.escape, rules.symbols))
+        signs = "".join(re.escape(sign) for sign in rules.symbols if sign not in _BETWEEN_FIGURES)
         yield re.compile(f"[{signs}]"), lambda match: rules.symbols[match[0]]
 
 
 def _number_pattern(rules: Language) -> str:
     """A pattern of three groups: sign, whole number, decimals."""
-    group = f"[{rules.thousands}]"
+    signs = [re.escape(sign) for sign in f"{rules.thousands}'" if sign != " "]
+    groups = [rf"\d{{1,3}}(?:{sign}\d{{3}})+(?!\d)" for sign in signs]
+    groups.append(r"(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)")
+    if "," in rules.thousands:
+        groups.append(r"\d{1,2}(?:,\d{2})+,\d{3}(?!\d)")  # lakhs and crores
     point = re.escape(rules.decimal)
     before = r"(?<![\w.])" if rules.spaced else r"(?<![0-9A-Za-z.])"
-    return rf"{before}(-?)(\d{{1,3}}(?:{group}\d{{3}})+(?!\d)|\d+)(?:{point}(\d+))?"
+    return rf"{before}(-?)({'|'.join(groups)}|\d+)(?:{point}(\d+))?"
+
+
+def _short_months(rules: Language) -> Iterator[Rule]:
+    """Abbreviated months beside a number; English leaves out their full stop too."""
+    if not rules.short_months:
+        return
+    names = "|".join(sorted(rules.short_months, key=len, reverse=True))
+    stop = r"\.?" if rules.numbers == "en" else r"\."
+    pattern = rf"(?<!\w)(?:({names}){stop}(?= \d)|(?<=\d )({names}){stop}(?!\w)|(?<=\d\. )({names}){stop}(?!\w))"
+    yield re.compile(pattern), lambda match: rules.short_months[match[match.lastindex]]
+
+
+def _fractions(rules: Language) -> Iterator[Rule]:
+    """Proper fractions of usual parts, after a whole number and before a unit too."""
+    units = "|".join(re.escape(name) for name in sorted(rules.units, key=len, reverse=True) if name[0] not in "%٪")
+    unit = rf"(?: ?({units})(?!\w))?" if units else "()"
+    pattern = rf"(?<![\w/.,:⁄])(-?)(?:(\d{{1,3}}) )?(\d{{1,3}})([/⁄])(\d{{1,3}})(?![/⁄.,:]?\d){unit}"
+    yield re.compile(pattern), lambda match: _fraction(match, rules)
+
+
+def _fraction(match: re.Match, rules: Language) -> str:
+    minus, whole, numerator, sign, denominator, unit = match.groups()
+    proper = 0 < int(numerator) < int(denominator) and int(denominator) in USUAL
+    if not (proper or (sign == "⁄" and int(numerator) and int(denominator) > 1)) or numerator[0] == "0":
+        return match[0].replace("⁄", "/")
+    said = fraction(numerator, denominator, rules.numbers)
+    if whole:
+        gap = " " if rules.spaced else ""
+        said = gap.join((cardinal(whole, rules.numbers), rules.whole_and, said))
+    if unit:
+        forms = rules.units[unit]
+        form = forms[0] if len(forms) == 1 or (numerator == "1" and not whole) else forms[1]
+        said = re.sub(r"\{.?\}", said, form)
+    return _signed(minus, said, rules)
+
+
+def _ranges(rules: Language) -> Iterator[Rule]:
+    """Two rising numbers with a hyphen or dash between: `10-20`, `$5-10`, `10:30-11:15`, `1998-99`."""
+    if not rules.between:
+        return
+    signs = "".join(map(re.escape, rules.currencies))
+    number = r"\d+(?:[.,:']\d+)*"
+    pattern = rf"(?<![\w.,:/'-])([{signs}]?)({number})([%٪]?)([-–])([{signs}]?)({number})(?![.,:/–-]?\d|'\d)"
+    yield re.compile(pattern), lambda match: _range(match, rules)
+
+
+def _range(match: re.Match, rules: Language) -> str:
+    currency, low, percent, dash, other, high = match.groups()
+    if dash == "-" and not _rises(low, high, rules):
+        return match[0]
+    if currency and not other:  # the noun is said once, behind the second number
+        currency, other = "", currency
+    gap = " " if rules.spaced else ""
+    return f"{currency}{low}{percent}{gap}{rules.between}{gap}{other}{high}"
+
+
+def _rises(low: str, high: str, rules: Language) -> bool:
+    """Whether a hyphen between two numbers makes a range of them rather than a telephone number or a code."""
+    if ":" in low or ":" in high:
+        return low.count(":") == high.count(":") == 1 and len(low.split(":")[0]) < 3
+    if any(len(number) > 1 and number[0] == "0" and number.isdecimal() for number in (low, high)):
+        return False
+    if low.isdecimal() and high.isdecimal():
+        if (len(low), len(high)) == (3, 4):
+            return False
+        if (len(low), len(high)) == (4, 2):
+            return int(low[2:]) < int(high) and 1000 <= int(low) < 2100
+    values = [number.replace("'", "") for number in (low, high)]
+    for sign in rules.thousands:
+        values = [re.sub(rf"{re.escape(sign)}(?=\d{{3}}(?!\d))", "", value) for value in values]
+    try:
+        first, second = (float(value.replace(rules.decimal, ".").replace(",", ".")) for value in values)
+    except ValueError:
+        return False
+    return first < second
 
 
 def _dates(rules: Language) -> Iterator[Rule]:
@@ -118,10 +211,16 @@ def _russian_year(match: re.Match) -> str:
 
 
 def _times(rules: Language) -> Iterator[Rule]:
+    if rules.numbers == "en":
+        yield re.compile(r"(?<=\d) ?([AaPp])\.?[Mm](?!\w)\.?"), lambda match: _HALF_DAY[match[1].lower()]
     if rules.clock:
         yield re.compile(rf"(?<!\d){_HOUR}[:.]{_MINUTE} {rules.clock}\b"), lambda match: _time(match, rules)
     if rules.numbers == "fr":
         yield re.compile(rf"(?<!\w){_HOUR} ?h ?{_MINUTE}?(?!\w)"), lambda match: _time(match, rules)
+    clock = rf"(?: {rules.clock}\b)?" if rules.clock else ""
+    if rules.seconds:
+        pattern = rf"(?<![\d:]){_HOUR}:{_MINUTE}:{_MINUTE}(?![\d:]){clock}"
+        yield re.compile(pattern), lambda match: _time_with_seconds(match, rules)
     yield re.compile(rf"(?<![\d:]){_HOUR}:{_MINUTE}(?![\d:])"), lambda match: _time(match, rules)
 
 
@@ -141,11 +240,20 @@ def _time(match: re.Match, rules: Language) -> str:
     return rules.hour_and_minutes.format(hours=hours, minutes=minutes)
 
 
+def _time_with_seconds(match: re.Match, rules: Language) -> str:
+    second = str(int(match[3]))
+    if second == "0":
+        return _time(match, rules)
+    gap = " " if rules.spaced else ""
+    return _time(match, rules) + gap + _counted(second, "", rules.seconds, rules)
+
+
 def _quantities(rules: Language, number: str) -> Iterator[Rule]:
     """Amounts of money and measures: the number and its noun agree."""
     if rules.currencies:
         signs = "".join(map(re.escape, rules.currencies))
-        scale = rf"(?: ?({_SCALES})(?!\w))?" if rules.spaced else "([万亿])?"
+        letters = "|".join(sorted(rules.scales, key=len, reverse=True))
+        scale = rf"((?: ?(?:{_SCALES})|{letters})(?!\w))?" if rules.spaced else f"([万亿]|(?:{letters})(?![A-Za-z]))?"
         yield re.compile(rf"([{signs}]) ?{number}{scale}"), lambda match: _amount(match[1], *match.groups()[1:], rules)
         yield (
             re.compile(rf"{number}{scale} ?([{signs}])"),
@@ -163,8 +271,9 @@ def _amount(sign: str, minus: str, whole: str, decimals: str | None, scale: str 
     forms, digits = rules.currencies[sign], _plain(whole)
     if scale:
         gap = " " if rules.spaced else ""
-        said = _decimal(digits, decimals, rules) + gap + scale
-        return _signed(minus, re.sub(r"\{.?\}", said, forms[-1]), rules)
+        said = _decimal(digits, decimals, rules) + gap + rules.scales.get(scale, scale.strip())
+        amount = re.sub(r"\{.?\}", said, forms[-1])
+        return _signed(minus, re.sub(r"\bde (?=euro)", "d'", amount) if rules.numbers == "fr" else amount, rules)
     if not (decimals and len(decimals) == 2 and rules.cents):
         return _signed(minus, _counted(digits, decimals, forms, rules), rules)
     amount = _counted(digits, None, forms, rules)
@@ -189,8 +298,6 @@ def _counted(digits: str, decimals: str | None, forms: Forms, rules: Language) -
 
 def _figures(rules: Language, number: str) -> Iterator[Rule]:
     language = rules.numbers
-    if rules.between:
-        yield re.compile(r"(?<=\d)–(?=\d)"), lambda match: f" {rules.between} " if rules.spaced else rules.between
     if rules.ordinal:
         group = f"[{rules.thousands}]"
         pattern = rf"(?<![\w.])(\d+(?:{group}\d{{3}})*)({rules.ordinal})(?!\w)"
@@ -204,7 +311,7 @@ def _figures(rules: Language, number: str) -> Iterator[Rule]:
 
 def _figure(match: re.Match, rules: Language) -> str:
     sign, whole, decimals = match.groups()
-    before, after = match.string[: match.start()], match.string[match.end() :]
+    before, after = match.string[max(match.start() - 1, 0) : match.start()], match.string[match.end() : match.end() + 1]
     if rules.numbers == "zh" and whole == "2" and not decimals and counts(before, after):
         return _signed(sign, "两", rules)
     said = _year(whole, rules) if not (sign or decimals) else _decimal(_plain(whole), decimals, rules)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.io import read_audio, write_audio
+from model.audio.io import AudioError, read_audio, write_audio
 from model.audio.loudness import loudness
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
@@ -221,3 +221,14 @@ def test_speed_changes_the_length_by_what_was_asked(voice):
     text = "Good morning, how are you this fine day?"
     plain, fast = (len(voice.synthesize(text, prosody=ProsodyControls(speed=speed)).mel) for speed in (0.5, 0.625))
     assert plain / fast == pytest.approx(1.25, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["five milliseconds", "silence", "noise"])
+def test_a_reference_without_a_voice_is_refused_before_cloning(voice, tmp_path, kind):
+    rate = voice.sample_rate
+    noise = (0.1 * np.random.default_rng(0).standard_normal(3 * rate)).astype(np.float32)
+    samples = {"five milliseconds": noise[: rate // 200], "silence": 0 * noise, "noise": noise}[kind]
+    path = write_audio(tmp_path / "reference.wav", samples, rate)
+    for chosen in ({"reference": path}, {"style": StyleControls(path)}):
+        with pytest.raises(AudioError, match=r"reference\.wav: (too short|silent|no voice)"):
+            voice.synthesize("Good morning.", **chosen)

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from model.config.schema.base import Positive, Section, Share
 
 CorpusFormat = Literal[
-    "generated", "common_voice", "aishell3", "vctk", "libritts", "myxtts_v1", "ljspeech", "table", "mixed"
-]
+    "generated", "common_voice", "aishell3", "vctk", "libritts", "myxtts_v1", "ljspeech", "kaldi", "table",
+    "text_files", "mixed",
+]  # fmt: skip
 """How a corpus comes: spoken by a synthesiser, in a layout of recordings, or as several corpora in one."""
 
 

@@ -20,9 +20,14 @@ from typing import Any, get_args
 from model.config.schema.data import CorpusConfig, CorpusFormat, SourceConfig
 from model.corpus.errors import CorpusError
 from model.corpus.problems import Problem
+from model.corpus.recordings import Recordings
 from model.corpus.sources import Source, Utterance
 
-MIXED = "mixed"
+MIXED, TEXT_FILES = "mixed", "text_files"
+TABLES = ("ljspeech", "table", "myxtts_v1")
+"""Formats whose columns are told by their cells, which may fail."""
+DEEPEST = 5
+"""Folders below the given one in which corpora are looked for."""
 RECORDED = tuple(name for name in get_args(CorpusFormat) if name not in (MIXED, "generated"))
 """Formats of recordings, the most particular layouts first: the order in which a folder is tried."""
 
@@ -47,39 +52,86 @@ def read_corpus(config: CorpusConfig) -> Source:
     mixed = Source([])
     taken: set[str] = set()
     for source in config.sources:
-        name = source.name or re.sub(r"[^A-Za-z0-9_]+", "_", Path(source.path).name)
+        name = source.name or _source_name(Path(source.path).name)
         if name in taken:
             raise CorpusError(f"corpus.sources: two of them are named {name!r}; give each a `name` of its own")
         taken.add(name)
         part = reader(source.format).read(_single(config, source, name))
         mixed.utterances.extend(_renamed(utterance, name, source.speaker or name) for utterance in part.utterances)
         mixed.problems.extend(_prefixed(problem, name) for problem in part.problems)
+        mixed.names.update({f"{name}-{clip}": given for clip, given in part.names.items()})
         mixed = replace(mixed, engines=tuple(dict.fromkeys((*mixed.engines, *part.engines))))
     return mixed
 
 
 def survey(folder: Path) -> dict[str, Any]:
-    """What is in a folder of recordings, as settings of `corpus`: one corpus, or several beside each other.
+    """What is in a folder of recordings, as settings of `corpus`: one corpus, or several beside or below each other.
 
     Raises:
-        CorpusError: neither the folder nor any folder in it has a known layout.
+        CorpusError: neither the folder nor any folder in it has a known layout, or some recordings lie outside of all.
     """
     folder = Path(folder).absolute()
-    if found := _format_of(folder):
+    found = _format_of(folder)
+    if found and found != TEXT_FILES:
+        _check(folder, found)
         return {"format": found, "path": str(folder)}
-    parts = {path.name: _format_of(path) for path in sorted(folder.iterdir()) if path.is_dir()}
-    sources = [{"format": found, "path": name} for name, found in parts.items() if found]
-    if not sources:
+    parts, unknown = _parts(folder, DEEPEST)
+    if found and all(form == TEXT_FILES for _, form in parts):
+        return {"format": found, "path": str(folder)}
+    if not parts:
         raise CorpusError(
             f"{folder}: no known layout ({', '.join(RECORDED)}), nor has any folder in it; the simplest is a "
             "metadata.csv with the columns audio|text|speaker|language and the recordings beside it (docs/corpus.md)"
         )
-    if unknown := [name for name, found in parts.items() if not found and not name.startswith(".")]:
+    names = [path.relative_to(folder).as_posix() for path, _ in parts]
+    if unknown:
         raise CorpusError(
-            f"{folder}: holds the corpora {', '.join(source['path'] for source in sources)}, and no known layout in "
-            f"{', '.join(unknown)}; move these away, or list the corpora to mix in corpus.sources"
+            f"{folder}: holds the corpora {', '.join(names)}, and no known layout in "
+            f"{', '.join(path.relative_to(folder).as_posix() for path in unknown)}; move these away, or list the "
+            "corpora to mix in corpus.sources"
         )
+    for path, form in parts:
+        _check(path, form)
+    if len(parts) == 1:
+        return {"format": parts[0][1], "path": str(parts[0][0])}
+    plain = [_source_name(Path(name).name) for name in names]
+    if len(set(plain)) < len(plain) or any(not name.strip("_") for name in plain):
+        plain = [_source_name(name) for name in names]
+    unique = [name if name.strip("_") and plain.count(name) == 1 else f"source_{i}" for i, name in enumerate(plain, 1)]
+    sources = [
+        {"format": form, "path": name} | ({"name": called} if called != _source_name(Path(name).name) else {})
+        for (_, form), name, called in zip(parts, names, unique, strict=True)
+    ]
     return {"format": MIXED, "path": str(folder), "sources": sources}
+
+
+def _check(folder: Path, form: str) -> None:
+    """Refuse tables that cannot be understood before anything is written.
+
+    Raises:
+        CorpusError: as reading the corpus would.
+    """
+    if form in TABLES:
+        reader(form).read(CorpusConfig(format=form, path=str(folder)))
+
+
+def _parts(folder: Path, depth: int) -> tuple[list[tuple[Path, str]], list[Path]]:
+    """Corpora below a folder that is none itself, and the folders with recordings that belong to none of them."""
+    parts: list[tuple[Path, str]] = []
+    unknown: list[Path] = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
+        if found := _format_of(path):
+            parts.append((path, found))
+            continue
+        inner, strange = _parts(path, depth - 1) if depth > 1 else ([], [])
+        parts += inner
+        unknown += strange if inner else [path] * bool(Recordings(path).paths)
+    return parts, unknown
+
+
+def _source_name(folder: str) -> str:
+    """A folder's name as a source may be called."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", folder)
 
 
 def _format_of(folder: Path) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from model.config.schema.data import CorpusConfig
 from model.corpus.errors import CorpusError
-from model.corpus.readers.rows import Row, Rows, existing_folder, read_lines
+from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.sources import Source
+from model.corpus.tables import read_lines
 
 CONTENT, PARTS = "content.txt", ("train", "test")
 SPEAKER_LETTERS = len("SSB0005")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.config.schema.data import CorpusConfig
-from model.corpus.readers.rows import Row, Rows, existing_folder, read_table
+from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.sources import Source
+from model.corpus.tables import read_table
 from model.text.languages import code_of
 
 TABLE, AUDIO_FOLDER = "validated.tsv", "clips"

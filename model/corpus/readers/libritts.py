@@ -6,8 +6,9 @@ from pathlib import Path
 
 from model.config.schema.data import CorpusConfig
 from model.corpus.errors import CorpusError
-from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder, read_lines
+from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder
 from model.corpus.sources import Source
+from model.corpus.tables import read_lines
 
 NORMALIZED, TRANSCRIPT = ".normalized.txt", ".trans.txt"
 DEPTHS = ("*/*", "*/*/*", "*/*/*/*")

@@ -1,22 +1,33 @@
-"""LJSpeech: `metadata.csv` without a header, `id|text|normalised text` or `id|text`, and `wavs/<id>.wav`."""
+"""LJSpeech and Piper: `metadata.csv` without a header beside `wavs/` or `wav/`, `id|text|normalised text`, `id|text`,
+`id|speaker|text` or `id|text|speaker`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from model.config.schema.data import CorpusConfig
+from model.corpus.columns import named_columns
 from model.corpus.errors import CorpusError
-from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder, read_lines
-from model.corpus.readers.table import has_header
+from model.corpus.readers import table
+from model.corpus.readers.rows import Rows, existing_folder
+from model.corpus.recordings import Recordings
 from model.corpus.sources import Source
+from model.corpus.tables import DELIMITERS, split_rows
 
 METADATA = "metadata.csv"
-AUDIO_FOLDER = "wavs"
-FORM = "one row `id|text|normalised text` for each recording"
+AUDIO_FOLDERS = ("wavs", "wav")
 
 
 def recognises(folder: Path) -> bool:
-    return (folder / AUDIO_FOLDER).is_dir() and (folder / METADATA).is_file() and not has_header(folder / METADATA)
+    path = folder / METADATA
+    return any((folder / name).is_dir() for name in AUDIO_FOLDERS) and path.is_file() and not has_header(path)
+
+
+def has_header(path: Path) -> bool:
+    """Whether the first line of a table names a column of recordings and one of texts."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = next((line for line in file if line.strip()), "")
+    return any(named_columns(split_rows(first, sign)[0].cells) for sign in DELIMITERS if sign in first)
 
 
 def read(config: CorpusConfig) -> Source:
@@ -26,22 +37,8 @@ def read(config: CorpusConfig) -> Source:
         CorpusError: the folder, its `metadata.csv` or `wavs/` is missing, empty or not UTF-8.
     """
     folder = existing_folder(config.path, "metadata.csv and wavs/")
-    if not (folder / AUDIO_FOLDER).is_dir():
-        raise CorpusError(f"{folder / AUDIO_FOLDER}: no such folder; recordings belong there as <id>.wav or <id>.flac")
-    rows = Rows(folder)
-    recordings = audio_files(folder / AUDIO_FOLDER)
-    add_rows(rows, folder / METADATA, recordings, config)
-    return rows.source(recordings.values())
-
-
-def add_rows(rows: Rows, path: Path, recordings: dict[str, Path], config: CorpusConfig) -> None:
-    """The lines of one file of transcripts."""
-    for number, line in read_lines(path, FORM):
-        columns = [column.strip() for column in line.split("|")]
-        name, place = columns[0], f"{path.name}:{number}"
-        if len(columns) not in (2, 3):
-            detail = f"{len(columns)} columns instead of 3 (id|text|normalised text): {line[:80]!r}"
-            rows.refuse(name, place, "wrong_columns", detail)
-            continue
-        audio = recordings.get(name, rows.folder / AUDIO_FOLDER / f"{name}.wav")
-        rows.add(Row(name, columns[-1] or columns[1], audio, config.language, config.speaker, place))
+    if not any((folder / name).is_dir() for name in AUDIO_FOLDERS):
+        raise CorpusError(f"{folder / AUDIO_FOLDERS[0]}: no such folder; recordings belong there as <id>.wav or others")
+    rows, recordings = Rows(folder), Recordings(folder)
+    table.add_rows(rows, folder / METADATA, recordings, config)
+    return rows.source(recordings.paths)

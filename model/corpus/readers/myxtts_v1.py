@@ -13,7 +13,8 @@ from pathlib import Path
 from model.config.schema.data import CorpusConfig
 from model.corpus.errors import CorpusError
 from model.corpus.readers import ljspeech, table
-from model.corpus.readers.rows import Rows, audio_files, existing_folder
+from model.corpus.readers.rows import Rows, existing_folder
+from model.corpus.recordings import Recordings
 from model.corpus.sources import Source
 
 TABLES = ("metadata_train.csv", "metadata_eval.csv")
@@ -22,7 +23,9 @@ _SPEAKER = re.compile(r"(LJ)\d{3}-|([ps]\d{1,3})_")
 
 
 def recognises(folder: Path) -> bool:
-    return (folder / ljspeech.AUDIO_FOLDER).is_dir() and any((folder / name).is_file() for name in TABLES)
+    return any((folder / name).is_dir() for name in ljspeech.AUDIO_FOLDERS) and any(
+        (folder / name).is_file() for name in TABLES
+    )
 
 
 def read(config: CorpusConfig) -> Source:
@@ -34,16 +37,12 @@ def read(config: CorpusConfig) -> Source:
     folder = existing_folder(config.path, f"{' and '.join(TABLES)} and wavs/")
     if not recognises(folder):
         raise CorpusError(f"{folder}: needs wavs/ and one of {', '.join(TABLES)}")
-    rows = Rows(folder)
-    recordings = audio_files(folder / ljspeech.AUDIO_FOLDER)
+    rows, recordings = Rows(folder), Recordings(folder)
     for path in (folder / name for name in TABLES if (folder / name).is_file()):
-        if table.has_header(path):
-            table.add_rows(rows, path, folder, config)
-        else:
-            ljspeech.add_rows(rows, path, recordings, config)
+        table.add_rows(rows, path, recordings, config)
     for found in rows.rows.values():
         found[:] = [replace(row, speaker=_speaker(row.id, row.speaker)) for row in found]
-    return rows.source(recordings.values())
+    return rows.source(recordings.paths)
 
 
 def _speaker(name: str, default: str) -> str:

@@ -135,8 +135,26 @@ def coqui(root: Path) -> dict[str, tuple[str, str, str]]:
     return {"wavs-a": ("Text a.", "en", "carl"), "wavs-b": ("Text b.", "en", "carl")}
 
 
+def text_files(root: Path) -> dict[str, tuple[str, str, str]]:
+    write_sound(root / "anna" / "01.wav")
+    write_text(root / "anna" / "01.txt", "Good", "morning.")
+    write_sound(root / "bert" / "wav" / "01.flac")
+    write_text(root / "bert" / "txt" / "01.txt", "Good night.")
+    return {"anna-01": ("Good morning.", "en", "anna"), "bert-01": ("Good night.", "en", "bert")}
+
+
+def kaldi(root: Path) -> dict[str, tuple[str, str, str]]:
+    write_text(root / "wav.scp", "anna-1 wav/a.wav", "bert-1 /data/elsewhere/wav/b.wav")
+    write_text(root / "text", "anna-1 good morning", "bert-1 good night")
+    write_text(root / "utt2spk", "anna-1 anna", "bert-1 bert")
+    for name in "ab":
+        write_sound(root / "wav" / f"{name}.wav")
+    return {"anna-1": ("good morning", "en", "anna"), "bert-1": ("good night", "en", "bert")}
+
+
 LAYOUTS = [
     ("ljspeech", ljspeech), ("vctk", vctk), ("libritts", libritts), ("libritts", librispeech),
     ("common_voice", common_voice), ("aishell3", aishell3), ("table", table_csv), ("table", table_tsv),
     ("table", table_jsonl), ("myxtts_v1", myxtts_v1), ("myxtts_v1", coqui),
+    ("text_files", text_files), ("kaldi", kaldi),
 ]  # fmt: skip

@@ -159,7 +159,7 @@ def unspeakable(folder):
 
 def id_that_leaves_the_folder(folder):
     add(folder, f"../../etc/passwd|{TEXT}|{TEXT}")
-    return "unusable_id", "metadata.csv:21"
+    return "missing_recording", "../../etc/passwd"
 
 
 DEFECTS = [

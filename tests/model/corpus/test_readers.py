@@ -84,7 +84,7 @@ def test_a_table_may_be_named_itself(tmp_path):
 
 def test_a_table_without_texts_is_one_clear_error(tmp_path):
     write_text(tmp_path / "metadata.csv", "audio,words", "a.wav,Yes")
-    with pytest.raises(CorpusError, match=r"metadata\.csv:2.*no column for text \(one of text, sentence"):
+    with pytest.raises(CorpusError, match=r"metadata\.csv:1.*no column for text \(one of text, sentence"):
         read_corpus(CorpusConfig(format="table", path=str(tmp_path)))
 
 

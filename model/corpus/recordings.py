@@ -1,0 +1,156 @@
+"""The audio files below a folder, found by whatever name a table gives them; and clip ids made from such names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".oga", ".aif", ".aiff", ".aifc", ".caf", ".w64",
+    ".au", ".mp4", ".mka", ".wma", ".amr",
+)  # fmt: skip
+"""Suffixes of recordings, in any case; of several files of one name the first of these is read."""
+AUDIO_FOLDERS = frozenset(
+    ("wavs", "wav", "wavs22k", "audio", "audios", "clips", "recordings", "sounds", "speech", "flac", "mp3", "ogg",
+     "data", "train", "test", "dev")
+)  # fmt: skip
+"""Folders whose name says nothing about a recording: a path may leave them out."""
+MOST_ID_BYTES = 160
+_ID_MARKS = "_.()+@-"
+
+
+class Recordings:
+    """Index of the audio files below a folder. Hidden files and what macOS leaves in archives are no recordings.
+
+    Broken symbolic links count as recordings: whoever names one is told that it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = sorted(_walk(folder))
+        self._tails: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        for path in self.paths:
+            parts = _key(path.relative_to(folder).as_posix())
+            for length in range(1, len(parts) + 1):
+                self._tails[parts[-length:]].append(path)
+
+    def find(self, name: str, beside: Path | None = None) -> Path | None:
+        """The recording that a name stands for; None where there is none, or several with equal right.
+
+        A name may be an id, a file or a path, relative or of another machine, with slashes or back-slashes, with or
+        without suffix, in any case and any Unicode normal form.
+
+        Args:
+            name: As a table gives it.
+            beside: Folder of the table, where it is not that of the index.
+        """
+        found = self.candidates(name, beside)
+        return found[0] if len(found) == 1 else None
+
+    def candidates(self, name: str, beside: Path | None = None) -> list[Path]:
+        """The recordings that a name may stand for, with equal right; see `find`."""
+        cleaned = clean_path(name)
+        if not cleaned or "\0" in cleaned:
+            return []
+        for folder in (beside, self.folder):
+            exact = (folder or self.folder) / cleaned
+            if exact.suffix and _is_file(exact):
+                return [exact]
+        parts = _key(cleaned)
+        for length in range(len(parts), 0, -1):
+            found = self._tails.get(parts[-length:], [])
+            if length < len(parts):  # part of the path is of another machine: the rest must be the whole path here
+                found = [path for path in found if self._leads_nowhere(path, length)]
+            if found:
+                return _best(found, cleaned)
+        return []
+
+    def expected(self, name: str, beside: Path) -> Path:
+        """Where the recording of a name that is not there would be expected."""
+        cleaned = clean_path(name) or "?"
+        if "/" in cleaned or without_suffix(cleaned) != cleaned or not self.paths:
+            return beside / cleaned
+        parent = Counter(path.parent for path in self.paths).most_common(1)[0][0]
+        suffix = Counter(path.suffix for path in self.paths).most_common(1)[0][0]
+        return parent / f"{cleaned}{suffix}"
+
+    def _leads_nowhere(self, path: Path, length: int) -> bool:
+        above = path.relative_to(self.folder).parts[:-length]
+        return all(part.lower() in AUDIO_FOLDERS for part in above)
+
+
+def _best(found: list[Path], name: str) -> list[Path]:
+    """Of files of one name the one in the highest folder, and there the one whose suffix is meant."""
+    shortest = min(len(path.parts) for path in found)
+    found = [path for path in found if len(path.parts) == shortest]
+    if len({path.parent for path in found}) > 1:
+        return found
+    exact = [path for path in found if unicodedata.normalize("NFC", path.name) == Path(name).name]
+    same = [path for path in found if path.suffix.lower() == Path(name).suffix.lower()]
+    return [min(exact or same or found, key=lambda path: SUFFIXES.index(path.suffix.lower()))]
+
+
+def clean_path(name: str) -> str:
+    """A path as this system writes it: slashes, no quotes, no `file://`, no drive, composed letters."""
+    name = unicodedata.normalize("NFC", name.strip().strip("\"'"))
+    if name.lower().startswith("file://"):
+        name = unquote(name[len("file://") :])
+    name = name.replace("\\", "/")
+    return name[2:] if len(name) > 2 and name[1] == ":" and name[0].isalpha() and name[2] == "/" else name
+
+
+def without_suffix(name: str) -> str:
+    """A name without the suffix of a recording; `v1.2` has none."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
+
+
+def clip_id(name: str) -> str:
+    """An id that is a file name on every system, made of any name: letters of all scripts, figures and `_.()+@-`.
+
+    The parts of a path are joined by `-`; what is no letter or figure becomes `_`; a long name is cut and ends in a
+    hash of the whole.
+    """
+    parts = [part for part in clean_path(name).split("/") if part not in ("", ".", "..")]
+    text = "".join(c if _is_usable(c) else "_" for c in "-".join(parts)).strip("_").lstrip(".")
+    if len(text.encode()) > MOST_ID_BYTES:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        text = f"{text.encode()[: MOST_ID_BYTES - 9].decode('utf-8', 'ignore')}-{digest}"
+    return text or f"clip-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _is_usable(character: str) -> bool:
+    return character.isalnum() or character in _ID_MARKS or unicodedata.category(character)[0] == "M"
+
+
+def _key(path: str) -> tuple[str, ...]:
+    """A path as it is looked up: its parts in lower case and composed, the last without suffix."""
+    parts = [part for part in unicodedata.normalize("NFC", path).casefold().split("/") if part not in ("", ".", "..")]
+    return (*parts[:-1], without_suffix(parts[-1])) if parts else ()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text as long as no file name may be
+        return False
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Audio files below a folder, through links to folders too, each folder once."""
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(root) / name

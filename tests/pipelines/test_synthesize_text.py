@@ -1,0 +1,79 @@
+"""`myxtts synthesize` takes its text as an argument, from a file or from standard input, whatever it begins with."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from model import synthesis
+from pipelines.cli.synthesize import synthesize as command
+
+
+@pytest.fixture
+def say(monkeypatch, tmp_path):
+    """Function: run the command with these arguments and standard input; returns (exit status, output, text spoken)."""
+    spoken = []
+
+    class Voice:
+        def synthesize(self, text, language, speaker, reference, reference_language, prosody, style):
+            spoken.append(text)
+            return SimpleNamespace(samples=np.zeros(2205, np.float32), sample_rate=22050, prosody=prosody)
+
+    monkeypatch.setattr(synthesis.Synthesizer, "load", lambda folder, encoder=None: Voice())
+    monkeypatch.setattr("components.registry.find_voice", lambda model: tmp_path)
+
+    def run(*arguments, given=None):
+        spoken.clear()
+        options = ["--model", "voice", "--output", str(tmp_path / "out.wav")]
+        result = CliRunner().invoke(command, [*options, *arguments], input=given)
+        return result.exit_code, result.output, spoken[0] if spoken else None
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-5 degrees", "-5", "- he said", "-Hello there", "--what now?", "-", "—yes", "-h is a letter", "--speed is up"],
+)
+def test_a_text_that_begins_with_a_minus_is_no_option(say, text):
+    if text == "-":
+        assert say(text, given="from input")[2] == "from input"
+        return
+    assert say(text)[2] == text
+    assert say("--", text)[2] == text
+    assert say(text, "--speed", "1.5")[2] == text
+    assert say("--speed", "1.5", text)[2] == text
+
+
+def test_options_stay_options(say):
+    status, output, _ = say("hello", "--sped", "1.5")
+    assert status == 2
+    assert "No such option" in output
+    assert say("hello", "--language=fa")[2] == "hello"
+    assert say("hello", "--pitch-scale", "-1")[0] != 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",), ("--text-file", "-")])
+def test_text_comes_from_standard_input(say, arguments):
+    assert say(*arguments, given="Hello\nthere.\n")[2] == "Hello\nthere.\n"
+
+
+def test_text_comes_from_a_file(say, tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + "Grüß Gott.".encode())
+    assert say("--text-file", str(path))[2] == "Grüß Gott."
+    status, output, spoken = say("Hello", "--text-file", str(path))
+    assert (status, spoken) == (2, None)
+    assert "not both" in output
+
+
+def test_a_text_that_cannot_be_read_is_named(say, tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_bytes("Grüß Gott.".encode("latin-1"))
+    status, output, _ = say("--text-file", str(path))
+    assert status == 2
+    assert "story.txt: not UTF-8 (byte 0xfc at 2)" in output
+    status, output, _ = say(given="  \n")
+    assert status == 2
+    assert "standard input: no text in it" in output
