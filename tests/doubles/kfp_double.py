@@ -297,6 +297,12 @@ class Double:
         found = [item for item in self.versions.values() if item["pipeline_id"] == pipeline_id]
         return page("pipeline_versions", found, request.query)
 
+    def get_version(self, request: Request, pipeline_id: str, version_id: str) -> dict:
+        if version_id not in self.versions:
+            raise Refused(404, f"ResourceNotFoundError: PipelineVersion {version_id} not found")
+        self._access(request, self.pipelines[pipeline_id]["namespace"])
+        return shown(self.versions[version_id])
+
     def delete_version(self, request: Request, pipeline_id: str, version_id: str) -> None:
         self._access(request, self.pipelines[pipeline_id]["namespace"])
         del self.versions[version_id], self.specs[version_id]
@@ -501,6 +507,7 @@ ROUTES = [
     ("POST", "pipelines/upload", Double.upload_pipeline),
     ("POST", "pipelines/upload_version", Double.upload_version),
     ("GET", "pipelines/([^/]+)/versions", Double.list_versions),
+    ("GET", "pipelines/([^/]+)/versions/([^/]+)", Double.get_version),
     ("DELETE", "pipelines/([^/]+)/versions/([^/]+)", Double.delete_version),
     ("GET", "runs", Double.list_runs),
     ("POST", "runs", Double.create_run),
