@@ -7,6 +7,7 @@ the API's own definitions, as the generated client has them.
 import base64
 import binascii
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -260,8 +261,7 @@ class Double:
             raise UploadRefused(400, refusal)
 
     def _check_template(self, text: str) -> None:
-        documents = [item for item in yaml.safe_load_all(text) if item]
-        if sum("pipelineInfo" in item for item in documents) != 1:
+        if spec_of(text) is None:
             raise UploadRefused(400, "invalid v2 pipeline spec: no pipeline spec is provided")
 
     def _add_version(self, pipeline_id: str, name: str, text: str) -> dict:
@@ -519,9 +519,10 @@ ROUTES = [
 ]
 
 
-def spec_of(text: str) -> dict:
-    """The pipeline's own document in an uploaded file."""
-    return next(item for item in yaml.safe_load_all(text) if "pipelineInfo" in item)
+@functools.cache
+def spec_of(text: str) -> dict | None:
+    """The pipeline's own document in an uploaded file, if it has one."""
+    return next((item for item in yaml.safe_load_all(text) if "pipelineInfo" in (item or ())), None)
 
 
 def strict(body: dict, definition: type) -> dict:
@@ -538,7 +539,7 @@ def strict(body: dict, definition: type) -> dict:
 
 def shown(item: dict) -> dict:
     """Fields without a value are left out of answers (utils.go, EmitUnpopulated: false)."""
-    return {key: value for key, value in item.items() if value not in ("", None, [], {})}
+    return {key: value for key, value in item.items() if value not in ("", None, [], {}, 0)}
 
 
 FIELDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
