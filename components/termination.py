@@ -21,7 +21,7 @@ def on_termination(record: Callable[[], None]) -> Iterator[None]:
     """Inside, SIGTERM calls `record` at once, ends the worker processes and raises KeyboardInterrupt.
 
     Code that handles SIGTERM itself, as training does to stop between two steps, still gets it; `record` is called all
-    the same, even while the main thread is busy in a library.
+    the same, even while the main thread is busy in a library that releases the interpreter's lock, such as torch.
 
     Args:
         record: Called once, from a thread of its own.

@@ -36,7 +36,7 @@ SUCCEEDED = ("SUCCEEDED", "SKIPPED")
 FAILED = ("FAILED", "CANCELED")
 UNWANTED = (*FAILED, "CANCELING")
 SETTLED_SECONDS = 1.5
-OVERLAP_SECONDS = 30.0
+OVERLAP_SECONDS = 10.0
 """A run can be listed this long after its time of creation: the server writes its row once the workflow exists."""
 PAGE = 50
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from components.kube import KubeError, api_client, reason
+from components.kube import TIMEOUT, KubeError, api_client, asking_kubernetes
 from components.step import EVENT
 from pipelines.argo_nodes import step_of_pod
 
@@ -95,15 +95,9 @@ def _step_pods(core: Any, namespace: str, run_id: str) -> list[StepPod]:
     Raises:
         KubeError: they cannot be listed.
     """
-    from kubernetes import client
-    from urllib3.exceptions import HTTPError
-
-    try:
-        pods = core.list_namespaced_pod(namespace, label_selector=f"pipeline/runid={run_id}").items
-    except client.ApiException as error:
-        raise KubeError(f"cannot list the pods of {run_id} in {namespace}: {reason(error)}") from error
-    except HTTPError as error:
-        raise KubeError(f"cannot list the pods of {run_id}: the Kubernetes API does not answer ({error})") from error
+    selector = f"pipeline/runid={run_id}"
+    with asking_kubernetes(f"list the pods of {run_id} in {namespace}"):
+        pods = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=TIMEOUT).items
     found = []
     for pod in sorted(pods, key=lambda item: str(item.status.start_time)):
         if (of := step_of_pod(pod.metadata.annotations)) is not None:
@@ -112,12 +106,5 @@ def _step_pods(core: Any, namespace: str, run_id: str) -> list[StepPod]:
 
 
 def _log(core: Any, namespace: str, pod: StepPod) -> str:
-    from kubernetes import client
-    from urllib3.exceptions import HTTPError
-
-    try:
-        return core.read_namespaced_pod_log(pod.name, namespace, container=CONTAINER)
-    except client.ApiException as error:
-        raise KubeError(f"the log of {pod.name} cannot be read: {reason(error)}") from error
-    except HTTPError as error:
-        raise KubeError(f"the log of {pod.name} cannot be read: no answer ({error})") from error
+    with asking_kubernetes(f"read the log of {pod.name}"):
+        return core.read_namespaced_pod_log(pod.name, namespace, container=CONTAINER, _request_timeout=TIMEOUT)

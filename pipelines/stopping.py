@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from components.kube import KubeError, api_client, reason
+from components.kube import TIMEOUT, api_client, asking_kubernetes
 from components.trainjob import GROUP, PLURAL, VERSION
 
 ENDED = ("Succeeded", "Failed")
@@ -30,19 +30,22 @@ def delete_trainjobs(namespace: str, run_id: str) -> list[str]:
 
     objects = client.CustomObjectsApi(api_client())
     where = (GROUP, VERSION, namespace, PLURAL)
-    try:
-        listed = objects.list_namespaced_custom_object(*where, label_selector=f"pipeline/runid={run_id}")
-    except client.ApiException as error:
-        if error.status == 404:  # no Kubeflow Trainer in this cluster
-            return []
-        raise KubeError(f"cannot list the TrainJobs of {run_id} in {namespace}: {reason(error)}") from error
+    selector = f"pipeline/runid={run_id}"
+    with asking_kubernetes(f"list the TrainJobs of {run_id} in {namespace}"):
+        try:
+            listed = objects.list_namespaced_custom_object(*where, label_selector=selector, _request_timeout=TIMEOUT)
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+            return []  # no Kubeflow Trainer in this cluster
     names = [item["metadata"]["name"] for item in listed["items"]]
     for name in names:
-        try:
-            objects.delete_namespaced_custom_object(*where, name)
-        except client.ApiException as error:
-            if error.status != 404:  # its own step may have deleted it a moment before
-                raise KubeError(f"cannot delete the TrainJob {name} in {namespace}: {reason(error)}") from error
+        with asking_kubernetes(f"delete the TrainJob {name} in {namespace}"):
+            try:
+                objects.delete_namespaced_custom_object(*where, name, _request_timeout=TIMEOUT)
+            except client.ApiException as error:
+                if error.status != 404:  # its own step may have deleted it a moment before
+                    raise
     return names
 
 
@@ -65,11 +68,9 @@ def wait_until_stopped(
 
 
 def _alive(core: Any, namespace: str, run_id: str, trainjobs: list[str]) -> list[str]:
-    from kubernetes import client
-
-    selectors = [f"pipeline/runid={run_id}", *(f"{TRAINJOB_LABEL}={name}" for name in trainjobs)]
-    try:
-        pods = [pod for where in selectors for pod in core.list_namespaced_pod(namespace, label_selector=where).items]
-    except client.ApiException as error:
-        raise KubeError(f"cannot list the pods of {run_id} in {namespace}: {reason(error)}") from error
-    return sorted({pod.metadata.name for pod in pods if pod.status.phase not in ENDED})
+    names = set()
+    for selector in (f"pipeline/runid={run_id}", *(f"{TRAINJOB_LABEL}={name}" for name in trainjobs)):
+        with asking_kubernetes(f"list the pods of {run_id} in {namespace}"):
+            pods = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=TIMEOUT).items
+        names.update(pod.metadata.name for pod in pods if pod.status.phase not in ENDED)
+    return sorted(names)

@@ -3,6 +3,7 @@
 import pytest
 from kfp_double import Double, serving
 from kfp_settings import IMAGES
+from kube_double import KubeDouble
 
 from model.config import resolve
 from pipelines.compiling import compile_training
@@ -36,3 +37,15 @@ def double() -> Double:
 def host(double):
     with serving(double) as address:
         yield address
+
+
+@pytest.fixture
+def kube(tmp_path, monkeypatch):
+    """A double of the Kubernetes API, to which the kubeconfig of this test leads."""
+    from kubernetes.config import kube_config
+
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    kubernetes = KubeDouble()
+    with kubernetes.serving(tmp_path) as kubeconfig:
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        yield kubernetes
