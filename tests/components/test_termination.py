@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from kube_double import KubeDouble
 
 from components.termination import on_termination
+from model.config import resolve
+from pipelines.profiles import WORKER_KEYS
 
 STEP = """
 import sys
@@ -54,6 +57,34 @@ def run():
         print("saved", flush=True)
     raise KeyboardInterrupt
 """
+TRAINJOB = """
+from pathlib import Path
+from components.launch import launch
+
+def run():
+    print("ready", flush=True)
+    launch("standin_worker", {}, Path(__import__("sys").argv[2]).with_name("training"))
+"""
+WORKER = """
+import os, sys, time
+from components.launch import worker_main
+
+def work(request):
+    open(request["folder"] + "/worker", "w").write(str(os.getpid()))
+    time.sleep(60)
+
+if __name__ == "__main__":
+    worker_main(work)
+"""
+TORCHRUN = """
+from pathlib import Path
+from components.launch import launch
+
+def run():
+    folder = Path(__import__("sys").argv[2]).parent
+    print("ready", flush=True)
+    launch("standin_worker", {"folder": str(folder)}, folder / "training")
+"""
 
 
 @pytest.fixture
@@ -61,12 +92,13 @@ def start(tmp_path):
     """Starts a step whose work is this text; yields (process, words after `ready`)."""
     started = []
 
-    def begin(work: str) -> tuple[subprocess.Popen, list[str]]:
+    def begin(work: str, **variables: str) -> tuple[subprocess.Popen, list[str]]:
         (tmp_path / "work.py").write_text(work)
         (tmp_path / "step.py").write_text(STEP)
         root = str(Path(__file__).parents[2])
         command = [sys.executable, str(tmp_path / "step.py"), root, str(tmp_path / "work.py")]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}", **variables}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         started.append(process)
         while not (line := process.stdout.readline()).startswith("ready"):
             assert line, "the step ended before it was ready"
@@ -103,6 +135,44 @@ def test_work_that_saves_itself_is_recorded_before_it_has_saved_and_only_once(st
     assert "saved" in rest
     assert "::step::" not in rest
     assert process.wait(10) == 130
+
+
+def launched(**changes) -> str:
+    config = resolve(overrides={f"launch.{key}": value for key, value in changes.items()}).config
+    cluster = config.cluster.model_dump(include=set(WORKER_KEYS))
+    return json.dumps({"launch": config.launch.model_dump(), "cluster": cluster})
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_step_that_waits_for_a_trainjob_takes_it_along_within_a_second(start, tmp_path):
+    kube = KubeDouble("myxtts")
+    kube.script = [""]
+    with kube.serving(tmp_path) as kubeconfig:
+        variables = {"KUBECONFIG": str(kubeconfig), "MYXTTS_IMAGE": "i@sha256:" + "0" * 64, "KFP_RUN_ID": "run-1"}
+        process, _ = start(TRAINJOB, MYXTTS_LAUNCH=launched(launcher="trainjob"), **variables)
+        wait_until(lambda: kube.jobs)
+        assert seconds_until_recorded(process) < 1
+        wait_until(lambda: not kube.jobs, 1)
+        assert process.wait(10) == 130
+    assert not (tmp_path / "training" / "heartbeat").exists()  # its workers stop even if deleting failed
+
+
+def test_a_step_that_waits_for_torchrun_ends_its_workers(start, tmp_path):
+    (tmp_path / "standin_worker.py").write_text(WORKER)
+    process, _ = start(TORCHRUN, MYXTTS_LAUNCH=launched(launcher="torchrun", processes=1))
+    wait_until((tmp_path / "worker").is_file, 60)
+    wait_until((tmp_path / "worker").read_text)
+    worker = Path("/proc") / (tmp_path / "worker").read_text()
+    assert worker.exists()
+    assert seconds_until_recorded(process) < 1
+    assert process.wait(40) == 130
+    assert not worker.exists()
 
 
 def test_a_step_that_ended_well_leaves_signals_as_they_were():
