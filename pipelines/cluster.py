@@ -238,6 +238,7 @@ class Cluster:
             if found.over:
                 return found
             if self._records is not None:
+                self._records.mkdir(parents=True, exist_ok=True)
                 (self._records / run_id).touch()
             self._terminate(run_id)
             return found

@@ -102,7 +102,14 @@ def _token_file(path: str) -> Any:
 
 
 def ask_server(client: Any) -> Server:
-    """The server's mode and release, from its health endpoint (the SDK's own call leaves the release out)."""
+    """The server's mode and release, from its health endpoint (the SDK's own call leaves the release out).
+
+    Behind the web interface's address, its own server answers in place of the API server, with other names.
+
+    Raises:
+        Unreachable: the web interface answers, but the API server behind it does not.
+        ClusterError: something else answers.
+    """
     told = client._healthz_api.api_client.call_api(
         "/apis/v2beta1/healthz",
         "GET",
@@ -111,8 +118,15 @@ def ask_server(client: Any) -> Server:
         auth_settings=["Bearer"],
         _return_http_data_only=True,
     )
-    found = re.match(r"v?(\d+)\.(\d+)", told.get("tag_name", ""))
-    return Server(bool(told.get("multi_user")), (int(found[1]), int(found[2])) if found else None)
+    if isinstance(told, dict) and told.get("apiServerReady") is False:
+        raise Unreachable("the web interface of Kubeflow Pipelines answers, but its API server does not")
+    if not isinstance(told, dict) or "multi_user" not in told:
+        raise ClusterError(
+            "what answers is not Kubeflow Pipelines, perhaps a login page; see cluster.host, which ends in /pipeline "
+            f"behind Kubeflow's gateway, and the token ({TOKEN} or cluster.token_file)"
+        )
+    found = re.match(r"v?(\d+)\.(\d+)", told.get("tag_name") or told.get("apiServerTagName") or "")
+    return Server(bool(told["multi_user"]), (int(found[1]), int(found[2])) if found else None)
 
 
 def check_server(settings: ClusterConfig, server: Server) -> None:

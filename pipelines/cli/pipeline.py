@@ -132,8 +132,9 @@ def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json
     )
     click.echo(f"{'started' if started else 'known already'}: {found.name}\n{found.link}", err=True)
     if wait and not found.over:
-        report = lambda step, state: console.output(f"{step}: {state.lower()}")  # noqa: E731 - one short call
-        found = cluster.wait(found.id, report, unique=started and not force)
+        found = cluster.wait(
+            found.id, lambda step, state: console.output(f"{step}: {state.lower()}"), unique=started and not force
+        )
     _show(_with_reason(cluster, found), as_json)
     if found.over and not found.succeeded:
         raise SystemExit(1)
@@ -254,8 +255,8 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
         raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
     from pipelines.pod_logs import pod_logs
 
-    for of, line in pod_logs(_cluster(where).workflow_namespace, run_id, step):
-        click.echo(f"{of}  {line}")
+    for label, line in pod_logs(_cluster(where).workflow_namespace, run_id, step):
+        click.echo(f"{label}  {line}")
 
 
 @pipeline.command()
@@ -339,7 +340,7 @@ def _cluster(where: dict[str, Any]) -> Any:
 
 def _records(state: State) -> Path:
     """Folder that holds which runs of a cluster were cancelled from here."""
-    return state.prepare().folder("cancelled")
+    return state.root / "cancelled"
 
 
 def _with_reason(cluster: Any, found: Any) -> Any:

@@ -105,6 +105,8 @@ class Double:
     Attributes:
         multi_user: Whether namespaces are kept apart and access is checked.
         tag_name: Release that healthz tells; `unknown` as in images that were built without one.
+        through_ui: Whether the web interface's server stands in front: it answers healthz itself.
+        ui_ready: Whether that server reaches the API server.
         pod_namespace: Where the server runs; in single-user mode its runs too.
         tokens: Token -> namespaces that it may use; empty means that none is asked for.
         namespaces: Namespaces that there are.
@@ -121,6 +123,8 @@ class Double:
     def __init__(self, multi_user: bool = True) -> None:
         self.multi_user = multi_user
         self.tag_name = "2.17.0"
+        self.through_ui = False
+        self.ui_ready = True
         self.pod_namespace = "kubeflow"
         self.tokens: dict[str, set[str]] = {}
         self.namespaces = {"team"}
@@ -188,6 +192,10 @@ class Double:
 
     def healthz(self, request: Request) -> dict:
         """S/apiserver/main.go, newHealthzResponse; not behind authorization."""
+        if self.through_ui:  # frontend/server/handlers/healthz.ts; nothing of the API server before it was reached
+            told = {"buildDate": "2026", "frontendTagName": "2.18.0", "apiServerReady": self.ui_ready}
+            known = {"apiServerTagName": self.tag_name, "apiServerMultiUser": self.multi_user}
+            return told | ({**known, "multi_user": self.multi_user} if self.ui_ready else {})
         told = {"commit_sha": "unknown", "tag_name": self.tag_name, "multi_user": self.multi_user}
         return {**told, "pipeline_store": "database"}
 

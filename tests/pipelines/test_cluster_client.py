@@ -1,5 +1,6 @@
 """Where the API is, who we are to it, and whether it fits the settings."""
 
+import json
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ from kfp_double import Double, serving
 from kfp_settings import COMMIT, connect, settings
 
 from pipelines import cluster_client
-from pipelines.cluster_client import SERVICE, ClusterError, Server, check_server, make_client
+from pipelines.cluster_client import SERVICE, ClusterError, Server, Unreachable, check_server, make_client
 
 pytestmark = pytest.mark.usefixtures("logged_out")
 
@@ -91,6 +92,33 @@ def test_a_server_older_than_the_settings_say_gets_nothing(host, double, pipelin
             start()
     assert not double.pipelines
     assert not double.experiments
+
+
+@pytest.mark.parametrize("multi_user", [True, False])
+def test_mode_and_release_are_known_through_the_web_interface_too(multi_user):
+    """Its own server answers the health endpoint, with other names."""
+    double = Double(multi_user)
+    double.through_ui, double.tag_name = True, "2.16.1"
+    with serving(double) as host:
+        assert connect(host).server == Server(multi_user, (2, 16))
+        double.ui_ready = False
+        with pytest.raises(Unreachable, match="its API server does not"):
+            _ = connect(host).server
+
+
+@pytest.mark.parametrize("page", ["<html>Log in</html>", "[]", '{"status": "ok"}'])
+def test_a_login_page_in_place_of_the_api_is_named(host, double, monkeypatch, page):
+    monkeypatch.setattr(double, "answer", lambda *_: json.loads(page) if page[0] != "<" else page)
+    with pytest.raises(ClusterError, match=r"perhaps a login page; see cluster\.host"):
+        _ = connect(host).server
+
+
+def test_from_another_machine_the_service_is_reached_through_the_kubernetes_api(kube):
+    """In the namespace of Kubeflow Pipelines, not in that of the runs."""
+    client = make_client(settings("", kfp_namespace="pipelines"))
+    address = client._existing_config.host
+    assert address.endswith("/api/v1/namespaces/pipelines/services/ml-pipeline:http/proxy/")
+    assert client.get_user_namespace() != "kubeflow"
 
 
 def test_a_server_that_does_not_tell_its_release_is_used_with_a_warning(host, double, pipeline, told, caplog):

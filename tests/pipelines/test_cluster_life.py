@@ -33,7 +33,6 @@ class Life:
         self.double, self.kube = Double(multi_user), kube
         kube.namespace = "team" if multi_user else self.double.pod_namespace
         self.token, self.records = folder / "token", folder / "records"
-        self.records.mkdir()
         self.token.write_text("first")
         self.double.tokens = {"first": {"team"}}
         with socket.socket() as probe:
