@@ -18,6 +18,7 @@ from typing import Any
 
 from components.failures import explained
 from components.state import read_json, write_json
+from components.termination import on_termination
 
 EVENT = "::step::"
 EXECUTOR = "kfp.dsl.executor_main"
@@ -70,7 +71,8 @@ class Ending:
 def run_step(step: str, artifact: Any, **inputs: Any) -> None:
     """Run `components.<step>.run.run(**inputs)` and write the pointer that it returns to the output artifact.
 
-    The body of every component: an error that a user can mend becomes one line and exit status 1, as a pod must end.
+    The body of every component: an error that a user can mend becomes one line and exit status 1, as a pod must end. A
+    step that is terminated records it at once, whatever it is doing.
 
     Args:
         step: Name of the component's folder.
@@ -83,8 +85,15 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
         atexit.register(ending)  # before anything that the step registers, so that it comes after all of that
     emit(step, "started")
     started = time.monotonic()
+    terminated: list[str] = []
+
+    def record() -> None:
+        terminated.append(step)
+        emit(step, "interrupted", seconds=round(time.monotonic() - started, 2))
+
     try:
-        pointer = importlib.import_module(f"components.{step}.run").run(**inputs)
+        with on_termination(record):
+            pointer = importlib.import_module(f"components.{step}.run").run(**inputs)
     except Exception as error:  # noqa: BLE001 - the outermost frame of a process: reported in full, then exit
         told = explained(error)
         if not told:
@@ -96,7 +105,8 @@ def run_step(step: str, artifact: Any, **inputs: Any) -> None:
         ending.status = 1
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        emit(step, "interrupted", seconds=round(time.monotonic() - started, 2))
+        if not terminated:
+            record()
         ending.status = 130
         raise SystemExit(130) from None
     write_json(Path(artifact.path), pointer)

@@ -186,7 +186,7 @@ def test_a_jobs_name_is_that_of_its_run_and_training():
 
 @pytest.fixture
 def kube(tmp_path, monkeypatch):
-    double = KubeDouble()
+    double = KubeDouble("myxtts")
     for key, value in POD.items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

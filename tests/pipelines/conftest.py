@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from kfp_double import Double, serving
 from kfp_settings import IMAGES
+from kube_double import KubeDouble
 
 from model.config import resolve
 from pipelines.compiling import compile_training
@@ -72,3 +73,15 @@ def myxtts(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
         return int(ended.value.code or 0), said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def kube(tmp_path, monkeypatch):
+    """A double of the Kubernetes API, to which the kubeconfig of this test leads."""
+    from kubernetes.config import kube_config
+
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    kubernetes = KubeDouble()
+    with kubernetes.serving(tmp_path) as kubeconfig:
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        yield kubernetes

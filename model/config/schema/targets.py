@@ -48,15 +48,20 @@ class ClusterConfig(Section):
     ui_host: str = ""
     """Address that the printed links lead to [default: host]."""
     namespace: Name = "myxtts"
+    """Namespace in which runs execute: your profile's, or `kfp_namespace` in a single-user installation."""
+    kfp_namespace: Name = "kubeflow"
+    """Namespace of Kubeflow Pipelines itself: where its service is looked for when `host` is empty."""
     ca_certificate: str = ""
     """File of the authority that signed the API's certificate."""
     token_file: str = ""
-    """File of the bearer token, read before every request [default: the variable MYXTTS_KFP_TOKEN]."""
+    """File of the bearer token, read before every request [default: the variable MYXTTS_KFP_TOKEN, then in a pod the
+    token of its service account for `pipelines.kubeflow.org`]."""
     poll_seconds: Annotated[float, Field(gt=0)] = 10.0
     outage_seconds: Annotated[float, Field(ge=0)] = 300.0
     """Watching a run outlives an API server that does not answer for this long."""
     backend_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = "2.16"
-    """Release of Kubeflow Pipelines there. From 2.17 on, runs get a deadline and their leftovers a time to live."""
+    """Oldest release of Kubeflow Pipelines that the pipeline is compiled for; an older server is refused. From 2.17 on,
+    runs get a deadline and their leftovers a time to live."""
     service_account: Name = "myxtts-runner"
     data_image: Image = ""
     """Image of the steps that move data, by digest."""
