@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from model.errors import MyXTTSError
+
 TIMEOUT = (5.0, 60.0)
 """Seconds to connect and to answer; by default the client would wait for ever."""
 
 
-class KubeError(RuntimeError):
+class KubeError(MyXTTSError):
     """The Kubernetes API cannot be used; the message says what to do."""
 
 

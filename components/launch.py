@@ -19,8 +19,8 @@ from typing import Any
 
 from components.failures import explained
 from components.heartbeat import beating, stop_without
+from components.runner import StepError, log_to_output
 from components.state import read_json, write_json
-from components.step import StepError, log_to_output
 
 log = logging.getLogger(__name__)
 

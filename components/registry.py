@@ -10,6 +10,7 @@ from typing import Any
 
 from components.state import State
 from components.tracking import client
+from model.errors import MyXTTSError
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
@@ -19,7 +20,7 @@ NAME = re.compile(r"[\w.-]+")
 SCHEME = "models:/"
 
 
-class RegistryError(RuntimeError):
+class RegistryError(MyXTTSError):
     """A registry operation is not possible; the message says why and what is."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.kube import api_client, reason
-from components.step import StepError
+from components.runner import StepError
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 MANAGER = "myxtts.pipelines/train"

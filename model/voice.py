@@ -19,11 +19,13 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.acoustic import AcousticModel, Inventory
 from model.acoustic.global_variance import give_back_variance
+from model.acoustic.model import AcousticModel, ModelDimensions
 from model.audio.mel import extractor_hash
-from model.config import Config, subset
-from model.text import symbols_hash
+from model.config.resolution import subset
+from model.config.schema import Config
+from model.errors import MyXTTSError
+from model.text.symbols import symbols_hash
 from model.voice_folder import DESCRIPTION, WEIGHTS, vocoder_of
 
 FORMAT = 3
@@ -33,7 +35,7 @@ TRAINED_WITH = ("optimization_level", "seed", "loss", "training")
 """Settings that a voice remembers, as told to the trainer, without reading them again."""
 
 
-class VoiceError(RuntimeError):
+class VoiceError(MyXTTSError):
     """A voice folder is missing, damaged, untrained or made by another version; the message says which and the cure."""
 
 
@@ -67,7 +69,7 @@ class Voice:
 
     model: AcousticModel | None
     config: Config
-    inventory: Inventory
+    dimensions: ModelDimensions
     speakers: dict[str, Speaker]
     languages: list[str]
     speaker_languages: dict[str, str]
@@ -98,7 +100,7 @@ def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
         "speaker_languages": voice.speaker_languages,
         "energy_std": voice.energy_std,
         "variance_factors": voice.variance_factors,
-        "inventory": asdict(voice.inventory),
+        "dimensions": asdict(voice.dimensions),
         "config": subset(voice.config, *SPOKEN_WITH),
         "trained_with": subset(voice.config, *TRAINED_WITH),
     }
@@ -139,8 +141,8 @@ def read_voice(folder: Path) -> Voice:
         config = Config.model_validate(description["config"])
     except ValidationError as error:
         raise VoiceError(f"{folder / DESCRIPTION}: settings that this version does not know: {error}") from error
-    inventory = Inventory(**description["inventory"])
-    model = AcousticModel(config.model, inventory)
+    dimensions = ModelDimensions(**description["dimensions"])
+    model = AcousticModel(config.model, dimensions)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError as error:
@@ -151,7 +153,7 @@ def read_voice(folder: Path) -> Voice:
     return Voice(
         model.eval(),
         config,
-        inventory,
+        dimensions,
         speakers,
         description["languages"],
         description["speaker_languages"],

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from model.config.schema import VocoderConfig
+from model.config.vocoder import VocoderConfig
 
 WEIGHTS, DESCRIPTION, VOCODER = "model.safetensors", "voice.json", "vocoder"
 SPEAKING_FILES = ("generator.safetensors", "vocoder.json")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from model.config.schema import ClusterConfig
+from model.config.targets import ClusterConfig
 from pipelines.argo_nodes import step_statuses
 from pipelines.cluster_client import (
     Server,
@@ -30,7 +30,7 @@ from pipelines.cluster_client import (
     uploading,
 )
 from pipelines.cron import parse_cron
-from pipelines.training import NAME
+from pipelines.training_pipeline import NAME
 
 SUCCEEDED = ("SUCCEEDED", "SKIPPED")
 FAILED = ("FAILED", "CANCELED")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.config.schema import ClusterConfig
+from model.config.targets import ClusterConfig
+from model.errors import MyXTTSError
 
 TOKEN = "MYXTTS_KFP_TOKEN"
 SERVICE = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
@@ -25,7 +26,7 @@ Made = TypeVar("Made")
 logger = logging.getLogger(__name__)
 
 
-class ClusterError(RuntimeError):
+class ClusterError(MyXTTSError):
     """The cluster cannot be used as asked; the message says what to do."""
 
 

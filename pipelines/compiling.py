@@ -30,7 +30,7 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
     """
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-    from pipelines.training import NAME
+    from pipelines.training_pipeline import NAME
 
     text = _compiled(profile)
     check(text, profile)
@@ -48,7 +48,7 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
 def _compiled(profile: Profile, **options: Any) -> str:
     from kfp import compiler
 
-    from pipelines.training import training_pipeline
+    from pipelines.training_pipeline import training_pipeline
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"

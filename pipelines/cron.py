@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from model.errors import MyXTTSError
+
 DESCRIPTORS = {
     "@yearly": "0 0 0 1 1 *",
     "@annually": "0 0 0 1 1 *",
@@ -29,7 +31,7 @@ YEARS = 5
 """The scheduler looks no further ahead; a schedule without a time until then never runs."""
 
 
-class CronError(ValueError):
+class CronError(MyXTTSError):
     """A schedule that the server would refuse or misread; the message says what to write instead."""
 
 

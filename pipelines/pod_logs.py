@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.kube import TIMEOUT, KubeError, api_client, asking_kubernetes
-from components.step import EVENT
+from components.runner import EVENT
 from pipelines.argo_nodes import step_of_pod
 
 CONTAINER = "main"

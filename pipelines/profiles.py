@@ -7,8 +7,9 @@ from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
 from components.trainjob import STATE_MOUNT, parse_toleration
-from model.config import Config, ConfigError
-from model.config.schema import ClusterConfig, LaunchConfig
+from model.config.resolution import ConfigError
+from model.config.schema import Config
+from model.config.targets import ClusterConfig, LaunchConfig
 
 STEPS = ("resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
 DATA_STEPS = ("resolve_data",)

@@ -81,7 +81,7 @@ def generated_corpus(tmp_path_factory, small_settings) -> Path:
 
     With silence around the speech and uneven levels; the known times of the phones are those of the longer recordings.
     """
-    from model.config import resolve
+    from model.config.resolution import resolve
     from model.corpus.ingest import ingest
     from model.corpus.split import split
     from model.corpus.validate import validate
@@ -98,7 +98,7 @@ def generated_corpus(tmp_path_factory, small_settings) -> Path:
 @pytest.fixture(scope="session")
 def generated_features(tmp_path_factory, generated_corpus, small_settings) -> Path:
     """The feature store of the small corpus."""
-    from model.config import resolve
+    from model.config.resolution import resolve
     from model.features.extract import build_features
 
     folder = tmp_path_factory.mktemp("features") / "features"

@@ -9,12 +9,13 @@ from typing import Any
 
 from components.feature_remote import open_store
 from components.gate.measures import measures
+from components.runner import read_pointer
 from components.source import code_hash
 from components.state import State, read_json
-from components.step import read_pointer
 from components.tracking import append_to_run
-from model.config import Config, settings_hash
+from model.config import settings_hash
 from model.config.resolution import flatten
+from model.config.schema import Config
 from model.evaluation.evaluate import evaluate
 
 

@@ -10,8 +10,8 @@ from components import lineage
 from components.gate.measures import measures
 from components.outage import outlast, storage_errors
 from components.registry import CANDIDATE, MEASURE, Registry
+from components.runner import StepError, read_pointer
 from components.state import State, read_json
-from components.step import StepError, read_pointer
 from components.tracking import Delivery
 
 REQUIREMENTS = (
@@ -103,7 +103,7 @@ def _create(
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:
     """The pretrained speaker encoder that the voice clones with: a server has no wheel to take its weights from."""
-    from model.config.schema import FeaturesConfig
+    from model.config.data import FeaturesConfig
     from model.speaker_encoder import load_speaker_encoder
 
     config = read_json(voice / "voice.json")["config"]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
 
 STAGES = ("ingest", "validate", "split")
 _ROOT = Path(__file__).parents[2]

@@ -16,8 +16,9 @@ import numpy as np
 from model.audio.io import read_audio, resample
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
-from model.config import Config
-from model.config.schema import EvaluationConfig
+from model.audio.trimming import shaped
+from model.config.evaluation import EvaluationConfig
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
@@ -39,10 +40,9 @@ from model.evaluation.evaluated import (
 from model.evaluation.judge import SpeakerJudge
 from model.evaluation.metrics import Measure, not_applicable
 from model.evaluation.report import write_report
-from model.features.extractor import shaped
 from model.features.index import FeatureError, IndexedClip
 from model.features.store import FeatureStore
-from model.text import encode
+from model.text.encode import encode
 from model.text.normalize import normalize
 from model.threads import single_threaded
 from model.vocoder import Vocoder

@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 import soundfile
 
-from model.config import Config
+from model.config.schema import Config
 from model.evaluation.evaluated import Evaluated
 
 if TYPE_CHECKING:

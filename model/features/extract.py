@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.mel import extractor_hash
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import Clip
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.extractor import Recordings, clip_key, recipe
 from model.features.index import (
     CLIPS,
@@ -34,7 +34,7 @@ from model.features.index import (
 from model.features.packing import Packer
 from model.features.statistics import corpus_statistics
 from model.features.workers import Job, run_jobs
-from model.text import symbols_hash
+from model.text.symbols import symbols_hash
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.io import AudioError, read_audio
-from model.audio.loudness import gain_to
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.audio.silence import speech_bounds
-from model.config import Config, settings_hash
-from model.config.schema import FeaturesConfig
+from model.audio.trimming import shaped, shaping
+from model.config import settings_hash
+from model.config.schema import Config
 from model.corpus.manifest import Clip, read_manifest
-from model.features.errors import FeatureError
+from model.errors import FeatureError, TextError
 from model.features.shards import Extracted, file_checksum
 from model.speaker_encoder import SpeakerEncoderError, load_speaker_encoder
-from model.text import TextError, encode, symbols_hash
+from model.text.encode import encode
+from model.text.symbols import symbols_hash
 
 
 class Recordings:
@@ -96,18 +96,6 @@ class ClipExtractor:
         except (AudioError, TextError, ValueError) as error:
             raise unusable(clip, str(error)) from error
         return samples, start, gain, mel, pitch, tokens.ids.astype(np.int16), tokens.unknown
-
-
-def shaping(samples: np.ndarray, sample_rate: int, settings: FeaturesConfig) -> tuple[int, int, float]:
-    """What of a recording (N,) becomes features: first sample, one past the last, and the gain."""
-    start, end = speech_bounds(samples, sample_rate, settings.trim_silence_db, settings.trim_margin)
-    gain = gain_to(settings.target_loudness, samples[start:end], sample_rate) if settings.target_loudness else 1.0
-    return start, end, gain
-
-
-def shaped(samples: np.ndarray, start: int, end: int, gain: float) -> np.ndarray:
-    """The samples that features are made from: trimmed and brought to the loudness of the corpus."""
-    return samples[start:end] if gain == 1.0 else samples[start:end] * np.float32(gain)
 
 
 def recipe(config: Config, code: str) -> str:

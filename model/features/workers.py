@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import Clip
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.extractor import ClipExtractor, Recordings
 from model.features.shards import write_shard
 from model.threads import single_threaded

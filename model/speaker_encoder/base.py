@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.audio.io import resample
+from model.errors import MyXTTSError
 
 SAMPLE_RATE = 16000
 """Of the recordings that speaker encoders hear, Hz."""
 
 
-class SpeakerEncoderError(RuntimeError):
+class SpeakerEncoderError(MyXTTSError):
     """The pretrained weights are missing or damaged, or a recording holds no sound; the message names the cure."""
 
 

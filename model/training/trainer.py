@@ -14,24 +14,24 @@ from pathlib import Path
 
 import torch
 
-from model.acoustic import AcousticModel
 from model.acoustic.global_variance import lost_variance
-from model.config import Config
+from model.acoustic.model import AcousticModel
+from model.config.schema import Config
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
-from model.threads import default_threads, interruptible
-from model.training.accumulation import Computation, Numerics, Objective
-from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
-from model.training.compiling import compile_stacks, without_compiling
-from model.training.devices import autocast_type, choose_devices
-from model.training.distributed import joined_processes
-from model.training.logging import NullLogger, RunLogger
+from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
+from model.loop.compilation import compile_stacks, without_compiling
+from model.loop.devices import autocast_type, choose_devices
+from model.loop.distributed import joined_processes
+from model.loop.interrupts import interruptible
+from model.loop.reporting import NullLogger, RunLogger
+from model.threads import default_threads
+from model.training.export import describe_speakers
 from model.training.losses import leaves_parameters_out
 from model.training.profiling import StepTimer, profile_table
 from model.training.reports import Meter, Reports
-from model.training.run_state import RunState, TrainingError, inventory_of, run_fingerprint
-from model.training.speakers import describe_speakers
-from model.training.step import take_step
+from model.training.state import RunState, TrainingError, model_dimensions, run_fingerprint
+from model.training.step import Computation, Objective, Precision, take_step
 from model.training.validation import validate, write_previews
 from model.voice import Voice, write_voice
 
@@ -94,14 +94,14 @@ def train(
             state.save()  # what the run can go back to before its first interval
         if settings.enable_compile:
             compile_stacks(state.model)
-        numerics = Numerics(
+        precision = Precision(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )
-        objective = processes.wrap(Objective(state.model, config.loss, numerics), leaves_parameters_out(config))
+        objective = processes.wrap(Objective(state.model, config.loss, precision), leaves_parameters_out(config))
         timer, meter = StepTimer(devices.model, profile_steps), Meter(settings.enable_compile, processes.world)
-        computation = Computation(objective, numerics, state.scaler, processes, timer)
+        computation = Computation(objective, precision, state.scaler, processes, timer)
         reports = Reports(output, logger or NullLogger(), state.step, settings.max_steps, not processes.is_first)
-        _log_start(state, store, numerics)
+        _log_start(state, store, precision)
         with closing(state.batches), closing(reports):
             while state.step < settings.max_steps:
                 with timer("data"):
@@ -114,7 +114,7 @@ def train(
                     message = f"out of memory: batches are computed in {step.parts} parts from here on"
                     reports.event(state.step, message, parts=step.parts)
                 if step.verdict:
-                    clips = processes.collect(batch.clip_ids)
+                    clips = processes.all_gather(batch.clip_ids)
                     message = f"{step.verdict}: loss {step.objective:.3g}, gradient {step.clipping.norm:.3g}"
                     reports.event(state.step, f"{message}; clips {', '.join(clips)}", **{step.verdict: clips})
                     if state.guard.must_go_back:
@@ -147,10 +147,10 @@ def train(
                         state.save()
                     raise KeyboardInterrupt
         result = _export(config, store, output, state) if processes.is_first else None
-        return processes.tell(result)
+        return processes.broadcast(result)
 
 
-def _log_start(state: RunState, store: FeatureStore, numerics: Numerics) -> None:
+def _log_start(state: RunState, store: FeatureStore, precision: Precision) -> None:
     if state.processes.is_first:
         log.info(
             "training %s: %.2f M parameters, %d clips, steps %d to %d, %s, %d processes, %d threads, %s",
@@ -159,10 +159,10 @@ def _log_start(state: RunState, store: FeatureStore, numerics: Numerics) -> None
             len(store.split("train")),
             state.step,
             state.config.training.max_steps,
-            numerics.device,
+            precision.device,
             state.processes.world,
             torch.get_num_threads(),
-            str(numerics.autocast or torch.float32).removeprefix("torch."),
+            str(precision.autocast or torch.float32).removeprefix("torch."),
         )
 
 
@@ -177,7 +177,7 @@ def _validate(state: RunState, store: FeatureStore, reports: Reports, output: Pa
         reports.files(previews)
         measures = ", ".join(f"{name.split('/')[1]} {value:.3f}" for name, value in state.metrics.items())
         log.info("step %d of %d: %s", state.step, state.config.training.max_steps, measures)
-    state.metrics = state.processes.tell(state.metrics)
+    state.metrics = state.processes.broadcast(state.metrics)
     state.save(state.metrics[PRIMARY_MEASURE])
 
 
@@ -209,7 +209,7 @@ def _export(config: Config, store: FeatureStore, output: Path, state: RunState) 
     checkpoints = output / "checkpoints"
     last = list_checkpoints(checkpoints)[-1].path
     chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
-    model = AcousticModel(config.model, inventory_of(store))
+    model = AcousticModel(config.model, model_dimensions(store))
     model.load_state_dict(chosen.ema)
     speakers = describe_speakers(model, store)
     validation = evaluation_batches(store, "validation", config.training.batch_size)
@@ -217,7 +217,7 @@ def _export(config: Config, store: FeatureStore, output: Path, state: RunState) 
     voice = Voice(
         None,
         config,
-        model.inventory,
+        model.dimensions,
         speakers,
         store.languages,
         {name: store.speaker_languages[name] for name in speakers},

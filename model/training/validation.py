@@ -1,4 +1,4 @@
-"""Validation of a model in training: teacher-forced and free-running measures, an alignment plot, a spoken sample."""
+"""Validation during training: teacher-forced and free-running metrics, use of style, alignment plot, audio sample."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from model.acoustic import AcousticModel
-from model.acoustic.layers import length_mask
+from model.acoustic.batch import Batch
+from model.acoustic.conditioning import Conditions
+from model.acoustic.encoders import divergence
+from model.acoustic.layers import sequence_mask
+from model.acoustic.model import AcousticModel
+from model.audio.dtw import dtw_path
 from model.audio.io import write_audio
-from model.config import Config
-from model.evaluation.metrics import dtw_path
-from model.features.batching import Batch, evaluation_batches
+from model.config.schema import Config
+from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
-from model.training.accumulation import counts
 from model.training.losses import AVERAGED_OVER, loss_terms
-from model.training.style_use import StyleUse
+from model.training.step import counts
 from model.vocoder import GriffinLim
 
 MEAN_OVER = {
@@ -55,8 +58,8 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
         output = model(batch)
         values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
         values |= _free_running(model, batch)
-        tokens = length_mask(batch.token_lengths, batch.ids.shape[1])
-        frames = length_mask(batch.mel_lengths, batch.mel.shape[1])
+        tokens = sequence_mask(batch.token_lengths, batch.ids.shape[1])
+        frames = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
         error = (output.predicted.log_durations.expm1() - output.alignment.durations).abs()
         values["duration_error"] = float(error[tokens].mean())
         values["sharpness"] = float(output.alignment.log_soft.exp().amax(2)[frames].mean())
@@ -115,3 +118,43 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
     sample.parent.mkdir(parents=True, exist_ok=True)
     write_audio(sample, GriffinLim(config.vocoder, config.audio)(spoken), config.audio.sample_rate)
     return [plot, sample]
+
+
+ACTIVE = 0.01
+"""Variance of a latent dimension's mean over clips above which it says something (arXiv:1509.00519)."""
+
+
+class StyleUse:
+    """Gathers the conditions of validation clips."""
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.divergences: list[Tensor] = []
+
+    def add(self, conditions: Conditions) -> None:
+        if conditions.token_weights is not None:
+            self.weights.append(conditions.token_weights.mean(1))  # over heads: (B, tokens)
+        if conditions.posterior is not None:
+            self.means.append(conditions.posterior.mean)
+            self.divergences.append(divergence(conditions.posterior, conditions.prior))
+
+    def measures(self) -> dict[str, float]:
+        """Names without prefix -> values; empty without style.
+
+        `style_tokens_used`: exponential of the entropy of the mean weights, 1 (one token alone) to their number.
+        `style_token_<i>`: mean weight. `style_variation`: deviation of a weight over clips, 0 when every clip sounds
+        alike. `active_units`: latent dimensions in use. `kl_dimension_<i>`: nats.
+        """
+        values = {}
+        if self.weights:
+            weights = torch.cat(self.weights)
+            mean = weights.mean(0)
+            values["style_tokens_used"] = float((-(mean * mean.clamp(min=1e-9).log()).sum()).exp())
+            values["style_variation"] = float(weights.std(0, correction=0).mean())
+            values |= {f"style_token_{i:02d}": float(value) for i, value in enumerate(mean)}
+        if self.means:
+            values["active_units"] = float((torch.cat(self.means).var(0, correction=0) > ACTIVE).sum())
+            each = torch.cat(self.divergences).mean(0)
+            values |= {f"kl_dimension_{i:02d}": float(value) for i, value in enumerate(each)}
+        return values

@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from model.config.schema import AudioConfig, VocoderConfig
+from model.audio.griffin_lim import GriffinLim
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
+from model.errors import VocoderError
 from model.vocoder.architectures import ARCHITECTURES
-from model.vocoder.errors import VocoderError
-from model.vocoder.griffin_lim import GriffinLim
 from model.vocoder.neural import NeuralVocoder
 
 __all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderError", "build_vocoder"]

@@ -18,9 +18,9 @@ import yaml
 from pydantic import ValidationError
 from safetensors.torch import save
 
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
+from model.errors import CheckpointFormatError
 from model.vocoder.architectures import ARCHITECTURES, recognise
-from model.vocoder.errors import CheckpointFormatError
 from model.vocoder.univnet import NOISE_CHANNELS, SLOPE
 from model.vocoder.weights import State, plain_names
 

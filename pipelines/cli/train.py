@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from model.config import Resolved
+from model.config.resolution import Resolved
 from pipelines.cli.options import PATH, features_option
 from pipelines.cli.settings import settings_options
 
@@ -42,8 +42,8 @@ def train(
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
     from model.diagnosis.checklist import blocking, checklist, contrast, normalisation
+    from model.loop.reporting import NullLogger
     from model.training import trainer
-    from model.training.logging import NullLogger
 
     first = is_first()
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")

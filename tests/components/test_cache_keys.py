@@ -25,9 +25,10 @@ from components.preprocess import run as preprocess
 from components.preprocess_part import run as preprocess_part
 from components.state import State, write_json
 from components.train import run as train
-from model.config import Config, resolve, subset
+from model.config.resolution import resolve, subset
+from model.config.schema import Config
 from model.features.index import INDEX
-from pipelines.training import STEP_SECTIONS
+from pipelines.training_pipeline import STEP_SECTIONS
 
 
 def with_settings(**overrides: Any) -> Config:
@@ -378,11 +379,11 @@ def test_another_checkpoint_under_the_same_path_is_another_fine_tuning(finetune_
     ("train_step", "components/gate/run.py", False),
     ("train_step", "components/train/component.py", False),
     ("finetune_step", "model/vocoder/hifigan.py", True),
-    ("finetune_step", "model/vocoder/finetuning.py", True),
+    ("finetune_step", "model/vocoder_training/finetuning.py", True),
     ("finetune_step", "components/finetune_vocoder/run.py", True),
     ("finetune_step", "components/gate/run.py", False),
-    ("base_step", "model/vocoder/step.py", True),
-    ("base_step", "model/vocoder/losses.py", True),
+    ("base_step", "model/vocoder_training/adversarial.py", True),
+    ("base_step", "model/vocoder_training/adversarial.py", True),
     ("base_step", "components/gate/run.py", False),
     ("evaluate_step", "model/evaluation/metrics.py", True),
     ("evaluate_step", "model/evaluation/report.html", True),

@@ -11,8 +11,8 @@ import yaml
 from components import dvc
 from components.remote_recordings import RemoteRecordings
 from components.resolve_data.run import folder_hash, run
-from components.step import StepError
-from model.config import resolve
+from components.runner import StepError
+from model.config.resolution import resolve
 from model.features.extract import build_features
 from model.features.store import FeatureStore
 

@@ -13,8 +13,8 @@ from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
 from components.state import write_json
 from components.train.run import run as train
-from model.config import resolve, subset
-from pipelines.training import arguments
+from model.config.resolution import resolve, subset
+from pipelines.training_pipeline import arguments
 
 
 @pytest.fixture

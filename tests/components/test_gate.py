@@ -10,8 +10,8 @@ from components.gate import run as gate
 from components.gate.measures import measures
 from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
 from components.state import write_json
-from model.config import Config
-from model.config.schema import RegistryConfig
+from model.config.evaluation import RegistryConfig
+from model.config.schema import Config
 from model.evaluation.evaluate import evaluate_voice
 from model.features.store import FeatureStore
 from model.vocoder import build_vocoder

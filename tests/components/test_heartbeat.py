@@ -24,7 +24,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from components import heartbeat
-from model.threads import interruptible
+from model.loop.interrupts import interruptible
 heartbeat.BEAT_SECONDS, heartbeat.SILENCE_SECONDS = 0.05, 0.5
 with interruptible() as told:
     heartbeat.stop_without(Path(sys.argv[1]))

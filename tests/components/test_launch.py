@@ -12,15 +12,15 @@ from kube_double import KubeDouble, UnknownField, check_trainjob
 from components import launch as launching
 from components import trainjob
 from components.launch import VARIABLE, default_processes, launch, worker_command
-from components.step import StepError
+from components.runner import StepError
 from components.trainjob import TrainJobError, job_name, render, run_trainjob
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.profiles import WORKER_KEYS
 
 WORKER = """
 import os
 from components.launch import worker_main
-from components.step import StepError
+from components.runner import StepError
 
 def work(request):
     if request["value"] < 0:

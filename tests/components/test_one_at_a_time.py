@@ -21,8 +21,9 @@ from components.finetune_vocoder import run as finetuning
 from components.finetune_vocoder import work as vocoder
 from components.state import write_json
 from components.train import run as training
-from model.config import resolve, settings_hash
-from pipelines.training import arguments
+from model.config import settings_hash
+from model.config.resolution import resolve
+from pipelines.training_pipeline import arguments
 
 WAITS, WORKS = "waits", "works"
 

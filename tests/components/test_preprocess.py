@@ -9,11 +9,12 @@ import pytest
 from components.preprocess.run import PARTS, run
 from components.preprocess_part.run import run as run_part
 from components.state import write_json
-from model.config import Config, resolve, subset
+from model.config.resolution import resolve, subset
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extractor import ClipExtractor
 from model.features.store import FeatureStore
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 SETTINGS = json.dumps(subset(Config(), "audio", "features"))
 

@@ -13,7 +13,7 @@ from components import lineage
 from components.register import run as module
 from components.register.run import run
 from components.registry import CANDIDATE, CHAMPION, Registry
-from components.step import StepError
+from components.runner import StepError
 from model.voice_folder import voice_hash
 
 NAME = "myxtts-toy-xtiny"

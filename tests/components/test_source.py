@@ -13,7 +13,7 @@ def names(module: str) -> set[str]:
 
 def test_closure_holds_what_a_step_runs_and_its_data_files():
     train = names("components.train.run")
-    assert {"model/training/trainer.py", "model/config/schema/training.py", "model/config/sizes.yaml"} <= train
+    assert {"model/training/trainer.py", "model/config/training.py", "model/config/sizes.yaml"} <= train
     assert "components/tracking.py" in train
 
 

@@ -12,7 +12,7 @@ import pytest
 from kube_double import KubeDouble
 
 from components.termination import on_termination
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.profiles import WORKER_KEYS
 
 STEP = """
@@ -24,7 +24,7 @@ module = types.ModuleType("components.standin.run")
 exec(Path(sys.argv[2]).read_text(), module.__dict__)
 sys.modules["components.standin"] = types.ModuleType("components.standin")
 sys.modules["components.standin.run"] = module
-from components.step import run_step
+from components.runner import run_step
 
 class Artifact:
     path, metadata = sys.argv[2] + ".out", {}
@@ -47,7 +47,7 @@ def run():
 """
 SAVING = """
 import time
-from model.threads import interruptible
+from model.loop.interrupts import interruptible
 
 def run():
     with interruptible() as told:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.cluster import Cluster
 
 COMMIT = "c0ffee" * 7

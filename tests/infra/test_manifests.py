@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.cluster_client import PROJECTED_TOKEN
 
 ROOT = Path(__file__).parents[2] / "infra" / "kubernetes"

@@ -11,7 +11,7 @@ from model.audio.io import AudioError, read_audio, write_audio
 from model.audio.loudness import loudness
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.config import resolve
+from model.config.resolution import resolve
 from model.corpus.manifest import read_manifest
 from model.synthesis import ProsodyControls, StyleControls, SynthesisError, Synthesizer
 from model.training.trainer import train

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.acoustic import ProsodyShift
+from model.acoustic.model import ProsodyShift
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
-from model.config import resolve
+from model.config.resolution import resolve
 from model.corpus.manifest import read_manifest
 from model.synthesis import ProsodyControls, StyleControls, Synthesizer
 from model.training.trainer import train

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from model.config.schema import VocoderConfig
+from model.config.vocoder import VocoderConfig
 from model.voice_folder import voice_hash, with_vocoder
 
 

@@ -11,10 +11,10 @@ from kfp_double import Double, serving
 from kfp_settings import IMAGES
 from kube_double import KubeDouble
 
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.compiling import compile_training
 from pipelines.profiles import cluster_profile
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 
 @pytest.fixture

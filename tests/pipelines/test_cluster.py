@@ -9,7 +9,7 @@ import pytest
 from kfp_double import UploadRefused, serving
 from kfp_settings import COMMIT, IMAGES, connect, settings
 
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.cluster import Cluster, run_name
 from pipelines.cluster_client import ClusterError, Unreachable
 from pipelines.compiling import compile_training

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from kfp_settings import COMMIT, IMAGES, connect
 
 from components import dvc
-from model.config import ConfigError
+from model.config.resolution import ConfigError
 from pipelines import stopping
 from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.cron import CronError

@@ -7,13 +7,12 @@ import pytest
 import yaml
 from kfp.dsl import base_component
 
-from model.config import ConfigError, resolve
-from model.config.resolution import flatten, known_keys
-from model.config.schema import ClusterConfig
+from model.config.resolution import ConfigError, flatten, known_keys, resolve
+from model.config.targets import ClusterConfig
 from pipelines.compiling import compile_training, manifests
 from pipelines.linting import LintError, check
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
-from pipelines.training import STEP_SECTIONS, arguments
+from pipelines.training_pipeline import STEP_SECTIONS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
 DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train"))

@@ -14,7 +14,7 @@ from docker_double import DockerDouble
 from toy_run import SETTINGS
 
 from components.state import State
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines import containers
 from pipelines.containers import ContainerError, container_user, docker_profile, runner_arguments
 from pipelines.run_records import RunRecord

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 from components.state import State, write_json
-from model.config import ConfigError, resolve
+from model.config.resolution import ConfigError, resolve
 from pipelines.compiling import compile_training
 from pipelines.local import PipelineError, drop_stale_cache, run_training
 from pipelines.profiles import STEPS, local_profile
 from pipelines.run_records import RunRecord
 from pipelines.targets import make_target
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 STAND_IN = """
 import atexit, json, os, sys, time
@@ -177,9 +177,9 @@ DRIVER = """
 import sys
 from pathlib import Path
 from components.state import State
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.local import run_training
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 try:
     run_training(State(Path(sys.argv[1])), arguments(resolve().config, "h", "r", "n"), lambda run_id: {})

@@ -22,8 +22,8 @@ from swift_server import ACCESS, SECRET, swift_server
 from toy_run import SETTINGS
 
 from components.resolve_data import run as resolve_data
+from components.runner import StepError
 from components.state import State
-from components.step import StepError
 
 ROOT = Path(__file__).parents[2]
 DOCKER = {

@@ -8,8 +8,7 @@ import yaml
 
 from components import tracking
 from components.state import State
-from model.config import batch_range, resolve
-from model.config.resolution import flatten, nest, presets
+from model.config.resolution import batch_range, flatten, nest, presets, resolve
 from model.training import trainer
 from pipelines import study as module
 from pipelines.project import Project

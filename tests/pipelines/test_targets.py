@@ -5,7 +5,7 @@ import json
 from components.launch import VARIABLE as LAUNCH
 from components.lineage import VARIABLE as LINEAGE
 from components.state import State
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.profiles import STEPS, Profile, image_kind
 from pipelines.targets import Target, make_target
 

@@ -81,8 +81,8 @@ def test_a_vocoder_is_trained_tuned_and_given_out(myxtts, places, untrained_voic
 
 
 def test_a_run_that_fails_is_recorded_as_failed(myxtts, places, state, tmp_path, monkeypatch):
-    from model.vocoder import finetuning
-    from model.vocoder.errors import VocoderError
+    from model.errors import VocoderError
+    from model.vocoder_training import finetuning
 
     def broken(config, features, corpus, output, logger, start):
         logger.metrics(1, {"train/mel": 1.0})

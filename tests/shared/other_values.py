@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from model.config import Config
+from model.config.schema import Config
 
 STRINGS = ("another", "1" * 64, "s3://bucket/another")
 """Values for free text and for settings with a pattern: a name, a SHA-256 and an address."""

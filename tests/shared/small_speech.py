@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.io import read_audio, write_audio
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.corpus.timings import read_alignments, write_alignments
 

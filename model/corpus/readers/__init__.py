@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-from model.config.schema.data import CorpusConfig, CorpusFormat, SourceConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig, CorpusFormat, SourceConfig
 from model.corpus.problems import Problem
 from model.corpus.recordings import Recordings
 from model.corpus.sources import Source, Utterance
+from model.errors import CorpusError
 
 MIXED, TEXT_FILES = "mixed", "text_files"
 TABLES = ("ljspeech", "table", "myxtts_v1")

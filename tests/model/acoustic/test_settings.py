@@ -6,8 +6,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model.config import resolve
-from model.config.schema import LossConfig, ModelConfig
+from model.config.acoustic import ModelConfig
+from model.config.resolution import resolve
+from model.config.training import LossConfig
 from model.training.losses import contrastive_speaker_loss, loss_terms, loss_weights, weighted_sum
 
 STYLE = {"enable_gst": True}
@@ -357,12 +358,12 @@ def test_settings_that_contradict_each_other_are_refused_with_the_cure(settings,
     ("size", "millions"), [("xtiny", 0.2), ("tiny", 3.8), ("small", 16), ("normal", 48), ("big", 110)]
 )
 def test_the_sizes_have_their_parameters(size, millions):
-    from model.acoustic import AcousticModel, Inventory
-    from model.text import NUM_STRESSES, NUM_SYMBOLS
+    from model.acoustic.model import AcousticModel, ModelDimensions
+    from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 
     with torch.device("meta"):
         model = AcousticModel(
             resolve(None, None, {"model_size": size}).config.model,
-            Inventory(NUM_SYMBOLS, NUM_STRESSES, 2, 256, 80, 0.0, 1.0),
+            ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 2, 256, 80, 0.0, 1.0),
         )
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.08)

@@ -6,10 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.acoustic import Reference, Style, StyleError
-from model.acoustic.speaker import MelSpeakerEncoder
-from model.acoustic.style import Gaussian, ReferenceEncoder, StyleTokens, VariationalEncoder, divergence
-from model.config.schema import LossConfig
+from model.acoustic.conditioning import Reference, Style, StyleError
+from model.acoustic.encoders import (
+    Gaussian,
+    MelSpeakerEncoder,
+    ReferenceEncoder,
+    StyleTokens,
+    VariationalEncoder,
+    divergence,
+)
+from model.config.training import LossConfig
 from model.training.losses import contrastive_speaker_loss, loss_terms
 
 
@@ -177,7 +183,7 @@ def test_a_clip_without_a_reference_gets_no_speaker_rather_than_its_own(make_mod
 def test_an_impression_of_one_short_recording_is_what_training_hears(make_model, batch):
     model = make_model(use_pretrained_speaker_encoder=False, enable_gst=True, use_variational_encoder=True)
     conditions = model(batch).conditions
-    heard = model.conditioning.impression(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
+    heard = model.conditioning.encode_reference(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
     torch.testing.assert_close(heard.speaker[0], conditions.speaker[0])
     torch.testing.assert_close(heard.token_weights[0], conditions.token_weights[0])
     torch.testing.assert_close(heard.latent[0], conditions.posterior.mean[0])
@@ -187,7 +193,7 @@ def test_an_impression_weighs_its_pieces_by_their_length(make_model):
     conditioning = make_model(enable_gst=True, use_variational_encoder=True).conditioning
     long, short = torch.randn(256, 80).numpy(), torch.randn(32, 80).numpy() + 3
     both, *each = (
-        conditioning.impression(Reference.from_recordings(pieces)) for pieces in ([long, short], [long], [short])
+        conditioning.encode_reference(Reference.from_recordings(pieces)) for pieces in ([long, short], [long], [short])
     )
     for heard in ("token_weights", "latent"):
         one, other = (getattr(impression, heard) for impression in each)
@@ -229,7 +235,7 @@ def test_consistency_wants_each_clip_to_sound_like_its_own_speaker(make_model, b
     output = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=True)(batch)
     speaker = output.conditions.speaker
     for heard, wanted in ((speaker, 0.0), (speaker.flip(0), 1 - float(speaker[0] @ speaker[1])), (-speaker, 2.0)):
-        output.listen = lambda *_, heard=heard: heard
+        output.embed_synthesis = lambda *_, heard=heard: heard
         term = loss_terms(output, batch, LossConfig())["speaker_consistency"]
         assert float(term.detach()) == pytest.approx(wanted, abs=1e-5)
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.signal import lfilter
 
 from model.audio.pitch import scale_pitch, track_pitch
-from model.audio.silence import speech_bounds
-from model.config.schema import AudioConfig, FeaturesConfig
+from model.audio.trimming import speech_bounds
+from model.config.data import AudioConfig, FeaturesConfig
 
 AUDIO, FEATURES = AudioConfig(), FeaturesConfig()
 RATE, HOP = AUDIO.sample_rate, AUDIO.hop_length

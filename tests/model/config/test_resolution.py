@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model.config import Config, ConfigError, batch_range, resolve, settings_hash, subset
-from model.config.resolution import flatten, known_keys, presets
+from model.config import settings_hash
+from model.config.resolution import ConfigError, batch_range, flatten, known_keys, presets, resolve, subset
+from model.config.schema import Config
 
 ROOT = Path(__file__).parents[3]
 SIZES, LEVELS = presets()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from model.audio.io import write_audio
-from model.config import Config
-from model.config.schema.data import ValidationConfig
+from model.config.data import ValidationConfig
+from model.config.schema import Config
 from model.corpus.checks import check_sound, check_sounds_together, check_speakers, check_text, check_texts_together
 from model.corpus.manifest import Clip, write_manifest
 from model.corpus.measure import measure

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
 from model.corpus import code
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.long_clips import divide
 from model.corpus.readers.generated import read_sentences

@@ -19,8 +19,9 @@ from small_speech import CONFIG, LOUDNESS, RATE
 
 from model.audio.io import read_audio
 from model.audio.loudness import loudness
-from model.config import Config
-from model.config.schema import EvaluationConfig, FeaturesConfig
+from model.config.data import FeaturesConfig
+from model.config.evaluation import EvaluationConfig
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.corpus.timings import write_alignments
 from model.evaluation import recognizer
@@ -28,7 +29,7 @@ from model.evaluation.evaluate import METRICS, REPORT, _Bench, choose, evaluate_
 from model.evaluation.evaluated import KINDS, PARTS, Evaluated, by_group, gate, summarise
 from model.evaluation.metrics import Measure, not_applicable
 from model.features.index import FeatureError
-from model.text import encode
+from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
+from model.audio.dtw import dtw_path
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
-from model.config.schema import AudioConfig, FeaturesConfig
+from model.config.data import AudioConfig, FeaturesConfig
 from model.evaluation.metrics import (
     Measure,
     alignment_coverage,
     alignment_monotonicity,
     alignment_sharpness,
     boundary_error,
-    dtw_path,
     duration_error,
     length_error,
     mean_of,

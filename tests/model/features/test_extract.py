@@ -15,7 +15,7 @@ from small_speech import CONFIG
 
 import model.features.extract
 from model.audio.io import write_audio
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features import shards
 from model.features.extract import Part, build_features, extract_part
@@ -165,7 +165,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import model.features.extract
-from model.config import Config
+from model.config.schema import Config
 
 model.features.extract.CHUNK = 2
 model.features.extract.MEGABYTE = 2000

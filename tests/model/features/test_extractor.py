@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 from other_values import keys, with_another
 
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import Clip
 from model.features import extractor
 from model.features.extractor import clip_key, recipe

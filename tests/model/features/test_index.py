@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
 from model.features.index import ROW, ClipTable, FeatureIndex
 
 PLACES = {"shard", "mel_start", "token_start"}

@@ -9,12 +9,12 @@ import pytest
 from small_speech import CONFIG
 
 import model.features.extract
-import model.features.shard_cache
+import model.features.shards
 from model.features.batching import TrainingBatches, evaluation_batches
 from model.features.extract import build_features
 from model.features.index import SHARDS, FeatureError
 from model.features.sampling import BatchSampler
-from model.features.shard_cache import ShardCache
+from model.features.shards import ShardCache
 from model.features.store import FeatureStore
 
 CACHE = 700
@@ -33,7 +33,7 @@ def many_shards(small_corpus, tmp_path, monkeypatch):
 @pytest.fixture
 def streamed(many_shards, tmp_path, monkeypatch):
     """(store whose shards are elsewhere, names that were fetched): its cache holds about half of them."""
-    monkeypatch.setattr(model.features.shard_cache, "MEGABYTE", 1000)
+    monkeypatch.setattr(model.features.shards, "MEGABYTE", 1000)
     elsewhere = tmp_path / "elsewhere"
     (many_shards / SHARDS).rename(elsewhere)
     fetched = []

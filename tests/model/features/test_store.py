@@ -15,13 +15,13 @@ import model.features.store
 from model.audio.io import read_audio, write_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.config import Config
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extract import build_features
 from model.features.index import CLIPS, INDEX, NAMES, SPEAKER_VECTORS, FeatureError
 from model.features.store import FeatureStore
-from model.text import encode
+from model.text.encode import encode
 
 
 def config(**features) -> Config:

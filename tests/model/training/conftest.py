@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.config import resolve
+from model.config.resolution import resolve
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model.config.schema import LossConfig
-from model.training.adaptive_weights import LARGEST_CHANGE, LARGEST_FACTOR, MEMORY, AdaptiveWeights, unscheduled_weights
+from model.config.training import LossConfig
+from model.training.losses import LARGEST_CHANGE, LARGEST_FACTOR, MEMORY, AdaptiveWeights, unscheduled_weights
 
 BASE = unscheduled_weights(LossConfig())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.config import resolve
+from model.config.resolution import resolve
 from model.training.guards import WINDOW, ParameterWatch, StepGuard, clip_gradients
 
 

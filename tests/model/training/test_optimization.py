@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from model.acoustic import AcousticModel, Inventory
-from model.config import resolve
-from model.training.optimization import ExponentialAverage, make_optimizer
+from model.acoustic.model import AcousticModel, ModelDimensions
+from model.config.resolution import resolve
+from model.loop.ema import ExponentialAverage
+from model.training.optimization import make_optimizer
 
-INVENTORY = Inventory(
+INVENTORY = ModelDimensions(
     num_symbols=20, num_stresses=3, num_languages=2, speaker_vector_dim=256, n_mels=80, mel_mean=-5.0, mel_std=2.0
 )
 

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from model.config import resolve
-from model.training.plateau import PlateauBreaker
-from model.training.schedule import learning_rate
+from model.config.resolution import resolve
+from model.training.optimization import PlateauBreaker, learning_rate
 
 
 def breaker(**changes) -> PlateauBreaker:

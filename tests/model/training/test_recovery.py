@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.training import accumulation, durations, run_state
-from model.training.checkpoint import (
+from model.loop.checkpoints import (
     Checkpoint,
     CheckpointError,
     best_checkpoint,
@@ -19,7 +18,10 @@ from model.training.checkpoint import (
     newest_loadable,
     save_checkpoint,
 )
-from model.training.history import History, HistoryError, read_history
+from model.loop.reporting import History, HistoryError, read_history
+from model.training import durations
+from model.training import state as run_state
+from model.training import step as accumulation
 from model.training.trainer import TrainingError, train
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 from other_values import keys, with_another
 
-from model.config import Config, resolve
-from model.training.run_state import run_fingerprint
+from model.config.resolution import resolve
+from model.config.schema import Config
+from model.training.state import run_fingerprint
 
 SETTINGS = resolve(
     None,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.config import Config, resolve
+from model.config.resolution import resolve
+from model.config.schema import Config
 from model.threads import computes_in_bfloat16
 from model.training import trainer
 from model.training.step import Step

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.config import Config, resolve
+from model.config.resolution import resolve
+from model.config.schema import Config
 from model.features.store import FeatureStore
-from model.training import accumulation
-from model.training.accumulation import Computation, Numerics, Objective
-from model.training.devices import Devices
-from model.training.distributed import Processes
+from model.loop.devices import Devices
+from model.loop.distributed import Processes
+from model.training import step as accumulation
 from model.training.profiling import StepTimer
-from model.training.run_state import RunState
-from model.training.step import Step, take_step
+from model.training.state import RunState
+from model.training.step import Computation, Objective, Precision, Step, take_step
 
 CPU = torch.device("cpu")
 STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
@@ -41,9 +41,9 @@ def open_state(tmp_path, small_settings, small_features):
 
 def stepper(state: RunState) -> Callable[..., Step]:
     """A function that takes the next step of a run, with the learning rate if it is given."""
-    numerics = Numerics(CPU, None, trim=True)
-    objective = Objective(state.model, state.config.loss, numerics)
-    computation = Computation(objective, numerics, state.scaler, state.processes, StepTimer(CPU))
+    precision = Precision(CPU, None, trim=True)
+    objective = Objective(state.model, state.config.loss, precision)
+    computation = Computation(objective, precision, state.scaler, state.processes, StepTimer(CPU))
 
     def step(rate: float | None = None) -> Step:
         taken = take_step(state, computation, next(state.batches), rate)

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 
 from model.acoustic.global_variance import lost_variance
 from model.audio.io import read_audio, write_audio
-from model.config import resolve
-from model.config.resolution import presets
+from model.config.resolution import presets, resolve
 from model.corpus.manifest import read_manifest
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
+from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
 from model.synthesis import ProsodyControls, SynthesisError, Synthesizer
-from model.training import accumulation, adaptive_weights, step
-from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
+from model.training import losses as adaptive_weights
+from model.training import step
+from model.training import step as accumulation
 from model.training.learning_rate_finder import find_learning_rate
 from model.training.profiling import PARTS
 from model.training.trainer import StopTraining, TrainingError, train

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from model.config.schema import AudioConfig, VocoderConfig
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
 from model.vocoder.architectures import ARCHITECTURES, build_generator
 from model.vocoder.official import VocoderWeights
 from model.vocoder.weights import official_state

@@ -9,11 +9,12 @@ import pytest
 import torch
 from other_values import keys, with_another
 
-from model.config import Config, resolve
-from model.config.schema import AudioConfig
-from model.training.logging import NullLogger
-from model.vocoder import finetuning
-from model.vocoder.finetuning import base_vocoder, finetune
+from model.config.data import AudioConfig
+from model.config.resolution import resolve
+from model.config.schema import Config
+from model.loop.reporting import NullLogger
+from model.vocoder_training import finetuning
+from model.vocoder_training.finetuning import base_vocoder, finetune
 
 SETTINGS = resolve(
     None, None, {"seed": 77, "vocoder.type": "hifigan", "vocoder.variant": "xtiny", "vocoder.checkpoint": "g_1"}
