@@ -19,6 +19,7 @@ from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.reference import check_reference
 from model.audio.trimming import shaped, shaping
+from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
 from model.text.encode import encode
@@ -117,7 +118,7 @@ class Synthesizer:
         self.voice = voice
         self._speaker_encoder_weights = speaker_encoder
         self.config = voice.config
-        self.vocoder = build_vocoder(voice.config.vocoder, voice.config.audio, voice.vocoder)
+        self.vocoder = build_vocoder(VocoderConfig(**voice.config.vocoder), voice.config.audio, voice.vocoder)
         self._speaker_encoder: SpeakerEncoder | None = None
         self._warned: set[str] = set()
 
@@ -196,9 +197,9 @@ class Synthesizer:
                 math.log(prosody.energy_scale) / self.voice.energy_std,
             )
         )
-        mel = self.voice.natural(result.mel[0].numpy())
+        mel = self.voice.restore_variance(result.mel[0].numpy())
         if prosody.pitch_scale != 1 or prosody.energy_scale != 1:
-            plain = self.voice.natural(say(ProsodyShift(prosody.speed)).mel[0].numpy())
+            plain = self.voice.restore_variance(say(ProsodyShift(prosody.speed)).mel[0].numpy())
             mel, samples = self._made_up_for(mel, plain, prosody.pitch_scale, prosody.energy_scale)
         else:
             samples = self.vocoder(mel)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from model.audio.mel import MelExtractor, padding
 from model.config.data import AudioConfig
-from model.config.vocoder import VocoderConfig
 from model.errors import VocoderError
 from model.threads import single_threaded
 
@@ -37,11 +36,10 @@ class GriffinLim(nn.Module):
     Starting phases are random but fixed, hence the same mel gives the same samples.
     """
 
-    def __init__(self, vocoder: VocoderConfig, audio: AudioConfig) -> None:
+    def __init__(self, audio: AudioConfig, iterations: int = 60, momentum: float = 0.99) -> None:
         super().__init__()
         self.name, self.audio = "Griffin-Lim", audio
-        self.iterations = vocoder.griffin_lim_iterations
-        self.momentum = vocoder.griffin_lim_momentum
+        self.iterations, self.momentum = iterations, momentum
         extractor = MelExtractor(audio)
         bank = extractor.filterbank
         # Bins that no filter sees (above fmax) carry nothing; leaving them out saves a fourth of the work.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,41 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+class StepSettings(Section):
+    """Base of the settings of one pipeline step: exactly the sections that it reads, each of them complete."""
+
+    @classmethod
+    def of(cls, config: BaseModel) -> Self:
+        """Takes the sections of this step out of the whole configuration."""
+        return cls(**{name: getattr(config, name) for name in cls.model_fields})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads settings that `to_json` wrote.
+
+        Raises:
+            ValueError: a setting is missing, unknown or out of range. A missing one is never filled with its default,
+                since the value that was chosen may be another.
+        """
+        settings = cls.model_validate_json(text)
+        if missing := _unset(settings):
+            raise ValueError(f"{cls.__name__} lacks {', '.join(missing)}; give every setting of the step")
+        return settings
+
+    def to_json(self) -> str:
+        """Returns the settings as JSON with sorted keys: equal settings give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+
+
+def _unset(section: BaseModel, prefix: str = "") -> list[str]:
+    missing = [prefix + name for name in type(section).model_fields if name not in section.model_fields_set]
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel) and f"{prefix}{name}" not in missing:
+            missing += _unset(value, f"{prefix}{name}.")
+    return missing
 
 
 def settings_hash(*settings: BaseModel | Mapping[str, Any]) -> str:

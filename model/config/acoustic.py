@@ -10,7 +10,7 @@ from model.config import Positive, Section
 
 
 class ModelConfig(Section):
-    """Widths of the acoustic model; the presets of `sizes.yaml` fill them per `model_size`."""
+    """Widths of the acoustic model; the presets of `presets/sizes.yaml` fill them per `model_size`."""
 
     hidden_dim: Positive = 128
     num_heads: Positive = 2

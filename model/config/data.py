@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from model.config import Positive, Section, Share
+from model.config import Positive, Section, Share, StepSettings
 
 CorpusFormat = Literal[
     "generated", "common_voice", "aishell3", "vctk", "libritts", "myxtts_v1", "ljspeech", "kaldi", "table",
@@ -205,3 +205,10 @@ class FeaturesConfig(Section):
         if not self.speaker_encoder_sha256:
             del shaping["speaker_encoder_sha256"]
         return shaping
+
+
+class PreprocessSettings(StepSettings):
+    """Settings that the extraction of features reads."""
+
+    audio: AudioConfig
+    features: FeaturesConfig

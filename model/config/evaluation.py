@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model.config import Positive, Section, Share
+from model.config import Positive, Section, Share, StepSettings
+from model.config.data import AudioConfig
 
 
 class EvaluationConfig(Section):
@@ -42,3 +43,17 @@ class StudyConfig(Section):
     """Optimiser steps of one trial at the largest batch of the size; smaller batches get more (equal samples)."""
     pruner_startup_trials: Annotated[int, Field(ge=0)] = 3
     pruner_warmup_evaluations: Annotated[int, Field(ge=0)] = 1
+
+
+class EvaluateSettings(StepSettings):
+    """Settings that the evaluation of a voice reads."""
+
+    seed: Annotated[int, Field(ge=0)]
+    audio: AudioConfig
+    evaluation: EvaluationConfig
+
+
+class GateSettings(StepSettings):
+    """Settings that the decision on a promotion reads."""
+
+    registry: RegistryConfig

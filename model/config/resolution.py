@@ -50,7 +50,7 @@ class Resolved:
 @cache
 def presets() -> tuple[dict[str, Any], dict[str, Any]]:
     """The shipped presets as data: (per model size, per optimisation level)."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "presets"
     return tuple(yaml.safe_load((here / name).read_text("utf-8")) for name in ("sizes.yaml", "levels.yaml"))
 
 

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model.config import Positive, Section, Share
+from model.config import ModelSize, OptimizationLevel, Positive, Section, Share, StepSettings
+from model.config.acoustic import ModelConfig
+from model.config.data import AudioConfig, FeaturesConfig
 
 
 class LossConfig(Section):
@@ -148,3 +150,16 @@ class TrainingConfig(Section):
     """Times that a run goes back before it stops with a report."""
     rollback_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Factor on the learning rate at each time."""
+
+
+class TrainSettings(StepSettings):
+    """Settings that the training of an acoustic model reads."""
+
+    model_size: ModelSize
+    optimization_level: OptimizationLevel
+    seed: Annotated[int, Field(ge=0)]
+    audio: AudioConfig
+    features: FeaturesConfig
+    model: ModelConfig
+    loss: LossConfig
+    training: TrainingConfig

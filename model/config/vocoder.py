@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from model.config import Positive, Section, Share
+from model.config import Positive, Section, Share, StepSettings
+from model.config.data import AudioConfig
 
 VARIANTS = {
     "griffin_lim": ("default", "tiny", "xtiny"),
@@ -88,3 +89,11 @@ class VocoderConfig(Section):
         if self.checkpoint_sha256 and not self.checkpoint:
             raise ValueError("vocoder.checkpoint_sha256 is given without vocoder.checkpoint")
         return self
+
+
+class FinetuneVocoderSettings(StepSettings):
+    """Settings that the training and fine-tuning of a vocoder read."""
+
+    seed: Annotated[int, Field(ge=0)]
+    audio: AudioConfig
+    vocoder: VocoderConfig

@@ -17,8 +17,7 @@ from model.audio.io import read_audio, resample
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
 from model.audio.trimming import shaped
-from model.config.evaluation import EvaluationConfig
-from model.config.schema import Config
+from model.config.evaluation import EvaluateSettings, EvaluationConfig
 from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
@@ -62,7 +61,9 @@ class Speaking(Protocol):
     def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-def evaluate(voice: Path, features: Path | FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+def evaluate(
+    voice: Path, features: Path | FeatureStore, corpus: Path, config: EvaluateSettings, output: Path
+) -> dict[str, Any]:
     """Evaluate an exported voice; see `evaluate_voice`."""
     from model.synthesis import Synthesizer
 
@@ -72,7 +73,9 @@ def evaluate(voice: Path, features: Path | FeatureStore, corpus: Path, config: C
     return evaluate_voice(synthesizer, store, corpus, config, output)
 
 
-def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+def evaluate_voice(
+    voice: Speaking, store: FeatureStore, corpus: Path, config: EvaluateSettings, output: Path
+) -> dict[str, Any]:
     """Measure a voice and write `metrics.json` and `report.html`.
 
     Everything is measured on waveforms, so that it takes the vocoder in: copy-synthesis (the recording's own mel
@@ -121,7 +124,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
 
 
 def _transcribe_and_measure(
-    bench: _Bench, evaluated: list[Evaluated], chosen: list[tuple[int, str]], config: Config
+    bench: _Bench, evaluated: list[Evaluated], chosen: list[tuple[int, str]], config: EvaluateSettings
 ) -> None:
     """Recognition in other threads, meanwhile everything else here."""
     heard = [item for item in evaluated if recognizer.understands(item.clip.language)]
@@ -263,7 +266,7 @@ class _Bench:
         return metrics.boundary_error(durations, token_times(tokens, self.timings[clip.id]) - clip.trimmed, frame)
 
 
-def _character_errors(item: Evaluated, config: Config) -> dict[str, Measure]:
+def _character_errors(item: Evaluated, config: EvaluateSettings) -> dict[str, Measure]:
     reason = ""
     spoken = ""
     if config.evaluation.recognizer == "none":

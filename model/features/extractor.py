@@ -15,7 +15,7 @@ from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
 from model.audio.trimming import shaped, shaping
 from model.config import settings_hash
-from model.config.schema import Config
+from model.config.data import PreprocessSettings
 from model.corpus.manifest import Clip, read_manifest
 from model.errors import FeatureError, TextError
 from model.features.shards import Extracted, file_checksum
@@ -54,7 +54,7 @@ class Recordings:
 class ClipExtractor:
     """Everything extraction needs, loaded once per process."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PreprocessSettings) -> None:
         self.audio, self.settings = config.audio, config.features
         self.mel = MelExtractor(config.audio)
         self.speaker_encoder = load_speaker_encoder(config.features)
@@ -98,7 +98,7 @@ class ClipExtractor:
         return samples, start, gain, mel, pitch, tokens.ids.astype(np.int16), tokens.unknown
 
 
-def recipe(config: Config, code: str) -> str:
+def recipe(config: PreprocessSettings, code: str) -> str:
     """Identifies all that features depend on besides the clip: settings, symbol table, and the code.
 
     Args:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from model.acoustic.batch import Batch
 from model.audio import SILENCE
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.features.batching import TrainingBatches
 from model.features.index import FeatureError
 from model.features.sampling import BatchSampler
@@ -118,7 +118,9 @@ class Loader:
         FeatureError: static shapes and batches of speakers are both asked for.
     """
 
-    def __init__(self, store: FeatureStore, config: Config, rank: int = 0, world: int = 1, pin: bool = False) -> None:
+    def __init__(
+        self, store: FeatureStore, config: TrainSettings, rank: int = 0, world: int = 1, pin: bool = False
+    ) -> None:
         self.rank, self.world, self.pin = rank, world, pin
         settings, losses, seed = config.training, config.loss, config.seed
         clips_per_speaker = losses.contrastive_clips_per_speaker if losses.use_contrastive_speaker_loss else 0

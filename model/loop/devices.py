@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 from model.config.training import TrainingConfig
 from model.errors import MyXTTSError
 from model.threads import computes_in_bfloat16
 
+MAX_GRAPHS = 64
+"""Graphs per function before the compiler gives up on it: well above any number of shape buckets."""
 MEMORY_SHARE = 0.9
 """Of a GPU's memory that an isolated process may take."""
 
@@ -95,3 +99,28 @@ def autocast_type(settings: TrainingConfig, device: torch.device) -> torch.dtype
     if settings.mixed_precision == "float16":
         return torch.float16
     return torch.bfloat16 if bfloat16_pays(device) else None
+
+
+def compile_modules(*modules: nn.Module) -> None:
+    """Compiles modules in place, one graph per input shape; names of parameters stay as they are.
+
+    With static shapes that is a few graphs, compiled in the first epoch. The compiler is imported only by runs that use
+    it.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = MAX_GRAPHS
+    for module in modules:
+        module.compile(dynamic=False)
+
+
+def compiled_graphs() -> int:
+    """Returns the number of graphs that this process has compiled so far."""
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
+
+
+def without_compiling() -> AbstractContextManager:
+    """Runs compiled modules eagerly inside: the many shapes of validation come once each and are not worth a graph."""
+    return torch.compiler.set_stance("force_eager")

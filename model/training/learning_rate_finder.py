@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.features.store import FeatureStore
 from model.loop.devices import autocast_type, choose_devices
 from model.loop.distributed import Processes
@@ -37,7 +37,7 @@ class RateTest:
     proposed: float
 
 
-def find_learning_rate(config: Config, features: Path, output: Path, steps: int = 150) -> RateTest:
+def find_learning_rate(config: TrainSettings, features: Path, output: Path, steps: int = 150) -> RateTest:
     """Run the test on a fresh model; its weights are thrown away.
 
     Args:

@@ -16,8 +16,7 @@ from model.acoustic.conditioning import Conditions
 from model.acoustic.encoders import divergence
 from model.acoustic.layers import masked_mean, sequence_mask
 from model.acoustic.model import ModelOutput
-from model.config.schema import Config
-from model.config.training import LossConfig
+from model.config.training import LossConfig, TrainSettings
 
 AVERAGED_OVER = {
     "mel": "frames",
@@ -141,7 +140,7 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
     }
 
 
-def leaves_parameters_out(config: Config) -> bool:
+def leaves_parameters_out(config: TrainSettings) -> bool:
     """Whether some step gives some parameter no gradient at all: a term without weight is left out of the sum, and an
     aligner whose durations are kept rests.
     """

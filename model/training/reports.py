@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from model.acoustic.batch import Batch
-from model.loop.compilation import compiled_graphs
+from model.loop.devices import compiled_graphs
 from model.loop.reporting import History, RunLogger
 from model.training.step import Step
 

@@ -11,8 +11,7 @@ import torch
 
 from model.acoustic.model import AcousticModel, ModelDimensions
 from model.config import settings_hash
-from model.config.resolution import subset
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.errors import MyXTTSError
 from model.features.loader import Loader
 from model.features.store import FeatureStore
@@ -58,7 +57,7 @@ class RunState:
     """
 
     def __init__(
-        self, config: Config, store: FeatureStore, folder: Path, devices: Devices, processes: Processes
+        self, config: TrainSettings, store: FeatureStore, folder: Path, devices: Devices, processes: Processes
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
@@ -208,8 +207,8 @@ def model_dimensions(store: FeatureStore) -> ModelDimensions:
     )
 
 
-def run_fingerprint(config: Config, store: FeatureStore) -> str:
+def run_fingerprint(config: TrainSettings, store: FeatureStore) -> str:
     """Hash of all that shapes the weights: settings and data. Runs of equal fingerprint may continue each other."""
-    told = subset(config, "model", "loss", "training", "seed")
+    told = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
     told["training"] = {key: value for key, value in told["training"].items() if key not in SHAPES_NO_WEIGHT}
     return settings_hash(told, {"features": store.content_hash})

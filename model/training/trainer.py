@@ -14,26 +14,20 @@ from pathlib import Path
 
 import torch
 
-from model.acoustic.global_variance import lost_variance
-from model.acoustic.model import AcousticModel
-from model.config.schema import Config
-from model.features.batching import evaluation_batches
+from model.config.training import TrainSettings
 from model.features.store import FeatureStore
-from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
-from model.loop.compilation import compile_stacks, without_compiling
-from model.loop.devices import autocast_type, choose_devices
+from model.loop.devices import autocast_type, choose_devices, compile_modules, without_compiling
 from model.loop.distributed import joined_processes
 from model.loop.interrupts import interruptible
 from model.loop.reporting import NullLogger, RunLogger
 from model.threads import default_threads
-from model.training.export import describe_speakers
+from model.training.export import export_voice
 from model.training.losses import leaves_parameters_out
 from model.training.profiling import StepTimer, profile_table
 from model.training.reports import Meter, Reports
-from model.training.state import RunState, TrainingError, model_dimensions, run_fingerprint
+from model.training.state import RunState, TrainingError, run_fingerprint
 from model.training.step import Computation, Objective, Precision, take_step
 from model.training.validation import validate, write_previews
-from model.voice import Voice, write_voice
 
 __all__ = ["StopTraining", "TrainingError", "TrainingResult", "run_fingerprint", "train"]
 
@@ -58,7 +52,7 @@ class TrainingResult:
 
 
 def train(
-    config: Config,
+    config: TrainSettings,
     features: Path | FeatureStore,
     output: Path,
     logger: RunLogger | None = None,
@@ -68,7 +62,7 @@ def train(
     """Train an acoustic model, or go on where an interrupted run of the same settings stopped.
 
     Args:
-        config: Resolved settings.
+        config: Settings of the run.
         features: A feature store, or the folder of one.
         output: Folder of this run. A finished run in it is returned at once.
         logger: Receives metrics, plots and audio.
@@ -93,7 +87,7 @@ def train(
         if not state.resume():
             state.save()  # what the run can go back to before its first interval
         if settings.enable_compile:
-            compile_stacks(state.model)
+            compile_modules(state.model.encoder, state.model.decoder)
         precision = Precision(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )
@@ -146,7 +140,10 @@ def train(
                     if state.saved_step != state.step:  # else it would lose the score it was saved with
                         state.save()
                     raise KeyboardInterrupt
-        result = _export(config, store, output, state) if processes.is_first else None
+        result = None
+        if processes.is_first:
+            voice, exported_step = export_voice(config, store, output, state.devices.data)
+            result = TrainingResult(state.step, exported_step, voice, state.metrics)
         return processes.broadcast(result)
 
 
@@ -203,27 +200,3 @@ def _report_profile(timer: StepTimer, reports: Reports, step: int, output: Path)
     table = profile_table(profile)
     (output / "profile.txt").write_text(table + "\n", "utf-8")
     log.info("where the time of a step goes, mean of %d steps:\n%s", timer.profile_steps, table)
-
-
-def _export(config: Config, store: FeatureStore, output: Path, state: RunState) -> TrainingResult:
-    checkpoints = output / "checkpoints"
-    last = list_checkpoints(checkpoints)[-1].path
-    chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
-    model = AcousticModel(config.model, model_dimensions(store))
-    model.load_state_dict(chosen.ema)
-    speakers = describe_speakers(model, store)
-    validation = evaluation_batches(store, "validation", config.training.batch_size)
-    lost = lost_variance(model.to(state.devices.data), validation)
-    voice = Voice(
-        None,
-        config,
-        model.dimensions,
-        speakers,
-        store.languages,
-        {name: store.speaker_languages[name] for name in speakers},
-        store.statistics.energy_std,
-        (lost**config.training.variance_restoration).tolist(),
-        chosen.step,
-    )
-    write_voice(output / "voice", voice, chosen.ema)
-    return TrainingResult(state.step, chosen.step, output / "voice", state.metrics)

@@ -15,13 +15,13 @@ from model.acoustic.encoders import divergence
 from model.acoustic.layers import sequence_mask
 from model.acoustic.model import AcousticModel
 from model.audio.dtw import dtw_path
+from model.audio.griffin_lim import GriffinLim
 from model.audio.io import write_audio
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.training.losses import AVERAGED_OVER, loss_terms
 from model.training.step import counts
-from model.vocoder import GriffinLim
 
 MEAN_OVER = {
     **AVERAGED_OVER,
@@ -34,7 +34,7 @@ MEAN_OVER = {
 
 
 @torch.no_grad()
-def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[str, float]:
+def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -> dict[str, float]:
     """Measures on the validation split, unweighted, averaged over its frames, tokens or clips (`MEAN_OVER`).
 
     They do not depend on the batch size, except `kl` (free bits are taken in each batch) and `contrastive_speaker`
@@ -85,7 +85,9 @@ def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
 
 
 @torch.no_grad()
-def write_previews(model: AcousticModel, store: FeatureStore, config: Config, output: Path, step: int) -> list[Path]:
+def write_previews(
+    model: AcousticModel, store: FeatureStore, config: TrainSettings, output: Path, step: int
+) -> list[Path]:
     """Plot the alignment of the first validation clip and speak its text; returns the files written."""
     from matplotlib.figure import Figure  # heavy, and only needed here
 
@@ -116,7 +118,7 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
 
     sample = output / "samples" / f"validation-{step:08d}.wav"
     sample.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(sample, GriffinLim(config.vocoder, config.audio)(spoken), config.audio.sample_rate)
+    write_audio(sample, GriffinLim(config.audio)(spoken), config.audio.sample_rate)
     return [plot, sample]
 
 

@@ -38,7 +38,7 @@ def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig, weights: Path | No
         VocoderError: a neural vocoder without weights, or with weights that do not fit.
     """
     if vocoder.type not in ARCHITECTURES:
-        return GriffinLim(vocoder, audio)
+        return GriffinLim(audio, vocoder.griffin_lim_iterations, vocoder.griffin_lim_momentum)
     if weights is None:
         raise VocoderError(
             f"{vocoder.type} has no trained weights here and would only make noise; give this voice some with "

@@ -12,8 +12,7 @@ import numpy as np
 
 from model.audio.griffin_lim import GriffinLim
 from model.config import settings_hash
-from model.config.schema import Config
-from model.config.vocoder import VocoderConfig
+from model.config.vocoder import FinetuneVocoderSettings, VocoderConfig
 from model.errors import VocoderError
 from model.features.store import FeatureStore
 from model.loop.devices import choose_device
@@ -51,7 +50,7 @@ class Report:
     """What fine-tuning did, on held-out clips spoken from the acoustic model's mels.
 
     Attributes:
-        before, after: Measures of the vocoder (see `model.vocoder_training.speech_metrics.judge_speech`), averaged over the clips.
+        before, after: Metrics of the vocoder (see `speech_metrics.judge_speech`), averaged over the clips.
         griffin_lim: The same of Griffin-Lim.
         clips: Clip -> `before`, `after`, `griffin_lim` -> its measures.
         notes: What could not be measured, and why.
@@ -78,7 +77,7 @@ class Report:
 
 
 def base_vocoder(
-    config: Config,
+    config: FinetuneVocoderSettings,
     features: Path | FeatureStore,
     corpus: Path,
     output: Path,
@@ -102,7 +101,7 @@ def base_vocoder(
 
 
 def finetune(
-    config: Config,
+    config: FinetuneVocoderSettings,
     voice: Path,
     features: Path | FeatureStore,
     corpus: Path,
@@ -150,7 +149,7 @@ def finetune(
     vocoders = {
         "before": NeuralVocoder.from_weights(start, settings, device),
         "after": NeuralVocoder.from_weights(tuned, settings, device),
-        "griffin_lim": GriffinLim(settings, audio),
+        "griffin_lim": GriffinLim(audio, settings.griffin_lim_iterations, settings.griffin_lim_momentum),
     }
     judged = {name: judge_speech(vocoder, held_out, audio) for name, vocoder in vocoders.items()}
     samples = [

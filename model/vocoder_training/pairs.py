@@ -87,7 +87,7 @@ def predicted_pairs(voice: Voice, store: FeatureStore, corpus: Path, split: str,
     for batch in evaluation_batches(store, split, PREDICTION_BATCH):
         predicted = voice.model(batch.to(device)).mel.cpu().numpy()
         for index, name in enumerate(batch.clip_ids):
-            pairs[name].mel[:] = voice.natural(predicted[index, : int(batch.mel_lengths[index])])
+            pairs[name].mel[:] = voice.restore_variance(predicted[index, : int(batch.mel_lengths[index])])
     for _, clip, samples in _recordings(store, corpus, split):
         pairs[clip.id].samples[:] = samples
     return list(pairs.values())
