@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model.audio.dtw import dtw_path
 from model.audio.io import read_audio, resample
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
@@ -241,7 +242,7 @@ class _Bench:
         for kind, values in zip(KINDS, judged, strict=True):
             values["pitch_range"] = metrics.pitch_range(f0[kind])
             if kind != RECORDING:
-                path = metrics.dtw_path(metrics.mel_cepstrum(item.mels[kind]), cepstrum)
+                path = dtw_path(metrics.mel_cepstrum(item.mels[kind]), cepstrum)
                 mels, pitches = (item.mels[kind], item.mels[RECORDING]), (f0[kind], f0[RECORDING])
                 values["mel_cepstral_distortion"] = metrics.mel_cepstral_distortion(*mels, path)
                 values["pitch_error"] = metrics.pitch_error(*pitches, path)

@@ -24,8 +24,8 @@ def pairs(voiced):
 
 
 @pytest.fixture
-def griffin_lim(settings):
-    return GriffinLim(settings(type="griffin_lim", variant="default", griffin_lim_iterations=4), AUDIO)
+def griffin_lim():
+    return GriffinLim(AUDIO, iterations=4)
 
 
 def test_means_are_those_of_the_clips(griffin_lim, pairs, monkeypatch):
