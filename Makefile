@@ -39,8 +39,9 @@ test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech;
 test-docker: $(STAMP) images ## the whole pipeline in containers
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py
 
-lint: $(STAMP) ## style and import checks
+lint: $(STAMP) ## style, imports and types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
 	$(BIN)/python tests/pipelines/write_goldens.py
