@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGES = ("model", "components")
+NOT_DATA = (".py", ".pyc", ".md")
 
 
 @cache
@@ -35,7 +36,7 @@ def source_files(*modules: str, exclude: tuple[str, ...] = ()) -> set[Path]:
     """Returns the files of this project that modules can reach: imported modules and the data files that they read.
 
     Imports are found by parsing the sources, those inside functions included, so nothing is executed. A data file
-    belongs to a module of its folder that has its name or contains its file name.
+    belongs to every module of its folder; a page (`.html`) only to the module of its name.
     """
     files: set[Path] = set()
     pending, seen = list(modules), set()
@@ -89,9 +90,9 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _data_files(module: Path) -> Iterator[Path]:
-    source = module.read_text("utf-8")
     for item in module.parent.iterdir():
-        if item.is_file() and item.suffix not in (".py", ".pyc") and (item.stem == module.stem or item.name in source):
+        belongs = item.stem == module.stem if item.suffix == ".html" else item.suffix not in NOT_DATA
+        if item.is_file() and belongs:
             yield item
 
 

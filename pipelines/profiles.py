@@ -52,7 +52,7 @@ def local_profile(launch: LaunchConfig | None = None) -> Profile:
     Raises:
         ConfigError: the launcher needs a cluster.
     """
-    from components.source import code_hash
+    from model.code_hash import code_hash
 
     launch = launch or LaunchConfig()
     if launch.launcher == "trainjob":

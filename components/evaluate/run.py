@@ -10,9 +10,9 @@ from typing import Any
 from components.feature_remote import open_store
 from components.gate.measures import measures
 from components.runner import read_pointer
-from components.source import code_hash
 from components.state import State, read_json
 from components.tracking import append_to_run
+from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.resolution import flatten
 from model.config.schema import Config

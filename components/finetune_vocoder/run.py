@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from components.runner import read_pointer
-from components.source import code_hash
 from components.state import State
+from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.schema import Config
 from model.voice_folder import voice_hash, with_vocoder

@@ -9,9 +9,9 @@ from components import lineage
 from components.feature_remote import open_store
 from components.fetching import fetch_checkpoint
 from components.runner import emit
-from components.source import code_hash
 from components.state import State
 from components.tracking import MlflowRunLogger, append_to_run
+from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.resolution import flatten
 from model.config.schema import Config

@@ -10,8 +10,8 @@ from typing import Any
 from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
 from components.runner import read_pointer
-from components.source import code_hash
 from components.state import State, read_json, write_json
+from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.evaluation import RegistryConfig
 from model.config.schema import Config

@@ -8,8 +8,8 @@ from typing import Any
 
 from components.feature_remote import CACHE, ELSEWHERE, push
 from components.runner import emit, read_pointer
-from components.source import code_hash
 from components.state import State
+from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.schema import Config
 from model.features.extract import Progress, build_features

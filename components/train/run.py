@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from components import lineage
 from components.launch import launch
 from components.runner import read_pointer
-from components.source import code_hash
 from components.state import State, write_json
+from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.schema import Config
 

@@ -67,9 +67,9 @@ def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, 
 @settings_options("corpus")
 def code(settings: Resolved, output: Path, as_json: bool) -> None:
     """Fingerprint the code behind each data stage: DVC runs a stage again when its code has changed."""
-    from model.corpus.code import write_fingerprints
+    from model.corpus.stage_code import write_stage_hashes
 
-    _tell(write_fingerprints(output, settings.config.corpus), as_json)
+    _tell(write_stage_hashes(output, settings.config.corpus), as_json)
 
 
 @corpus.command()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from components import source
+from model import code_hash as hashing
 
 
 @pytest.fixture
 def edit(monkeypatch) -> Iterator[Callable[[str], None]]:
     """Function: path of a file of this checkout -> from now on the file reads as if a statement had been added."""
-    root = Path(source.__file__).parents[1]
+    root = Path(hashing.__file__).parents[1]
     edited: set[Path] = set()
     read_bytes, read_text = Path.read_bytes, Path.read_text
     added = "\nEDITED = True\n"
@@ -20,12 +20,12 @@ def edit(monkeypatch) -> Iterator[Callable[[str], None]]:
     def edit(name: str) -> None:
         assert (root / name).is_file(), name
         edited.add(root / name)
-        source.code_hash.cache_clear()
+        hashing.code_hash.cache_clear()
 
     monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + added.encode() * (path in edited))
     monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read_text(path, *a, **k) + added * (path in edited))
     yield edit
-    source.code_hash.cache_clear()
+    hashing.code_hash.cache_clear()
 
 
 class S3Server:

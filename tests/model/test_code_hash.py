@@ -1,19 +1,16 @@
-import sys
-
 import pytest
-from imports import third_party
 
-from components import source
-from components.register.run import REQUIREMENTS
+from model import code_hash as hashing
 
 
 def names(module: str) -> set[str]:
-    return {source._relative_name(path) for path in source.source_files(module)}
+    return {hashing.relative_name(path) for path in hashing.source_files(module)}
 
 
 def test_closure_holds_what_a_step_runs_and_its_data_files():
     train = names("components.train.run")
-    assert {"model/training/trainer.py", "model/config/training.py", "model/config/sizes.yaml"} <= train
+    assert {"model/training/trainer.py", "model/config/training.py"} <= train
+    assert "model/text/languages.py" not in train
     assert "components/tracking.py" in train
 
 
@@ -42,18 +39,18 @@ def package(tmp_path, monkeypatch):
         "part/table.tsv": "a\n",
         "unrelated/table.tsv": "a\n",
     }
-    monkeypatch.setattr(source, "_package_root", lambda name: folder if name == "model" else None)
+    monkeypatch.setattr(hashing, "_package_root", lambda name: folder if name == "model" else None)
 
     def write(name: str, text: str) -> str:
         (folder / name).write_text(text)
-        for cached in (source.code_hash, source.imported_names):
+        for cached in (hashing.code_hash, hashing.imported_names):
             cached.cache_clear()
-        return source.code_hash("model.start")
+        return hashing.code_hash("model.start")
 
     for name, text in texts.items():
         write(name, text)
     yield write
-    for cached in (source.code_hash, source.imported_names):
+    for cached in (hashing.code_hash, hashing.imported_names):
         cached.cache_clear()
 
 
@@ -76,7 +73,7 @@ def test_a_changed_line_changes_the_hash_of_what_imports_it(package, name, diffe
     assert (package(name, "z = 2\nfrom model.named import f\nfrom model.late import h\n") != before) is differs
 
 
-@pytest.mark.parametrize("suffix", ["yaml", "txt", "html", "tsv", "json", "safetensors"])
+@pytest.mark.parametrize("suffix", ["yaml", "txt", "tsv", "json", "safetensors"])
 def test_data_files_of_every_kind_are_part_of_the_code_beside_them(package, suffix):
     hashes = [package(f"part/data.{suffix}", text) for text in ("a", "b", "b")]
     assert hashes[0] != hashes[1] == hashes[2]
@@ -93,9 +90,22 @@ def test_data_under_another_name_is_other_data(package, tmp_path):
     assert package("part/dates.txt", "words") != before
 
 
-def test_the_registered_model_pins_all_that_speaking_imports():
-    distributions = {"yaml": "PyYAML", "espeakng_loader": "espeakng-loader"}
-    needed = third_party("model.synthesis") | {"mlflow", "pandas"}
-    needed -= {"h5py"}  # reads a published file once; a registered voice carries those weights as safetensors
-    needed = {distributions.get(name, name) for name in needed if name not in sys.stdlib_module_names}
-    assert needed <= set(REQUIREMENTS), needed - set(REQUIREMENTS)
+def test_comments_docstrings_and_formatting_do_not_count(package):
+    before = package("named.py", "def f(a, b):\n    return a + b\n")
+    assert (
+        package("named.py", '"""Docs."""\n\n\ndef f(a,\n      b):\n    """Docs."""\n    return a + b  # why\n')
+        == before
+    )
+    assert package("named.py", "def f(a, b):\n    return a - b\n") != before
+
+
+def test_a_page_belongs_to_the_module_of_its_name_alone(package):
+    assert package("part/inner.html", "<p>") != package("part/inner.html", "<b>")
+    assert package("part/other.html", "<p>") == package("part/other.html", "<b>")
+
+
+def test_several_modules_are_hashed_together_and_packages_left_out(package):
+    package("unrelated.py", "x = 1\n")
+    one, both = hashing.code_hash("model.start"), hashing.code_hash("model.start", "model.unrelated")
+    assert one != both
+    assert hashing.code_hash("model.start", exclude=("model.part",)) != one
