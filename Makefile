@@ -13,7 +13,7 @@ DOCKER_BUILD ?= docker build
 RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-docker lint format goldens images clean-runs
+.PHONY: help install run test test-slow test-docker lint format goldens images clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,11 +33,15 @@ run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET
 test: $(STAMP) ## the test suite
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not docker and not slow" $(TESTS)
 
+test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> one part of the slow ones
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(PART),-m "slow and not docker" --part $(PART),-m "(slow or real_data) and not docker") $(TESTS)
+
 test-docker: $(STAMP) images ## the whole pipeline in containers
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py
 
-lint: $(STAMP) ## style and import checks
+lint: $(STAMP) ## style, imports and types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
 	$(BIN)/python tests/pipelines/write_goldens.py

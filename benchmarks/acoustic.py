@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.acoustic import AcousticModel, Inventory
 from model.acoustic.alignment import IMPOSSIBLE, best_path
-from model.config import resolve
+from model.acoustic.batch import Batch
+from model.acoustic.model import AcousticModel, ModelDimensions
+from model.config.resolution import resolve
 from model.config.schema import Config
-from model.features.batching import Batch
-from model.text import NUM_STRESSES, NUM_SYMBOLS
+from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 from model.training.losses import loss_terms, loss_weights, weighted_sum
 
 FRAME_SECONDS = 256 / 22050
@@ -60,7 +60,7 @@ def random_batch(clips: int, tokens: int, frames: int) -> Batch:
 
 
 def our_model(config: Config) -> AcousticModel:
-    return AcousticModel(config.model, Inventory(NUM_SYMBOLS, NUM_STRESSES, 1, 256, 80, 0.0, 1.0))
+    return AcousticModel(config.model, ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 1, 256, 80, 0.0, 1.0))
 
 
 def peer_model(config: Config, parameters: int) -> nn.Module:

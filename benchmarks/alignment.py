@@ -21,15 +21,17 @@ import numpy as np
 import torch
 from generated_data import prepare
 
-from model.acoustic import AcousticModel, Inventory
-from model.config import Config, resolve
+from model.acoustic.batch import Batch
+from model.acoustic.model import AcousticModel, ModelDimensions
+from model.config.resolution import resolve
+from model.config.schema import Config
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.evaluation.metrics import boundary_error
-from model.features.batching import Batch, TrainingBatches
-from model.text import encode
+from model.features.batching import TrainingBatches
+from model.text.encode import encode
 from model.training.losses import _alignment_terms, loss_weights, weighted_sum
-from model.training.trainer import inventory_of
+from model.training.trainer import model_dimensions
 
 SYNTHETIC = {"model_size": "xtiny", "training.batch_size": 8, "model.aligner_dropout": 0.1}
 GENERATED = {"model_size": "tiny", "training.batch_size": 16, "corpus.engine": "espeak", "corpus.english_voices": 1}
@@ -55,7 +57,7 @@ KINDS: dict[str, dict[str, bool | float]] = {
 class Task:
     """Endless batches to learn from, and the mean boundary error (frames) of a model on sentences held out."""
 
-    inventory: Inventory
+    dimensions: ModelDimensions
     batches: Callable[[], Batch]
     error: Callable[[AcousticModel], float]
 
@@ -99,7 +101,7 @@ def synthetic(config: Config, seed: int) -> Task:
     def batches() -> Batch:
         return batch_of([training[i] for i in generator.choice(CLIPS, config.training.batch_size, replace=False)])
 
-    return Task(Inventory(25, 1, 1, 256, 80, -5.0, 2.8), batches, error)
+    return Task(ModelDimensions(25, 1, 1, 256, 80, -5.0, 2.8), batches, error)
 
 
 def generated(config: Config, folder: Path) -> Task:
@@ -121,13 +123,13 @@ def generated(config: Config, folder: Path) -> Task:
             measures.append(boundary_error(durations, times, frame).value)
         return float(np.mean([value for value in measures if value is not None]))
 
-    return Task(inventory_of(store), lambda: next(batches), error)
+    return Task(model_dimensions(store), lambda: next(batches), error)
 
 
 def learn(task: Task, config: Config, steps: int, interval: int) -> tuple[dict[int, float], float]:
     """Train the aligner of a fresh model -> {step: boundary error}, seconds a step."""
     torch.manual_seed(config.seed)
-    model = AcousticModel(config.model, task.inventory)
+    model = AcousticModel(config.model, task.dimensions)
     parts = (model.aligner, model.symbol_embedding, model.stress_embedding)
     rate = config.training.learning_rate * config.training.aligner_learning_rate_scale
     optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=rate, betas=(0.9, 0.98))

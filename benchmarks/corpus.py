@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from model.audio.io import read_source
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.checks import check_speakers
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, read_manifest

@@ -15,12 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.small_corpus import SETTINGS, small_features
-from model.config import Config, resolve
+from model.config.resolution import resolve
+from model.config.schema import Config
 from model.features.index import FeatureError
 from model.features.store import FeatureStore
-from model.training import accumulation, run_state, step
-from model.training.checkpoint import list_checkpoints
-from model.training.history import read_history
+from model.loop.checkpoints import list_checkpoints
+from model.loop.reporting import read_history
+from model.training import state as run_state
+from model.training import step
+from model.training import step as accumulation
 from model.training.trainer import TrainingError, train
 
 RUN = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.split import split
 from model.corpus.validate import validate

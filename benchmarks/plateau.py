@@ -16,8 +16,8 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.small_corpus import SETTINGS, small_features
-from model.config import resolve
-from model.training.history import read_history
+from model.config.resolution import resolve
+from model.loop.reporting import read_history
 from model.training.trainer import train
 
 RUN = {

@@ -24,10 +24,10 @@ import soundfile
 from model.audio.io import read_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.audio.silence import speech_bounds
-from model.config import Config
+from model.audio.trimming import speech_bounds
+from model.config.schema import Config
 from model.corpus.manifest import Clip, write_manifest
-from model.text import encode
+from model.text.encode import encode
 from model.text.espeak import speak
 
 RATE = 22050
@@ -265,7 +265,7 @@ def large_index(folder: Path, count: int) -> None:
     from model.audio.mel import extractor_hash
     from model.features.index import CLIPS, NAMES, ROW, ClipTable, FeatureIndex, save_file
     from model.features.statistics import Statistics
-    from model.text import symbols_hash
+    from model.text.symbols import symbols_hash
 
     generator = np.random.default_rng(0)
     rows = np.zeros(count, ROW)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from model.config import resolve
+from model.config.resolution import resolve
 from model.corpus.ingest import ingest
 from model.corpus.split import split
 from model.corpus.validate import validate

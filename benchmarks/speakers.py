@@ -26,7 +26,7 @@ import torch
 from controls import FACTOR, controls, unseen_sentences
 from generated_data import prepare
 
-from model.config import resolve
+from model.config.resolution import resolve
 from model.corpus.manifest import read_manifest
 from model.features.store import FeatureStore
 from model.speaker_encoder import Resemblyzer

@@ -24,17 +24,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.small_corpus import SETTINGS, small_features
-from model.acoustic import AcousticModel
-from model.config import Config, resolve
-from model.features.batching import Batch
+from model.acoustic.batch import Batch
+from model.acoustic.model import AcousticModel
+from model.config.resolution import resolve
+from model.config.schema import Config
 from model.features.loader import Loader
 from model.features.store import FeatureStore
-from model.training.accumulation import Computation, Numerics, Objective, accumulate_gradients
-from model.training.distributed import Processes
-from model.training.history import read_history
+from model.loop.distributed import Processes
+from model.loop.reporting import read_history
 from model.training.losses import loss_weights
 from model.training.profiling import StepTimer
-from model.training.run_state import inventory_of
+from model.training.state import model_dimensions
+from model.training.step import Computation, Objective, Precision, accumulate_gradients
 from model.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -108,12 +109,12 @@ def numbers(store: FeatureStore, size: str) -> list[list[str]]:
             return tensor
 
         torch.manual_seed(0)
-        model = AcousticModel(config.model, inventory_of(store)).train()
+        model = AcousticModel(config.model, model_dimensions(store)).train()
         model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
         weights, scaler = loss_weights(config.loss, 1.0), torch.amp.GradScaler("cpu", enabled=False)
-        numerics = Numerics(CPU, kind, trim=False)
-        objective = Objective(model, config.loss, numerics)
-        computation = Computation(objective, numerics, scaler, Processes(), StepTimer(CPU))
+        precision = Precision(CPU, kind, trim=False)
+        objective = Objective(model, config.loss, precision)
+        computation = Computation(objective, precision, scaler, Processes(), StepTimer(CPU))
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = accumulate_gradients(computation, batch, weights, parts).total
         own = {p.untyped_storage().data_ptr() for p in model.parameters()}

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from model.audio.mel import SILENCE
-from model.config.schema import AudioConfig, VocoderConfig
+from model.audio import SILENCE
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder
 from model.vocoder.architectures import build_generator

@@ -11,6 +11,7 @@ import yaml
 
 from components.outage import outlast
 from components.state import State
+from model.errors import MyXTTSError
 
 REMOTE = "storage"
 STDERR = 2
@@ -38,7 +39,7 @@ REFUSED = (
 """What they hold when it does not accept who we say we are."""
 
 
-class DvcError(RuntimeError):
+class DvcError(MyXTTSError):
     """A DVC command failed; the message carries its last lines and what to do."""
 
 

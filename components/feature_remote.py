@@ -6,7 +6,7 @@ from pathlib import Path
 from components.object_store import ObjectStore
 from components.state import State, read_json, write_json
 from model.features.index import SHARDS, FeatureIndex
-from model.features.shard_cache import ShardCache
+from model.features.shards import ShardCache
 from model.features.store import FeatureStore
 
 CACHE = "shard-cache"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from model.errors import MyXTTSError
+
 logger = logging.getLogger(__name__)
 
 COMPANION = "config.json"
@@ -20,7 +22,7 @@ WEIGHTS = "generator.safetensors"
 TIMEOUT_SECONDS = 60
 
 
-class FetchError(RuntimeError):
+class FetchError(MyXTTSError):
     """A file could not be fetched or is not the one that was asked for; the message says which and the cure."""
 
 

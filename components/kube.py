@@ -1,9 +1,16 @@
 """The Kubernetes API, as seen from a pod or from a machine with a kubeconfig."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from model.errors import MyXTTSError
 
-class KubeError(RuntimeError):
+TIMEOUT = (5.0, 60.0)
+"""Seconds to connect and to answer; by default the client would wait for ever."""
+
+
+class KubeError(MyXTTSError):
     """The Kubernetes API cannot be used; the message says what to do."""
 
 
@@ -29,3 +36,25 @@ def api_client() -> Any:
 def reason(error: Any) -> str:
     """An API error in one line."""
     return " ".join(f"{error.status} {error.reason}: {error.body or ''}".split())[:300]
+
+
+@contextlib.contextmanager
+def asking_kubernetes(what: str) -> Iterator[None]:
+    """Turn the client's errors into one line.
+
+    Args:
+        what: What is being asked, for the error.
+
+    Raises:
+        KubeError: the API refuses, or does not answer.
+    """
+    from kubernetes import client
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except client.ApiException as error:
+        raise KubeError(f"cannot {what}: {reason(error)}") from error
+    except HTTPError as error:
+        cause = " ".join(str(getattr(error, "reason", None) or error).split())[:200]
+        raise KubeError(f"cannot {what}: the Kubernetes API does not answer ({cause})") from error

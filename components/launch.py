@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from components.failures import explained
+from components.heartbeat import beating, stop_without
+from components.runner import StepError, log_to_output
 from components.state import read_json, write_json
-from components.step import StepError, log_to_output
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,17 @@ def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, A
     launcher = told.get("launch", {}).get("launcher", "inline")
     if launcher == "inline":
         return importlib.import_module(module).work(request)
-    path = write_json(folder / "request.json", {**request, "answer": str(folder / "answer.json")})
-    answer = folder / "answer.json"
-    answer.unlink(missing_ok=True)
+    answer, heartbeat = folder / "answer.json", folder / "heartbeat"
+    path = write_json(folder / "request.json", {**request, "answer": str(answer), "heartbeat": str(heartbeat)})
     command = worker_command(module, path)
-    if launcher == "torchrun":
-        status = _on_this_machine(command, told["launch"]["processes"], answer)
-    else:
-        from components.trainjob import run_trainjob
+    with beating(heartbeat):
+        if launcher == "torchrun":
+            answer.unlink(missing_ok=True)
+            status = _on_this_machine(command, told["launch"]["processes"], answer)
+        else:
+            from components.trainjob import run_trainjob
 
-        status = run_trainjob(command, folder.name, told)
+            status = run_trainjob(command, folder.name, told, answer)
     outcome = read_json(answer) if answer.is_file() else {"error": f"no worker of {' '.join(command)} answered"}
     if status or "error" in outcome:
         raise StepError(outcome.get("error") or f"the workers ended with {status}; their output above says why")
@@ -66,8 +68,12 @@ def worker_command(module: str, request: Path) -> list[str]:
 
 
 def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-    """What a worker does as a program: work, and leave the first process's answer or error where the step looks."""
+    """What a worker does as a program: work, and leave the first process's answer or error where the step looks.
+
+    It stops when the heartbeat of the step that started it does.
+    """
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    stop_without(Path(request["heartbeat"]))
     if is_first():
         log_to_output()
     try:

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 VARIABLE = "MYXTTS_LINEAGE"
+DIRTY = "-dirty"
+"""Suffix of an image's commit when it was built from changed files (`make images`)."""
 
 
 def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
@@ -28,9 +30,13 @@ def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
 
 
 def git_state(code: Path) -> dict[str, str]:
-    """Commit of `code` and whether tracked files differ from it; an image tells its commit in `MYXTTS_GIT_SHA`."""
-    if sha := os.environ.get("MYXTTS_GIT_SHA"):
-        return {"git.sha": sha, "git.dirty": "false"}
+    """Commit of `code` and whether tracked files differ from it.
+
+    An image names its commit in `MYXTTS_GIT_SHA`, with the suffix `-dirty` when it was built from changed files.
+    """
+    if built := os.environ.get("MYXTTS_GIT_SHA"):
+        sha = built.removesuffix(DIRTY)
+        return {"git.sha": sha, "git.dirty": "true" if sha != built else "false"}
     answers = []
     for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:

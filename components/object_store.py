@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from model.errors import MyXTTSError
+
 SCHEME = "s3://"
 ENDPOINT = "AWS_ENDPOINT_URL_S3"
 
 
-class ObjectStoreError(RuntimeError):
+class ObjectStoreError(MyXTTSError):
     """S3 cannot be reached or lacks an object; the message names the address and what to do."""
 
 

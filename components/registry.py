@@ -2,13 +2,15 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.state import State
 from components.tracking import client
+from model.errors import MyXTTSError
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
@@ -18,7 +20,7 @@ NAME = re.compile(r"[\w.-]+")
 SCHEME = "models:/"
 
 
-class RegistryError(RuntimeError):
+class RegistryError(MyXTTSError):
     """A registry operation is not possible; the message says why and what is."""
 
 
@@ -156,8 +158,7 @@ class Registry:
         """
         with self.state.lock(f"registry-{name}"):
             target = self.version(name, number)
-            before = self.aliases(name)
-            champion = before.get(CHAMPION, "")
+            champion = self.aliases(name).get(CHAMPION, "")
             if champion == number:  # by an equal run beside this one, perhaps
                 return
             if expected_champion is not None and champion != expected_champion:
@@ -165,15 +166,9 @@ class Registry:
                     f"{name}: the champion is now version {champion or '(none)'}, but the comparison was with "
                     f"{expected_champion or '(none)'}; compare again"
                 )
-            try:
-                self._set(name, CHAMPION, number)
-                self._set(name, PREVIOUS, champion)
+            with self._moved(name, number, champion):
                 if check is not None:
                     check(self.version(name, number))
-            except BaseException:
-                self._set(name, CHAMPION, champion)
-                self._set(name, PREVIOUS, before.get(PREVIOUS, ""))
-                raise
             self._tag(target, REPLACED, champion)
             self._tag(target, PROMOTED, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
             if ROLLED_BACK in target.tags:
@@ -198,11 +193,10 @@ class Registry:
                 )
             old = self.version(name, CHAMPION)
             restored = self.version(name, PREVIOUS)
-            self._set(name, CHAMPION, restored.number)
             known = {item.number for item in self.versions(name)}
             before = restored.tags.get(REPLACED, "")
-            self._set(name, PREVIOUS, before if before in known else "")
-            self._tag(old, ROLLED_BACK, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
+            with self._moved(name, restored.number, before if before in known else ""):
+                self._tag(old, ROLLED_BACK, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
             return old.number, restored.number
 
     def voice_folder(self, uri: str) -> Path:
@@ -219,6 +213,19 @@ class Registry:
         for voice in sorted(folder.rglob("voice.json")):
             return voice.parent
         raise RegistryError(f"{uri} (version {version.number}) holds no voice.json under {folder}; register it again")
+
+    @contextmanager
+    def _moved(self, name: str, champion: str, previous: str) -> Iterator[None]:
+        """Move both aliases ('' removes one); put them back when moving them or the block fails."""
+        before = self.aliases(name)
+        try:
+            self._set(name, CHAMPION, champion)
+            self._set(name, PREVIOUS, previous)
+            yield
+        except BaseException:
+            self._set(name, CHAMPION, before.get(CHAMPION, ""))
+            self._set(name, PREVIOUS, before.get(PREVIOUS, ""))
+            raise
 
     def _set(self, name: str, alias: str, number: str) -> None:
         if number:

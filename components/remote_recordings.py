@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.object_store import ObjectStore
 from model.corpus.manifest import MANIFEST, Clip, read_manifest
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.extractor import Recordings, unusable
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.errors import MyXTTSError
+
 VARIABLE = "MYXTTS_STATE"
 FOLDER = ".myxtts"
 MARKER = "this-is-myxtts-state"
@@ -18,7 +20,7 @@ PROJECT_FILE = "dvc.yaml"
 logger = logging.getLogger(__name__)
 
 
-class StateError(RuntimeError):
+class StateError(MyXTTSError):
     """The state folder cannot be found or used; the message says what to do."""
 
 

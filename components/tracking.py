@@ -15,6 +15,7 @@ from typing import Any
 
 from components.outage import storage_errors
 from components.state import State, read_json, write_json
+from model.errors import MyXTTSError
 
 BATCH = 1000
 KEY_TAG = "myxtts.key"
@@ -22,7 +23,7 @@ KEY_TAG = "myxtts.key"
 logger = logging.getLogger(__name__)
 
 
-class TrackingError(RuntimeError):
+class TrackingError(MyXTTSError):
     """The tracking server cannot be used; the message says which and what to do."""
 
 

@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from components.kube import api_client, reason
-from components.step import StepError
+from components.runner import StepError
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 MANAGER = "myxtts.pipelines/train"
@@ -110,7 +111,11 @@ def parse_toleration(text: str) -> dict[str, str]:
 
 
 def run_trainjob(
-    command: list[str], key: str, told: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep
+    command: list[str],
+    key: str,
+    told: Mapping[str, Any],
+    answer: Path,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Submit the TrainJob of this training, or adopt the one that an earlier try of this step left; wait; pass on logs.
 
@@ -118,6 +123,8 @@ def run_trainjob(
         command: Of every node.
         key: Names the training; with the run's id it names the job.
         told: `launch` and `cluster`.
+        answer: File that the workers write their answer to. Removed before a job is submitted, so that no earlier
+            job's answer is read; kept when a job is adopted, since it may have answered already.
         sleep: Waits between two looks.
 
     Returns:
@@ -131,7 +138,7 @@ def run_trainjob(
     body = render(name, command, told, os.environ)
     job = _Job(name, body["metadata"]["namespace"])
     try:
-        job.submit_or_adopt(body, sleep)
+        job.submit_or_adopt(body, answer, sleep)
         while True:
             job.pass_on_logs()
             if (ended := job.ended()) is not None:
@@ -167,7 +174,7 @@ class _Job:
         self._name, self._namespace = name, namespace
         self._seen = ""
 
-    def submit_or_adopt(self, body: Mapping[str, Any], sleep: Callable[[float], None]) -> None:
+    def submit_or_adopt(self, body: Mapping[str, Any], answer: Path, sleep: Callable[[float], None]) -> None:
         known = self._get()
         if known is not None and _ended(known) == 1:
             logger.info("TrainJob %s failed in an earlier try; it is replaced", self._name)
@@ -179,6 +186,7 @@ class _Job:
             logger.info("TrainJob %s is there already; waiting for it", self._name)
             self._own(known, body["metadata"].get("ownerReferences", []))
             return
+        answer.unlink(missing_ok=True)
         try:
             self._objects.create_namespaced_custom_object(*self._where, dict(body))
         except self._api_error as error:

@@ -12,21 +12,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.acoustic import ProsodyShift, Reference, Style
+from model.acoustic.conditioning import Reference, Style
+from model.acoustic.model import ProsodyShift
 from model.audio.io import read_recording, resample
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.reference import check_reference
-from model.features.extractor import shaped, shaping
+from model.audio.trimming import shaped, shaping
+from model.config.vocoder import VocoderConfig
+from model.errors import MyXTTSError
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
-from model.text import encode
+from model.text.encode import encode
 from model.vocoder import build_vocoder
 from model.voice import Speaker, Voice, read_voice
 
 log = logging.getLogger(__name__)
 
 
-class SynthesisError(ValueError):
+class SynthesisError(MyXTTSError):
     """A request that the voice cannot fulfil; the message names what is known."""
 
 
@@ -115,7 +118,7 @@ class Synthesizer:
         self.voice = voice
         self._speaker_encoder_weights = speaker_encoder
         self.config = voice.config
-        self.vocoder = build_vocoder(voice.config.vocoder, voice.config.audio, voice.vocoder)
+        self.vocoder = build_vocoder(VocoderConfig(**voice.config.vocoder), voice.config.audio, voice.vocoder)
         self._speaker_encoder: SpeakerEncoder | None = None
         self._warned: set[str] = set()
 
@@ -194,9 +197,9 @@ class Synthesizer:
                 math.log(prosody.energy_scale) / self.voice.energy_std,
             )
         )
-        mel = self.voice.natural(result.mel[0].numpy())
+        mel = self.voice.restore_variance(result.mel[0].numpy())
         if prosody.pitch_scale != 1 or prosody.energy_scale != 1:
-            plain = self.voice.natural(say(ProsodyShift(prosody.speed)).mel[0].numpy())
+            plain = self.voice.restore_variance(say(ProsodyShift(prosody.speed)).mel[0].numpy())
             mel, samples = self._made_up_for(mel, plain, prosody.pitch_scale, prosody.energy_scale)
         else:
             samples = self.vocoder(mel)
@@ -247,7 +250,7 @@ class Synthesizer:
         """(1, V) vector of the pretrained encoder, or (1, E) embedding of the model's own."""
         samples = self._recording(reference)
         if not self.config.model.use_pretrained_speaker_encoder:
-            return self.voice.model.conditioning.impression(self._heard(samples)).speaker
+            return self.voice.model.conditioning.encode_reference(self._heard(samples)).speaker
         if self._speaker_encoder is None:
             self._speaker_encoder = load_speaker_encoder(self.config.features, self._speaker_encoder_weights)
         return torch.from_numpy(self._speaker_encoder.embed(samples, self.sample_rate))[None]
@@ -277,7 +280,7 @@ class Synthesizer:
                 raise SynthesisError(f"{name}: this voice was trained without model.{key}")
         style, reference = Style(temperature=controls.variation), controls.reference or cloned
         if reference is not None and settings.has_style:
-            heard = self.voice.model.conditioning.impression(self._heard(self._recording(reference)))
+            heard = self.voice.model.conditioning.encode_reference(self._heard(self._recording(reference)))
             style.token_weights, style.latent = heard.token_weights, heard.latent
         elif settings.enable_gst:
             style.token_weights = torch.tensor([speaker.style])

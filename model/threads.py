@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,11 +19,6 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def computes_in_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16; where it only emulates it, mixed precision would be slower."""
-    return torch.cpu.get_capabilities().get("avx512_bf16", False)
-
-
 def default_threads(processes: int = 1) -> int:
     """All physical cores but one, shared by the `processes` that train here.
 
@@ -36,16 +29,6 @@ def default_threads(processes: int = 1) -> int:
     return max(1, (torch.cpu.get_capabilities().get("num_physical_cores", 2) - 1) // processes)
 
 
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a run stops between steps. Only the main thread may listen."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def computes_in_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; where it only emulates it, mixed precision would be slower."""
+    return torch.cpu.get_capabilities().get("avx512_bf16", False)

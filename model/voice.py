@@ -6,34 +6,31 @@ their vectors and pitch statistics, languages. Training writes it, synthesis and
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.acoustic import AcousticModel, Inventory
 from model.acoustic.global_variance import give_back_variance
+from model.acoustic.model import AcousticModel, ModelDimensions
 from model.audio.mel import extractor_hash
-from model.config import Config, subset
-from model.text import symbols_hash
+from model.config import ModelSize, Section
+from model.config.acoustic import ModelConfig
+from model.config.data import AudioConfig, FeaturesConfig
+from model.errors import MyXTTSError
+from model.files import atomic_write, sha256_of_file
+from model.text.symbols import symbols_hash
 from model.voice_folder import DESCRIPTION, WEIGHTS, vocoder_of
 
-FORMAT = 3
-SPOKEN_WITH = ("model_size", "audio", "features", "model", "vocoder")
-"""Settings that a voice needs in order to speak; a change of any other key leaves old voices readable."""
-TRAINED_WITH = ("optimization_level", "seed", "loss", "training")
-"""Settings that a voice remembers, as told to the trainer, without reading them again."""
+FORMAT = 4
 
 
-class VoiceError(RuntimeError):
+class VoiceError(MyXTTSError):
     """A voice folder is missing, damaged, untrained or made by another version; the message says which and the cure."""
 
 
@@ -53,75 +50,130 @@ class Speaker:
     style: list[list[float]] | None = None
 
 
-@dataclass
-class Voice:
-    """A loaded voice.
+class VoiceSettings(Section):
+    """Settings that a voice needs in order to speak; a change of any other key leaves old voices readable.
 
-    Attributes:
-        model: None where only the description is at hand, to be written.
-        energy_std: Of the log energies of the training data.
-        variance_factors: (M,) by which the mels' distance from their mean is scaled (`model.acoustic.global_variance`).
-        steps: Of training.
-        vocoder: Folder of a neural vocoder's weights.
+    `vocoder` is empty until a vocoder is chosen, and validated by whoever builds it.
     """
 
-    model: AcousticModel | None
-    config: Config
-    inventory: Inventory
+    model_size: ModelSize
+    audio: AudioConfig
+    features: FeaturesConfig
+    model: ModelConfig
+    vocoder: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceDescription:
+    """What `voice.json` records of a voice.
+
+    Attributes:
+        config: Settings that synthesis reads.
+        trained_with: Settings of the training, for the record only.
+        dimensions: Sizes of the model that the data decide.
+        speakers: Name -> speaker embedding, pitch and style.
+        languages: Language codes, in the order of the model's embeddings.
+        speaker_languages: Speaker -> language of its recordings.
+        energy_std: Standard deviation of the log energies of the training data.
+        variance_factors: (M,) factors on the distance of mels from their mean (`model.acoustic.global_variance`).
+        steps: Training steps.
+    """
+
+    config: VoiceSettings
+    trained_with: dict[str, Any]
+    dimensions: ModelDimensions
     speakers: dict[str, Speaker]
     languages: list[str]
     speaker_languages: dict[str, str]
     energy_std: float
     variance_factors: list[float]
     steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice(VoiceDescription):
+    """A loaded voice, ready to speak.
+
+    Attributes:
+        model: In evaluation mode.
+        vocoder: Folder of a neural vocoder's weights; None where the voice has none.
+    """
+
+    model: AcousticModel
     vocoder: Path | None = None
 
-    def natural(self, mel: np.ndarray) -> np.ndarray:
-        """A predicted log-mel (S, M) with the spread of a recording's."""
+    def restore_variance(self, mel: np.ndarray) -> np.ndarray:
+        """Gives a predicted log-mel (S, M) the variance of a recording's."""
         return give_back_variance(mel, np.array(self.variance_factors))
 
 
-def write_voice(folder: Path, voice: Voice, weights: dict[str, Tensor]) -> Path:
-    """Write `weights` and the description of `voice` to `folder`, replacing what was there in one move."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
-    description: dict[str, Any] = {
-        "format": FORMAT,
-        "steps": voice.steps,
-        "extractor_hash": extractor_hash(voice.config.audio),
-        "symbols_hash": symbols_hash(),
-        "weights_sha256": _sha256(partial / WEIGHTS),
-        "languages": voice.languages,
-        "speakers": {name: asdict(speaker) for name, speaker in voice.speakers.items()},
-        "speaker_languages": voice.speaker_languages,
-        "energy_std": voice.energy_std,
-        "variance_factors": voice.variance_factors,
-        "inventory": asdict(voice.inventory),
-        "config": subset(voice.config, *SPOKEN_WITH),
-        "trained_with": subset(voice.config, *TRAINED_WITH),
-    }
-    (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor]) -> Path:
+    """Writes weights and their description to `folder`, replacing what was there atomically."""
+    with atomic_write(folder) as partial:
+        partial.mkdir()
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
+        description: dict[str, Any] = {
+            "format": FORMAT,
+            "steps": voice.steps,
+            "extractor_hash": extractor_hash(voice.config.audio),
+            "symbols_hash": symbols_hash(),
+            "weights_sha256": sha256_of_file(partial / WEIGHTS),
+            "languages": voice.languages,
+            "speakers": {name: asdict(speaker) for name, speaker in voice.speakers.items()},
+            "speaker_languages": voice.speaker_languages,
+            "energy_std": voice.energy_std,
+            "variance_factors": voice.variance_factors,
+            "dimensions": asdict(voice.dimensions),
+            "config": voice.config.model_dump(mode="json"),
+            "trained_with": voice.trained_with,
+        }
+        (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     return folder
 
 
 def read_voice(folder: Path) -> Voice:
-    """Load a voice for synthesis, in evaluation mode.
+    """Loads a voice for synthesis, in evaluation mode.
 
     Raises:
         VoiceError: missing or damaged files, another symbol table or format, or weights that were never trained.
     """
+    description = _read_description(folder)
+    try:
+        config = VoiceSettings.model_validate(description["config"])
+    except ValidationError as error:
+        raise VoiceError(f"{folder / DESCRIPTION}: settings that this version does not know: {error}") from error
+    dimensions = ModelDimensions(**description["dimensions"])
+    model = AcousticModel(config.model, dimensions)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise VoiceError(
+            f"{folder}: made by another version of the model; train again or use that version: {error}"
+        ) from error
+    return Voice(
+        model=model.eval(),
+        config=config,
+        trained_with=description["trained_with"],
+        dimensions=dimensions,
+        speakers={name: Speaker(**speaker) for name, speaker in description["speakers"].items()},
+        languages=description["languages"],
+        speaker_languages=description["speaker_languages"],
+        energy_std=description["energy_std"],
+        variance_factors=description["variance_factors"],
+        steps=description["steps"],
+        vocoder=vocoder_of(folder),
+    )
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     except FileNotFoundError as error:
         raise VoiceError(f"{folder}: no {DESCRIPTION} here; give the `voice` folder of a finished training") from error
-    except ValueError as error:  # no JSON, or no UTF-8
+    except ValueError as error:  # not JSON, or not UTF-8
         raise VoiceError(f"{folder / DESCRIPTION}: damaged ({error}); fetch or export the voice again") from error
     if not isinstance(description, dict) or "format" not in description:
-        raise VoiceError(f"{folder / DESCRIPTION}: describes no voice; fetch or export the voice again")
+        raise VoiceError(f"{folder / DESCRIPTION}: does not describe a voice; fetch or export the voice again")
     if description["format"] != FORMAT:
         raise VoiceError(
             f"{folder}: voice format {description['format']}, this version reads {FORMAT}; export it again"
@@ -133,35 +185,6 @@ def read_voice(folder: Path) -> Voice:
             f"{folder}: trained with symbol table {description['symbols_hash']}, this version has {symbols_hash()}; "
             "use the version that trained it or train again"
         )
-    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != description["weights_sha256"]:
+    if not (folder / WEIGHTS).is_file() or sha256_of_file(folder / WEIGHTS) != description["weights_sha256"]:
         raise VoiceError(f"{folder / WEIGHTS}: missing or not the weights that {DESCRIPTION} describes; fetch it again")
-    try:
-        config = Config.model_validate(description["config"])
-    except ValidationError as error:
-        raise VoiceError(f"{folder / DESCRIPTION}: settings that this version does not know: {error}") from error
-    inventory = Inventory(**description["inventory"])
-    model = AcousticModel(config.model, inventory)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise VoiceError(
-            f"{folder}: made by another version of the model; train again or use that version: {error}"
-        ) from error
-    speakers = {name: Speaker(**speaker) for name, speaker in description["speakers"].items()}
-    return Voice(
-        model.eval(),
-        config,
-        inventory,
-        speakers,
-        description["languages"],
-        description["speaker_languages"],
-        description["energy_std"],
-        description["variance_factors"],
-        description["steps"],
-        vocoder_of(folder),
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return description

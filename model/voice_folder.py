@@ -8,14 +8,14 @@ import os
 import shutil
 from pathlib import Path
 
-from model.config.schema import VocoderConfig
+from pydantic import BaseModel
 
 WEIGHTS, DESCRIPTION, VOCODER = "model.safetensors", "voice.json", "vocoder"
 SPEAKING_FILES = ("generator.safetensors", "vocoder.json")
 """Files of a vocoder's folder that speaking needs; what only training needs stays behind."""
 
 
-def with_vocoder(voice: Path, destination: Path, settings: VocoderConfig, vocoder: Path | None) -> Path:
+def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: Path | None) -> Path:
     """Copy a voice and give the copy a vocoder, in one move.
 
     Args:

@@ -1,5 +1,6 @@
 """Pipelines as the YAML that Kubeflow Pipelines takes; the same input gives the same bytes."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,19 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
     Args:
         profile: A cluster's profile.
         namespace: Where the objects go.
-        commit: Git commit that names the version.
+        commit: Git commit that names the version, together with a hash of the pipeline and its image digests.
     """
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-    from pipelines.training import NAME
+    from pipelines.training_pipeline import NAME
 
-    check(_compiled(profile), profile)
+    text = _compiled(profile)
+    check(text, profile)
+    # The server refuses to change a version, so its name must change with all that it holds, such as image digests.
+    content = hashlib.sha256(text.encode()).hexdigest()[:8]
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
-        pipeline_version_name=f"{NAME}-{commit[:12]}",
+        pipeline_version_name=f"{NAME}-{commit[:12]}-{content}",
         namespace=namespace,
         include_pipeline_manifest=True,
     )
@@ -44,7 +48,7 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
 def _compiled(profile: Profile, **options: Any) -> str:
     from kfp import compiler
 
-    from pipelines.training import training_pipeline
+    from pipelines.training_pipeline import training_pipeline
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"

@@ -13,8 +13,9 @@ from typing import Any
 
 from components.lineage import git_state
 from components.state import State, write_json
-from model.config import Config
-from model.config.schema import DockerConfig
+from model.config.schema import Config
+from model.config.targets import DockerConfig
+from model.errors import MyXTTSError
 from pipelines.profiles import STEPS, Profile, image_kind
 
 LABEL = "myxtts.run"
@@ -25,7 +26,7 @@ STOP_SECONDS = 20.0
 logger = logging.getLogger(__name__)
 
 
-class ContainerError(RuntimeError):
+class ContainerError(MyXTTSError):
     """The engine cannot run the steps; the message says what to do."""
 
 

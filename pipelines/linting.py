@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from model.errors import MyXTTSError
 from pipelines.profiles import Profile
 
 FORBIDDEN_KEYS = {
@@ -20,7 +21,7 @@ DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|Users|mnt|work)/")
 
 
-class LintError(RuntimeError):
+class LintError(MyXTTSError):
     """A compiled pipeline would not run everywhere; the message names the feature and why it is banned."""
 
 

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.runner import EVENT
 from components.state import State, read_json, write_json
-from components.step import EVENT
+from model.errors import MyXTTSError
 from pipelines.profiles import local_profile
 from pipelines.run_records import RunRecord, StepRecord
 from pipelines.targets import Target
@@ -26,7 +27,7 @@ GRACE_SECONDS = 20.0
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
 
 
-class PipelineError(RuntimeError):
+class PipelineError(MyXTTSError):
     """A pipeline run failed; the message names the step, its reason and the log."""
 
     exit_code = 1
@@ -52,7 +53,7 @@ def run_training(
 
     Args:
         state: Where everything lies.
-        arguments: See `pipelines.training.arguments`.
+        arguments: See `pipelines.training_pipeline.arguments`.
         lineage: Run id -> tags that the steps put on runs and model versions.
         report: Hears of every change of a step.
         output: Hears of every other line that a step writes.

@@ -7,8 +7,9 @@ from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
 from components.trainjob import STATE_MOUNT, parse_toleration
-from model.config import Config, ConfigError
-from model.config.schema import ClusterConfig, LaunchConfig
+from model.config.resolution import ConfigError
+from model.config.schema import Config
+from model.config.targets import ClusterConfig, LaunchConfig
 
 STEPS = ("resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
 DATA_STEPS = ("resolve_data",)
@@ -19,6 +20,8 @@ LAUNCHED_STEPS = ("train",)
 """Steps whose work a launcher can spread; under `trainjob` the workers get the accelerators, not the step itself."""
 NOT_RETRIED = ("gate",)
 """A voice that did not pass will not pass the second time."""
+BACKOFF_SECONDS = 30
+"""Pause before the second attempt of a step in a pod."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def local_profile(launch: LaunchConfig | None = None) -> Profile:
     Raises:
         ConfigError: the launcher needs a cluster.
     """
-    from components.source import code_hash
+    from model.code_hash import code_hash
 
     launch = launch or LaunchConfig()
     if launch.launcher == "trainjob":
@@ -85,9 +88,22 @@ def place(task: Any, step: str, profile: Profile) -> None:
     """Give a task of the pipeline its image, its retries and, on a cluster, all that its pod needs."""
     task.set_container_image(profile.images[step])
     if profile.retries and step not in NOT_RETRIED:
-        task.set_retry(num_retries=profile.retries, backoff_duration="30s" if profile.cluster else "0s")
+        task.set_retry(num_retries=profile.retries, **_backoff(profile))
     if profile.cluster is not None:
         _place_in_pod(task, step, profile, profile.cluster)
+
+
+def _backoff(profile: Profile) -> dict[str, Any]:
+    """How long to wait before a step is tried again, and how long to go on trying.
+
+    Argo stops retrying, and kills the attempt that runs, once the first attempt started longer ago than the maximum:
+    it must cover every attempt at its full timeout and the pauses between them, which double.
+    """
+    if profile.cluster is None:
+        return {"backoff_duration": "0s"}
+    pauses = BACKOFF_SECONDS * (2**profile.retries - 1)
+    longest = (profile.retries + 1) * profile.cluster.step_timeout_seconds + pauses
+    return {"backoff_duration": f"{BACKOFF_SECONDS}s", "backoff_factor": 2.0, "backoff_max_duration": f"{longest}s"}
 
 
 def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfig) -> None:
@@ -174,8 +190,12 @@ def pipeline_config(profile: Profile) -> Any:
     settings = profile.cluster
     if settings is None or _release(settings.backend_version) < (2, 17):
         return None
+    # The manifests of 2.17 set times to live for success and for failure, and Argo prefers those to a common one.
     return dsl.PipelineConfig(
-        ttl_seconds_after_finished=settings.keep_seconds, active_deadline_seconds=settings.run_timeout_seconds
+        ttl_seconds_after_finished=settings.keep_seconds,
+        ttl_seconds_after_success=settings.keep_seconds,
+        ttl_seconds_after_failure=settings.keep_seconds,
+        active_deadline_seconds=settings.run_timeout_seconds,
     )
 
 

@@ -14,12 +14,13 @@ import yaml
 from components import dvc, lineage
 from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_json, write_json
-from model.config import Config, Resolved, resolve
-from model.config.resolution import flatten, nest
+from model.config.resolution import Resolved, flatten, nest, resolve
+from model.config.schema import Config
 from model.corpus.readers import survey
 from model.diagnosis.checklist import checklist, refuse
+from model.errors import MyXTTSError
 from pipelines.recordings import followable, mirror_of
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 CORPUS = "data/corpus"
 """The stage output that a pipeline run is given by its hash."""
@@ -27,7 +28,7 @@ CORPUS = "data/corpus"
 DATA_SECTIONS = ("corpus", "validation", "split", "audio", "seed")
 
 
-class ProjectError(RuntimeError):
+class ProjectError(MyXTTSError):
     """A project folder cannot be made or used; the message says what to do."""
 
 

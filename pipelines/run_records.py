@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from components.state import State, read_json, write_json
+from model.errors import MyXTTSError
 from pipelines.profiles import STEPS
 
 CLOCK_SLACK_SECONDS = 60.0
 """A clock that was set right meanwhile must not make a living run a dead one."""
 
 
-class RunError(RuntimeError):
+class RunError(MyXTTSError):
     """There is no such run, or it is not in a state for what was asked; the message says what there is."""
 
 

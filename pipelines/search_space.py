@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from model.config import batch_range
-from model.config.resolution import presets
+from model.config.resolution import batch_range, presets
 
 VERSION = 1
 """Part of a study's name: trials of another space do not compare."""

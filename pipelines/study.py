@@ -19,8 +19,9 @@ import optuna
 from components import lineage
 from components.state import State, write_json
 from components.tracking import MlflowRunLogger, client, experiment_id
-from model.config import Config, Resolved, batch_range, resolve
-from model.config.resolution import flatten
+from model.config.resolution import Resolved, batch_range, flatten, resolve
+from model.config.schema import Config
+from model.errors import MyXTTSError
 from pipelines.project import Project
 from pipelines.search_space import VERSION, Range, search_space
 
@@ -40,7 +41,7 @@ MOST_FAILURES = 3
 FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
-class StudyError(RuntimeError):
+class StudyError(MyXTTSError):
     """A study cannot be opened or run; the message says what to do."""
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
 from components.state import State
-from model.config import Config, ConfigError
-from model.config.schema import VocoderConfig
+from model.config.resolution import ConfigError
+from model.config.schema import Config
+from model.config.vocoder import VocoderConfig
 from pipelines.profiles import Profile, local_profile
 
 

@@ -1,6 +1,9 @@
 """Settings shared by all tests: one thread per process, no telemetry, real recordings where they are at hand."""
 
 import os
+import shutil
+import signal
+from typing import TYPE_CHECKING
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -10,8 +13,37 @@ from pathlib import Path  # noqa: E402 - after the variables that libraries read
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from slow_part import PARTS, part_of  # noqa: E402
+from small_speech import LOUDNESS, surround_corpus  # noqa: E402
+
+if TYPE_CHECKING:
+    from components.state import State
 
 torch.set_num_threads(1)
+
+# A suite started in the background of a script inherits an ignored SIGINT, and would hand it on to every process that
+# a test interrupts. A handler of this process is the default action again in a new program.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--part", metavar="COMMIT", help=f"run one of {PARTS} parts of the selected tests, by a commit's hash"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` and `-k`
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if commit := config.getoption("part"):
+        chosen = set(part_of([item.nodeid for item in items], commit))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+        items[:] = [item for item in items if item.nodeid in chosen]
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    if commit := config.getoption("part"):
+        return [f"the part of the selected tests that belongs to commit {commit}:", *(item.nodeid for item in items)]
+    return []
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +65,7 @@ def small_settings() -> dict:
         "corpus.persian_voices": 1,
         "corpus.sentences_per_voice": 14,
         "split.min_held_out": 3,
+        "features.target_loudness": LOUDNESS,
         "training.evaluation_interval": 10,
         "training.checkpoint_interval": 5,
         "training.log_interval": 5,
@@ -44,8 +77,11 @@ def small_settings() -> dict:
 
 @pytest.fixture(scope="session")
 def generated_corpus(tmp_path_factory, small_settings) -> Path:
-    """A generated corpus with its splits: 14 sentences each of an English and a Persian voice."""
-    from model.config import resolve
+    """A generated corpus with its splits: 14 sentences each of an English and a Persian voice.
+
+    With silence around the speech and uneven levels; the known times of the phones are those of the longer recordings.
+    """
+    from model.config.resolution import resolve
     from model.corpus.ingest import ingest
     from model.corpus.split import split
     from model.corpus.validate import validate
@@ -53,6 +89,7 @@ def generated_corpus(tmp_path_factory, small_settings) -> Path:
     config = resolve(None, None, small_settings).config
     folder = tmp_path_factory.mktemp("data")
     ingest(config, folder / "ingested")
+    surround_corpus(folder / "ingested")
     validate(folder / "ingested", folder / "validated", config)
     split(folder / "validated", folder / "corpus", config)
     return folder / "corpus"
@@ -61,12 +98,40 @@ def generated_corpus(tmp_path_factory, small_settings) -> Path:
 @pytest.fixture(scope="session")
 def generated_features(tmp_path_factory, generated_corpus, small_settings) -> Path:
     """The feature store of the small corpus."""
-    from model.config import resolve
+    from model.config.resolution import resolve
     from model.features.extract import build_features
 
     folder = tmp_path_factory.mktemp("features") / "features"
     build_features(generated_corpus, folder, resolve(None, None, small_settings).config)
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A state folder with its MLflow database, which takes seconds to make."""
+    from components import tracking
+    from components.state import State
+
+    state = State(tmp_path_factory.mktemp("template"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.initialise(state)
+    return state.root
+
+
+@pytest.fixture
+def state(tmp_path, empty_database, monkeypatch) -> "State":
+    """A state folder of this test alone, found through the environment, with an empty MLflow database."""
+    from components.state import State
+
+    root = tmp_path / "state"
+    root.mkdir()
+    for name in ("mlflow.db", "mlflow.ready"):
+        shutil.copyfile(empty_database / name, root / name)
+    monkeypatch.setenv("MYXTTS_STATE", str(root))
+    for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return State(root).prepare()
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ from typing import Any
 
 from components.feature_remote import open_store
 from components.gate.measures import measures
-from components.source import code_hash
+from components.runner import read_pointer
 from components.state import State, read_json
-from components.step import read_pointer
 from components.tracking import append_to_run
-from model.config import Config, settings_hash
+from model.code_hash import code_hash
+from model.config import settings_hash
 from model.config.resolution import flatten
+from model.config.schema import Config
 from model.evaluation.evaluate import evaluate
 
 
@@ -35,6 +36,7 @@ def run(finetuning: str, settings: str) -> dict[str, Any]:
         Path(trained["voice"]),
         trained["voice_hash"],
         trained["features"],
+        trained["features_hash"],
         trained["corpus"],
         trained["data"],
         told,
@@ -54,7 +56,14 @@ def run(finetuning: str, settings: str) -> dict[str, Any]:
 
 
 def measure(
-    state: State, voice: Path, voice_hash: str, features: str, corpus: str, data_hash: str, told: Mapping[str, Any]
+    state: State,
+    voice: Path,
+    voice_hash: str,
+    features: str,
+    features_hash: str,
+    corpus: str,
+    data_hash: str,
+    told: Mapping[str, Any],
 ) -> Path:
     """Folder with the measures of `voice` on this data under these settings, measured now if it is not there yet.
 
@@ -63,12 +72,16 @@ def measure(
         voice: Exported voice.
         voice_hash: Identifies it, vocoder and settings included.
         features: Folder of the features.
+        features_hash: Content hash of the features. The voice is compared with recordings as the features were made of
+            them (trimming, loudness, pitch range), which the voice's own hash does not tell when it is the champion.
         corpus: Folder of the corpus that the features were made from.
         data_hash: DVC hash of that corpus.
         told: Settings of the evaluation.
     """
     code = code_hash("components.evaluate.run")
-    key = settings_hash({"voice": voice_hash, "data": data_hash, "settings": told, "code": code})
+    key = settings_hash(
+        {"voice": voice_hash, "features": features_hash, "data": data_hash, "settings": told, "code": code}
+    )
     folder = state.evaluation(key)
     with state.lock(f"evaluation-{key}"):
         if not (folder / "metrics.json").is_file():

@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.source import code_hash
+from components.runner import read_pointer
 from components.state import State
-from components.step import read_pointer
-from model.config import Config, settings_hash
+from model.code_hash import code_hash
+from model.config import settings_hash
+from model.config.schema import Config
 from model.voice_folder import voice_hash, with_vocoder
 
 

@@ -8,16 +8,17 @@ from typing import Any
 from components import lineage
 from components.feature_remote import open_store
 from components.fetching import fetch_checkpoint
-from components.source import code_hash
+from components.runner import emit
 from components.state import State
-from components.step import emit
 from components.tracking import MlflowRunLogger, append_to_run
-from model.config import Config, settings_hash
+from model.code_hash import code_hash
+from model.config import settings_hash
 from model.config.resolution import flatten
+from model.config.schema import Config
 from model.vocoder.architectures import variant_of
-from model.vocoder.finetuning import BASE_KEYS, Report, base_vocoder, finetune
 from model.vocoder.folder import read_vocoder
 from model.vocoder.official import VocoderWeights
+from model.vocoder_training.finetuning import BASE_KEYS, Report, base_vocoder, finetune
 
 
 def work(state: State, trained: Mapping[str, Any], config: Config, folder: Path, experiment: str) -> str:
@@ -66,7 +67,7 @@ def _start(state: State, trained: Mapping[str, Any], config: Config, tracker: Ml
         return read_vocoder(found, config.audio, settings.type, variant_of(settings))
     shaping = {name: getattr(settings, name) for name in BASE_KEYS}
     identity = {"features": trained["features_hash"], "seed": config.seed, "settings": shaping}
-    key = settings_hash({**identity, "code": code_hash("model.vocoder.training")})
+    key = settings_hash({**identity, "code": code_hash("model.vocoder_training.trainer")})
     folder = state.vocoder(f"base-{key}")
     with state.lock(f"vocoder-base-{key}"):
         progress = _Progress(tracker, settings.max_steps, "base/")

@@ -9,16 +9,18 @@ from typing import Any
 
 from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
-from components.source import code_hash
+from components.runner import read_pointer
 from components.state import State, read_json, write_json
-from components.step import read_pointer
-from model.config import Config, settings_hash
-from model.config.schema import RegistryConfig
+from model.code_hash import code_hash
+from model.config import settings_hash
+from model.config.evaluation import RegistryConfig
+from model.config.schema import Config
+from model.errors import MyXTTSError
 
 PASSED, FAILED, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
 
-class GateFailed(RuntimeError):
+class GateFailed(MyXTTSError):
     """The candidate was not promoted; the message names every check that failed."""
 
     exit_code = 1
@@ -197,6 +199,7 @@ def champion_measures(
         registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
         champion.tags["voice.sha256"],
         registered["features"],
+        registered["features_hash"],
         registered["corpus"],
         registered["data"],
         json.loads(registered["evaluation_settings"]),

@@ -8,7 +8,7 @@ from kfp import dsl
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
 def preprocess(data: dsl.Input[dsl.Dataset], settings: str, features: dsl.Output[dsl.Dataset]):
     """Corpus to features."""
-    from components.step import run_step
+    from components.runner import run_step
 
     run_step("preprocess", features, data=data.path, settings=settings)
 
@@ -21,6 +21,6 @@ def preprocess_joined(
     features: dsl.Output[dsl.Dataset],
 ):
     """The parts that `preprocess_part` extracted to features."""
-    from components.step import run_step
+    from components.runner import run_step
 
     run_step("preprocess", features, data=data.path, settings=settings, parts=[part.path for part in parts])

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from components.feature_remote import CACHE, ELSEWHERE, push
-from components.source import code_hash
+from components.runner import emit, read_pointer
 from components.state import State
-from components.step import emit, read_pointer
-from model.config import Config, settings_hash
+from model.code_hash import code_hash
+from model.config import settings_hash
+from model.config.schema import Config
 from model.features.extract import Progress, build_features
 from model.features.index import INDEX, SHARDS, read_about
 

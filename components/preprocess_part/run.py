@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from components.preprocess.run import PARTS, earlier_stores, extraction_code, store_key, tell
+from components.runner import read_pointer
 from components.state import State
-from components.step import read_pointer
-from model.config import Config
+from model.config.schema import Config
 from model.features.extract import Part, extract_part
 
 

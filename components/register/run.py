@@ -10,8 +10,8 @@ from components import lineage
 from components.gate.measures import measures
 from components.outage import outlast, storage_errors
 from components.registry import CANDIDATE, MEASURE, Registry
+from components.runner import StepError, read_pointer
 from components.state import State, read_json
-from components.step import StepError, read_pointer
 from components.tracking import Delivery
 
 REQUIREMENTS = (
@@ -53,10 +53,13 @@ def run(evaluation: str, name: str) -> dict[str, Any]:
     fingerprint = evaluated["voice_hash"]
     with state.lock(f"register-{name}"):
         registry = Registry(state)
-        found = [item.number for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint]
+        found = next((item for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint), None)
         measured = measures(read_json(Path(evaluated["folder"]) / "metrics.json"))
         tags = {f"{MEASURE}{key}": str(value) for key, value in measured.items() if value is not None}
-        version = found[0] if found else _create(registry, state, evaluated, name, voice, fingerprint)
+        version = found.number if found else _create(registry, state, evaluated, name, voice, fingerprint)
+        for key in found.tags if found else ():
+            if key.startswith(MEASURE) and key not in tags:  # of an earlier evaluation; does not apply to this one
+                registry.client.delete_model_version_tag(name, version, key)
         for key, value in tags.items():
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)
@@ -100,7 +103,7 @@ def _create(
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:
     """The pretrained speaker encoder that the voice clones with: a server has no wheel to take its weights from."""
-    from model.config.schema import FeaturesConfig
+    from model.config.data import FeaturesConfig
     from model.speaker_encoder import load_speaker_encoder
 
     config = read_json(voice / "voice.json")["config"]

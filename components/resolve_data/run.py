@@ -11,8 +11,8 @@ import yaml
 
 from components import dvc
 from components.outage import outlast
+from components.runner import StepError
 from components.state import State
-from components.step import StepError
 
 NAME = "corpus"
 

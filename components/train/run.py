@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from components import lineage
 from components.launch import launch
-from components.source import code_hash
+from components.runner import read_pointer
 from components.state import State, write_json
-from components.step import read_pointer
-from model.config import Config, settings_hash
+from model.code_hash import code_hash
+from model.config import settings_hash
+from model.config.schema import Config
 
 if TYPE_CHECKING:  # launched by its name, in processes of its own perhaps; named here, it counts as this step's code
     from components.train import work  # noqa: F401

@@ -6,13 +6,13 @@ from typing import Any
 
 from components.feature_remote import open_store
 from components.launch import is_first, worker_main
+from components.runner import emit
 from components.state import State
-from components.step import emit
 from components.tracking import MlflowRunLogger
-from model.config import Config
 from model.config.resolution import flatten
+from model.config.schema import Config
 from model.diagnosis.checklist import checklist, normalisation, refuse
-from model.training.logging import NullLogger
+from model.loop.reporting import NullLogger
 from model.training.trainer import train
 
 

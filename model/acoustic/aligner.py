@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from model.acoustic.alignment import best_path, diagonal_prior
 from model.acoustic.attention import WINDOW, LocationTerm, forward_attention, normalise
-from model.acoustic.layers import Conv1d, Dropout, length_mask
-from model.config.schema import ModelConfig
+from model.acoustic.layers import Conv1d, Dropout, sequence_mask
+from model.config.acoustic import ModelConfig
 
 TEMPERATURE = 0.02
 """Scale of the squared distances: small, so that training starts from the prior. The published 0.0005 learns five times
@@ -74,7 +74,7 @@ class Aligner(nn.Module):
                 + keys.square().sum(2)[:, None, :]
             )
             score = -TEMPERATURE * distance + diagonal_prior(mel_lengths, token_lengths, mel.shape[1], text.shape[1])
-            token_mask = length_mask(token_lengths, text.shape[1])
+            token_mask = sequence_mask(token_lengths, text.shape[1])
             if self.config.use_location_attention:
                 more = 1 if self.training else 2
                 log_emission = self.location.refine(score, token_mask, more * self.config.location_iterations)
@@ -91,4 +91,4 @@ class Aligner(nn.Module):
 def _centred(mel: Tensor, lengths: Tensor) -> Tensor:
     """Mel (B, S, M), zero at padding, without each clip's mean over its own frames."""
     mean = mel.sum(1, keepdim=True) / lengths[:, None, None]
-    return (mel - mean) * length_mask(lengths, mel.shape[1])[:, :, None]
+    return (mel - mean) * sequence_mask(lengths, mel.shape[1])[:, :, None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.acoustic.layers import length_mask
+from model.acoustic.layers import sequence_mask
 
 IMPOSSIBLE = -1e4
 """Log-probability of what cannot be: finite, so that no arithmetic on padding makes a NaN."""
@@ -155,7 +155,7 @@ def best_path_on_device(log_emission: Tensor, token_lengths: Tensor, mel_lengths
 
 def binarization_loss(log_soft: Tensor, durations: Tensor, mel_lengths: Tensor) -> Tensor:
     """Mean over frames of -log of the soft alignment on the hard path: pulls the soft one onto it. Scalar."""
-    mask = length_mask(mel_lengths, log_soft.shape[1])
+    mask = sequence_mask(mel_lengths, log_soft.shape[1])
     index = token_of_frame(durations, log_soft.shape[1])
     picked = log_soft.gather(2, index[:, :, None]).squeeze(2)  # (B, S)
     return -(picked * mask).sum() / mask.sum()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.acoustic.alignment import IMPOSSIBLE
-from model.acoustic.layers import length_mask
+from model.acoustic.layers import sequence_mask
 
 WINDOW = 3
 """Tokens that a masked frame may look ahead of the likeliest token of the frame before."""
@@ -119,5 +119,5 @@ def guided_attention_loss(log_soft: Tensor, token_lengths: Tensor, mel_lengths: 
     frames, tokens = (torch.arange(size, device=log_soft.device) for size in log_soft.shape[1:])
     distance = frames[None, :, None] / mel_lengths[:, None, None] - tokens / token_lengths[:, None, None]
     weight = 1 - torch.exp(-distance.square() / (2 * sigma**2))  # (B, S, T)
-    mask = length_mask(mel_lengths, log_soft.shape[1])[:, :, None]
+    mask = sequence_mask(mel_lengths, log_soft.shape[1])[:, :, None]
     return (log_soft.exp() * weight * mask).sum() / mask.sum()

@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.acoustic.layers import length_mask
-from model.acoustic.speaker import MelSpeakerEncoder, SpeakerProjection
-from model.acoustic.style import Gaussian, ReferenceEncoder, StyleTokens, VariationalEncoder
-from model.config.schema import ModelConfig
-from model.features.batching import REFERENCE_FRAMES, pad_reference
+from model.acoustic.batch import REFERENCE_FRAMES, pad_reference
+from model.acoustic.encoders import (
+    Gaussian,
+    MelSpeakerEncoder,
+    ReferenceEncoder,
+    SpeakerProjection,
+    StyleTokens,
+    VariationalEncoder,
+)
+from model.acoustic.layers import sequence_mask
+from model.config.acoustic import ModelConfig
+from model.errors import MyXTTSError
 
 
-class StyleError(ValueError):
+class StyleError(MyXTTSError):
     """A style that this model cannot take, or needs and was not given; the message says which."""
 
 
@@ -41,7 +48,7 @@ class Reference:
 
 
 @dataclass
-class Impression:
+class ReferenceEncoding:
     """What a model heard in recordings of one speaker; None for what it has no part to hear with.
 
     Attributes:
@@ -142,14 +149,14 @@ class Conditioning(nn.Module):
             return vector
         return self.speaker(self.normalise(reference), reference.lengths)
 
-    def listen(self, mel: Tensor, lengths: Tensor) -> Tensor:
+    def embed_synthesis(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Who speaks in a synthesised mel (B, S, M); only the mel gets gradients. Needs our own encoder."""
-        return self.speaker.listen(self.normalise(Reference(mel, lengths)), lengths)
+        return self.speaker.embed_synthesis(self.normalise(Reference(mel, lengths)), lengths)
 
     @torch.no_grad()
-    def impression(self, reference: Reference) -> Impression:
+    def encode_reference(self, reference: Reference) -> ReferenceEncoding:
         """One impression, the mean over the rows of a reference weighted by their frames."""
-        heard, normalised = Impression(), self.normalise(reference)
+        heard, normalised = ReferenceEncoding(), self.normalise(reference)
         share = (reference.lengths / reference.lengths.sum())[:, None]  # (B, 1)
         if not self.config.use_pretrained_speaker_encoder:
             mean = (self.speaker(normalised, reference.lengths) * share).sum(0, keepdim=True)
@@ -164,7 +171,7 @@ class Conditioning(nn.Module):
 
     def normalise(self, reference: Reference) -> Tensor:
         """Normalised mel, zero in the padding."""
-        mask = length_mask(reference.lengths, reference.mel.shape[1])
+        mask = sequence_mask(reference.lengths, reference.mel.shape[1])
         return (reference.mel - self.mel_mean) / self.mel_std * mask[:, :, None]
 
     def keeping_the_voice(self, vector: Tensor, language: Tensor, own_language: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from model.acoustic.batch import Batch
 from model.acoustic.model import AcousticModel
-from model.audio.mel import SILENCE
-from model.features.batching import Batch
+from model.audio import SILENCE
 
 LARGEST = 2.0
 """Factor past which a band holds too little of the recording to be worth raising."""
@@ -28,7 +28,7 @@ def lost_variance(model: AcousticModel, batches: Iterable[Batch]) -> np.ndarray:
     """
     model.eval()
     device = next(model.parameters()).device
-    recorded, spoken = np.zeros(model.inventory.n_mels), np.zeros(model.inventory.n_mels)
+    recorded, spoken = np.zeros(model.dimensions.n_mels), np.zeros(model.dimensions.n_mels)
     for batch in batches:
         speech = model.synthesize_batch(batch.to(device))
         for index in range(len(batch.clip_ids)):

@@ -13,17 +13,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 
-def length_mask(lengths: Tensor, size: int) -> Tensor:
+def sequence_mask(lengths: Tensor, size: int) -> Tensor:
     """(B,) lengths -> (B, size) bool, True inside each sequence."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor | None:
-    """As `length_mask`, but None where nothing is padded; waits for the lengths, so not for training on a GPU."""
-    return None if bool((lengths == size).all()) else length_mask(lengths, size)
+    """As `sequence_mask`, but None where nothing is padded; waits for the lengths, so not for training on a GPU."""
+    return None if bool((lengths == size).all()) else sequence_mask(lengths, size)
 
 
-def keep(x: Tensor, mask: Tensor | None) -> Tensor:
+def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:
     """(B, T, ...) with zeros where the mask (B, T) is False."""
     return x if mask is None else x * mask.reshape(mask.shape + (1,) * (x.dim() - 2)).to(x.dtype)
 
@@ -176,9 +176,9 @@ class FeedForwardTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor, rotation: Rotation) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, rotation))
-        hidden = self.expand(keep(self.feed_forward_norm(x, condition), mask))
+        hidden = self.expand(apply_mask(self.feed_forward_norm(x, condition), mask))
         x = x + self.dropout(self.contract(F.relu(hidden, inplace=True)))
-        return keep(x, mask)
+        return apply_mask(x, mask)
 
 
 class Transformer(nn.Module):
@@ -212,4 +212,4 @@ class Transformer(nn.Module):
                 x = checkpoint(block, x, mask, condition, rotation, use_reentrant=False)
             else:
                 x = block(x, mask, condition, rotation)
-        return keep(self.norm(x, condition), mask)
+        return apply_mask(self.norm(x, condition), mask)

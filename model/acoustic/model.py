@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from model.acoustic.aligner import Aligner, Alignment
 from model.acoustic.alignment import token_of_frame
+from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditioning, Conditions, Reference, Style
-from model.acoustic.layers import Conv1d, Dropout, Transformer, keep, length_mask, padding_mask
+from model.acoustic.layers import Conv1d, Dropout, Transformer, apply_mask, padding_mask, sequence_mask
 from model.acoustic.predictors import DurationPredictor, ProsodyPredictor, average_over_tokens
-from model.config.schema import ModelConfig
-from model.features.batching import Batch
+from model.config.acoustic import ModelConfig
 
 LONGEST_TOKEN = 200
 """Frames (2.3 s) past which a predicted duration is a fault, not a pause: it is cut there."""
@@ -60,7 +60,7 @@ class ModelOutput:
         alignment: None where the batch brought its durations.
         predicted, target: Prosody, and what it should be.
         conditions: What it was spoken under.
-        listen: (mel, lengths) -> speaker embeddings (B, E), for `use_speaker_consistency_loss`; else None.
+        embed_synthesis: (mel, lengths) -> speaker embeddings (B, E), for `use_speaker_consistency_loss`; else None.
     """
 
     mel: Tensor
@@ -68,7 +68,7 @@ class ModelOutput:
     predicted: Prosody
     target: Prosody
     conditions: Conditions
-    listen: Callable[[Tensor, Tensor], Tensor] | None = None
+    embed_synthesis: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
-class Inventory:
+class ModelDimensions:
     """Sizes and statistics that come from the data, not from a setting."""
 
     num_symbols: int
@@ -97,26 +97,26 @@ class Inventory:
 class AcousticModel(nn.Module):
     """See the module's description."""
 
-    def __init__(self, config: ModelConfig, inventory: Inventory):
+    def __init__(self, config: ModelConfig, dimensions: ModelDimensions):
         super().__init__()
-        self.config, self.inventory = config, inventory
+        self.config, self.dimensions = config, dimensions
         dim = config.hidden_dim
-        self.symbol_embedding = nn.Embedding(inventory.num_symbols, dim, padding_idx=0)
-        self.stress_embedding = nn.Embedding(inventory.num_stresses, dim)
+        self.symbol_embedding = nn.Embedding(dimensions.num_symbols, dim, padding_idx=0)
+        self.stress_embedding = nn.Embedding(dimensions.num_stresses, dim)
         for embedding in (self.symbol_embedding, self.stress_embedding):
             nn.init.normal_(embedding.weight, std=dim**-0.5)
         self.conditioning = Conditioning(
             config,
-            inventory.speaker_vector_dim,
-            inventory.num_languages,
-            inventory.n_mels,
-            inventory.mel_mean,
-            inventory.mel_std,
+            dimensions.speaker_vector_dim,
+            dimensions.num_languages,
+            dimensions.n_mels,
+            dimensions.mel_mean,
+            dimensions.mel_std,
         )
         stack = (dim, config.num_heads, config.ffn_dim, config.kernel_size, config.dropout, dim)
         self.encoder = Transformer(config.encoder_layers, *stack)
         self.decoder = Transformer(config.decoder_layers, *stack)
-        self.aligner = Aligner(inventory.n_mels, config)
+        self.aligner = Aligner(dimensions.n_mels, config)
         self.predictor_condition = nn.Linear(dim, dim) if config.predictors_read == "embedding" else None
         self.predictor_input_dropout = Dropout(config.predictor_input_dropout)
         self.duration_predictor = DurationPredictor(
@@ -129,12 +129,12 @@ class AcousticModel(nn.Module):
             self.energy_embedding = Conv1d(1, dim, 3)
         self.position_in_token = nn.Linear(3, dim)
         self.frame_merge = nn.Linear(config.frames_per_step * dim, dim)
-        self.mel_head = nn.Linear(dim, config.frames_per_step * inventory.n_mels)
+        self.mel_head = nn.Linear(dim, config.frames_per_step * dimensions.n_mels)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Teacher-forced pass: durations from the aligner (or the batch), pitch and energy from the recording."""
-        mask = length_mask(batch.token_lengths, batch.ids.shape[1])
-        mel_mask = length_mask(batch.mel_lengths, batch.mel.shape[1])
+        mask = sequence_mask(batch.token_lengths, batch.ids.shape[1])
+        mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
         embedded = self._embed(batch.ids, mask)
         reference = Reference(batch.reference_mel, batch.reference_lengths)
         speaker = self.conditioning.embed_speaker(batch.speaker_vector, reference)
@@ -153,8 +153,8 @@ class AcousticModel(nn.Module):
         predicted = self._predict_prosody(encoded, embedded, mask, conditions.vector, batch.token_lengths)
         frames = batch.mel.shape[1]
         mel = self._decode(self._add_prosody(encoded, target, mask), durations, frames, mel_mask, conditions.vector)
-        listen = self.conditioning.listen if self.config.use_speaker_consistency_loss else None
-        return ModelOutput(mel, alignment, predicted, target, conditions, listen)
+        embed_synthesis = self.conditioning.embed_synthesis if self.config.use_speaker_consistency_loss else None
+        return ModelOutput(mel, alignment, predicted, target, conditions, embed_synthesis)
 
     @torch.inference_mode()
     def synthesize(
@@ -190,7 +190,7 @@ class AcousticModel(nn.Module):
         padded_lengths = None if mask is None else token_lengths
         predicted = self._predict_prosody(encoded, embedded, mask, condition, padded_lengths)
         frames = (predicted.log_durations.expm1() / shift.speed).round().clamp(1, LONGEST_TOKEN).long()
-        durations = keep(frames, mask)
+        durations = apply_mask(frames, mask)
         used = Prosody(durations.float().log1p(), predicted.pitch + shift.pitch, predicted.energy + shift.energy)
         mel_lengths = durations.sum(1)
         longest = int(mel_lengths.max())
@@ -211,16 +211,16 @@ class AcousticModel(nn.Module):
 
     def align(self, ids: Tensor, token_lengths: Tensor, mel: Tensor, mel_lengths: Tensor) -> Alignment:
         """Alignment of recorded speech (B, S, M) with its text (B, T, 2)."""
-        mask = length_mask(token_lengths, ids.shape[1])
-        mel_mask = length_mask(mel_lengths, mel.shape[1])
+        mask = sequence_mask(token_lengths, ids.shape[1])
+        mel_mask = sequence_mask(mel_lengths, mel.shape[1])
         normalised = self._normalise(mel) * mel_mask[:, :, None]
         return self.aligner(self._embed(ids, mask), normalised, token_lengths, mel_lengths)
 
     def _normalise(self, mel: Tensor) -> Tensor:
-        return (mel - self.inventory.mel_mean) / self.inventory.mel_std
+        return (mel - self.dimensions.mel_mean) / self.dimensions.mel_std
 
     def _embed(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        return keep(self.symbol_embedding(ids[..., 0]) + self.stress_embedding(ids[..., 1]), mask)
+        return apply_mask(self.symbol_embedding(ids[..., 0]) + self.stress_embedding(ids[..., 1]), mask)
 
     def _condition(
         self, embedded: Tensor, token_lengths: Tensor, speaker: Tensor, language: Tensor, style: Style
@@ -248,15 +248,15 @@ class AcousticModel(nn.Module):
     def _predictor_input(self, source: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
         """(B, T, D) with the speaker in it, parts hidden by dropout, zero at padding."""
         if self.predictor_condition is not None:  # the encoding has the speaker in it already
-            source = keep(source + self.predictor_condition(condition)[:, None, :], mask)
+            source = apply_mask(source + self.predictor_condition(condition)[:, None, :], mask)
         return self.predictor_input_dropout(source)
 
     def _add_prosody(self, encoded: Tensor, prosody: Prosody, mask: Tensor | None) -> Tensor:
         if not self.config.enable_prosody_prediction:
             return encoded
-        pitch = self.pitch_embedding(keep(prosody.pitch, mask)[:, :, None].to(encoded.dtype))
-        energy = self.energy_embedding(keep(prosody.energy, mask)[:, :, None].to(encoded.dtype))
-        return keep(encoded + pitch + energy, mask)
+        pitch = self.pitch_embedding(apply_mask(prosody.pitch, mask)[:, :, None].to(encoded.dtype))
+        energy = self.energy_embedding(apply_mask(prosody.energy, mask)[:, :, None].to(encoded.dtype))
+        return apply_mask(encoded + pitch + energy, mask)
 
     def _decode(
         self, encoded: Tensor, durations: Tensor, frames: int, mel_mask: Tensor | None, condition: Tensor
@@ -265,15 +265,15 @@ class AcousticModel(nn.Module):
         step = self.config.frames_per_step
         index = token_of_frame(durations, frames)  # (B, S)
         x = encoded.gather(1, index[:, :, None].expand(-1, -1, encoded.shape[2]))
-        x = keep(x + self.position_in_token(position_features(durations, index)), mel_mask)
+        x = apply_mask(x + self.position_in_token(position_features(durations, index)), mel_mask)
         x = nn.functional.pad(x, (0, 0, 0, -frames % step))  # a whole number of decoder steps
         x = self.frame_merge(x.unflatten(1, (-1, step)).flatten(2))  # (B, S / step, D)
         step_mask = None
         if mel_mask is not None:
             step_mask = nn.functional.pad(mel_mask, (0, -frames % step)).unflatten(1, (-1, step)).any(2)
-        x = self.decoder(keep(x, step_mask), step_mask, condition)
+        x = self.decoder(apply_mask(x, step_mask), step_mask, condition)
         mel = self.mel_head(x).unflatten(2, (step, -1)).flatten(1, 2)[:, :frames]  # (B, S, M)
-        return keep(mel.float() * self.inventory.mel_std + self.inventory.mel_mean, mel_mask)
+        return apply_mask(mel.float() * self.dimensions.mel_std + self.dimensions.mel_mean, mel_mask)
 
 
 def position_features(durations: Tensor, index: Tensor) -> Tensor:

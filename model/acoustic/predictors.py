@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.acoustic.layers import BidirectionalLSTM, Conv1d, Dropout, keep, length_mask
+from model.acoustic.layers import BidirectionalLSTM, Conv1d, Dropout, apply_mask, sequence_mask
 
 
 class _ConvStack(nn.Module):
@@ -20,7 +20,7 @@ class _ConvStack(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = keep(self.dropout(norm(F.relu(convolution(x)))), mask)
+            x = apply_mask(self.dropout(norm(F.relu(convolution(x)))), mask)
         return x
 
 
@@ -37,9 +37,9 @@ class DurationPredictor(nn.Module):
     def forward(self, text: Tensor, token_lengths: Tensor | None) -> Tensor:
         """Encoded text (B, T, D) -> (B, T) log(1 + frames), at least 0; 0 at padding. No lengths: no padding."""
         with torch.autocast(text.device.type, enabled=False):
-            mask = None if token_lengths is None else length_mask(token_lengths, text.shape[1])
+            mask = None if token_lengths is None else sequence_mask(token_lengths, text.shape[1])
             x = self.recurrent(self.stack(text.float(), mask), token_lengths)
-            return keep(F.softplus(self.output(x).squeeze(2)), mask)
+            return apply_mask(F.softplus(self.output(x).squeeze(2)), mask)
 
 
 class ProsodyPredictor(nn.Module):
@@ -52,7 +52,7 @@ class ProsodyPredictor(nn.Module):
 
     def forward(self, text: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D), (B, T) bool or None -> (B, T), 0 at padding."""
-        return keep(self.output(self.stack(text, mask)).squeeze(2).float(), mask)
+        return apply_mask(self.output(self.stack(text, mask)).squeeze(2).float(), mask)
 
 
 def average_over_tokens(values: Tensor, durations: Tensor, valid: Tensor) -> Tensor:

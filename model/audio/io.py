@@ -24,6 +24,7 @@ from model.audio.containers import (
     ogg_is_complete,
     wav_data,
 )
+from model.errors import MyXTTSError
 
 NEGLIGIBLE_BYTES = 128
 """A WAV header that declares at most so many bytes more than there are has counted headers as samples: the file is
@@ -36,7 +37,7 @@ SCALED_PEAK = 0.98
 _BLOCK = 1 << 18
 
 
-class AudioError(ValueError):
+class AudioError(MyXTTSError):
     """An audio file cannot be used; `reason` says why, the message names the file too.
 
     Attributes:

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.audio import MEL_FLOOR
 from model.config import settings_hash
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
 
 MAGNITUDE_FLOOR = 1e-9
 """Added under the root of the magnitude: keeps its gradient finite in silence."""
-MEL_FLOOR = 1e-5
-"""Smallest mel magnitude; silence is its logarithm."""
-SILENCE = float(np.log(np.float32(MEL_FLOOR)))
-"""Log-mel value of silence (-11.5129): what padding frames hold."""
 
 
 def extractor_hash(audio: AudioConfig) -> str:
@@ -121,8 +118,14 @@ def frame_energy(mel: np.ndarray) -> np.ndarray:
 
 # Slaney's scale: linear up to 1 kHz (15 mel), then logarithmic, 27 mel for each factor of 6.4.
 _HERTZ_PER_MEL = 200.0 / 3
+
+
 _KNEE_HERTZ = 1000.0
+
+
 _KNEE_MEL = _KNEE_HERTZ / _HERTZ_PER_MEL
+
+
 _LOG_STEP = np.log(6.4) / 27.0
 
 

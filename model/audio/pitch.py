@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from model.audio.io import AudioError
-from model.config.schema import AudioConfig, FeaturesConfig
+from model.config.data import AudioConfig, FeaturesConfig
 
 DECIMATION = 4
 """DIO looks for candidates in a signal of a quarter of the rate: four times as fast, 99.5 % within half a semitone

@@ -8,8 +8,8 @@ import numpy as np
 
 from model.audio.io import AudioError
 from model.audio.pitch import track_pitch
-from model.audio.silence import speech_bounds
-from model.config.schema import AudioConfig, FeaturesConfig
+from model.audio.trimming import speech_bounds
+from model.config.data import AudioConfig, FeaturesConfig
 
 LEAST_SECONDS = 0.5
 """Shorter speech says nothing of a voice."""

@@ -1,6 +1,70 @@
-"""Settings of the whole system: schema, presets, resolution with provenance."""
+"""Settings: the base of every section, hashes, and the names of sizes and levels."""
 
-from model.config.resolution import ConfigError, Resolved, batch_range, resolve, settings_hash, subset
-from model.config.schema import Config
+from __future__ import annotations
 
-__all__ = ["Config", "ConfigError", "Resolved", "batch_range", "resolve", "settings_hash", "subset"]
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, unknown keys refused, values checked once."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class StepSettings(Section):
+    """Base of the settings of one pipeline step: exactly the sections that it reads, each of them complete."""
+
+    @classmethod
+    def of(cls, config: BaseModel) -> Self:
+        """Takes the sections of this step out of the whole configuration."""
+        return cls(**{name: getattr(config, name) for name in cls.model_fields})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads settings that `to_json` wrote.
+
+        Raises:
+            ValueError: a setting is missing, unknown or out of range. A missing one is never filled with its default,
+                since the value that was chosen may be another.
+        """
+        settings = cls.model_validate_json(text)
+        if missing := _unset(settings):
+            raise ValueError(f"{cls.__name__} lacks {', '.join(missing)}; give every setting of the step")
+        return settings
+
+    def to_json(self) -> str:
+        """Returns the settings as JSON with sorted keys: equal settings give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+
+
+def _unset(section: BaseModel, prefix: str = "") -> list[str]:
+    missing = [prefix + name for name in type(section).model_fields if name not in section.model_fields_set]
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel) and f"{prefix}{name}" not in missing:
+            missing += _unset(value, f"{prefix}{name}.")
+    return missing
+
+
+def settings_hash(*settings: BaseModel | Mapping[str, Any]) -> str:
+    """Hash (16 hex digits) of settings; equal settings give equal hashes, whatever their order of keys."""
+    plain = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in settings]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+ModelSize = Literal["xtiny", "tiny", "small", "normal", "big"]
+
+
+OptimizationLevel = Literal["basic", "enhanced", "experimental", "plateau_breaker"]

@@ -6,8 +6,6 @@ Precedence, later wins: schema default < model size < optimisation level < `para
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,12 +16,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from model.config.schema import Config
+from model.errors import MyXTTSError
 
 COMMAND_LINE = "command line"
 """Origin of what was given as a flag."""
 
 
-class ConfigError(ValueError):
+class ConfigError(MyXTTSError):
     """A setting is unknown, malformed or out of range; the message names it and the cure."""
 
 
@@ -51,7 +50,7 @@ class Resolved:
 @cache
 def presets() -> tuple[dict[str, Any], dict[str, Any]]:
     """The shipped presets as data: (per model size, per optimisation level)."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "presets"
     return tuple(yaml.safe_load((here / name).read_text("utf-8")) for name in ("sizes.yaml", "levels.yaml"))
 
 
@@ -110,12 +109,6 @@ def resolve(
 def subset(config: Config, *sections: str) -> dict[str, Any]:
     """The named sections (and top-level keys) as plain data: what one pipeline step is told, and nothing else."""
     return config.model_dump(mode="json", include=set(sections))
-
-
-def settings_hash(*settings: BaseModel | Mapping[str, Any]) -> str:
-    """Hash (16 hex digits) of settings; equal settings give equal hashes, whatever their order of keys."""
-    plain = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in settings]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from model.config.schema.data import ValidationConfig
+from model.config.data import ValidationConfig
 from model.corpus.manifest import Clip
 from model.corpus.measure import Measures
 from model.corpus.problems import BAD, NOTE, SUSPECT, Problem
-from model.text import TextError, encode
+from model.errors import TextError
+from model.text.encode import encode
 from model.text.identify import foreign_share, seems, spoken_length
 
 LEAST_CLIPS = 20

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.corpus.errors import CorpusError
 from model.corpus.recordings import SUFFIXES
 from model.corpus.tables import Line, column_name, fitted, is_null
+from model.errors import CorpusError
 from model.text.languages import LANGUAGES, code_of
 
 NAMES = {

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model.corpus.errors import CorpusError
 from model.corpus.manifest import MANIFEST
+from model.errors import CorpusError
 
 
 @contextmanager

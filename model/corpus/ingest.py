@@ -13,8 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model.audio.io import AudioError, resample, write_audio
-from model.config import Config
-from model.corpus.errors import CorpusError
+from model.config.schema import Config
 from model.corpus.folders import stage_folder
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, write_manifest
@@ -22,6 +21,7 @@ from model.corpus.problems import NOTE, Problem, write_problems
 from model.corpus.readers import read_corpus
 from model.corpus.sources import Sound, Timings, Utterance, audio_reason
 from model.corpus.timings import write_alignments
+from model.errors import CorpusError
 
 logger = logging.getLogger(__name__)
 

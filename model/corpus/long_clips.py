@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.audio.silence import FRAME_SECONDS
+from model.audio.trimming import FRAME_SECONDS
 from model.corpus.pairing import pair_in_order
 from model.text.identify import spoken_length
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from model.errors import MyXTTSError
+
 MANIFEST = "manifest.jsonl"
 
 
-class ManifestError(ValueError):
+class ManifestError(MyXTTSError):
     """A manifest is missing or malformed; the message names the file, the line and the cure."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.audio.silence import FRAME_SECONDS, speech_bounds
+from model.audio.trimming import FRAME_SECONDS, speech_bounds
 
 FULL_SCALE = 0.999
 """Amplitude from which a sample counts as clipped."""

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from model.audio.io import AudioError, read_audio
-from model.config.schema.data import ValidationConfig
+from model.config.data import ValidationConfig
 from model.corpus.manifest import Clip
 from model.corpus.plots import histogram, scatter, strips
 from model.corpus.problems import BAD, NOTE, SUSPECT

@@ -10,12 +10,12 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from model.config import Config
-from model.config.schema import SplitConfig
-from model.corpus.errors import CorpusError
+from model.config.data import SplitConfig
+from model.config.schema import Config
 from model.corpus.folders import stage_folder
 from model.corpus.manifest import Clip, read_manifest, write_manifest
 from model.corpus.timings import ALIGNMENTS, read_alignments, write_alignments
+from model.errors import CorpusError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.corpus.errors import CorpusError
+from model.errors import CorpusError
 
 DELIMITERS = "|\t;,"
 ONCE = ": "

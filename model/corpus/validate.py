@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from model.audio.io import AudioError, read_source
-from model.config import Config
-from model.config.schema import ValidationConfig
+from model.config.data import ValidationConfig
+from model.config.schema import Config
 from model.corpus.checks import (
     check_sound,
     check_sounds_together,

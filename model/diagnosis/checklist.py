@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from model.config import Config, batch_range
-from model.config.resolution import presets
+from model.config.resolution import batch_range, presets
+from model.config.schema import Config
+from model.errors import MyXTTSError
 
 if TYPE_CHECKING:  # it brings numpy along, and `myxtts config check` shall be quick
     from model.features.statistics import Statistics
@@ -51,7 +52,7 @@ def checklist(config: Config) -> list[Finding]:
     ]
 
 
-class ChecklistError(ValueError):
+class ChecklistError(MyXTTSError):
     """The settings or the data forbid training; the message names each finding with its cure."""
 
 

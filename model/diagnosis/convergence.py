@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from model.diagnosis.checklist import Finding
-from model.training.checkpoint import list_checkpoints, load_checkpoint
-from model.training.history import read_history
+from model.errors import MyXTTSError
+from model.loop.checkpoints import list_checkpoints, load_checkpoint
+from model.loop.reporting import read_history
 
 FLAT = 0.01
 """Relative fall of the loss from the middle third of a run to its last below which it stands still."""
@@ -22,7 +23,7 @@ WORSE = 1.1
 """Validation error over its best from which on a run learns by heart."""
 
 
-class DiagnosisError(RuntimeError):
+class DiagnosisError(MyXTTSError):
     """There is nothing to diagnose; the message says what is missing."""
 
 

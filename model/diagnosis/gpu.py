@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from model.config import Config
+from model.config.schema import Config
 from model.diagnosis.checklist import Finding
-from model.training.history import read_history
+from model.loop.reporting import read_history
 from model.training.profiling import WARM_UP
 from model.training.trainer import train
 

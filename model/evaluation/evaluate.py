@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model.audio.dtw import dtw_path
 from model.audio.io import read_audio, resample
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
-from model.config import Config
-from model.config.schema import EvaluationConfig
+from model.audio.trimming import shaped
+from model.config.evaluation import EvaluateSettings, EvaluationConfig
 from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
@@ -39,10 +40,9 @@ from model.evaluation.evaluated import (
 from model.evaluation.judge import SpeakerJudge
 from model.evaluation.metrics import Measure, not_applicable
 from model.evaluation.report import write_report
-from model.features.extractor import shaped
 from model.features.index import FeatureError, IndexedClip
 from model.features.store import FeatureStore
-from model.text import encode
+from model.text.encode import encode
 from model.text.normalize import normalize
 from model.threads import single_threaded
 from model.vocoder import Vocoder
@@ -62,7 +62,9 @@ class Speaking(Protocol):
     def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-def evaluate(voice: Path, features: Path | FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+def evaluate(
+    voice: Path, features: Path | FeatureStore, corpus: Path, config: EvaluateSettings, output: Path
+) -> dict[str, Any]:
     """Evaluate an exported voice; see `evaluate_voice`."""
     from model.synthesis import Synthesizer
 
@@ -72,7 +74,9 @@ def evaluate(voice: Path, features: Path | FeatureStore, corpus: Path, config: C
     return evaluate_voice(synthesizer, store, corpus, config, output)
 
 
-def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: Config, output: Path) -> dict[str, Any]:
+def evaluate_voice(
+    voice: Speaking, store: FeatureStore, corpus: Path, config: EvaluateSettings, output: Path
+) -> dict[str, Any]:
     """Measure a voice and write `metrics.json` and `report.html`.
 
     Everything is measured on waveforms, so that it takes the vocoder in: copy-synthesis (the recording's own mel
@@ -121,7 +125,7 @@ def evaluate_voice(voice: Speaking, store: FeatureStore, corpus: Path, config: C
 
 
 def _transcribe_and_measure(
-    bench: _Bench, evaluated: list[Evaluated], chosen: list[tuple[int, str]], config: Config
+    bench: _Bench, evaluated: list[Evaluated], chosen: list[tuple[int, str]], config: EvaluateSettings
 ) -> None:
     """Recognition in other threads, meanwhile everything else here."""
     heard = [item for item in evaluated if recognizer.understands(item.clip.language)]
@@ -238,7 +242,7 @@ class _Bench:
         for kind, values in zip(KINDS, judged, strict=True):
             values["pitch_range"] = metrics.pitch_range(f0[kind])
             if kind != RECORDING:
-                path = metrics.dtw_path(metrics.mel_cepstrum(item.mels[kind]), cepstrum)
+                path = dtw_path(metrics.mel_cepstrum(item.mels[kind]), cepstrum)
                 mels, pitches = (item.mels[kind], item.mels[RECORDING]), (f0[kind], f0[RECORDING])
                 values["mel_cepstral_distortion"] = metrics.mel_cepstral_distortion(*mels, path)
                 values["pitch_error"] = metrics.pitch_error(*pitches, path)
@@ -263,7 +267,7 @@ class _Bench:
         return metrics.boundary_error(durations, token_times(tokens, self.timings[clip.id]) - clip.trimmed, frame)
 
 
-def _character_errors(item: Evaluated, config: Config) -> dict[str, Measure]:
+def _character_errors(item: Evaluated, config: EvaluateSettings) -> dict[str, Measure]:
     reason = ""
     spoken = ""
     if config.evaluation.recognizer == "none":

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy.fft import dct
-from scipy.spatial.distance import cdist
 
 CEPSTRAL_COEFFICIENTS = 24
 """Mel-cepstral coefficients compared; the 0th, the level, is left out."""
+
+
 GROSS_PITCH_ERROR = 0.2
 """Relative error of F0 above which a frame counts as wrong."""
+
+
 LONGEST_TOKEN = 40
 """Frames (0.46 s); a token with more has swallowed its neighbours."""
 
@@ -46,18 +48,6 @@ def mean_of(measures: Iterable[Measure]) -> Measure:
 def mel_cepstrum(mel: np.ndarray) -> np.ndarray:
     """(S, M) natural-log amplitude mel -> (S, 24): c_n of log|H| = sum of c_n cos(n w), without the level c_0."""
     return dct(mel, type=2, axis=1)[:, 1 : CEPSTRAL_COEFFICIENTS + 1] / mel.shape[1]
-
-
-def dtw_path(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dynamic time warping by Euclidean distance.
-
-    Args:
-        a, b: (S, D) and (R, D).
-
-    Returns:
-        Frames of `a` and frames of `b`, (P,) each, that belong together; both never fall, and cover everything.
-    """
-    return _cheapest_path(cdist(a, b))
 
 
 def mel_cepstral_distortion(mel: np.ndarray, recorded: np.ndarray, path: tuple[np.ndarray, np.ndarray]) -> Measure:
@@ -158,37 +148,3 @@ def boundary_error(durations: np.ndarray, true_seconds: np.ndarray, frame_second
 def similarity(vector: np.ndarray, speaker: np.ndarray) -> Measure:
     """Cosine of two unit vectors of the speaker encoder, 1 = the same voice, higher is better."""
     return Measure(float(vector @ speaker))
-
-
-def _cheapest_path(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pairs = _backtrack(_accumulate(np.ascontiguousarray(distance)))
-    return pairs[:, 0], pairs[:, 1]
-
-
-@njit(cache=True)
-def _accumulate(distance):
-    rows, columns = distance.shape
-    cost = np.full((rows + 1, columns + 1), np.inf)
-    cost[0, 0] = 0.0
-    for i in range(rows):
-        for j in range(columns):
-            cost[i + 1, j + 1] = distance[i, j] + min(cost[i, j], cost[i, j + 1], cost[i + 1, j])
-    return cost
-
-
-@njit(cache=True)
-def _backtrack(cost):
-    i, j = cost.shape[0] - 1, cost.shape[1] - 1
-    pairs = np.empty((i + j, 2), dtype=np.int64)
-    count = 0
-    while i > 0 and j > 0:
-        pairs[count, 0], pairs[count, 1] = i - 1, j - 1
-        count += 1
-        both, up, left = cost[i - 1, j - 1], cost[i - 1, j], cost[i, j - 1]
-        if both <= up and both <= left:
-            i, j = i - 1, j - 1
-        elif up <= left:
-            i -= 1
-        else:
-            j -= 1
-    return pairs[:count][::-1]

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from model.errors import MyXTTSError
+
 SAMPLE_RATE = 16000
 STATES_PER_FRAME = 3000
 """Bound of the search. Unbounded it takes a third longer to hear the same."""
@@ -17,7 +19,7 @@ LANGUAGES = ("en",)
 """What it understands: the language before any region."""
 
 
-class RecognizerError(RuntimeError):
+class RecognizerError(MyXTTSError):
     """The recogniser cannot be used; the message names the cure."""
 
 

@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 import soundfile
 
-from model.config import Config
+from model.config.evaluation import EvaluateSettings
 from model.evaluation.evaluated import Evaluated
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ QUIETEST, LOUDEST = -11.0, 1.5
 
 
 def write_report(
-    path: Path, result: Mapping[str, Any], evaluated: list[Evaluated], store: FeatureStore, config: Config, vocoder: str
+    path: Path,
+    result: Mapping[str, Any],
+    evaluated: list[Evaluated],
+    store: FeatureStore,
+    config: EvaluateSettings,
+    vocoder: str,
 ) -> Path:
     """Write the page in one move.
 

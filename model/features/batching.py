@@ -6,76 +6,24 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from model.audio.mel import SILENCE
-from model.features.errors import FeatureError
+from model.acoustic.batch import REFERENCE_FRAMES, Batch, pad_reference
+from model.audio import SILENCE
+from model.errors import FeatureError
 from model.features.sampling import BatchSampler, SpeakerBatchSampler
 from model.features.statistics import Statistics
 from model.features.store import ClipFeatures, FeatureStore
 
 log = logging.getLogger(__name__)
 
-REFERENCE_FRAMES = 256
-"""Frames (3 s) of a reference: enough for voice and style, and the same for every batch."""
-
-
-@dataclass
-class Batch:
-    """B clips, padded to the longest. Only the lengths tell padding from content.
-
-    Attributes:
-        ids: (B, T, 2) int64 symbol and stress; 0 in the padding.
-        token_lengths: (B,) int64.
-        mel: (B, S, M) float32 raw log-mel; silence, log(1e-5), in the padding.
-        mel_lengths: (B,) int64.
-        pitch: (B, S) float32 log F0 in deviations from the speaker's mean; 0 where unvoiced and in the padding.
-        voiced: (B, S) bool; False in the padding.
-        energy: (B, S) float32 log energy in deviations from the mean; 0 in the padding.
-        speaker_vector: (B, V) float32, unit length; never the clip's own in training, where there is another.
-        speaker, language: (B,) int64 positions in the store's lists.
-        clip_ids: B names.
-        reference_mel: (B, REFERENCE_FRAMES, M) float32 raw log-mel of another clip of each speaker; silence in the
-            padding.
-        reference_lengths: (B,) int64 frames of it; 0 for the sole clip of a speaker, which has no other.
-        reference_clip: (B,) int64 position of the clip that lends speaker vector and reference.
-        durations: (B, T) int64 frames per token where they are known already; None leaves them to the aligner.
-    """
-
-    ids: Tensor
-    token_lengths: Tensor
-    mel: Tensor
-    mel_lengths: Tensor
-    pitch: Tensor
-    voiced: Tensor
-    energy: Tensor
-    speaker_vector: Tensor
-    speaker: Tensor
-    language: Tensor
-    clip_ids: list[str]
-    reference_mel: Tensor
-    reference_lengths: Tensor
-    reference_clip: Tensor
-    durations: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> Batch:
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if torch.is_tensor(value)}
-        return replace(self, **moved)
-
-    def pinned(self) -> Batch:
-        """The batch in memory that a GPU copies from by itself, while the CPU goes on."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.pin_memory() for name, value in tensors.items() if torch.is_tensor(value)})
-
 
 @dataclass(frozen=True)
-class Lent:
+class ReferenceClip:
     """What a clip is conditioned on: a speaker vector (V,), and frames (R, M) of the clip at `position`, or none."""
 
     vector: np.ndarray
@@ -84,7 +32,7 @@ class Lent:
 
 
 def collate(
-    clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], lent: Sequence[Lent]
+    clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], lent: Sequence[ReferenceClip]
 ) -> Batch:
     """Pad clips to one batch and normalise pitch and energy.
 
@@ -127,13 +75,6 @@ def collate(
         torch.tensor([len(item.mel) for item in lent]),
         torch.tensor([item.position for item in lent]),
     )
-
-
-def pad_reference(mel: np.ndarray) -> np.ndarray:
-    """Up to `REFERENCE_FRAMES` frames (R, M) -> exactly so many, with silence after the end."""
-    padded = np.full((REFERENCE_FRAMES, mel.shape[1]), SILENCE, dtype=np.float32)
-    padded[: len(mel)] = mel
-    return padded
 
 
 class TrainingBatches:
@@ -223,13 +164,13 @@ class TrainingBatches:
             together[place].append(position)
         return {position: together[place] for place, position in zip(places, self.positions, strict=True)}
 
-    def _lent_to(self, position: int, epoch: int) -> Lent:
+    def _lent_to(self, position: int, epoch: int) -> ReferenceClip:
         reference = self.reference_of(position, epoch)
         mel = self.store.clip(reference).mel
         generator = np.random.default_rng([self.seed, epoch, position, 1])
         start = int(generator.integers(max(len(mel) - REFERENCE_FRAMES, 0) + 1))
         frames = mel[:0] if reference == position else mel[start : start + REFERENCE_FRAMES]
-        return Lent(self.store.speaker_vectors[reference], frames, reference)
+        return ReferenceClip(self.store.speaker_vectors[reference], frames, reference)
 
     def state_dict(self) -> dict[str, int]:
         return self.sampler.state_dict()
@@ -250,10 +191,10 @@ def evaluation_batches(store: FeatureStore, split: str, batch_size: int) -> Iter
         yield collate(clips, store.statistics, store.speakers, [_centroid_for(store, i) for i in chosen])
 
 
-def _centroid_for(store: FeatureStore, position: int) -> Lent:
+def _centroid_for(store: FeatureStore, position: int) -> ReferenceClip:
     speaker = store.clips[position].speaker
     own = store.clips_of_speaker[speaker]
     vector = store.speaker_centroid(speaker, without=position)
     reference = own[bisect_right(own, position) % len(own)]
     frames = 0 if reference == position else REFERENCE_FRAMES  # a clip that stands alone has no other to hear
-    return Lent(vector, store.clip(reference).mel[:frames], reference)
+    return ReferenceClip(vector, store.clip(reference).mel[:frames], reference)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.mel import extractor_hash
-from model.config import Config
+from model.config.data import PreprocessSettings
 from model.corpus.manifest import Clip
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.extractor import Recordings, clip_key, recipe
 from model.features.index import (
     CLIPS,
@@ -34,7 +34,7 @@ from model.features.index import (
 from model.features.packing import Packer
 from model.features.statistics import corpus_statistics
 from model.features.workers import Job, run_jobs
-from model.text import symbols_hash
+from model.text.symbols import symbols_hash
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Part:
 def build_features(
     corpus: Path | Recordings,
     destination: Path,
-    config: Config,
+    config: PreprocessSettings,
     *,
     code: str = "",
     earlier: Sequence[Path] = (),
@@ -133,7 +133,7 @@ def build_features(
 def extract_part(
     corpus: Path | Recordings,
     destination: Path,
-    config: Config,
+    config: PreprocessSettings,
     part: Part,
     *,
     code: str = "",
@@ -171,7 +171,7 @@ def _checked(clips: list[Clip], corpus: Recordings) -> list[Clip]:
     return clips
 
 
-def _keys(recordings: Recordings, clips: list[Clip], config: Config, code: str) -> list[str]:
+def _keys(recordings: Recordings, clips: list[Clip], config: PreprocessSettings, code: str) -> list[str]:
     made_by = recipe(config, code)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(recordings.digest, clips)
@@ -182,7 +182,7 @@ def _extract(
     recordings: Recordings,
     clips: list[Clip],
     keys: list[str],
-    config: Config,
+    config: PreprocessSettings,
     folder: Path,
     sources: Sequence[Path],
     workers: int,
@@ -213,7 +213,9 @@ def _extract(
     return packer
 
 
-def _write_index(folder: Path, clips: list[Clip], keys: list[str], packer: Packer, config: Config) -> FeatureIndex:
+def _write_index(
+    folder: Path, clips: list[Clip], keys: list[str], packer: Packer, config: PreprocessSettings
+) -> FeatureIndex:
     speakers = sorted({clip.speaker for clip in clips})
     languages = sorted({clip.language for clip in clips})
     numbers = {name: number for number, name in enumerate(speakers)}

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.io import AudioError, read_audio
-from model.audio.loudness import gain_to
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.audio.silence import speech_bounds
-from model.config import Config, settings_hash
-from model.config.schema import FeaturesConfig
+from model.audio.trimming import shaped, shaping
+from model.config import settings_hash
+from model.config.data import PreprocessSettings
 from model.corpus.manifest import Clip, read_manifest
-from model.features.errors import FeatureError
-from model.features.shards import Extracted
+from model.errors import FeatureError, TextError
+from model.features.shards import Extracted, file_checksum
 from model.speaker_encoder import SpeakerEncoderError, load_speaker_encoder
-from model.text import TextError, encode, symbols_hash
+from model.text.encode import encode
+from model.text.symbols import symbols_hash
 
 
 class Recordings:
@@ -54,7 +54,7 @@ class Recordings:
 class ClipExtractor:
     """Everything extraction needs, loaded once per process."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PreprocessSettings) -> None:
         self.audio, self.settings = config.audio, config.features
         self.mel = MelExtractor(config.audio)
         self.speaker_encoder = load_speaker_encoder(config.features)
@@ -98,19 +98,7 @@ class ClipExtractor:
         return samples, start, gain, mel, pitch, tokens.ids.astype(np.int16), tokens.unknown
 
 
-def shaping(samples: np.ndarray, sample_rate: int, settings: FeaturesConfig) -> tuple[int, int, float]:
-    """What of a recording (N,) becomes features: first sample, one past the last, and the gain."""
-    start, end = speech_bounds(samples, sample_rate, settings.trim_silence_db, settings.trim_margin)
-    gain = gain_to(settings.target_loudness, samples[start:end], sample_rate) if settings.target_loudness else 1.0
-    return start, end, gain
-
-
-def shaped(samples: np.ndarray, start: int, end: int, gain: float) -> np.ndarray:
-    """The samples that features are made from: trimmed and brought to the loudness of the corpus."""
-    return samples[start:end] if gain == 1.0 else samples[start:end] * np.float32(gain)
-
-
-def recipe(config: Config, code: str) -> str:
+def recipe(config: PreprocessSettings, code: str) -> str:
     """Identifies all that features depend on besides the clip: settings, symbol table, and the code.
 
     Args:
@@ -118,6 +106,9 @@ def recipe(config: Config, code: str) -> str:
         code: Hash of the sources that extract, or '' where they are known not to have changed.
     """
     features = config.features.extraction()
+    weights = Path(config.features.speaker_encoder_weights)
+    if not config.features.speaker_encoder_sha256 and weights.is_file():  # other weights under the same path
+        features["speaker_encoder_sha256"] = file_checksum(weights)
     return settings_hash(config.audio, {"features": features, "symbols": symbols_hash(), "code": code})
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from model.config import settings_hash
-from model.config.schema import AudioConfig, FeaturesConfig
-from model.features.errors import FeatureError
+from model.config.data import AudioConfig, FeaturesConfig
+from model.errors import FeatureError
 from model.features.shards import file_checksum, writing
 from model.features.statistics import Statistics
 

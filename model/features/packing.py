@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.index import SHARDS
 from model.features.shards import PREFIX, SUFFIX, Rows, Shard, checksum_of, file_checksum, write_shard, writing
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 
 BUCKET_BATCHES = 8
 """Clips are sorted by length within stretches of so many batches: little padding, and still another mix each epoch."""

@@ -1,14 +1,12 @@
-"""One shard: the arrays of many clips in a safetensors file that is memory-mapped, and a record of each clip.
-
-A shard tells for itself what it holds, so that a later build finds every clip that is already extracted by its key.
-"""
+"""Shards of features on disk, and the local cache of remote ones."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 
 SUFFIX = ".safetensors"
+
+
 PREFIX = "shard-"
+
+
 MOMENTS = ("mel", "energy", "log_f0")
 """Of what count, sum and sum of squares are kept per clip: all that statistics need."""
+
+
 RECORD = np.dtype(
     [
         ("key", "S32"),
@@ -36,6 +40,8 @@ RECORD = np.dtype(
 )
 """What a shard knows of a clip: the key of what it was made from, the digest of its values, its extents, and how
 the recording became the samples they were made from (first sample, gain)."""
+
+
 TENSORS = {
     "mel": ("F32", np.dtype("<f4")),
     "pitch": ("F32", np.dtype("<f4")),
@@ -46,6 +52,8 @@ TENSORS = {
     "unknown": ("U8", np.dtype("u1")),
 }
 """Name -> type in the file, widest first, so that every array is aligned."""
+
+
 ALIGNMENT = 64
 
 
@@ -264,3 +272,71 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 def _moments(values: np.ndarray) -> np.ndarray:
     wide = values.astype(np.float64).ravel()
     return np.array([wide.size, wide.sum(), wide @ wide])
+
+
+MEGABYTE = 2**20
+
+
+class ShardCache:
+    """A local folder that holds some of the shards of a store; the least recently used one goes first.
+
+    Args:
+        folder: Where fetched shards are kept; those that an earlier training left there are used again.
+        megabytes: What the folder may hold. A single shard above it is kept alone.
+        fetch: Called with the name of a shard and the path to write it to. Comes from outside: this package knows no
+            object store.
+    """
+
+    def __init__(self, folder: Path, megabytes: int, fetch: Callable[[str, Path], None]) -> None:
+        self.folder = folder
+        self.capacity = megabytes * MEGABYTE
+        self.fetch = fetch
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.partial"):
+            leftover.unlink()
+
+    def get(self, name: str) -> tuple[Path, list[str]]:
+        """Path of a shard, fetched where it is not here, and the names of the shards that made room for it.
+
+        Raises:
+            FeatureError: what was fetched is not this shard, or the disk is full.
+        """
+        path = self.folder / name
+        with self._lock:
+            if path.is_file():
+                os.utime(path)  # most recently used
+                return path, []
+            partial = self.folder / f".{name}.partial"
+            with writing(partial):
+                self.fetch(name, partial)
+                if file_checksum(partial) != checksum_of(path):
+                    raise FeatureError(
+                        f"{name}: arrived damaged; run again, and push the features again if it stays so"
+                    )
+                gone = self._make_room(partial.stat().st_size)
+                os.replace(partial, path)
+            return path, gone
+
+    def adopt(self, shard: Path) -> None:
+        """Take over a shard's file, or remove it where the folder is full."""
+        with self._lock:
+            if not shard.is_file():
+                return
+            held = sum(path.stat().st_size for path in self.folder.glob("shard-*"))
+            known = (self.folder / shard.name).is_file()
+            if not known and held + shard.stat().st_size <= self.capacity:
+                os.replace(shard, self.folder / shard.name)
+            else:
+                shard.unlink()
+
+    def _make_room(self, needed: int) -> list[str]:
+        files = sorted(self.folder.glob("shard-*"), key=lambda path: path.stat().st_mtime_ns)
+        held = sum(path.stat().st_size for path in files)
+        gone = []
+        while files and held + needed > self.capacity:
+            oldest = files.pop(0)
+            held -= oldest.stat().st_size
+            oldest.unlink()
+            gone.append(oldest.name)
+        return gone

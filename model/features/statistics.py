@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.shards import MOMENTS
 
 

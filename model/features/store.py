@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from model.audio.mel import extractor_hash
-from model.config.schema import AudioConfig
-from model.features.errors import FeatureError
+from model.config.data import AudioConfig
+from model.errors import FeatureError
 from model.features.index import SHARDS, SPEAKER_VECTORS, SPLITS, ClipTable, FeatureIndex
-from model.features.shard_cache import ShardCache
-from model.features.shards import Shard, checksum_of, file_checksum
+from model.features.shards import Shard, ShardCache, checksum_of, file_checksum
 from model.features.statistics import Statistics
-from model.text import symbols_hash
+from model.text.symbols import symbols_hash
 
 
 @dataclass(frozen=True)

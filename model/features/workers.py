@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from model.config import Config
+from model.config.data import PreprocessSettings
 from model.corpus.manifest import Clip
-from model.features.errors import FeatureError
+from model.errors import FeatureError
 from model.features.extractor import ClipExtractor, Recordings
 from model.features.shards import write_shard
 from model.threads import single_threaded
@@ -36,7 +36,7 @@ class Job:
     clips: list[Clip]
     keys: list[str]
     folder: Path
-    config: Config
+    config: PreprocessSettings
 
 
 def run_jobs(jobs: Iterator[Job], count: int, seconds: float, workers: int) -> Iterator[Path]:

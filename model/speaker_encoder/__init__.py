@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema import FeaturesConfig
+from model.config.data import FeaturesConfig
 from model.speaker_encoder.base import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, centroid
 from model.speaker_encoder.deep_speaker import DeepSpeaker
 from model.speaker_encoder.resemblyzer import Resemblyzer

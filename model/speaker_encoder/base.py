@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.audio.io import resample
+from model.errors import MyXTTSError
 
 SAMPLE_RATE = 16000
 """Of the recordings that speaker encoders hear, Hz."""
 
 
-class SpeakerEncoderError(RuntimeError):
+class SpeakerEncoderError(MyXTTSError):
     """The pretrained weights are missing or damaged, or a recording holds no sound; the message names the cure."""
 
 
@@ -30,9 +31,8 @@ class SpeakerEncoder(nn.Module):
     WIDTH: ClassVar[int]
     """Values of a vector."""
     BATCH: ClassVar[int]
-    """Pieces at once."""
-    LEAST_BATCH: ClassVar[int] = 1
-    """Below this, matrix products take another path and differ in the last bit: smaller batches are filled up."""
+    """Pieces at once, always: matrix products take other paths for other batch sizes, from a size on that depends on
+    the processor, and differ in the last bit. Batches with fewer pieces are padded with zeros."""
 
     @abstractmethod
     def pieces(self, samples: np.ndarray) -> Tensor:
@@ -68,12 +68,12 @@ class SpeakerEncoder(nn.Module):
         Each vector is to the bit what `embed` gives for its recording alone.
         """
         pieces = [self.pieces(resample(item, sample_rate, SAMPLE_RATE)) for item in recordings]
-        vectors = torch.cat([self._filled_up(batch) for batch in torch.cat(pieces).split(self.BATCH)])
+        vectors = torch.cat([self._embed_padded(batch) for batch in torch.cat(pieces).split(self.BATCH)])
         means = torch.stack([own.mean(0) for own in vectors.split([len(own) for own in pieces])])
         return nn.functional.normalize(means, dim=1).numpy()
 
-    def _filled_up(self, pieces: Tensor) -> Tensor:
-        missing = max(0, self.LEAST_BATCH - len(pieces))
+    def _embed_padded(self, pieces: Tensor) -> Tensor:
+        missing = self.BATCH - len(pieces)
         return self(nn.functional.pad(pieces, (0, 0, 0, 0, 0, missing)))[: len(pieces)]
 
     def save(self, path: Path) -> Path:

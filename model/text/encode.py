@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.text.errors import TextError
+from model.errors import TextError
 from model.text.normalize import normalize
 from model.text.phonemizer import phonemize
 from model.text.symbols import BOS, EOS, MARKS, SYMBOL_IDS, SYMBOLS, WORD_BOUNDARY, split_phone

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from model.text.errors import TextError
+from model.errors import TextError
 
 # Constants of the C interface (speak_lib.h).
 _SYNCHRONOUS = 2

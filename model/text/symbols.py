@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from model.text.mandarin import TONES
-
 TABLE_VERSION = 2
 
 PAD, BOS, EOS, WORD_BOUNDARY = "_", "^", "$", " "
@@ -32,6 +30,8 @@ _LETTERS = "abcdefhijklmnopqrstuvwxyz"
 _IPA = "ɡɐɑɒæɓʙβɔɕçɗɖðʤəɘɚɛɜɝɞɟʄɢʛɦɧħɥʜɨɪʝɭɬɫɮʟɱɯɰŋɳɲɴøɵɸθœɶʘɹɺɾɻʀʁɽʂʃʈʧʉʊʋⱱʌɣɤʍχʎʏʑʐʒʔʡʕʢǀǁǂǃᵻᵿ"
 _MODIFIERS = "ːˑ̩̯̪̬̃̊ʰʲʷˠˤˀ˞"
 # Added in version 2 behind the symbols of version 1, which keep their ids: what letter triples of each alphabet gave.
+TONES = {"1": "˥", "2": "˧˥", "3": "˨˩˦", "4": "˥˩", "5": "˩"}
+"""Mandarin tone -> its symbol, which follows the vowel; 5 is the neutral tone."""
 _TONES = tuple(TONES.values())
 _MORE_COMPOUNDS = (  # noqa: SIM905
     "ɔø ʊɐ œ̃ oɪ eʊ yʊ ʌʊ "  # diphthongs of German, French, Spanish and Dutch

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from model.acoustic import AcousticModel
-from model.features.batching import Batch
+from model.acoustic.batch import Batch
+from model.acoustic.model import AcousticModel
 from model.features.store import FeatureStore
 
 log = logging.getLogger(__name__)

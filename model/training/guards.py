@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.config.schema import TrainingConfig
+from model.config.training import TrainingConfig
 
 WINDOW = 20
 """Steps of the running median that a loss is judged by."""

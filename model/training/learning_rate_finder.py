@@ -9,15 +9,14 @@ from pathlib import Path
 
 import torch
 
-from model.config import Config
+from model.config.training import TrainSettings
 from model.features.store import FeatureStore
+from model.loop.devices import autocast_type, choose_devices
+from model.loop.distributed import Processes
 from model.threads import default_threads
-from model.training.accumulation import Computation, Numerics, Objective
-from model.training.devices import autocast_type, choose_devices
-from model.training.distributed import Processes
 from model.training.profiling import StepTimer
-from model.training.run_state import RunState, TrainingError
-from model.training.step import take_step
+from model.training.state import RunState, TrainingError
+from model.training.step import Computation, Objective, Precision, take_step
 
 LOWEST, HIGHEST = 1e-6, 1.0
 SMOOTHING = 0.9
@@ -38,7 +37,7 @@ class RateTest:
     proposed: float
 
 
-def find_learning_rate(config: Config, features: Path, output: Path, steps: int = 150) -> RateTest:
+def find_learning_rate(config: TrainSettings, features: Path, output: Path, steps: int = 150) -> RateTest:
     """Run the test on a fresh model; its weights are thrown away.
 
     Args:
@@ -56,9 +55,9 @@ def find_learning_rate(config: Config, features: Path, output: Path, steps: int 
     store = FeatureStore.of(features)
     store.check(config.audio)
     state = RunState(config, store, output / "checkpoints", devices, Processes())
-    numerics = Numerics(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)
-    objective = Objective(state.model, config.loss, numerics)
-    computation = Computation(objective, numerics, state.scaler, state.processes, StepTimer(devices.model))
+    precision = Precision(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)
+    objective = Objective(state.model, config.loss, precision)
+    computation = Computation(objective, precision, state.scaler, state.processes, StepTimer(devices.model))
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0

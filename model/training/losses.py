@@ -1,6 +1,9 @@
-"""Loss terms of the acoustic model: each unweighted, masked by length, and at its minimum for a perfect prediction."""
+"""Loss terms of the acoustic model, their weights and the adaptation of these weights."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -8,13 +11,12 @@ from torch.nn import functional as F
 from model.acoustic.aligner import Alignment
 from model.acoustic.alignment import binarization_loss, forward_sum_loss
 from model.acoustic.attention import guided_attention_loss
+from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditions
-from model.acoustic.layers import length_mask, masked_mean
+from model.acoustic.encoders import divergence
+from model.acoustic.layers import masked_mean, sequence_mask
 from model.acoustic.model import ModelOutput
-from model.acoustic.style import divergence
-from model.config import Config
-from model.config.schema import LossConfig
-from model.features.batching import Batch
+from model.config.training import LossConfig, TrainSettings
 
 AVERAGED_OVER = {
     "mel": "frames",
@@ -42,8 +44,8 @@ def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[st
         `binarization`: nats per frame, while durations are learned. `guided_attention`: 0 to 1. `kl`: nats per latent
         dimension, free ones included. `contrastive_speaker`: nats. `speaker_consistency`: 1 - cosine.
     """
-    tokens = length_mask(batch.token_lengths, batch.ids.shape[1])
-    frames = length_mask(batch.mel_lengths, batch.mel.shape[1])
+    tokens = sequence_mask(batch.token_lengths, batch.ids.shape[1])
+    frames = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
     predicted, target = output.predicted, output.target
     terms = {
         "mel": masked_mean((output.mel - batch.mel).abs(), frames),
@@ -55,8 +57,8 @@ def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[st
     if output.alignment is not None:
         terms |= _alignment_terms(output.alignment, batch, config)
     terms |= _condition_terms(output.conditions, batch, config)
-    if output.listen is not None:
-        heard = output.listen(output.mel, batch.mel_lengths)
+    if output.embed_synthesis is not None:
+        heard = output.embed_synthesis(output.mel, batch.mel_lengths)
         terms["speaker_consistency"] = (1 - F.cosine_similarity(heard, output.conditions.speaker.detach())).mean()
     return terms
 
@@ -138,7 +140,7 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
     }
 
 
-def leaves_parameters_out(config: Config) -> bool:
+def leaves_parameters_out(config: TrainSettings) -> bool:
     """Whether some step gives some parameter no gradient at all: a term without weight is left out of the sum, and an
     aligner whose durations are kept rests.
     """
@@ -164,3 +166,83 @@ def _ramp(progress: float, start: float, end: float) -> float:
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """The number that is minimised: sum of weight x term over the terms whose weight is not zero."""
     return sum(weights[name] * term for name, term in terms.items() if weights[name] > 0)
+
+
+LARGEST_FACTOR = 3.0
+"""A weight stays between its base divided and multiplied by this."""
+
+
+LARGEST_CHANGE = 0.05
+"""Relative change of a weight at one update."""
+
+
+DEAD_BAND = 0.25
+"""A relative growth (natural log) that is noise: about four deviations of a mean over `MEMORY` noisy steps."""
+
+
+MEMORY = 100
+"""Steps that a running magnitude remembers; the first so many give the reference."""
+
+
+def unscheduled_weights(config: LossConfig) -> dict[str, float]:
+    """Weights of the terms that have one, and the same one all the time: schedules are nobody's to adapt."""
+    steps = [loss_weights(config, i / 50) for i in range(51)]
+    constant = {name for name in steps[0] if len({step[name] for step in steps}) == 1}
+    return {name: weight for name, weight in steps[0].items() if weight > 0 and name in constant}
+
+
+class AdaptiveWeights:
+    """Factors on the base weights: 1 until the reference is known, and exactly 1 while nothing but noise moves.
+
+    Args:
+        terms: Names of the terms to adapt.
+        interval: Steps between updates.
+    """
+
+    def __init__(self, terms: list[str], interval: int) -> None:
+        self.interval = interval
+        self.steps = 0
+        self.magnitudes = dict.fromkeys(terms, 0.0)
+        self.reference: dict[str, float] = {}
+        self.factors = dict.fromkeys(terms, 1.0)
+
+    def weights(self, base: dict[str, float]) -> dict[str, float]:
+        """The weights of this step, from the scheduled ones."""
+        return {name: weight * self.factors.get(name, 1.0) for name, weight in base.items()}
+
+    def update(self, terms: dict[str, float]) -> None:
+        """Take in the unweighted terms of one good step."""
+        self.steps += 1
+        pace = 1 / min(self.steps, MEMORY)
+        present = [name for name in self.magnitudes if name in terms]  # a feature that is off has no term
+        for name in present:
+            self.magnitudes[name] += pace * (terms[name] - self.magnitudes[name])
+        if self.steps == MEMORY:
+            self.reference = {name: self.magnitudes[name] for name in present}
+        elif self.steps > MEMORY and self.steps % self.interval == 0:
+            self._adapt([name for name in present if name in self.reference])
+
+    def _adapt(self, names: list[str]) -> None:
+        tiny = 1e-12
+        growth = {name: math.log((self.magnitudes[name] + tiny) / (self.reference[name] + tiny)) for name in names}
+        common = sum(growth.values()) / len(growth)
+        step, bound = math.log1p(LARGEST_CHANGE), math.log(LARGEST_FACTOR)
+        for name, own in growth.items():
+            relative = own - common
+            beyond = math.copysign(max(abs(relative) - DEAD_BAND, 0.0), relative)
+            target = min(max(-beyond, -bound), bound)
+            now = math.log(self.factors[name])
+            self.factors[name] = math.exp(now + min(max(target - now, -step), step))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "magnitudes": self.magnitudes,
+            "reference": self.reference,
+            "factors": self.factors,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in self.state_dict():
+            value = state[name]
+            setattr(self, name, dict(value) if isinstance(value, dict) else value)

@@ -9,10 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from model.features.batching import Batch
-from model.training.compiling import compiled_graphs
-from model.training.history import History
-from model.training.logging import RunLogger
+from model.acoustic.batch import Batch
+from model.loop.devices import compiled_graphs
+from model.loop.reporting import History, RunLogger
 from model.training.step import Step
 
 log = logging.getLogger(__name__)

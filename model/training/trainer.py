@@ -14,26 +14,20 @@ from pathlib import Path
 
 import torch
 
-from model.acoustic import AcousticModel
-from model.acoustic.global_variance import lost_variance
-from model.config import Config
-from model.features.batching import evaluation_batches
+from model.config.training import TrainSettings
 from model.features.store import FeatureStore
-from model.threads import default_threads, interruptible
-from model.training.accumulation import Computation, Numerics, Objective
-from model.training.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
-from model.training.compiling import compile_stacks, without_compiling
-from model.training.devices import autocast_type, choose_devices
-from model.training.distributed import joined_processes
-from model.training.logging import NullLogger, RunLogger
+from model.loop.devices import autocast_type, choose_devices, compile_modules, without_compiling
+from model.loop.distributed import joined_processes
+from model.loop.interrupts import interruptible
+from model.loop.reporting import NullLogger, RunLogger
+from model.threads import default_threads
+from model.training.export import export_voice
 from model.training.losses import leaves_parameters_out
 from model.training.profiling import StepTimer, profile_table
 from model.training.reports import Meter, Reports
-from model.training.run_state import RunState, TrainingError, inventory_of, run_fingerprint
-from model.training.speakers import describe_speakers
-from model.training.step import take_step
+from model.training.state import RunState, TrainingError, run_fingerprint
+from model.training.step import Computation, Objective, Precision, take_step
 from model.training.validation import validate, write_previews
-from model.voice import Voice, write_voice
 
 __all__ = ["StopTraining", "TrainingError", "TrainingResult", "run_fingerprint", "train"]
 
@@ -58,7 +52,7 @@ class TrainingResult:
 
 
 def train(
-    config: Config,
+    config: TrainSettings,
     features: Path | FeatureStore,
     output: Path,
     logger: RunLogger | None = None,
@@ -68,7 +62,7 @@ def train(
     """Train an acoustic model, or go on where an interrupted run of the same settings stopped.
 
     Args:
-        config: Resolved settings.
+        config: Settings of the run.
         features: A feature store, or the folder of one.
         output: Folder of this run. A finished run in it is returned at once.
         logger: Receives metrics, plots and audio.
@@ -93,15 +87,15 @@ def train(
         if not state.resume():
             state.save()  # what the run can go back to before its first interval
         if settings.enable_compile:
-            compile_stacks(state.model)
-        numerics = Numerics(
+            compile_modules(state.model.encoder, state.model.decoder)
+        precision = Precision(
             devices.model, autocast_type(settings, devices.model), trim=not settings.enable_static_shapes
         )
-        objective = processes.wrap(Objective(state.model, config.loss, numerics), leaves_parameters_out(config))
+        objective = processes.wrap(Objective(state.model, config.loss, precision), leaves_parameters_out(config))
         timer, meter = StepTimer(devices.model, profile_steps), Meter(settings.enable_compile, processes.world)
-        computation = Computation(objective, numerics, state.scaler, processes, timer)
+        computation = Computation(objective, precision, state.scaler, processes, timer)
         reports = Reports(output, logger or NullLogger(), state.step, settings.max_steps, not processes.is_first)
-        _log_start(state, store, numerics)
+        _log_start(state, store, precision)
         with closing(state.batches), closing(reports):
             while state.step < settings.max_steps:
                 with timer("data"):
@@ -114,7 +108,7 @@ def train(
                     message = f"out of memory: batches are computed in {step.parts} parts from here on"
                     reports.event(state.step, message, parts=step.parts)
                 if step.verdict:
-                    clips = processes.collect(batch.clip_ids)
+                    clips = processes.all_gather(batch.clip_ids)
                     message = f"{step.verdict}: loss {step.objective:.3g}, gradient {step.clipping.norm:.3g}"
                     reports.event(state.step, f"{message}; clips {', '.join(clips)}", **{step.verdict: clips})
                     if state.guard.must_go_back:
@@ -146,11 +140,14 @@ def train(
                     if state.saved_step != state.step:  # else it would lose the score it was saved with
                         state.save()
                     raise KeyboardInterrupt
-        result = _export(config, store, output, state) if processes.is_first else None
-        return processes.tell(result)
+        result = None
+        if processes.is_first:
+            voice, exported_step = export_voice(config, store, output, state.devices.data)
+            result = TrainingResult(state.step, exported_step, voice, state.metrics)
+        return processes.broadcast(result)
 
 
-def _log_start(state: RunState, store: FeatureStore, numerics: Numerics) -> None:
+def _log_start(state: RunState, store: FeatureStore, precision: Precision) -> None:
     if state.processes.is_first:
         log.info(
             "training %s: %.2f M parameters, %d clips, steps %d to %d, %s, %d processes, %d threads, %s",
@@ -159,10 +156,10 @@ def _log_start(state: RunState, store: FeatureStore, numerics: Numerics) -> None
             len(store.split("train")),
             state.step,
             state.config.training.max_steps,
-            numerics.device,
+            precision.device,
             state.processes.world,
             torch.get_num_threads(),
-            str(numerics.autocast or torch.float32).removeprefix("torch."),
+            str(precision.autocast or torch.float32).removeprefix("torch."),
         )
 
 
@@ -177,7 +174,7 @@ def _validate(state: RunState, store: FeatureStore, reports: Reports, output: Pa
         reports.files(previews)
         measures = ", ".join(f"{name.split('/')[1]} {value:.3f}" for name, value in state.metrics.items())
         log.info("step %d of %d: %s", state.step, state.config.training.max_steps, measures)
-    state.metrics = state.processes.tell(state.metrics)
+    state.metrics = state.processes.broadcast(state.metrics)
     state.save(state.metrics[PRIMARY_MEASURE])
 
 
@@ -203,27 +200,3 @@ def _report_profile(timer: StepTimer, reports: Reports, step: int, output: Path)
     table = profile_table(profile)
     (output / "profile.txt").write_text(table + "\n", "utf-8")
     log.info("where the time of a step goes, mean of %d steps:\n%s", timer.profile_steps, table)
-
-
-def _export(config: Config, store: FeatureStore, output: Path, state: RunState) -> TrainingResult:
-    checkpoints = output / "checkpoints"
-    last = list_checkpoints(checkpoints)[-1].path
-    chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
-    model = AcousticModel(config.model, inventory_of(store))
-    model.load_state_dict(chosen.ema)
-    speakers = describe_speakers(model, store)
-    validation = evaluation_batches(store, "validation", config.training.batch_size)
-    lost = lost_variance(model.to(state.devices.data), validation)
-    voice = Voice(
-        None,
-        config,
-        model.inventory,
-        speakers,
-        store.languages,
-        {name: store.speaker_languages[name] for name in speakers},
-        store.statistics.energy_std,
-        (lost**config.training.variance_restoration).tolist(),
-        chosen.step,
-    )
-    write_voice(output / "voice", voice, chosen.ema)
-    return TrainingResult(state.step, chosen.step, output / "voice", state.metrics)

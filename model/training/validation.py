@@ -1,27 +1,44 @@
-"""Validation of a model in training: teacher-forced and free-running measures, an alignment plot, a spoken sample."""
+"""Validation during training: teacher-forced and free-running metrics, use of style, alignment plot, audio sample."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from model.acoustic import AcousticModel
-from model.acoustic.layers import length_mask
+from model.acoustic.batch import Batch
+from model.acoustic.conditioning import Conditions
+from model.acoustic.encoders import divergence
+from model.acoustic.layers import sequence_mask
+from model.acoustic.model import AcousticModel
+from model.audio.dtw import dtw_path
+from model.audio.griffin_lim import GriffinLim
 from model.audio.io import write_audio
-from model.config import Config
-from model.evaluation.metrics import dtw_path
-from model.features.batching import Batch, evaluation_batches
+from model.config.training import TrainSettings
+from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
-from model.training.losses import loss_terms
-from model.training.style_use import StyleUse
-from model.vocoder import GriffinLim
+from model.training.losses import AVERAGED_OVER, loss_terms
+from model.training.step import counts
+
+MEAN_OVER = {
+    **AVERAGED_OVER,
+    "mel_free": "clips",
+    "length_ratio": "clips",
+    "duration_error": "tokens",
+    "sharpness": "frames",
+}
+"""What each measure of `validate` is a mean over."""
 
 
 @torch.no_grad()
-def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[str, float]:
-    """Measures on the validation split, unweighted, averaged over clips.
+def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -> dict[str, float]:
+    """Measures on the validation split, unweighted, averaged over its frames, tokens or clips (`MEAN_OVER`).
+
+    They do not depend on the batch size, except `kl` (free bits are taken in each batch) and `contrastive_speaker`
+    (compares the clips of a batch).
 
     Returns:
         `validation/<term>`: each teacher-forced loss term. `validation/mel_free`: mean absolute log-mel error of speech
@@ -32,24 +49,26 @@ def validate(model: AcousticModel, store: FeatureStore, config: Config) -> dict[
     """
     model.eval()
     device = next(model.parameters()).device
-    sums: dict[str, float] = {}
-    clips, style = 0, StyleUse()
+    sums: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    style = StyleUse()
     for batch in evaluation_batches(store, "validation", config.training.batch_size):
-        size = len(batch.clip_ids)
+        sizes = dict(zip(("tokens", "frames", "clips"), counts(batch).tolist(), strict=True))
         batch = batch.to(device)
         output = model(batch)
         values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
         values |= _free_running(model, batch)
-        tokens = length_mask(batch.token_lengths, batch.ids.shape[1])
-        frames = length_mask(batch.mel_lengths, batch.mel.shape[1])
+        tokens = sequence_mask(batch.token_lengths, batch.ids.shape[1])
+        frames = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
         error = (output.predicted.log_durations.expm1() - output.alignment.durations).abs()
         values["duration_error"] = float(error[tokens].mean())
         values["sharpness"] = float(output.alignment.log_soft.exp().amax(2)[frames].mean())
         for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + size * value
+            size = sizes[MEAN_OVER[name]]
+            sums[name] += size * value
+            totals[name] += size
         style.add(output.conditions)
-        clips += size
-    values = {name: value / clips for name, value in sums.items()} | style.measures()
+    values = {name: value / totals[name] for name, value in sums.items()} | style.measures()
     return {f"validation/{name}": value for name, value in values.items()}
 
 
@@ -66,7 +85,9 @@ def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
 
 
 @torch.no_grad()
-def write_previews(model: AcousticModel, store: FeatureStore, config: Config, output: Path, step: int) -> list[Path]:
+def write_previews(
+    model: AcousticModel, store: FeatureStore, config: TrainSettings, output: Path, step: int
+) -> list[Path]:
     """Plot the alignment of the first validation clip and speak its text; returns the files written."""
     from matplotlib.figure import Figure  # heavy, and only needed here
 
@@ -97,5 +118,45 @@ def write_previews(model: AcousticModel, store: FeatureStore, config: Config, ou
 
     sample = output / "samples" / f"validation-{step:08d}.wav"
     sample.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(sample, GriffinLim(config.vocoder, config.audio)(spoken), config.audio.sample_rate)
+    write_audio(sample, GriffinLim(config.audio)(spoken), config.audio.sample_rate)
     return [plot, sample]
+
+
+ACTIVE = 0.01
+"""Variance of a latent dimension's mean over clips above which it says something (arXiv:1509.00519)."""
+
+
+class StyleUse:
+    """Gathers the conditions of validation clips."""
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.divergences: list[Tensor] = []
+
+    def add(self, conditions: Conditions) -> None:
+        if conditions.token_weights is not None:
+            self.weights.append(conditions.token_weights.mean(1))  # over heads: (B, tokens)
+        if conditions.posterior is not None:
+            self.means.append(conditions.posterior.mean)
+            self.divergences.append(divergence(conditions.posterior, conditions.prior))
+
+    def measures(self) -> dict[str, float]:
+        """Names without prefix -> values; empty without style.
+
+        `style_tokens_used`: exponential of the entropy of the mean weights, 1 (one token alone) to their number.
+        `style_token_<i>`: mean weight. `style_variation`: deviation of a weight over clips, 0 when every clip sounds
+        alike. `active_units`: latent dimensions in use. `kl_dimension_<i>`: nats.
+        """
+        values = {}
+        if self.weights:
+            weights = torch.cat(self.weights)
+            mean = weights.mean(0)
+            values["style_tokens_used"] = float((-(mean * mean.clamp(min=1e-9).log()).sum()).exp())
+            values["style_variation"] = float(weights.std(0, correction=0).mean())
+            values |= {f"style_token_{i:02d}": float(value) for i, value in enumerate(mean)}
+        if self.means:
+            values["active_units"] = float((torch.cat(self.means).var(0, correction=0) > ACTIVE).sum())
+            each = torch.cat(self.divergences).mean(0)
+            values |= {f"kl_dimension_{i:02d}": float(value) for i, value in enumerate(each)}
+        return values

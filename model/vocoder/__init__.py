@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from model.config.schema import AudioConfig, VocoderConfig
+from model.audio.griffin_lim import GriffinLim
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
+from model.errors import VocoderError
 from model.vocoder.architectures import ARCHITECTURES
-from model.vocoder.errors import VocoderError
-from model.vocoder.griffin_lim import GriffinLim
 from model.vocoder.neural import NeuralVocoder
 
 __all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderError", "build_vocoder"]
@@ -37,7 +38,7 @@ def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig, weights: Path | No
         VocoderError: a neural vocoder without weights, or with weights that do not fit.
     """
     if vocoder.type not in ARCHITECTURES:
-        return GriffinLim(vocoder, audio)
+        return GriffinLim(audio, vocoder.griffin_lim_iterations, vocoder.griffin_lim_momentum)
     if weights is None:
         raise VocoderError(
             f"{vocoder.type} has no trained weights here and would only make noise; give this voice some with "

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.config.schema import AudioConfig, VocoderConfig
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
+from model.errors import VocoderError
 from model.vocoder import hifigan, univnet
 from model.vocoder.discriminators import (
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
 )
-from model.vocoder.errors import VocoderError
 from model.vocoder.hifigan import HifiGan
 from model.vocoder.univnet import UnivNet
 from model.vocoder.weights import official_state, plain_names

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model.audio.mel import extractor_hash
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
+from model.errors import CheckpointFormatError
 from model.vocoder.architectures import ARCHITECTURES
-from model.vocoder.errors import CheckpointFormatError
 from model.vocoder.official import VocoderWeights, read_official
 
 FORMAT = 1

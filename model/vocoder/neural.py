@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.audio.mel import SILENCE
-from model.config.schema import AudioConfig, VocoderConfig
+from model.audio import SILENCE
+from model.audio.griffin_lim import check_mel
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
+from model.errors import VocoderError
 from model.threads import computes_in_bfloat16
 from model.vocoder.architectures import build_generator
-from model.vocoder.errors import VocoderError
 from model.vocoder.fast import speed_up
 from model.vocoder.folder import read_vocoder
-from model.vocoder.griffin_lim import check_mel
 from model.vocoder.official import VocoderWeights
 from model.vocoder.weights import fold, load_weights
 

@@ -5,6 +5,7 @@ They are pickles; they are read with `weights_only`, which refuses everything bu
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 import yaml
 from pydantic import ValidationError
+from safetensors.torch import save
 
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
+from model.errors import CheckpointFormatError
 from model.vocoder.architectures import ARCHITECTURES, recognise
-from model.vocoder.errors import CheckpointFormatError
 from model.vocoder.univnet import NOISE_CHANNELS, SLOPE
 from model.vocoder.weights import State, plain_names
 
@@ -63,6 +65,12 @@ class VocoderWeights:
     generator: State
     discriminators: dict[str, State]
     origin: str
+
+    def content_hash(self) -> str:
+        """Hash (16 hex digits) of the weights, those of the discriminators included, wherever they come from."""
+        states = {"generator": self.generator, **self.discriminators}
+        tensors = {f"{owner}/{name}": tensor for owner, state in states.items() for name, tensor in state.items()}
+        return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in tensors.items()})).hexdigest()[:16]
 
 
 def read_official(path: Path) -> VocoderWeights:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from model.vocoder.errors import CheckpointFormatError
+from model.errors import CheckpointFormatError
 
 State = dict[str, Tensor]
 

@@ -4,8 +4,7 @@ import json
 
 import click
 
-from model.config import Resolved
-from model.config.resolution import flatten
+from model.config.resolution import Resolved, flatten
 from model.diagnosis.checklist import checklist
 from pipelines.cli.console import show_findings
 from pipelines.cli.options import json_option
@@ -50,13 +49,13 @@ def check(settings: Resolved, as_json: bool) -> int:
 def _parameter_count(settings: Resolved) -> int:
     import torch
 
-    from model.acoustic import AcousticModel, Inventory
+    from model.acoustic.model import AcousticModel, ModelDimensions
     from model.speaker_encoder import ENCODERS
-    from model.text import NUM_STRESSES, NUM_SYMBOLS
+    from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 
     audio, features = settings.config.audio, settings.config.features
     vector_dim = ENCODERS[features.speaker_encoder_model].WIDTH
-    inventory = Inventory(NUM_SYMBOLS, NUM_STRESSES, 1, vector_dim, audio.n_mels, 0.0, 1.0)
+    dimensions = ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 1, vector_dim, audio.n_mels, 0.0, 1.0)
     with torch.device("meta"):  # shapes only: no memory, no time
-        model = AcousticModel(settings.config.model, inventory)
+        model = AcousticModel(settings.config.model, dimensions)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from components.state import write_json
-from model.config import Resolved
+from model.config.resolution import Resolved
 from pipelines.cli.options import PATH, json_option
 from pipelines.cli.settings import settings_options
 
@@ -67,9 +67,9 @@ def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, 
 @settings_options("corpus")
 def code(settings: Resolved, output: Path, as_json: bool) -> None:
     """Fingerprint the code behind each data stage: DVC runs a stage again when its code has changed."""
-    from model.corpus.code import write_fingerprints
+    from model.corpus.stage_code import write_stage_hashes
 
-    _tell(write_fingerprints(output, settings.config.corpus), as_json)
+    _tell(write_stage_hashes(output, settings.config.corpus), as_json)
 
 
 @corpus.command()
@@ -89,8 +89,8 @@ def make(settings: Resolved, output: Path, as_json: bool) -> None:
 @click.pass_context
 def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
     """All three stages for the recordings in FOLDER: a corpus in a known layout, or several beside each other."""
+    from model.config.data import CorpusConfig
     from model.config.resolution import COMMAND_LINE
-    from model.config.schema.data import CorpusConfig
     from model.corpus.readers import survey
 
     config = settings.config

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from model.config import Resolved
+from model.config.resolution import Resolved
 from model.diagnosis.checklist import checklist, contrast, normalisation
 from pipelines.cli.console import show_findings
 from pipelines.cli.options import PATH, json_option

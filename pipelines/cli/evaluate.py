@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from model.config import Resolved
+from model.config.resolution import Resolved
 from pipelines.cli.options import PATH, corpus_option, features_option, json_option, model_option
 from pipelines.cli.settings import settings_options
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from model.config import Resolved
+from model.config.resolution import Resolved
 from pipelines.cli.options import PATH, corpus_option, json_option
 from pipelines.cli.settings import settings_options
 
@@ -47,7 +47,7 @@ def build(
     """Extract tokens, mel, pitch, energy and speaker vectors of every clip that is new or changed."""
     if bool(from_remote) != bool(data_hash):
         raise click.UsageError("--from-remote and --data-hash go together: where the corpus is, and which one")
-    from components.source import code_hash
+    from model.code_hash import code_hash
     from model.features.extract import build_features
     from model.features.extractor import Recordings
 

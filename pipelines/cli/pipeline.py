@@ -6,6 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,19 +117,25 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
 
 
 def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json: bool) -> None:
-    from pipelines.cluster import Cluster
+    from pipelines.cluster import OVERLAP_SECONDS, SETTLED_SECONDS, Cluster
     from pipelines.compiling import compile_training
     from pipelines.profiles import cluster_profile
 
     text = compile_training(cluster_profile(project.config))
     project.require_pushed()
-    cluster = Cluster(project.config.cluster)
+    cluster = Cluster(project.config.cluster, records=_records(project.state))
     commit = project.lineage("")["git.sha"]
-    found, started = cluster.trigger(text, project.run_arguments(), project.config.corpus.name, commit, force)
+    # Whoever does not stay to watch looks longer for a run that somebody else started at the same moment.
+    linger = SETTLED_SECONDS if wait else OVERLAP_SECONDS
+    found, started = cluster.trigger(
+        text, project.run_arguments(), project.config.corpus.name, commit, force, linger=linger
+    )
     click.echo(f"{'started' if started else 'known already'}: {found.name}\n{found.link}", err=True)
     if wait and not found.over:
-        found = cluster.wait(found.id, lambda step, state: console.output(f"{step}: {state.lower()}"))
-    _show(found, as_json)
+        found = cluster.wait(
+            found.id, lambda step, state: console.output(f"{step}: {state.lower()}"), unique=started and not force
+        )
+    _show(_with_reason(cluster, found), as_json)
     if found.over and not found.succeeded:
         raise SystemExit(1)
 
@@ -166,6 +174,7 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
         found = cluster.get(run_id) if run_id else next(iter(cluster.runs(1)), None)
         if found is None:
             raise RunError("no run yet; `myxtts pipeline run --target cluster` makes the first")
+        found = _with_reason(cluster, found)
         _show(found, as_json)
         failed = found.over and not found.succeeded
     else:
@@ -189,12 +198,15 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
 @click.argument("run_id", required=False)
 @target_options()
 def cancel(run_id: str | None, **where: Any) -> None:
-    """End a run (here, default: the newest); training saves itself first."""
+    """End a run (here, default: the newest).
+
+    Here, training saves itself first. On a cluster, the run is terminated, its TrainJobs are deleted, and the command
+    waits until its pods have ended; training goes on from its last checkpoint when it is started again.
+    """
     if where["target"] == "cluster":
         if not run_id:
             raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
-        _cluster(where).cancel(run_id)
-        click.echo(f"asked for the end of {run_id}")
+        _cancel_on_cluster(_cluster(where), run_id)
         return
     _refuse_where(where)
     record = find_run(State.locate(), run_id)
@@ -202,6 +214,31 @@ def cancel(run_id: str | None, **where: Any) -> None:
         raise RunError(f"{record.id} is not running: {record.state}; `myxtts pipeline list` shows what is")
     os.kill(record.process, signal.SIGTERM)  # a run started in the background of a script ignores interrupts
     click.echo(f"asked for the end of {record.id}")
+
+
+def _cancel_on_cluster(cluster: Any, run_id: str) -> None:
+    from components.kube import KubeError
+    from pipelines.stopping import delete_trainjobs, wait_until_stopped
+
+    found = cluster.cancel(run_id)
+    click.echo(f"{run_id} is over: {found.state}" if found.over else f"asked for the end of {run_id}")
+    namespace = cluster.workflow_namespace
+    try:
+        trainjobs = delete_trainjobs(namespace, run_id)
+        for name in trainjobs:
+            click.echo(f"deleted its TrainJob {name}")
+        left = wait_until_stopped(namespace, run_id, trainjobs)
+    except KubeError as error:
+        click.echo(
+            f"its TrainJobs and pods cannot be looked after from here ({error}); where kubectl works: "
+            f"kubectl -n {namespace} delete trainjobs -l pipeline/runid={run_id}",
+            err=True,
+        )
+        raise SystemExit(1) from error
+    if left:
+        click.echo(f"still running in {namespace}: {', '.join(left)}", err=True)
+        raise SystemExit(1)
+    click.echo("its pods have ended")
 
 
 @pipeline.command()
@@ -218,20 +255,22 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
         raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
     from pipelines.pod_logs import pod_logs
 
-    for pod, line in pod_logs(_settings(where).cluster.namespace, run_id, step):
-        click.echo(f"{pod}  {line}")
+    for label, line in pod_logs(_cluster(where).workflow_namespace, run_id, step):
+        click.echo(f"{label}  {line}")
 
 
 @pipeline.command()
 @target_options(default="cluster", settings=project_options)
-@click.option("--cron", default="", help="When: second minute hour day month weekday, such as '0 0 3 * * *'.")
+@click.option(
+    "--cron", default="", help="When: second minute hour day month weekday, such as '0 0 3 * * *', or '@daily'."
+)
 @click.option("--name", default="", help="Name of the schedule [default: the model's].")
 @click.option("--remove", is_flag=True, help="Remove the schedule of that name.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable list.")
 def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) -> None:
     """Start runs by the clock, replace or remove a schedule; without --cron and --remove, list them."""
     if where["target"] != "cluster":
-        raise click.UsageError("this machine has no clock of runs: use cron with `myxtts pipeline run`")
+        raise click.UsageError("scheduling requires --target cluster; here, use cron with `myxtts pipeline run`")
     if not cron and not remove:
         found = _cluster(where).schedules()
         lines = [f"{item['name']}  {item['cron']}  {item['status']}  {item['id']}" for item in found]
@@ -246,12 +285,17 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
         return
     from pipelines.cluster import Cluster
     from pipelines.compiling import compile_training
+    from pipelines.cron import next_times, parse_cron
     from pipelines.profiles import cluster_profile
 
+    times = next_times(parse_cron(cron), datetime.now(UTC))
     text = compile_training(cluster_profile(project.config))
     project.require_pushed()
-    told, experiment, commit = project.run_arguments(), project.config.corpus.name, project.lineage("")["git.sha"]
-    made = Cluster(project.config.cluster).schedule(text, told, experiment, commit, cron, name)
+    click.echo("next runs, if the scheduler's clock is in UTC (CRON_SCHEDULE_TIMEZONE of the installation):", err=True)
+    for at in times:
+        click.echo(f"  {at:%a %Y-%m-%d %H:%M:%S}", err=True)
+    arguments, experiment, commit = project.run_arguments(), project.config.corpus.name, project.lineage("")["git.sha"]
+    made = Cluster(project.config.cluster).schedule(text, arguments, experiment, commit, cron, name)
     click.echo(f"{name}: {cron}  {made}")
 
 
@@ -284,9 +328,34 @@ def _profile(where: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _cluster(where: dict[str, Any]) -> Any:
+    from components.state import StateError
     from pipelines.cluster import Cluster
 
-    return Cluster(_settings(where).cluster)
+    try:
+        records = _records(State.locate())
+    except StateError:  # looking at runs needs no project
+        records = None
+    return Cluster(_settings(where).cluster, records=records)
+
+
+def _records(state: State) -> Path:
+    """Folder that holds which runs of a cluster were cancelled from here."""
+    return state.root / "cancelled"
+
+
+def _with_reason(cluster: Any, found: Any) -> Any:
+    """A failed run with the reason that its step wrote into its log, where the Kubernetes API can be asked."""
+    if found.state != "FAILED" or not found.failed_step:
+        return found
+    from components.kube import KubeError
+    from pipelines.pod_logs import failure_reason
+
+    try:
+        why = failure_reason(cluster.workflow_namespace, found.id, found.failed_step)
+    except KubeError:
+        why = ""
+    hint = f"`myxtts pipeline logs {found.id} --target cluster --step {found.failed_step}` shows its log"
+    return replace(found, error=f"{found.error}: {why or hint}")
 
 
 def _show(found: Any, as_json: bool) -> None:
@@ -294,7 +363,7 @@ def _show(found: Any, as_json: bool) -> None:
         click.echo(json.dumps(found.plain(), indent=1))
         return
     click.echo(f"{found.id}: {found.state}, started {found.created}\n{found.link}")
-    for step, state in found.steps.items():
-        click.echo(f"  {step:<16} {state.lower()}")
+    for step in found.steps:
+        click.echo(f"  {step:<16} {found.progress(step).lower()}")
     if found.error:
         click.echo(f"error: {found.error}")

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from model.config import Config, Resolved, resolve
+from model.config.resolution import Resolved, resolve
+from model.config.schema import Config
 from pipelines.cli.options import PATH, parse_assignments, settings_files
 
 Command = typing.TypeVar("Command", bound=Callable[..., Any])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from model.config import Resolved
+from model.config.resolution import Resolved
 from pipelines.cli.options import PATH, features_option
 from pipelines.cli.settings import settings_options
 
@@ -35,14 +35,15 @@ def train(
     import logging
     from contextlib import ExitStack
 
+    from components import lineage
     from components.feature_remote import open_store
     from components.launch import is_first
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
     from model.diagnosis.checklist import blocking, checklist, contrast, normalisation
+    from model.loop.reporting import NullLogger
     from model.training import trainer
-    from model.training.logging import NullLogger
 
     first = is_first()
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
@@ -71,7 +72,14 @@ def train(
         if track and first:
             params = flatten(config.model_dump(mode="json"))
             run_name = f"{config.model_size}-{name[:8]}"
-            tracker = MlflowRunLogger(state, output / "mlflow", experiment or config.corpus.name, run_name, {}, params)
+            tracker = MlflowRunLogger(
+                state,
+                output / "mlflow",
+                experiment or config.corpus.name,
+                run_name=run_name,
+                tags=lineage.current(),
+                params=params,
+            )
             logger = ending.enter_context(tracker)
         result = trainer.train(config, store, output, logger, profile_steps=profile_steps)
     if first and profile_steps:

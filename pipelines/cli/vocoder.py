@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from model.config import Resolved
+from model.config.resolution import Resolved
 from pipelines.cli.options import PATH, corpus_option, features_option, json_option, model_option
 from pipelines.cli.settings import settings_options
 
@@ -29,7 +29,7 @@ def train(settings: Resolved, features: Path, corpus: Path, output: Path, track:
 
     With --vocoder-checkpoint it trains these weights on, for --vocoder-max-steps further steps.
     """
-    from model.vocoder.finetuning import base_vocoder
+    from model.vocoder_training.finetuning import base_vocoder
 
     config = _neural(settings)
     start = _checkpoint(config) if config.vocoder.checkpoint else None
@@ -54,7 +54,7 @@ def finetune(
     With --vocoder-finetune-steps 0 the vocoder is only measured on these mels, and given to the voice as it is.
     """
     from components.registry import find_voice
-    from model.vocoder.finetuning import finetune as run
+    from model.vocoder_training.finetuning import finetune as run
 
     config = _neural(settings)
     if not config.vocoder.checkpoint:
@@ -144,17 +144,21 @@ def _logger(config: Any, output: Path, track: bool) -> Any:
     import contextlib
     import logging
 
-    from model.training.logging import NullLogger
+    from model.loop.reporting import NullLogger
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not track:
         return contextlib.closing(NullLogger())
+    from components import lineage
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
 
-    params = flatten(config.vocoder.model_dump(mode="json"))
-    name = f"vocoder-{output.name}"
-    return contextlib.closing(
-        MlflowRunLogger(State.locate().prepare(), output / "mlflow", config.corpus.name, name, {}, params)
+    return MlflowRunLogger(
+        State.locate().prepare(),
+        output / "mlflow",
+        config.corpus.name,
+        run_name=f"vocoder-{output.name}",
+        tags=lineage.current(),
+        params=flatten(config.vocoder.model_dump(mode="json")),
     )

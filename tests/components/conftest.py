@@ -1,34 +1,31 @@
-"""A state folder whose MLflow database is copied from one that was made once, and an S3 server."""
+"""An S3 server in this process."""
 
-import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from components import tracking
-from components.state import State
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory) -> Path:
-    state = State(tmp_path_factory.mktemp("template"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.initialise(state)
-    return state.root
+from model import code_hash as hashing
 
 
 @pytest.fixture
-def state(tmp_path, empty_database, monkeypatch) -> State:
-    root = tmp_path / "state"
-    root.mkdir()
-    for name in ("mlflow.db", "mlflow.ready"):
-        shutil.copyfile(empty_database / name, root / name)
-    monkeypatch.setenv("MYXTTS_STATE", str(root))
-    for name in ("MLFLOW_TRACKING_URI", "KUBERNETES_SERVICE_HOST", "MLFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    return State(root).prepare()
+def edit(monkeypatch) -> Iterator[Callable[[str], None]]:
+    """Function: path of a file of this checkout -> from now on the file reads as if a statement had been added."""
+    root = Path(hashing.__file__).parents[1]
+    edited: set[Path] = set()
+    read_bytes, read_text = Path.read_bytes, Path.read_text
+    added = "\nEDITED = True\n"
+
+    def edit(name: str) -> None:
+        assert (root / name).is_file(), name
+        edited.add(root / name)
+        hashing.code_hash.cache_clear()
+
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + added.encode() * (path in edited))
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read_text(path, *a, **k) + added * (path in edited))
+    yield edit
+    hashing.code_hash.cache_clear()
 
 
 class S3Server:

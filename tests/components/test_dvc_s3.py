@@ -11,8 +11,8 @@ import yaml
 from components import dvc
 from components.remote_recordings import RemoteRecordings
 from components.resolve_data.run import folder_hash, run
-from components.step import StepError
-from model.config import Config
+from components.runner import StepError
+from model.config.resolution import resolve
 from model.features.extract import build_features
 from model.features.store import FeatureStore
 
@@ -80,18 +80,19 @@ def test_a_push_that_is_cut_off_fails_and_the_rerun_completes(project, state, s3
 
 
 def test_features_are_built_straight_from_the_remote(
-    generated_corpus, generated_features, project, state, s3, tmp_path
+    generated_corpus, generated_features, small_settings, project, state, s3, tmp_path
 ):
     shutil.rmtree(project.corpus)
     shutil.copytree(generated_corpus, project.corpus)
     digest = project.add()
     dvc.run(project.folder, state, "push", "--quiet")
     recordings = RemoteRecordings(REMOTE, digest)
-    index = build_features(recordings, tmp_path / "store", Config())
+    config = resolve(None, None, small_settings).config
+    index = build_features(recordings, tmp_path / "store", config)
     assert index.content_hash == FeatureStore(generated_features).content_hash
     read = len(s3.gets)
     assert read >= len(index.clips)
-    build_features(recordings, tmp_path / "store", Config())
+    build_features(recordings, tmp_path / "store", config)
     assert len(s3.gets) == read + 1  # only the manifest: what has changed is known by name
 
 

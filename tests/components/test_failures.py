@@ -61,7 +61,7 @@ def test_defects_stay_defects():
 
 
 def test_a_step_on_a_full_disk_says_so_in_one_line(monkeypatch, tmp_path, capsys):
-    from components import step
+    from components import runner as step
     from components.gate import run as gate
 
     def full(**_):

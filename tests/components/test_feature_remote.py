@@ -11,9 +11,10 @@ from components.feature_remote import open_store
 from components.object_store import ObjectStore, ObjectStoreError
 from components.state import write_json
 from model.audio.io import write_audio
-from model.config import Config, subset
+from model.config.resolution import subset
+from model.config.schema import Config
 from model.corpus.manifest import Clip, write_manifest
-from model.features import shard_cache
+from model.features import shards as shard_cache
 from model.features.extract import build_features
 from model.features.store import FeatureStore
 

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
 from components.state import write_json
 from components.train.run import run as train
-from model.config import resolve, subset
-from pipelines.training import arguments
+from model.config.resolution import resolve, subset
+from pipelines.training_pipeline import arguments
 
 
 @pytest.fixture
@@ -35,10 +35,9 @@ def told(**keys):
     return json.dumps(subset(resolve(None, None, overrides).config, "seed", "audio", "vocoder"))
 
 
-def test_griffin_lim_passes_the_voice_through_at_once(trained, state):
-    began = time.monotonic()
+def test_griffin_lim_passes_the_voice_through_without_training(trained, state, monkeypatch):
+    monkeypatch.setitem(sys.modules, "components.finetune_vocoder.work", None)  # importing it would fail
     answer = step.run(trained, told(griffin_lim_iterations=7), "experiment")
-    assert time.monotonic() - began < 1.0
     described = json.loads((state.vocoder(answer["folder"].rpartition("/")[2]) / "voice" / "voice.json").read_text())
     assert described["config"]["vocoder"]["griffin_lim_iterations"] == 7
     assert described["weights_sha256"] == "w"

@@ -1,13 +1,20 @@
 import json
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from components.evaluate import run as evaluating
 from components.gate import run as gate
 from components.gate.measures import measures
-from components.registry import CANDIDATE, CHAMPION, Registry
+from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
 from components.state import write_json
-from model.config.schema import RegistryConfig
+from model.config.evaluation import RegistryConfig
+from model.config.schema import Config
+from model.evaluation.evaluate import evaluate_voice
+from model.features.store import FeatureStore
+from model.vocoder import build_vocoder
 
 NAME = "m"
 GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignment_monotonicity": 0.98}
@@ -75,7 +82,7 @@ def judged(state, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gate, "champion_measures", evaluated)
 
-    def judge(values: dict, number: str = "", settings: dict | None = None) -> dict:
+    def judge(values: dict, number: str = "", settings: dict | None = None, **registered: str) -> dict:
         if not number:
             source = f"{run.info.artifact_uri}/voice"
             number = str(registry.client.create_model_version(NAME, source, run_id=run.info.run_id).version)
@@ -84,11 +91,13 @@ def judged(state, tmp_path, monkeypatch):
             measured = {key: {"value": value, "reason": ""} for key, value in values.items()}
             write_json(folders[number] / "metrics.json", {"gate": measured})
         pointer = write_json(
-            tmp_path / f"{number}.json", {"folder": str(folders[number]), "name": NAME, "version": number}
+            tmp_path / f"{number}.json",
+            {"folder": str(folders[number]), "name": NAME, "version": number, **registered},
         )
         return gate.run(str(pointer), json.dumps({"registry": settings or {}}))
 
     judge.registry = registry
+    judge.folders = folders
     return judge
 
 
@@ -128,6 +137,62 @@ def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeyp
     assert measured == ["again"]
 
 
+def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
+    """Each change is made on top of the ones before; in between the same question gets the recorded answer."""
+    settings, data = {}, {"data": "d.dir"}
+
+    def answer() -> str:
+        with pytest.raises(gate.GateFailed) as caught:
+            judged({}, number="2", settings=settings, **data)
+        return "record" if "nothing that it was judged by has changed" in str(caught.value) else "judged"
+
+    def other_metrics() -> None:
+        measured = json.loads((judged.folders["2"] / "metrics.json").read_text())
+        measured["gate"]["alignment_monotonicity"]["value"] = 0.97
+        write_json(judged.folders["2"] / "metrics.json", measured)
+
+    changes = {
+        "settings": lambda: settings.update(max_regression=0.03),
+        "metrics": other_metrics,
+        "data": lambda: data.update(data="another.dir"),
+        "champion": lambda: judged({**GOOD, "mel_cepstral_distortion": 5.0}),
+        "rollback": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "clicks"),
+        "reason": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "hisses"),
+        "code": lambda: edit("components/gate/measures.py"),
+        "code of evaluation": lambda: edit("model/evaluation/metrics.py"),
+    }
+    judged(GOOD)
+    judged({**GOOD, "mel_cepstral_distortion": 5.9})  # version 2, champion for a while
+    judged.registry.promote(NAME, "1", "2", "by hand")
+    settings["max_mel_cepstral_distortion"] = 1.0  # so that it fails, whoever is champion
+    answers = {"first": answer()}
+    for name, change in changes.items():
+        assert answer() == "record", name
+        change()
+        answers[name] = answer()
+    assert answers == dict.fromkeys(["first", *changes], "judged")
+
+
+def test_a_verdict_names_the_champion_that_it_was_compared_with(judged):
+    judged(GOOD)
+    for better in (5.0, 4.0):
+        with pytest.raises(gate.GateFailed) as caught:
+            judged({**GOOD, "mel_cepstral_distortion": 7.0})
+        champion = judged.registry.aliases(NAME)[CHAMPION]
+        assert json.loads(caught.value.report.read_text())["champion_before"] == champion
+        assert f"champion: {champion}" in str(caught.value)
+        judged({**GOOD, "mel_cepstral_distortion": better})
+
+
+def test_verdicts_of_two_versions_lie_apart(judged):
+    with pytest.raises(gate.GateFailed) as one:
+        judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
+    with pytest.raises(gate.GateFailed) as two:
+        judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
+    assert one.value.report != two.value.report
+    assert json.loads(one.value.report.read_text())["version"] == "1"
+
+
 def test_a_worse_version_within_the_thresholds_does_not_replace_the_champion(judged):
     judged(GOOD)
     with pytest.raises(gate.GateFailed, match="against the champion"):
@@ -155,3 +220,125 @@ def test_old_verdicts_do_not_outlive_a_new_judgement(judged):
     judged(GOOD, number="1")
     tags = judged.registry.version(NAME, "1").tags
     assert not [key for key, value in tags.items() if key.startswith("gate.") and value.startswith("fail")]
+
+
+class Parrot:
+    """Says the sentences of a store by copy-synthesis; spoils the sound and the alignment of some splits.
+
+    Args:
+        store: Features of the sentences.
+        spoiled: Splits.
+    """
+
+    def __init__(self, store: FeatureStore, spoiled: tuple[str, ...]) -> None:
+        self.store, self.spoiled = store, spoiled
+        self.speakers, self.languages = store.speakers, store.languages
+        self.vocoder = build_vocoder(Config(vocoder={"griffin_lim_iterations": 1}).vocoder, store.audio)
+        self.positions = {(clip.text, clip.speaker): position for position, clip in enumerate(store.clips)}
+        self.splits = {store.clip(i).mel.tobytes(): clip.split for i, clip in enumerate(store.clips)}
+
+    def synthesize(self, text, language="", speaker="", reference=None):
+        features = self.store.clip(self.positions[text, speaker])
+        mel = features.mel[:, ::-1].copy() if self._spoils(features.mel) else features.mel
+        durations, _ = self.align(features.ids, features.mel)
+        return SimpleNamespace(samples=self.vocoder(mel), mel=mel, durations=durations, phones=["a"] * len(durations))
+
+    def align(self, ids, mel):
+        durations = np.diff(np.round(np.linspace(0, len(mel), len(ids) + 1)).astype(int))
+        soft = np.eye(len(ids))[np.repeat(np.arange(len(ids)), durations)]
+        return durations, soft[::-1] if self._spoils(mel) else soft
+
+    def _spoils(self, mel) -> bool:
+        return self.splits[mel.tobytes()] in self.spoiled
+
+
+@pytest.fixture(scope="module")
+def evaluated(generated_features, generated_corpus, tmp_path_factory):
+    """Function: spoiled splits -> metrics of the gate."""
+    store = FeatureStore(generated_features)
+    config = Config.model_validate({"evaluation": {"max_clips": 2, "recognizer": "none"}})
+
+    def evaluate(*spoiled):
+        folder = tmp_path_factory.mktemp("evaluation")
+        return measures(evaluate_voice(Parrot(store, spoiled), store, generated_corpus, config, folder))
+
+    return evaluate
+
+
+def test_only_sentences_that_the_voice_never_saw_decide(evaluated, judged):
+    """What a voice learned by heart says nothing of what it will speak, for better or for worse."""
+    good, bad = evaluated("train"), evaluated("validation", "test")
+    limits = {
+        "max_mel_cepstral_distortion": (good["mel_cepstral_distortion"] + bad["mel_cepstral_distortion"]) / 2,
+        "min_alignment_monotonicity": (good["alignment_monotonicity"] + bad["alignment_monotonicity"]) / 2,
+    }
+    assert judged(good, settings=limits)["champion"] == "1"
+    with pytest.raises(gate.GateFailed) as caught:
+        judged(bad, settings=limits)
+    checks = json.loads(caught.value.report.read_text())["checks"]
+    failed = {item["name"] for item in checks if item["result"] == "fail"}
+    assert {"mel cepstral distortion", "alignment monotonicity"} <= failed
+
+
+def test_a_champion_that_moves_while_the_candidate_is_judged_stops_the_promotion(judged, monkeypatch):
+    judged(GOOD)
+    judged({**GOOD, "mel_cepstral_distortion": 5.0})
+
+    def compared(*_):
+        judged.registry.promote(NAME, "1", None, "by hand, meanwhile")
+        return GOOD
+
+    monkeypatch.setattr(gate, "champion_measures", compared)
+    with pytest.raises(RegistryError, match=r"now version 1, but the comparison was with 2"):
+        judged({**GOOD, "mel_cepstral_distortion": 4.0})
+    assert judged.registry.aliases(NAME)[CHAMPION] == "1"
+
+
+def test_a_voice_that_does_not_speak_is_not_promoted(judged, monkeypatch):
+    judged(GOOD)
+    tried = []
+
+    def silent(version):
+        tried.append(version.number)
+        raise RegistryError("spoke silence")
+
+    monkeypatch.setattr(gate, "smoke_test", silent)
+    with pytest.raises(RegistryError, match="silence"):
+        judged({**GOOD, "mel_cepstral_distortion": 5.0})
+    assert tried == ["2"]
+    assert judged.registry.aliases(NAME)[CHAMPION] == "1"
+
+
+def test_a_candidate_with_a_failed_check_does_not_reach_its_smoke_test(judged, monkeypatch):
+    monkeypatch.setattr(gate, "smoke_test", lambda version: pytest.fail("was tried"))
+    with pytest.raises(gate.GateFailed):
+        judged({**GOOD, "mel_cepstral_distortion": 99.0})
+
+
+def test_the_champion_is_measured_on_the_candidates_sentences(state, tmp_path, monkeypatch):
+    registry = Registry(state)
+    registry.client.create_registered_model(NAME)
+    voice = tmp_path / "stored" / "artifacts" / "voice"
+    voice.mkdir(parents=True)
+    (voice / "voice.json").write_text("{}")
+    tags = {"voice.sha256": "theirs", "dvc.data": "their data"}
+    registry.client.create_model_version(NAME, (tmp_path / "stored").as_uri(), tags=tags)
+    asked = []
+
+    def measure(*arguments):
+        asked.append(arguments)
+        gated = {key: {"value": value + 1, "reason": ""} for key, value in GOOD.items()}
+        write_json(tmp_path / "evaluation" / "metrics.json", {"gate": gated})
+        return tmp_path / "evaluation"
+
+    monkeypatch.setattr(evaluating, "measure", measure)
+    registered = {
+        "features": "our features",
+        "corpus": "our corpus",
+        "data": "our data",
+        "voice_hash": "ours",
+        "evaluation_settings": json.dumps({"seed": 7}),
+    }
+    found = gate.champion_measures(state, registry, registry.version(NAME, "1"), registered)
+    assert found == {key: value + 1 for key, value in GOOD.items()}
+    assert asked == [(state, voice, "theirs", "our features", "our corpus", "our data", {"seed": 7})]

@@ -12,19 +12,21 @@ from kube_double import KubeDouble, UnknownField, check_trainjob
 from components import launch as launching
 from components import trainjob
 from components.launch import VARIABLE, default_processes, launch, worker_command
-from components.step import StepError
+from components.runner import StepError
 from components.trainjob import TrainJobError, job_name, render, run_trainjob
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.profiles import WORKER_KEYS
 
 WORKER = """
 import os
 from components.launch import worker_main
-from components.step import StepError
+from components.runner import StepError
 
 def work(request):
     if request["value"] < 0:
         raise StepError("value is negative; give another")
+    if request["value"] == 0:
+        os._exit(0)  # as a worker that is killed by a library it loads
     world = int(os.environ.get("WORLD_SIZE", "1"))
     with open(request["folder"] + f"/rank-{os.environ.get('RANK', '0')}", "w") as file:
         file.write(str(world))
@@ -86,6 +88,13 @@ def test_a_workers_own_error_is_the_steps_error(worker, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=1))
     with pytest.raises(StepError, match="value is negative; give another"):
         launch(worker, {"value": -1, "folder": str(tmp_path)}, tmp_path)
+
+
+def test_the_answer_of_an_earlier_try_is_never_this_ones(worker, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=1))
+    (tmp_path / "answer.json").write_text('{"value": 99, "world": 1}', "utf-8")
+    with pytest.raises(StepError, match=r"no worker of .* answered"):
+        launch(worker, {"value": 0, "folder": str(tmp_path)}, tmp_path)
 
 
 CLUSTER = {
@@ -177,7 +186,7 @@ def test_a_jobs_name_is_that_of_its_run_and_training():
 
 @pytest.fixture
 def kube(tmp_path, monkeypatch):
-    double = KubeDouble()
+    double = KubeDouble("myxtts")
     for key, value in POD.items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -188,18 +197,24 @@ def kube(tmp_path, monkeypatch):
         yield double
 
 
-def submit(sleep=lambda seconds: None) -> int:
-    return run_trainjob(["python"], "key", told(), sleep)
+@pytest.fixture
+def submit(kube, tmp_path):
+    """Function: what happens between two looks -> status of the TrainJob."""
+
+    def call(sleep=lambda seconds: None) -> int:
+        return run_trainjob(["python"], "key", told(), tmp_path / "answer.json", sleep)
+
+    return call
 
 
 @pytest.mark.parametrize(("script", "status"), [(["", "", "Complete"], 0), (["", "Failed"], 1)])
-def test_a_trainjob_is_submitted_and_waited_for(kube, script, status):
+def test_a_trainjob_is_submitted_and_waited_for(kube, script, status, submit):
     kube.script = script
     assert submit() == status
     assert kube.created == 1
 
 
-def test_the_first_nodes_lines_are_passed_on_once(kube, capsys):
+def test_the_first_nodes_lines_are_passed_on_once(kube, capsys, submit):
     kube.script = ["", "", "Complete"]
     lines = iter(["2026-01-01T00:00:01.1Z one", "2026-01-01T00:00:02.1Z two"])
 
@@ -210,7 +225,7 @@ def test_the_first_nodes_lines_are_passed_on_once(kube, capsys):
     assert capsys.readouterr().out == "one\ntwo\n"
 
 
-def test_a_step_tried_again_adopts_the_job_that_still_trains(kube, monkeypatch):
+def test_a_step_tried_again_adopts_the_job_that_still_trains(kube, monkeypatch, submit):
     kube.script = ["", "", "", "Complete"]
     body = render(job_name("run-1", "key"), ["python"], told(), POD)
     kube.jobs[body["metadata"]["name"]] = {**body, "looks": 0}
@@ -221,7 +236,7 @@ def test_a_step_tried_again_adopts_the_job_that_still_trains(kube, monkeypatch):
     assert [item["uid"] for item in owners] == ["uid-1", "uid-2"]
 
 
-def test_a_job_that_failed_in_an_earlier_try_is_replaced(kube):
+def test_a_job_that_failed_in_an_earlier_try_is_replaced(kube, submit):
     name = job_name("run-1", "key")
     failed = {"conditions": [{"type": "Failed", "status": "True"}]}
     kube.jobs[name] = {"metadata": {"name": name}, "looks": 0, "status": failed}
@@ -229,7 +244,38 @@ def test_a_job_that_failed_in_an_earlier_try_is_replaced(kube):
     assert (kube.deleted, kube.created) == ([name], 1)
 
 
-def test_an_interrupted_step_takes_its_job_with_it(kube):
+@pytest.fixture
+def trainjob_target(kube, monkeypatch):
+    monkeypatch.setenv(VARIABLE, json.dumps(told()))
+
+
+def existing_job(kube, key: str, *conditions: str) -> None:
+    """A job of this run that an earlier try of the step submitted."""
+    name = job_name("run-1", key)
+    status = {"conditions": [{"type": item, "status": "True"} for item in conditions]}
+    kube.jobs[name] = {"metadata": {"name": name}, "looks": 0, "status": status}
+
+
+def test_a_job_that_answered_while_its_step_was_away_is_heard(kube, trainjob_target, tmp_path):
+    """The step's pod was evicted, the job completed, and the step is tried again."""
+    existing_job(kube, tmp_path.name, "Complete")
+    (tmp_path / "answer.json").write_text('{"value": 6}', "utf-8")
+    assert launch("module", {"value": 3}, tmp_path) == {"value": 6}
+    assert kube.created == 0
+
+
+@pytest.mark.parametrize("earlier", [(), ("Failed",)])
+def test_a_new_job_does_not_answer_with_an_earlier_jobs_answer(earlier, kube, trainjob_target, tmp_path):
+    if earlier:
+        existing_job(kube, tmp_path.name, *earlier)
+    kube.script = ["Complete"]
+    (tmp_path / "answer.json").write_text('{"value": 99}', "utf-8")
+    with pytest.raises(StepError, match=r"no worker of .* answered"):
+        launch("module", {"value": 3}, tmp_path)
+    assert kube.created == 1
+
+
+def test_an_interrupted_step_takes_its_job_with_it(kube, submit):
     kube.script = [""]
 
     def interrupt(seconds):
@@ -240,13 +286,13 @@ def test_an_interrupted_step_takes_its_job_with_it(kube):
     assert kube.deleted == [job_name("run-1", "key")]
 
 
-def test_a_job_that_is_removed_from_outside_is_an_error(kube):
+def test_a_job_that_is_removed_from_outside_is_an_error(kube, submit):
     kube.script = [""]
     with pytest.raises(TrainJobError, match="was removed"):
         submit(lambda seconds: kube.jobs.clear())
 
 
-def test_a_missing_role_is_named_with_its_cure(kube):
+def test_a_missing_role_is_named_with_its_cure(kube, submit):
     kube.forbidden = True
     with pytest.raises(TrainJobError, match=r"refused in myxtts: 403 .*runner\.yaml"):
         submit()

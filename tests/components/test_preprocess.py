@@ -1,5 +1,6 @@
 """The step: whole or in parts the same features, found again, and grown from the stores of earlier runs."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -8,10 +9,12 @@ import pytest
 from components.preprocess.run import PARTS, run
 from components.preprocess_part.run import run as run_part
 from components.state import write_json
-from model.config import Config, subset
+from model.config.resolution import resolve, subset
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extractor import ClipExtractor
 from model.features.store import FeatureStore
+from pipelines.training_pipeline import arguments
 
 SETTINGS = json.dumps(subset(Config(), "audio", "features"))
 
@@ -65,3 +68,16 @@ def test_a_grown_corpus_takes_its_features_from_the_run_before(data, generated_c
     answer = run(data("2" * 32 + ".dir", grown), SETTINGS)
     assert extracted == [clips[0].id]
     assert f"{len(clips)} clips" in answer["summary"]
+
+
+def test_other_weights_of_the_speaker_encoder_under_the_same_path_are_other_features(tmp_path):
+    weights = tmp_path / "encoder.pt"
+    config = resolve(None, None, {"features.speaker_encoder_weights": str(weights)}).config
+    told = []
+    for content in (b"one", b"one", b"another"):
+        weights.write_bytes(content)
+        told.append(arguments(config, "d", "r", "n"))
+    assert told[0] == told[1]
+    assert [name for name in told[0] if told[0][name] != told[2][name]] == ["preprocess_settings"]
+    noted = json.loads(told[2]["preprocess_settings"])["features"]["speaker_encoder_sha256"]
+    assert noted == hashlib.sha256(b"another").hexdigest()

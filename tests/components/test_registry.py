@@ -1,6 +1,27 @@
-import pytest
+import io
+from pathlib import Path
 
-from components.registry import CHAMPION, PREVIOUS, Registry, RegistryError, model_name, parse_uri
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from mlflow.exceptions import MlflowException
+from other_process import OtherProcess
+
+from components.registry import (
+    CANDIDATE,
+    CHAMPION,
+    PREVIOUS,
+    Registry,
+    RegistryError,
+    Version,
+    find_voice,
+    model_name,
+    parse_uri,
+    registered_speaker_encoder,
+    smoke_test,
+)
 
 NAME = "myxtts-toy-xtiny"
 
@@ -128,3 +149,157 @@ def test_models_beyond_the_first_page_are_listed(registry):
     for number in range(101):
         registry.client.create_registered_model(f"voice-{number}")
     assert len(registry.names()) == 102
+
+
+def everything(registry: Registry) -> tuple[dict[str, str], list[Version]]:
+    """All that a registry says of the model."""
+    return registry.aliases(NAME), registry.versions(NAME)
+
+
+def test_rollback_to_a_version_that_was_deleted_changes_nothing(registry):
+    for number in ("1", "2"):
+        registry.promote(NAME, number, None, "next")
+    registry.client.delete_model_version(NAME, "1")
+    before = everything(registry)
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.rollback(NAME, "clicks")
+    assert everything(registry) == before
+
+
+def test_rollback_keeps_no_previous_champion_that_was_deleted(registry):
+    for number in ("1", "2", "3"):
+        registry.promote(NAME, number, None, "next")
+    registry.client.delete_model_version(NAME, "1")
+    assert registry.rollback(NAME, "clicks") == ("3", "2")
+    assert aliases(registry) == ("2", "")
+
+
+def test_a_rollback_that_cannot_be_recorded_changes_nothing(registry, monkeypatch):
+    """Without the tag the gate would promote the version again at the next run."""
+    for number in ("1", "2", "3"):
+        registry.promote(NAME, number, None, "next")
+    before = everything(registry)
+
+    def refused(*_):
+        raise MlflowException("database is locked")
+
+    monkeypatch.setattr(registry.client, "set_model_version_tag", refused)
+    with pytest.raises(MlflowException):
+        registry.rollback(NAME, "clicks")
+    assert everything(registry) == before
+
+
+def test_a_version_that_was_deleted_cannot_be_promoted(registry):
+    registry.promote(NAME, "1", None, "first")
+    registry.client.delete_model_version(NAME, "3")
+    before = everything(registry)
+    with pytest.raises(RegistryError, match="no version `3`; it has: 2, 1 @champion"):
+        registry.promote(NAME, "3", None, "gone")
+    assert everything(registry) == before
+
+
+def test_a_promotion_keeps_the_candidate(registry):
+    registry.client.set_registered_model_alias(NAME, CANDIDATE, "3")
+    registry.promote(NAME, "3", None, "first")
+    assert registry.version(NAME, "3").aliases == (CANDIDATE, CHAMPION)
+    assert registry.version(NAME, CANDIDATE).number == "3"
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (f"promote({NAME!r}, '1', None, 'by hand')", ("1", "2")),
+        (f"rollback({NAME!r}, 'clicks')", ("3", "")),
+    ],
+)
+def test_another_process_neither_sees_nor_undoes_a_promotion_under_way(registry, action, expected):
+    """Whoever acts on the champion that is only being tried would be overwritten when it is put back."""
+    for number in ("3", "2"):
+        registry.promote(NAME, number, None, "next")
+
+    def check(version):
+        other.meet()
+        raise RegistryError("silent")
+
+    other = OtherProcess(f"Registry(State.locate()).{action}")
+    with pytest.raises(RegistryError, match="silent"):
+        registry.promote(NAME, "1", "2", "third", check)
+    assert other.finish() == 0, other.lines
+    assert other.waited
+    assert aliases(registry) == expected
+    assert ("rolled_back" in registry.version(NAME, "1").tags) is False
+
+
+def wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 22050, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+class Served:
+    """Stands for a model that MLflow serves: answers every text with the same samples."""
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self._samples = samples
+
+    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        assert list(rows.columns) == ["text"]
+        assert rows["text"].str.len().min() > 0
+        return pd.DataFrame({"audio": [wav(self._samples)] * len(rows)})
+
+
+TONE = 0.1 * np.sin(np.arange(22050) / 10)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (TONE, ""),
+        (TONE[:2206], ""),
+        (TONE[:2000], r"spoke 0\.09 s"),
+        (TONE[:0], "of nothing"),
+        (0.005 * TONE, r"spoke 1\.00 s of silence"),
+    ],
+)
+def test_a_voice_that_says_nothing_audible_fails_its_smoke_test(samples, reason, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda address: loaded.append(address) or Served(samples))
+    version = Version("m", "4", {}, (), "", "", 0.0)
+    if reason:
+        with pytest.raises(RegistryError, match=f"m version 4 .*{reason}.*not promoted"):
+            smoke_test(version)
+    else:
+        smoke_test(version)
+    assert loaded == ["models:/m/4"]
+
+
+@pytest.fixture
+def stored(registry, tmp_path) -> Path:
+    """Files of version 4, which is the champion."""
+    folder = tmp_path / "stored"
+    (folder / "artifacts" / "voice").mkdir(parents=True)
+    (folder / "artifacts" / "voice" / "voice.json").write_text("{}")
+    registry.client.create_model_version(NAME, folder.as_uri())
+    registry.promote(NAME, "4", None, "first")
+    return folder
+
+
+def test_a_registered_voice_is_found_by_alias_and_number(registry, stored):
+    for address in (f"models:/{NAME}@champion", f"models:/{NAME}/4"):
+        assert find_voice(address) == stored / "artifacts" / "voice"
+    assert find_voice("some/folder") == Path("some/folder")
+    with pytest.raises(RegistryError, match="no version `9`"):
+        find_voice(f"models:/{NAME}/9")
+
+
+def test_a_registered_voice_brings_the_speaker_encoder_beside_it(stored):
+    voice = find_voice(f"models:/{NAME}@champion")
+    assert registered_speaker_encoder(voice) is None
+    (stored / "artifacts" / "resemblyzer.safetensors").touch()
+    assert registered_speaker_encoder(voice) == stored / "artifacts" / "resemblyzer.safetensors"
+
+
+def test_a_version_without_a_voice_is_named(registry, stored):
+    (stored / "artifacts" / "voice" / "voice.json").unlink()
+    with pytest.raises(RegistryError, match=r"\(version 4\) holds no voice\.json"):
+        find_voice(f"models:/{NAME}@champion")

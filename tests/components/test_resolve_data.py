@@ -6,7 +6,7 @@ import yaml
 
 from components import dvc
 from components.resolve_data.run import folder_hash, run
-from components.step import StepError
+from components.runner import StepError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import yaml
 from components import dvc, tracking
 from components.outage import outlast
 from components.resolve_data.run import folder_hash, run
-from components.step import StepError
+from components.runner import StepError
 from components.tracking import MlflowRunLogger
 
 SECRET = "hunter2hunter2"

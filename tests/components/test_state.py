@@ -38,6 +38,15 @@ def test_outside_of_projects_nothing_is_written_beside_the_caller(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_results_of_different_kinds_and_keys_lie_apart(tmp_path):
+    state = State(tmp_path)
+    kinds = (state.data, state.features, state.training, state.vocoder, state.evaluation, state.gate)
+    folders = {kind(key) for kind in kinds for key in ("a" * 16, "b" * 16)}
+    assert len(folders) == 2 * len(kinds)
+    assert all(folder.is_relative_to(tmp_path) for folder in folders)
+    assert state.data("c" * 32 + ".dir").name == "c" * 32
+
+
 def test_the_folder_is_private(tmp_path):
     state = State(tmp_path / "s").prepare()
     assert state.root.stat().st_mode & 0o077 == 0

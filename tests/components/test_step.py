@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from components.step import Ending
+from components.runner import Ending
 
 
 @pytest.mark.parametrize("status", [0, 1, 130])

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from components.launch import VARIABLE
 from components.state import write_json
 from components.train.run import run
-from model.config import resolve
-from pipelines.training import arguments
+from model.config.resolution import resolve
+from pipelines.training_pipeline import arguments
 
 ROOT = Path(__file__).parents[2]
 

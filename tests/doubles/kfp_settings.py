@@ -1,6 +1,8 @@
 """Settings that lead to the double of the cluster's API."""
 
-from model.config import resolve
+from pathlib import Path
+
+from model.config.resolution import resolve
 from pipelines.cluster import Cluster
 
 COMMIT = "c0ffee" * 7
@@ -14,5 +16,5 @@ def settings(host: str, **changes):
     ).config.cluster
 
 
-def connect(host: str, **changes) -> Cluster:
-    return Cluster(settings(host, **changes), sleep=lambda seconds: None)
+def connect(host: str, records: Path | None = None, **changes) -> Cluster:
+    return Cluster(settings(host, **changes), sleep=lambda seconds: None, records=records)

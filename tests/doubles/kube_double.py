@@ -53,17 +53,22 @@ def _typed(value: Any, annotation: Any, where: str) -> Any:
 
 
 class KubeDouble:
-    """Jobs and logs of one namespace.
+    """Jobs, pods and logs of one namespace.
 
     Attributes:
+        namespace: The one that it holds; any other one has nothing in it.
         jobs: TrainJobs by name.
+        pods: Pods of workflows, as `argo_names.step_pod` makes them: named by template and hash, with Argo's
+            annotations. Each TrainJob has one pod more, of its first node.
         logs: Lines of the first node, with their time stamps.
         script: Conditions that a job shows, one at each look: "", "Complete" or "Failed".
         forbidden: Whether creating is refused, as to a service account without the role.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = "team") -> None:
+        self.namespace = namespace
         self.jobs: dict[str, dict] = {}
+        self.pods: list[dict] = []
         self.logs: list[str] = []
         self.script = ["", "Complete"]
         self.forbidden = False
@@ -71,16 +76,21 @@ class KubeDouble:
         self.deleted: list[str] = []
 
     def answer(self, method: str, path: str, query: dict, body: dict) -> tuple[int, object]:
+        namespace = path.partition("/namespaces/")[2].partition("/")[0]
         if path.endswith("/log"):
-            return 200, "".join(f"{line}\n" for line in self.logs)
-        if "/pods" in path:
-            pod = {"metadata": {"name": "pod-0"}, "status": {"startTime": "2026-01-01T00:00:00Z"}}
-            return 200, {"kind": "PodList", "apiVersion": "v1", "items": [pod]}
+            return self._log(namespace, path.split("/")[-2], query)
+        if path.endswith("/pods"):
+            return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._selected(namespace, self._pods(), query)}
         name = path.rpartition("/trainjobs")[2].strip("/")
+        if method == "GET" and not name:
+            items = self._selected(namespace, list(self.jobs.values()), query)
+            return 200, {"kind": "TrainJobList", "apiVersion": "trainer.kubeflow.org/v1alpha1", "items": items}
         if method == "POST":
             if self.forbidden:
                 return 403, {"message": 'trainjobs is forbidden: cannot create resource "trainjobs"'}
             check_trainjob(body)
+            if body["metadata"]["name"] in self.jobs:
+                return 409, {"message": "already exists"}
             self.jobs[body["metadata"]["name"]] = {**body, "looks": 0}
             self.created += 1
             return 201, body
@@ -98,6 +108,40 @@ class KubeDouble:
             conditions = [{"type": shown, "status": "True", "reason": "r", "message": "m"}] if shown else []
             return 200, {**job, "status": {"conditions": conditions}}
         return 200, job
+
+    def _pods(self) -> list[dict]:
+        """Workflows' pods and those of the first nodes: job sets label them with the TrainJob's name, not the run's."""
+        first = [
+            {
+                "metadata": {
+                    "name": f"{name}-node-0-0-x7x7x",
+                    "labels": {
+                        "jobset.sigs.k8s.io/jobset-name": name,
+                        "batch.kubernetes.io/job-completion-index": "0",
+                    },
+                },
+                "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"},
+            }
+            for name in self.jobs
+        ]
+        return [*self.pods, *first]
+
+    def _selected(self, namespace: str, items: list[dict], query: dict) -> list[dict]:
+        wanted = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)
+        if namespace != self.namespace:
+            return []
+        return [item for item in items if wanted.items() <= item["metadata"].get("labels", {}).items()]
+
+    def _log(self, namespace: str, name: str, query: dict) -> tuple[int, object]:
+        """A pod has the containers `init`, `wait` and `main` (workflow/common/common.go); without a choice, 400."""
+        pod = next((item for item in self._pods() if item["metadata"]["name"] == name), None)
+        if namespace != self.namespace or pod is None:
+            return 404, {"message": f'pods "{name}" not found'}
+        if "log" not in pod:
+            return 200, "".join(f"{line}\n" for line in self.logs)
+        if query.get("container") != "main":
+            return 400, {"message": "a container name must be specified, choose one of: [wait main]"}
+        return 200, pod["log"]
 
     @contextmanager
     def serving(self, folder: Path) -> Iterator[Path]:

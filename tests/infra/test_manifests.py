@@ -10,7 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from model.config import resolve
+from model.config.resolution import resolve
+from pipelines.cluster_client import PROJECTED_TOKEN
 
 ROOT = Path(__file__).parents[2] / "infra" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (ROOT / "overlays").iterdir())
@@ -60,8 +61,27 @@ def test_a_misspelt_field_would_be_noticed(built):
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_is_used_or_an_example(path):
     users = "".join(item.read_text("utf-8") for item in ROOT.rglob("kustomization.yaml"))
-    assert path.name in users or path.name in ("kustomization.yaml", "secrets.example.yaml")
+    assert path.name in users or path.name == "kustomization.yaml" or path.name.endswith(".example.yaml")
     assert "http" not in "".join(re.findall(r"(?m)^ *- .*\.yaml$", users))  # nothing is fetched
+
+
+def test_the_example_of_a_triggering_pod_mounts_a_token_that_the_api_takes():
+    (job,) = yaml.safe_load_all((ROOT / "trigger.example.yaml").read_text("utf-8"))
+    kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    pod = job["spec"]["template"]["spec"]
+    (mount,) = (item for item in pod["containers"][0]["volumeMounts"] if item["name"] == "kfp-token")
+    (volume,) = (item for item in pod["volumes"] if item["name"] == "kfp-token")
+    (source,) = volume["projected"]["sources"]
+    token = source["serviceAccountToken"]
+    assert f"{mount['mountPath']}/{token['path']}" == PROJECTED_TOKEN
+    assert token["audience"] == "pipelines.kubeflow.org"
+    assert pod["serviceAccountName"] == "myxtts-trigger"
+
+
+def test_the_trigger_may_do_what_cancelling_does(built):
+    role = next(item for item in of_kind(built["production"], "Role") if item["metadata"]["name"] == "myxtts-trigger")
+    granted = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert {("runs", "terminate"), ("trainjobs", "list"), ("trainjobs", "delete"), ("pods", "list")} <= granted
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

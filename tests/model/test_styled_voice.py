@@ -11,7 +11,7 @@ from model.audio.io import AudioError, read_audio, write_audio
 from model.audio.loudness import loudness
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.config import resolve
+from model.config.resolution import resolve
 from model.corpus.manifest import read_manifest
 from model.synthesis import ProsodyControls, StyleControls, SynthesisError, Synthesizer
 from model.training.trainer import train
@@ -69,31 +69,79 @@ def test_speakers_are_remembered_with_their_style(voice):
         assert np.allclose(np.sum(speaker.style, axis=1), 1, atol=1e-4)
 
 
-def test_style_controls_act(voice, generated_corpus):
-    reference = generated_corpus / read_manifest(generated_corpus)[0].audio
-    plain = voice.synthesize("Good morning.")
-    assert difference(plain, voice.synthesize("Good morning.")) == 0
-    for control in (
-        {"reference": reference},
-        {"style": StyleControls(reference)},
-        {"style": StyleControls(token_weights=[1.0] + [0.0] * 9)},
-        {"style": StyleControls(latent=[3.0] * 16)},
-        {"style": StyleControls(variation=1.0)},
-    ):
-        assert difference(plain, voice.synthesize("Good morning.", **control)) > 0
+def test_a_speaker_speaks_in_its_usual_style_unless_told_otherwise(voice, monkeypatch):
+    name, row = voice.speakers[0], [0.0, 1.0] + [0.0] * 8
+    usual = replace(voice.voice.speakers[name], style=[row] * voice.config.model.gst_num_heads)
+    chosen, before = StyleControls(token_weights=row), voice.synthesize("Good morning.", "en", name)
+    monkeypatch.setitem(voice.voice.speakers, name, usual)
+    after = voice.synthesize("Good morning.", "en", name)
+    assert difference(after, voice.synthesize("Good morning.", "en", name, style=chosen)) == 0
+    assert difference(after, before) > 0
 
 
-def test_a_style_reference_goes_before_the_style_of_the_cloned_voice(voice, generated_corpus):
+@pytest.fixture
+def asked(voice, monkeypatch):
+    """Function: controls -> (speaker embedding, style, speech): what the model is asked, and what it says."""
+    original, calls = voice.voice.model.synthesize, []
+
+    def listening(ids, lengths, vector, language, style, *others):
+        calls.append((vector, style))
+        return original(ids, lengths, vector, language, style, *others)
+
+    monkeypatch.setattr(voice.voice.model, "synthesize", listening)
+
+    def call(**controls):
+        speech = voice.synthesize("Good morning.", **controls)
+        return (*calls.pop(), speech)
+
+    return call
+
+
+def test_style_controls_reach_the_model_and_the_speech(asked):
+    _, usual, plain = asked()
+    assert difference(plain, asked()[2]) == 0
+    weights, latent = [0.2, 0.0, 0.8] + [0.0] * 7, [3.0, *[-1.0] * 15]
+    _, style, speech = asked(style=StyleControls(token_weights=weights))
+    torch.testing.assert_close(style.token_weights, torch.tensor(weights).expand(1, 4, 10))
+    assert difference(plain, speech) > 0
+    _, style, speech = asked(style=StyleControls(latent=latent))
+    assert style.latent.tolist() == [latent]
+    assert torch.equal(style.token_weights, usual.token_weights)
+    assert difference(plain, speech) > 0
+
+
+def test_a_style_reference_goes_before_the_style_of_the_cloned_voice(asked, generated_corpus):
     cloned, other = (generated_corpus / read_manifest(generated_corpus)[i].audio for i in (0, -1))
-    own = voice.synthesize("Good morning.", reference=cloned)
-    assert difference(own, voice.synthesize("Good morning.", reference=cloned, style=StyleControls(cloned))) == 0
-    assert difference(own, voice.synthesize("Good morning.", reference=cloned, style=StyleControls(other))) > 0
+    (cloned_voice, cloned_style, own), (_, other_style, _) = asked(reference=cloned), asked(reference=other)
+    assert not torch.equal(cloned_style.token_weights, other_style.token_weights)
+    vector, style, speech = asked(reference=cloned, style=StyleControls(other))
+    assert torch.equal(vector, cloned_voice)
+    for part in ("token_weights", "latent"):
+        assert torch.equal(getattr(style, part), getattr(other_style, part))
+    assert difference(own, speech) > 0
+    assert difference(own, asked(reference=cloned, style=StyleControls(cloned))[2]) == 0
 
 
-def test_a_reference_lends_its_speaker_beside_its_style(voice, generated_corpus):
-    cloned, other = (generated_corpus / read_manifest(generated_corpus)[i].audio for i in (0, -1))
-    by_name = voice.synthesize("Good morning.", style=StyleControls(other))
-    assert difference(by_name, voice.synthesize("Good morning.", reference=cloned, style=StyleControls(other))) > 0
+def test_a_style_reference_leaves_the_speaker_and_a_cloned_one_replaces_it(asked, generated_corpus):
+    other = generated_corpus / read_manifest(generated_corpus)[-1].audio
+    usual_voice, usual_style, _ = asked()
+    cloned_voice, cloned_style, cloned = asked(reference=other)
+    vector, style, speech = asked(style=StyleControls(other))
+    assert torch.equal(vector, usual_voice)
+    assert not torch.equal(cloned_voice, usual_voice)
+    assert torch.equal(style.token_weights, cloned_style.token_weights)
+    assert not torch.equal(style.token_weights, usual_style.token_weights)
+    assert difference(speech, cloned) > 0
+
+
+def test_more_variation_strays_further_from_the_expected_way(voice):
+    expected = voice.synthesize("Good morning.").mel.mean(0)
+    strayed = []
+    for variation in (0.3, 1.5):
+        style = StyleControls(variation=variation)
+        ways = [voice.synthesize("Good morning.", style=style).mel.mean(0) for _ in range(5)]
+        strayed.append(float(np.abs(np.stack(ways) - expected).mean()))
+    assert 0 < 2 * strayed[0] < strayed[1]
 
 
 def test_silence_around_a_reference_is_trimmed_as_in_training(voice, generated_corpus, tmp_path):

@@ -1,13 +1,20 @@
 """A double of the cluster's API, and what is asked of it."""
 
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from kfp_double import Double, serving
 from kfp_settings import IMAGES
+from kube_double import KubeDouble
 
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.compiling import compile_training
 from pipelines.profiles import cluster_profile
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 
 @pytest.fixture
@@ -36,3 +43,45 @@ def double() -> Double:
 def host(double):
     with serving(double) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def untrained_voice(tmp_path_factory, generated_features, small_settings) -> Path:
+    """A voice of two steps, which speaks with Griffin-Lim."""
+    from model.training.trainer import train
+
+    config = resolve(None, None, {**small_settings, "training.max_steps": 2}).config
+    return train(config, generated_features, tmp_path_factory.mktemp("untrained")).voice
+
+
+@pytest.fixture
+def myxtts(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """Function: arguments of `myxtts`, run in this process -> (exit status, standard output, standard error)."""
+    from pipelines.cli.main import main
+
+    # What a command changes for the life of its process ends with the test.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def kube(tmp_path, monkeypatch):
+    """A double of the Kubernetes API, to which the kubeconfig of this test leads."""
+    from kubernetes.config import kube_config
+
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    kubernetes = KubeDouble()
+    with kubernetes.serving(tmp_path) as kubeconfig:
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        yield kubernetes

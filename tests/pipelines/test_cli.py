@@ -48,7 +48,7 @@ class ProjectError(Exception):
     """Stands for a typed error of this project."""
 
 
-ProjectError.__module__ = "model.corpus.errors"
+ProjectError.__module__ = "model.errors"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import argo_names
 import pytest
 import yaml
 from click.testing import CliRunner
 from kfp_settings import COMMIT, IMAGES, connect
 
 from components import dvc
-from model.config import ConfigError
+from model.config.resolution import ConfigError
+from pipelines import stopping
 from pipelines.cli.pipeline import pipeline as pipeline_group
+from pipelines.cron import CronError
 from pipelines.project import ProjectError
 from pipelines.run_records import RunError
 
@@ -89,12 +92,13 @@ def cloud(monkeypatch, answer: str) -> None:
     [
         (["RUNNING", "SUCCEEDED"], [], 0),
         (["RUNNING", "FAILED"], [], 1),
-        (["CANCELED"], [], 1),
         (["RUNNING"], ["--no-wait"], 0),
     ],
 )
 def test_run_triggers_waits_and_answers_with_its_exit_status(checkout, host, double, monkeypatch, script, more, status):
     cloud(monkeypatch, "{}")
+    monkeypatch.setattr("pipelines.cluster.OVERLAP_SECONDS", 0.1)
+    monkeypatch.setattr("pipelines.cluster.SETTLED_SECONDS", 0.1)
     double.script = script
     done = run_on_cluster(host, "--json", *more)
     assert done.exit_code == status, done.output
@@ -146,11 +150,99 @@ def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, m
         invoke(host, "schedule", "--remove")
 
 
-def test_a_run_is_cancelled_by_its_id(checkout, host, double, pipeline, told):
+WORKFLOW = "myxtts-training-abcde"
+
+
+def training(host, double, kube, pipeline, told):
+    """A run whose step `train` waits for a TrainJob."""
+    double.script = ["RUNNING"]
     run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
-    assert invoke(host, "cancel", run.id).exit_code == 0
-    assert double.runs[run.id]["state"] == "CANCELED"
+    kube.pods = [argo_names.step_pod(run.id, WORKFLOW, "train", 0, "Running")]
+    kube.jobs["myxtts-1"] = {"metadata": {"name": "myxtts-1", "labels": {"pipeline/runid": run.id}}}
+    return run
+
+
+def test_cancelling_ends_the_run_its_trainjobs_and_its_pods(checkout, host, double, kube, pipeline, told, monkeypatch):
+    run = training(host, double, kube, pipeline, told)
+    waits = []
+
+    def ended(seconds):
+        waits.append(seconds)
+        kube.pods[0]["status"]["phase"] = "Failed"
+
+    monkeypatch.setattr(stopping.wait_until_stopped, "__defaults__", (ended,))
+    done = invoke(host, "cancel", run.id)
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        f"asked for the end of {run.id}",
+        "deleted its TrainJob myxtts-1",
+        "its pods have ended",
+    ]
+    assert double.runs[run.id]["state"] == "CANCELING"
+    assert not kube.jobs
+    assert waits
     assert invoke(host, "cancel").exit_code == 2  # nobody's run is ended by leaving out its name
+
+
+def test_a_cancelled_run_is_shown_as_cancelled_without_a_reason(checkout, host, double, kube, pipeline, told):
+    double.reports_canceling = False
+    run = training(host, double, kube, pipeline, told)
+    kube.pods.clear()
+    assert invoke(host, "cancel", run.id).exit_code == 0
+    done = invoke(host, "status", run.id, "--json")
+    assert done.exit_code == 1
+    shown = json.loads(done.stdout)
+    assert (shown["state"], shown["error"]) == ("CANCELED", "")
+    assert "is over: CANCELED" in invoke(host, "cancel", run.id).output
+
+
+def test_pods_that_go_on_are_a_finding(checkout, host, double, kube, pipeline, told, monkeypatch):
+    run = training(host, double, kube, pipeline, told)
+    monkeypatch.setattr(stopping, "STOP_SECONDS", 0.0)
+    done = invoke(host, "cancel", run.id)
+    assert done.exit_code == 1
+    assert f"still running in team: {kube.pods[0]['metadata']['name']}" in done.output
+
+
+def test_where_kubernetes_cannot_be_asked_the_command_to_do_it_is_told(checkout, host, double, pipeline, told):
+    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+    done = invoke(host, "cancel", run.id)
+    assert done.exit_code == 1
+    assert f"kubectl -n team delete trainjobs -l pipeline/runid={run.id}" in done.output
+    assert double.runs[run.id]["state"] == "CANCELING"
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_failed_run_says_why(checkout, host, double, kube, pipeline, told, readable):
+    """The server only says that it failed: the reason stands in the log of the step that failed."""
+    double.script, double.attempts = ["RUNNING", "FAILED"], {"train": 2}
+    cluster = connect(host)
+    run, _ = cluster.trigger(pipeline, told, "generated", COMMIT)
+    cluster.wait(run.id)
+    line = '::step:: {"step": "train", "state": "failed", "error": "the loss is not finite"}\n'
+    if readable:
+        kube.pods = [argo_names.step_pod(run.id, WORKFLOW, "train", attempt, "Failed", line) for attempt in (0, 1)]
+    done = invoke(host, "status", run.id)
+    assert done.exit_code == 1
+    assert "train            failed (attempt 2)" in done.output
+    reason = "the loss is not finite" if readable else f"`myxtts pipeline logs {run.id} --target cluster --step train`"
+    assert f"error: step train failed in 2 attempts: {reason}" in done.output
+
+
+def test_logs_are_those_of_the_step(checkout, host, double, kube, pipeline, told):
+    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+    kube.pods = [argo_names.step_pod(run.id, WORKFLOW, step, log=f"of {step}\n") for step in ("train", "evaluate")]
+    assert invoke(host, "logs", run.id, "--step", "evaluate").output == "evaluate  of evaluate\n"
+
+
+def test_a_schedule_tells_its_next_times_before_it_is_made(checkout, host, double, monkeypatch):
+    cloud(monkeypatch, "{}")
+    done = invoke(host, "schedule", "--cron", "0 0 3 * * *")
+    times = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert len(times) == 3
+    assert all(time.endswith("03:00:00") for time in times)
+    with pytest.raises(CronError, match="5 fields"):
+        invoke(host, "schedule", "--cron", "0 3 * * *")
 
 
 def test_objects_for_a_gitops_repository_are_written(checkout, host, tmp_path):

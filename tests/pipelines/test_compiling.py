@@ -7,13 +7,12 @@ import pytest
 import yaml
 from kfp.dsl import base_component
 
-from model.config import ConfigError, resolve
-from model.config.resolution import flatten, known_keys
-from model.config.schema import ClusterConfig
+from model.config.resolution import ConfigError, flatten, known_keys, resolve
+from model.config.targets import ClusterConfig
 from pipelines.compiling import compile_training, manifests
 from pipelines.linting import LintError, check
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
-from pipelines.training import STEP_SECTIONS, arguments
+from pipelines.training_pipeline import STEP_SECTIONS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
 DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train"))
@@ -134,10 +133,14 @@ def test_whole_numbers_stay_whole_on_the_way():
     assert isinstance(flatten(told)["training.max_steps"], int)
 
 
+ENDS = ("Completion", "Success", "Failure")
+"""The stock manifests set times to live for success and failure, which Argo prefers to the one for completion."""
+
+
 @pytest.mark.parametrize("release", ["2.16", "2.17"])
 def test_a_deadline_is_compiled_only_for_clusters_that_know_it(release):
     text = compile_training(cluster_profile(cluster_config(cluster__backend_version=release)))
-    for line in ("activeDeadlineSeconds: 604800", "resourceTtlOnCompletion: 86400"):
+    for line in ("activeDeadlineSeconds: 604800", *(f"resourceTtlOn{end}: 86400" for end in ENDS)):
         assert (line in text) == (release == "2.17")
 
 
@@ -206,7 +209,16 @@ def test_what_the_other_pods_are_given_reaches_them_alone(cluster, dressed, key)
 
 def test_every_setting_of_the_cluster_is_held_to_its_effect_somewhere():
     """On a pod here; on the client, the launcher, the run or the whole pipeline in tests of their own."""
-    of_the_client = {"host", "ui_host", "namespace", "ca_certificate", "token_file", "poll_seconds", "outage_seconds"}
+    of_the_client = {
+        "host",
+        "ui_host",
+        "namespace",
+        "kfp_namespace",
+        "ca_certificate",
+        "token_file",
+        "poll_seconds",
+        "outage_seconds",
+    }
     of_the_run = {"service_account", "backend_version", "run_timeout_seconds", "keep_seconds", "retries"}
     of_the_pipeline = {"data_image", "train_image", "preprocess_parts"}
     held = {*OF_TRAINING, *OF_OTHER_STEPS, *OF_EVERY_STEP, *of_the_client, *of_the_run, *of_the_pipeline}
@@ -225,6 +237,16 @@ def test_all_steps_are_tried_again_but_the_gate(dressed):
         name.replace("-", "_") for name, task in tasks.items() if task.get("retryPolicy", {}).get("maxRetryCount") == 5
     }
     assert tried == set(STEPS) - {"gate"}
+
+
+def test_retries_last_as_long_as_every_attempt_may_take():
+    """Argo stops retrying, and kills a retried pod, once the first attempt began longer ago than the maximum."""
+    changes = {"cluster__retries": 3, "cluster__step_timeout_seconds": 1000}
+    text = compile_training(cluster_profile(cluster_config(**changes)))
+    policy = next(yaml.safe_load_all(text))["root"]["dag"]["tasks"]["train"]["retryPolicy"]
+    pauses = [30, 60, 120]
+    assert (policy["backoffDuration"], policy["backoffFactor"]) == ("30s", 2.0)
+    assert int(policy["backoffMaxDuration"].removesuffix("s")) >= 4 * 1000 + sum(pauses)
 
 
 def test_a_size_brings_its_resources_and_the_users_own_wins():
@@ -295,8 +317,19 @@ def test_the_lint_refuses_variables_that_would_replace_the_docker_runners():
 def test_kubernetes_objects_hold_the_same_pipeline(cluster):
     pipeline, version = yaml.safe_load_all(manifests(cluster_profile(cluster_config()), "team", "c0ffee" * 7))
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
-    assert version["metadata"] == {"name": "myxtts-training-c0ffeec0ffee", "namespace": "team"}
+    assert version["metadata"]["namespace"] == "team"
+    assert re.fullmatch("myxtts-training-c0ffeec0ffee-[0-9a-f]{8}", version["metadata"]["name"])
     assert version["spec"]["pipelineSpec"] == next(yaml.safe_load_all(cluster))
+
+
+def test_another_image_makes_another_version_of_a_gitops_repository():
+    """The server refuses to change a version: with a new digest under the same commit, its name must be another."""
+    names = set()
+    for digit in "01":
+        config = cluster_config(cluster__train_image=f"registry.example/train@sha256:{digit * 64}")
+        _, version = yaml.safe_load_all(manifests(cluster_profile(config), "team", "c0ffee" * 7))
+        names.add(version["metadata"]["name"])
+    assert len(names) == 2
 
 
 def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():

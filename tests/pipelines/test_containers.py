@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from docker_double import DockerDouble
 from toy_run import SETTINGS
 
 from components.state import State
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines import containers
 from pipelines.containers import ContainerError, container_user, docker_profile, runner_arguments
 from pipelines.run_records import RunRecord
@@ -77,6 +78,47 @@ def test_without_an_engine_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     with pytest.raises(ContainerError, match=r"no Docker engine answers .* --target local"):
         docker_profile(resolve().config)
+
+
+@pytest.fixture
+def docker_double(monkeypatch):
+    """An engine with both images, built from the commit `abc123`, which is that of the code."""
+    double = DockerDouble()
+    double.build("speech-data:v7", "d", "abc123")
+    double.build("speech-train:v7", "7", "abc123")
+    monkeypatch.setenv("MYXTTS_GIT_SHA", "abc123")
+    with double.serving() as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        yield double
+
+
+def named_images() -> dict[str, str]:
+    return dict(docker_profile(resolve(overrides={"docker.image": "speech", "docker.tag": "v7"}).config).images)
+
+
+def test_images_are_named_by_their_content(docker_double, caplog):
+    """A tag such as `latest` stays the same when the image is built anew, and cached results would stay, too."""
+    images = named_images()
+    assert images["train"] == images["gate"] == f"speech-train:content-{'7' * 12}"
+    assert images["resolve_data"] == f"speech-data:content-{'d' * 12}"
+    assert docker_double.images[images["train"]] == docker_double.images["speech-train:v7"]
+    docker_double.build("speech-train:v7", "8", "abc123")
+    assert named_images()["train"] == f"speech-train:content-{'8' * 12}"
+    assert docker_double.images[images["train"]] == f"sha256:{'7' * 64}"
+    assert not caplog.records
+
+
+def test_an_image_of_another_commit_is_warned_of(docker_double, caplog):
+    docker_double.build("speech-train:v7", "7", "def456")
+    named_images()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("speech-train:v7 was built from commit def456, this is abc123")
+
+
+def test_an_image_that_was_not_built_is_named(docker_double):
+    del docker_double.images["speech-data:v7"]
+    with pytest.raises(ContainerError, match="image speech-data:v7 is not on this machine; run `make images`"):
+        named_images()
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from components.state import State, write_json
-from model.config import ConfigError, resolve
+from model.config.resolution import ConfigError, resolve
 from pipelines.compiling import compile_training
 from pipelines.local import PipelineError, drop_stale_cache, run_training
 from pipelines.profiles import STEPS, local_profile
 from pipelines.run_records import RunRecord
 from pipelines.targets import make_target
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 STAND_IN = """
 import atexit, json, os, sys, time
@@ -176,9 +177,9 @@ DRIVER = """
 import sys
 from pathlib import Path
 from components.state import State
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.local import run_training
-from pipelines.training import arguments
+from pipelines.training_pipeline import arguments
 
 try:
     run_training(State(Path(sys.argv[1])), arguments(resolve().config, "h", "r", "n"), lambda run_id: {})
@@ -257,3 +258,58 @@ def test_unreadable_cache_entries_are_dropped(tmp_path):
     write_json(state.kfp_cache / "gone.json", {"data": {"metadata": {"folder": str(tmp_path / "gone")}}})
     drop_stale_cache(state)
     assert [path.name for path in state.kfp_cache.iterdir()] == ["good.json"]
+
+
+class Models:
+    """A registry that knows one model: what `drop_stale_cache` may ask, and nothing else."""
+
+    champion = "2"
+    versions_there = ("1", "2")
+
+    def __init__(self, state: State) -> None:
+        assert state.root.is_dir()
+
+    def names(self) -> list[str]:
+        return ["m"]
+
+    def versions(self, name: str) -> list[SimpleNamespace]:
+        assert name == "m"
+        return [SimpleNamespace(number=number) for number in self.versions_there]
+
+    def aliases(self, name: str) -> dict[str, str]:
+        assert name == "m"
+        return {"candidate": "2", "previous": "1"} | ({"champion": self.champion} if self.champion else {})
+
+
+@pytest.mark.parametrize(
+    ("champion", "versions", "kept"),
+    [
+        ("2", ("1", "2"), {"evaluate", "register", "gate"}),
+        ("3", ("1", "2", "3"), {"evaluate", "register"}),
+        ("1", ("1", "2"), {"evaluate", "register"}),
+        ("", ("1", "2"), {"evaluate", "register"}),
+        ("", ("1",), {"evaluate"}),
+    ],
+    ids=["as it was", "another promoted", "rolled back", "no champion left", "version deleted"],
+)
+def test_a_cached_gate_holds_only_while_its_champion_does(tmp_path, monkeypatch, champion, versions, kept):
+    monkeypatch.setattr(Models, "champion", champion)
+    monkeypatch.setattr(Models, "versions_there", versions)
+    monkeypatch.setattr("components.registry.Registry", Models)
+    state = State(tmp_path).prepare()
+    evaluated = {"folder": str(tmp_path), "voice": str(tmp_path)}
+    registered = evaluated | {"name": "m", "version": "2"}
+    decided = registered | {"champion": "2", "champion_before": "1"}
+    for step, metadata in (("evaluate", evaluated), ("register", registered), ("gate", decided)):
+        write_json(state.folder("kfp-cache") / f"{step}.json", {"output": {"metadata": metadata}})
+    drop_stale_cache(state)
+    assert {path.stem for path in state.kfp_cache.iterdir()} == kept
+
+
+@pytest.mark.parametrize("gone", ["folder", "voice"])
+def test_a_cached_step_holds_only_while_its_results_are_there(tmp_path, gone):
+    state = State(tmp_path / "state").prepare()
+    metadata = {"folder": str(tmp_path), "voice": str(tmp_path)} | {gone: str(tmp_path / "gone")}
+    write_json(state.folder("kfp-cache") / "train.json", {"output": {"metadata": metadata}})
+    drop_stale_cache(state)
+    assert not list(state.kfp_cache.iterdir())

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from components import dvc
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.project import Project, ProjectError, open_project
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
 from model.corpus.readers import read_corpus, survey
 from pipelines.project import open_project
 from pipelines.recordings import followable

@@ -8,8 +8,7 @@ import yaml
 
 from components import tracking
 from components.state import State
-from model.config import batch_range, resolve
-from model.config.resolution import flatten, nest, presets
+from model.config.resolution import batch_range, flatten, nest, presets, resolve
 from model.training import trainer
 from pipelines import study as module
 from pipelines.project import Project
@@ -53,6 +52,20 @@ def test_trials_of_every_batch_see_equally_many_samples(size):
         seen.append(settings.max_steps * settings.batch_size)
         assert settings.max_steps / settings.evaluation_interval <= RUNGS
     assert seen[0] == pytest.approx(seen[1], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "study_steps", "expected"), [(70, 400, 70), (70, 280, 70), (70, 120, 30), (0, 120, 0)]
+)
+def test_warm_up_takes_at_most_a_quarter_of_a_trial(warm_up, study_steps, expected):
+    """The learning rate of a short trial would never reach the value that is searched."""
+    largest = batch_range("tiny")[1]
+    resolved = resolve(
+        overrides={"model_size": "tiny", "training.warmup_steps": warm_up, "study.max_steps": study_steps}
+    )
+    settings = trial_config(resolved, {"training.batch_size": largest}).training
+    assert settings.max_steps == study_steps
+    assert settings.warmup_steps == expected
 
 
 @dataclass

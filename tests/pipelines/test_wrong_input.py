@@ -6,7 +6,7 @@ import yaml
 
 from components.registry import Registry
 from components.state import State
-from model.config import resolve
+from model.config.resolution import resolve
 from pipelines.cli.main import main
 from pipelines.study import storage, study_name
 

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from model.config import Config, resolve
+from model.config.resolution import resolve
+from model.config.schema import Config
 from pipelines.compiling import compile_training, manifests
 from pipelines.profiles import STEPS, Profile, cluster_profile
 

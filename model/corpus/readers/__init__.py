@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-from model.config.schema.data import CorpusConfig, CorpusFormat, SourceConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig, CorpusFormat, SourceConfig
 from model.corpus.problems import Problem
 from model.corpus.recordings import Recordings
 from model.corpus.sources import Source, Utterance
+from model.errors import CorpusError
 
 MIXED, TEXT_FILES = "mixed", "text_files"
 TABLES = ("ljspeech", "table", "myxtts_v1")
@@ -79,9 +79,7 @@ def survey(folder: Path) -> dict[str, Any]:
     if found and all(form == TEXT_FILES for _, form in parts):
         return {"format": found, "path": str(folder)}
     if not parts:
-        from model.corpus.readers.table import unreadable_tables  # this package is what that module imports
-
-        if reasons := unreadable_tables(folder):
+        if reasons := reader("table").unreadable_tables(folder):
             raise CorpusError("; ".join(reasons))
         raise CorpusError(
             f"{folder}: no known layout ({', '.join(RECORDED)}), nor has any folder in it; the simplest is a "

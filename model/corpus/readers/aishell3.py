@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.sources import Source
 from model.corpus.tables import read_lines
+from model.errors import CorpusError
 
 CONTENT, PARTS = "content.txt", ("train", "test")
 SPEAKER_LETTERS = len("SSB0005")

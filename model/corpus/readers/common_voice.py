@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.sources import Source
 from model.corpus.tables import read_table

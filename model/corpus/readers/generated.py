@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from model.audio.io import read_source
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.sources import Sound, Source, Utterance
+from model.errors import CorpusError
 from model.text.espeak import speak
 from model.text.languages import language_of
 from model.text.normalize import normalize

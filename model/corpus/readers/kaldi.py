@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.recordings import Recordings
 from model.corpus.sources import Source
 from model.corpus.tables import read_lines
+from model.errors import CorpusError
 
 AUDIO, TEXT, SPEAKERS, SEGMENTS = "wav.scp", "text", "utt2spk", "segments"
 

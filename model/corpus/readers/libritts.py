@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder
 from model.corpus.sources import Source
 from model.corpus.tables import read_lines
+from model.errors import CorpusError
 
 NORMALIZED, TRANSCRIPT = ".normalized.txt", ".trans.txt"
 DEPTHS = ("*/*", "*/*/*", "*/*/*/*")

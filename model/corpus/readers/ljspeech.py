@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
 from model.corpus.columns import named_columns
-from model.corpus.errors import CorpusError
 from model.corpus.readers import table
 from model.corpus.readers.rows import Rows, existing_folder
 from model.corpus.recordings import Recordings
 from model.corpus.sources import Source
 from model.corpus.tables import DELIMITERS, split_rows
+from model.errors import CorpusError
 
 METADATA = "metadata.csv"
 AUDIO_FOLDERS = ("wavs", "wav")

@@ -10,12 +10,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.readers import ljspeech, table
 from model.corpus.readers.rows import Rows, existing_folder
 from model.corpus.recordings import Recordings
 from model.corpus.sources import Source
+from model.errors import CorpusError
 
 TABLES = ("metadata_train.csv", "metadata_eval.csv")
 _SPEAKER = re.compile(r"(LJ)\d{3}-|([ps]\d{1,3})_")

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from model.audio.io import read_recording
-from model.corpus.errors import CorpusError
 from model.corpus.problems import NOTE, Problem
 from model.corpus.recordings import SUFFIXES, clip_id
 from model.corpus.sources import Sound, Source, Utterance
+from model.errors import CorpusError
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
 from model.corpus.columns import NAMES as COLUMNS
 from model.corpus.columns import Columns, inferred_columns, is_unknown_header, named_columns, row_cells
-from model.corpus.errors import CorpusError
 from model.corpus.problems import NOTE, Problem
 from model.corpus.readers.rows import Row, Rows
 from model.corpus.recordings import Recordings, clean_path, without_suffix
 from model.corpus.sources import Source
 from model.corpus.tables import JSON_SUFFIXES, Line, delimiter_of, is_null, read_records, read_text, split_rows
+from model.errors import CorpusError
 from model.text.languages import code_of
 
 NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "manifest.jsonl", "manifest.csv", "manifest.tsv")

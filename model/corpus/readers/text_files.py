@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import takewhile
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.recordings import AUDIO_FOLDERS, Recordings, without_suffix
 from model.corpus.sources import Source
 from model.corpus.tables import read_text
+from model.errors import CorpusError
 
 TEXT_SUFFIXES = (".txt", ".lab", ".normalized.txt", ".original.txt")
 TEXT_FOLDERS = ("txt", "text", "texts", "transcripts", "transcript", "transcriptions", "lab", "labels")

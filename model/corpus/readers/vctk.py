@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder
 from model.corpus.sources import Source
+from model.errors import CorpusError
 
 AUDIO_FOLDERS = ("wav48_silence_trimmed", "wav48")
 MICROPHONES = ("_mic1", "", "_mic2")

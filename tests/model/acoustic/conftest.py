@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from model.acoustic import AcousticModel, Inventory
-from model.config import resolve
-from model.features.batching import Batch
+from model.acoustic.batch import Batch
+from model.acoustic.model import AcousticModel, ModelDimensions
+from model.config.resolution import resolve
 
-INVENTORY = Inventory(
+INVENTORY = ModelDimensions(
     num_symbols=20, num_stresses=3, num_languages=2, speaker_vector_dim=256, n_mels=80, mel_mean=-5.0, mel_std=2.0
 )
 

@@ -5,7 +5,7 @@ import pytest
 
 from model.acoustic.global_variance import LARGEST, give_back_variance, lost_variance
 from model.acoustic.model import Synthesis
-from model.audio.mel import SILENCE
+from model.audio import SILENCE
 
 
 def test_spread_grows_by_the_factor_about_the_same_mean():

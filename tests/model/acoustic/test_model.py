@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from model.acoustic import ProsodyShift, Reference, Style
 from model.acoustic.alignment import best_path, diagonal_prior
+from model.acoustic.conditioning import Reference, Style
 from model.acoustic.layers import Conv1d
-from model.acoustic.model import LONGEST_TOKEN, position_features
+from model.acoustic.model import LONGEST_TOKEN, ProsodyShift, position_features
 from model.acoustic.predictors import average_over_tokens
-from model.config.schema import LossConfig
+from model.config.training import LossConfig
 from model.training.losses import loss_terms, loss_weights, weighted_sum
 
 
@@ -161,7 +161,7 @@ def test_mels_are_in_the_units_of_the_recordings(make_model, batch):
     model = make_model()
     for parameter in model.mel_head.parameters():
         torch.nn.init.zeros_(parameter)
-    assert bool((model(batch).mel[1] == model.inventory.mel_mean).all())
+    assert bool((model(batch).mel[1] == model.dimensions.mel_mean).all())
 
 
 def test_the_loss_reaches_every_parameter(make_model, make_batch, feature):

@@ -1,14 +1,21 @@
 """Style and speaker are heard, bounded, and told apart: tokens, latent, own encoder, contrastive and consistency."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from model.acoustic import Reference, Style, StyleError
-from model.acoustic.speaker import MelSpeakerEncoder
-from model.acoustic.style import Gaussian, ReferenceEncoder, StyleTokens, VariationalEncoder, divergence
-from model.config.schema import LossConfig
+from model.acoustic.conditioning import Reference, Style, StyleError
+from model.acoustic.encoders import (
+    Gaussian,
+    MelSpeakerEncoder,
+    ReferenceEncoder,
+    StyleTokens,
+    VariationalEncoder,
+    divergence,
+)
+from model.config.training import LossConfig
 from model.training.losses import contrastive_speaker_loss, loss_terms
 
 
@@ -31,6 +38,46 @@ def test_every_style_token_speaks_its_own_way(make_model, make_batch):
     model, batch = make_model(enable_gst=True), make_batch([(6, 30)])
     spoken = [speak(model, batch, one_token(token)) for token in range(10)]
     assert min(difference(a, b) for i, a in enumerate(spoken) for b in spoken[:i]) > 1e-3
+
+
+def test_a_mixture_of_style_tokens_lies_between_them(make_model, batch):
+    conditioning = make_model(enable_gst=True).conditioning
+    text, speaker, language = torch.randn(1, 32), torch.randn(1, 256), torch.tensor([1])
+
+    def condition(style: Style) -> torch.Tensor:
+        return conditioning(text, speaker, language, style).vector.detach()
+
+    one, other = (condition(one_token(token)) for token in (2, 7))
+    mixed = Style(token_weights=0.25 * one_token(2).token_weights + 0.75 * one_token(7).token_weights)
+    torch.testing.assert_close(condition(mixed), 0.25 * one + 0.75 * other)
+    assert float((one - other).abs().max()) > 0.01
+
+
+def test_the_latent_moves_the_condition_in_proportion(make_model):
+    conditioning = make_model(use_variational_encoder=True).conditioning
+    text, speaker, language = torch.randn(1, 32), torch.randn(1, 256), torch.tensor([1])
+    direction = torch.randn(1, 16)
+    none, once, thrice = (
+        conditioning(text, speaker, language, Style(latent=factor * direction)).vector.detach() for factor in (0, 1, 3)
+    )
+    torch.testing.assert_close(thrice - none, 3 * (once - none), atol=1e-5, rtol=1e-4)
+    assert float((once - none).abs().max()) > 0.01
+
+
+def test_without_a_reference_the_latent_strays_from_the_prior_by_its_temperature(make_model):
+    conditioning = make_model(use_variational_encoder=True).conditioning
+    text, speaker, language = torch.randn(1, 32), torch.randn(1, 256), torch.tensor([1])
+
+    def spoken(style: Style) -> torch.Tensor:
+        return conditioning(text, speaker, language, style).vector.detach()
+
+    prior = conditioning(text, speaker, language, Style()).prior
+    torch.testing.assert_close(spoken(Style()), spoken(Style(latent=prior.mean)))
+    small, large = (
+        torch.stack([spoken(Style(temperature=temperature)) for _ in range(400)]).std(0).mean()
+        for temperature in (0.4, 1.2)
+    )
+    assert float(large / small) == pytest.approx(3, rel=0.1)
 
 
 def test_a_reference_chooses_token_weights_that_speak_the_same_when_given_back(make_model, batch):
@@ -136,7 +183,7 @@ def test_a_clip_without_a_reference_gets_no_speaker_rather_than_its_own(make_mod
 def test_an_impression_of_one_short_recording_is_what_training_hears(make_model, batch):
     model = make_model(use_pretrained_speaker_encoder=False, enable_gst=True, use_variational_encoder=True)
     conditions = model(batch).conditions
-    heard = model.conditioning.impression(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
+    heard = model.conditioning.encode_reference(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
     torch.testing.assert_close(heard.speaker[0], conditions.speaker[0])
     torch.testing.assert_close(heard.token_weights[0], conditions.token_weights[0])
     torch.testing.assert_close(heard.latent[0], conditions.posterior.mean[0])
@@ -146,7 +193,7 @@ def test_an_impression_weighs_its_pieces_by_their_length(make_model):
     conditioning = make_model(enable_gst=True, use_variational_encoder=True).conditioning
     long, short = torch.randn(256, 80).numpy(), torch.randn(32, 80).numpy() + 3
     both, *each = (
-        conditioning.impression(Reference.from_recordings(pieces)) for pieces in ([long, short], [long], [short])
+        conditioning.encode_reference(Reference.from_recordings(pieces)) for pieces in ([long, short], [long], [short])
     )
     for heard in ("token_weights", "latent"):
         one, other = (getattr(impression, heard) for impression in each)
@@ -188,7 +235,7 @@ def test_consistency_wants_each_clip_to_sound_like_its_own_speaker(make_model, b
     output = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=True)(batch)
     speaker = output.conditions.speaker
     for heard, wanted in ((speaker, 0.0), (speaker.flip(0), 1 - float(speaker[0] @ speaker[1])), (-speaker, 2.0)):
-        output.listen = lambda *_, heard=heard: heard
+        output.embed_synthesis = lambda *_, heard=heard: heard
         term = loss_terms(output, batch, LossConfig())["speaker_consistency"]
         assert float(term.detach()) == pytest.approx(wanted, abs=1e-5)
 
@@ -203,6 +250,14 @@ def test_contrast_is_lower_for_grouped_speakers_than_for_mixed_ones():
     grouped = contrastive_speaker_loss(near, torch.tensor([0, 0, 1, 1]), clips, 0.07)
     mixed = contrastive_speaker_loss(near, torch.tensor([0, 1, 0, 1]), clips, 0.07)
     assert float(grouped) < 0.1 < float(mixed)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.5])
+def test_contrast_is_the_chance_of_the_right_clip_among_the_others(temperature):
+    """Clips of the first speaker at 0 and 0.6, one of the second at 1.4: log(1 + exp((wrong - right) / t))."""
+    loss = contrastive_speaker_loss(embeddings(0.0, 0.6, 1.4), torch.tensor([0, 0, 1]), torch.arange(3), temperature)
+    each = [math.log1p(math.exp((math.cos(wrong) - math.cos(0.6)) / temperature)) for wrong in (1.4, 0.8)]
+    assert float(loss) == pytest.approx(sum(each) / 2, rel=1e-4)
 
 
 def test_contrast_needs_another_clip_of_the_speaker_and_another_speaker():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.audio.io import AudioError, read_audio, read_source, write_audio
+from model.audio.io import AudioError, read_audio, read_source, resample, write_audio
 
 RATE = 22050
 
@@ -88,3 +88,39 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
     path = tmp_path / f"{'a' * 250}.wav"  # the partial file's name is too long
     with pytest.raises(AudioError, match="cannot be written"):
         write_audio(path, np.zeros(10), 22050)
+
+
+def _steady(samples: np.ndarray) -> np.ndarray:
+    """The middle of a recording, where the resampler's filter has settled."""
+    return samples[len(samples) // 4 : -len(samples) // 4].astype(np.float64)
+
+
+@pytest.mark.parametrize(("source", "target"), [(48000, 22050), (44100, 22050), (44100, 16000), (22050, 16000)])
+def test_resampling_folds_nothing_back_and_keeps_what_is_below_half_the_rate(source, target):
+    t = np.arange(source) / source
+    for frequency in (0.55 * target, 0.7 * target, 0.95 * target):  # would be heard at `target - frequency`
+        if frequency < source / 2:
+            tone = (0.5 * np.sin(2 * np.pi * frequency * t)).astype(np.float32)
+            alias = _steady(resample(tone, source, target))
+            assert 10 * np.log10(np.mean(np.square(alias)) / 0.125) < -90, frequency
+    for frequency in (100.0, 0.25 * target, 0.44 * target):
+        tone = (0.5 * np.sin(2 * np.pi * frequency * t)).astype(np.float32)
+        kept = _steady(resample(tone, source, target))
+        assert 10 * np.log10(np.mean(np.square(kept)) / 0.125) == pytest.approx(0, abs=0.05), frequency
+
+
+@pytest.mark.parametrize(("source", "target"), [(16000, 22050), (22050, 48000), (22050, 44100)])
+def test_resampling_upwards_adds_no_mirror_image(source, target):
+    frequency = 0.4 * source
+    tone = (0.5 * np.sin(2 * np.pi * frequency * np.arange(source) / source)).astype(np.float32)
+    heard = _steady(resample(tone, source, target))
+    power = np.square(np.abs(np.fft.rfft(heard * np.blackman(len(heard)))))
+    frequencies = np.fft.rfftfreq(len(heard), 1 / target)
+    outside = power[np.abs(frequencies - frequency) > 50].sum()
+    assert 10 * np.log10(outside / power.sum()) < -90
+
+
+def test_resampling_moves_nothing_in_time():
+    click = np.zeros(48000, np.float32)
+    click[24000] = 1.0
+    assert abs(int(np.abs(resample(click, 48000, 22050)).argmax()) - 11025) <= 1

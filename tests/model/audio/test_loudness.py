@@ -41,3 +41,36 @@ def test_silence_and_snippets():
     assert gain_to(-23.0, np.zeros(22050, np.float32), 22050) == 1.0
     assert loudness(np.zeros(22050, np.float32), 22050) == -np.inf
     assert loudness(tone(22050, seconds=0.1), 22050) == pytest.approx(-3.0, abs=1.5)
+
+
+def levels(*sections):
+    """Tones of (seconds, LUFS) each, one after the other at 22050 Hz."""
+    return np.concatenate([tone(22050, seconds, 10 ** ((lufs + 3.01) / 20)) for seconds, lufs in sections])
+
+
+@pytest.mark.parametrize(
+    ("sections", "wanted"),
+    [
+        # The stereo cases 3 to 5 of EBU Tech 3341, as one channel.
+        (((10, -36), (60, -23), (10, -36)), -23.0),
+        (((10, -72), (10, -36), (60, -23), (10, -36), (10, -72)), -23.0),
+        (((20, -26), (20.1, -20), (20, -26)), -23.0),
+        # The gate lies 10 LU below the mean of what is above -70: sections 10 LU apart both count, 14 LU do not.
+        (((10, -23), (10, -33)), -25.6),
+        (((10, -23), (10, -37)), -23.0),
+    ],
+)
+def test_the_relative_gate_leaves_quiet_sections_out(sections, wanted):
+    assert loudness(levels(*sections), 22050) == pytest.approx(wanted, abs=0.1)
+
+
+def test_the_absolute_gate_is_applied_before_the_relative_one():
+    """Nearly silent blocks neither count nor lower the gate: the section at -37 stays below it."""
+    assert loudness(levels((4, -23), (4, -37), (30, -75)), 22050) == pytest.approx(-23.0, abs=0.25)
+    assert loudness(levels((4, -75)), 22050) == -np.inf
+
+
+@pytest.mark.parametrize(("level", "target"), [(-40.0, -27.0), (-12.0, -27.0), (-31.0, -20.0)])
+def test_a_gain_is_the_distance_to_the_target_in_decibels(level, target):
+    samples = levels((2, level))
+    assert 20 * np.log10(gain_to(target, samples, 22050)) == pytest.approx(target - level, abs=0.05)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.mel import SILENCE, MelExtractor, extractor_hash, frame_energy, mel_filterbank
-from model.config.schema import AudioConfig
+from model.audio import SILENCE
+from model.audio.mel import MelExtractor, extractor_hash, frame_energy, mel_filterbank
+from model.config.data import AudioConfig
 
 AUDIO = AudioConfig()
 

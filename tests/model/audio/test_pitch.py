@@ -5,8 +5,8 @@ import pytest
 from scipy.signal import lfilter
 
 from model.audio.pitch import scale_pitch, track_pitch
-from model.audio.silence import speech_bounds
-from model.config.schema import AudioConfig, FeaturesConfig
+from model.audio.trimming import speech_bounds
+from model.config.data import AudioConfig, FeaturesConfig
 
 AUDIO, FEATURES = AudioConfig(), FeaturesConfig()
 RATE, HOP = AUDIO.sample_rate, AUDIO.hop_length
@@ -78,6 +78,24 @@ def test_silence_at_the_ends_is_trimmed_to_the_margin(voiced):
     start, end = speech_bounds(np.concatenate([quiet, speech, quiet]), RATE, 40.0, 0.08)
     assert start == pytest.approx(RATE // 2 - 0.08 * RATE, abs=0.03 * RATE)
     assert end == pytest.approx(RATE // 2 + len(speech) + 0.08 * RATE, abs=0.03 * RATE)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize("level", [1.0, 0.01])
+def test_the_margin_is_kept_at_both_ends_at_any_level_and_never_beyond_the_clip(margin, level):
+    before, spoken, after = 20 * 441, 50 * 441, 10 * 441  # whole frames of 20 ms
+    samples = level * np.pad(np.ones(spoken), (before, after))
+    start, end = speech_bounds(samples, RATE, 35.0, margin)
+    assert start == max(0, before - int(margin * RATE))
+    assert end == min(len(samples), before + spoken + int(margin * RATE))
+
+
+def test_the_threshold_of_silence_is_in_decibels_of_power_below_the_loudest_frame():
+    samples = np.concatenate([np.full(4410, 10 ** (-30 / 20)), np.ones(4410), np.full(4410, 10 ** (-40 / 20))])
+    assert speech_bounds(samples, RATE, 29.0, 0.0) == (4410, 8820)
+    assert speech_bounds(samples, RATE, 31.0, 0.0) == (0, 8820)
+    assert speech_bounds(samples, RATE, 39.0, 0.0) == (0, 8820)
+    assert speech_bounds(samples, RATE, 41.0, 0.0) == (0, 13230)
 
 
 def test_nothing_is_trimmed_when_switched_off_or_when_all_is_silent():

@@ -7,7 +7,7 @@ import pytest
 
 from model.audio.io import AudioError
 from model.audio.reference import GOOD_SECONDS, check_reference
-from model.config import Config
+from model.config.schema import Config
 from model.text.espeak import speak
 
 CONFIG = Config()

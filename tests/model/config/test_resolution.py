@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model.config import Config, ConfigError, batch_range, resolve, settings_hash, subset
-from model.config.resolution import flatten, known_keys, presets
+from model.config import settings_hash
+from model.config.resolution import ConfigError, batch_range, flatten, known_keys, presets, resolve, subset
+from model.config.schema import Config
 
 ROOT = Path(__file__).parents[3]
 SIZES, LEVELS = presets()
@@ -188,6 +189,7 @@ def test_subset_holds_only_what_a_step_is_told_and_loads_again():
 def test_settings_hash_depends_on_values_not_on_order():
     assert settings_hash({"a": 1, "b": 2}) == settings_hash({"b": 2, "a": 1})
     assert settings_hash({"a": 1}) != settings_hash({"a": 2})
+    assert settings_hash({"a": 1}, {"b": 2}) != settings_hash({"a": 1}, {"b": 3})  # every one of several counts
 
 
 def test_every_key_of_the_schema_has_its_section_described():

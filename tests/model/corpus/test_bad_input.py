@@ -8,11 +8,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from model.config import Config
-from model.corpus.errors import CorpusError
+from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.validate import validate
+from model.errors import CorpusError
 from pipelines.cli.corpus import corpus as command
 
 GOOD = 20

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from model.audio.io import read_source
-from model.config import Config
-from model.corpus.errors import CorpusError
+from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import generated
 from model.corpus.readers.generated import english_engine, read_sentences
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
-from model.text import encode
+from model.errors import CorpusError
+from model.text.encode import encode
 from model.text.symbols import MARKS
 
 SMALL = {"engine": "espeak", "english_voices": 2, "persian_voices": 1, "sentences_per_voice": 6}

@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from corpus_layouts import write_sound, write_text
 
-from model.config import Config
-from model.config.schema.data import CorpusConfig
-from model.corpus.errors import CorpusError
+from model.config.data import CorpusConfig
+from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import read_corpus, survey
 from model.corpus.recordings import clip_id
+from model.errors import CorpusError
 from pipelines.cli.corpus import corpus as command
 
 TEXTS = ("The train was late.", "Bring two cups of tea, please.", "We walk along the river.")

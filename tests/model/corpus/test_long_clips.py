@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.long_clips import divide
 from model.corpus.readers.generated import read_sentences
@@ -77,3 +77,36 @@ def test_ingest_divides_only_when_asked(tmp_path, longest, clips):
     assert " ".join(clip.text for clip in found) == " ".join(sentences)
     assert sum(clip.seconds for clip in found) == pytest.approx(len(samples) / RATE, abs=0.001)
     assert all((tmp_path / "out" / clip.audio).is_file() for clip in found)
+
+
+def spoken_at(*seconds):
+    """Bursts of noise of these lengths, half a second of silence between them."""
+    noise = np.random.default_rng(0)
+    bursts = (0.3 * noise.standard_normal(int(length * RATE)) for length in seconds)
+    parts = [np.concatenate([burst, np.zeros(RATE // 2)]) for burst in bursts]
+    return np.concatenate(parts)[: -RATE // 2].astype(np.float32)
+
+
+CLAUSES = "a" * 14 + ". " + "b" * 41 + ". " + "c" * 42 + "."
+"""Clauses of 15, 42 and 43 letters and marks: 1.5, 4.2 and 4.3 of ten seconds, were they spoken evenly."""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "divided"),
+    [
+        ((1.5, 4.2, 4.3), True),
+        ((1.7, 4.1, 4.2), True),
+        ((1.3, 4.4, 4.3), True),
+        ((2.1, 3.6, 4.3), False),  # the first clause at 71 % of the usual speed
+        ((1.1, 4.6, 4.3), False),  # at 136 %
+        ((1.95, 3.3, 4.75), False),  # the second at 127 %
+    ],
+)
+def test_pieces_are_believed_only_if_all_are_about_as_fast_as_the_whole(seconds, divided):
+    samples = spoken_at(*seconds)
+    pieces = divide(samples, RATE, CLAUSES, 5.3)
+    assert bool(pieces) == divided
+    if divided:
+        assert [piece.text for piece in pieces] == [clause.strip() for clause in CLAUSES.split(" ")]
+        ends = np.cumsum(np.array(seconds) + 0.5)[:-1] - 0.25
+        assert [piece.end / RATE for piece in pieces[:-1]] == pytest.approx(ends, abs=0.05)

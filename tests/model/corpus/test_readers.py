@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from corpus_layouts import LAYOUTS, aishell3, coqui, ljspeech, table_csv, vctk, write_sound, write_text
 
-from model.config import Config
-from model.config.schema.data import CorpusConfig
+from model.config.data import CorpusConfig
+from model.config.schema import Config
 from model.corpus import readers
-from model.corpus.errors import CorpusError
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import MIXED, RECORDED, read_corpus, reader, survey
+from model.errors import CorpusError
 
 
 def config_of(folder: Path, **changes) -> CorpusConfig:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 from click.testing import CliRunner
 
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest
 from model.corpus.split import held_out_speakers
 from pipelines.cli.corpus import corpus as command

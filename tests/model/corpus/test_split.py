@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.audio.io import write_audio
-from model.config import Config
-from model.config.schema import SplitConfig
-from model.corpus.errors import CorpusError
+from model.config.data import SplitConfig
+from model.config.schema import Config
 from model.corpus.manifest import Clip, read_manifest, write_manifest
 from model.corpus.problems import Problem, read_problems, write_problems
 from model.corpus.split import assign_splits, held_out_speakers, split
 from model.corpus.timings import read_alignments, write_alignments
+from model.errors import CorpusError
 
 SHARES = SplitConfig(validation_share=0.1, test_share=0.1, min_held_out=4)
 

@@ -5,8 +5,7 @@ import math
 
 import pytest
 
-from model.config import resolve
-from model.config.resolution import presets
+from model.config.resolution import presets, resolve
 from model.diagnosis.checklist import ChecklistError, blocking, checklist, contrast, normalisation, refuse
 from model.features.statistics import SpeakerStatistics, Statistics
 

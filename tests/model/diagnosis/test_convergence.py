@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.diagnosis.convergence import DiagnosisError, diagnose_convergence
-from model.training.checkpoint import Checkpoint, save_checkpoint
+from model.loop.checkpoints import Checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -1,21 +1,36 @@
 """The whole evaluation of a stand-in voice: measures by part and kind, the gate, the page."""
 
+import base64
+import io
 import json
 import re
+import shutil
+import time
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
+from small_speech import CONFIG, LOUDNESS, RATE
 
-from model.config import Config
-from model.config.schema import EvaluationConfig, FeaturesConfig
+from model.audio.io import read_audio
+from model.audio.loudness import loudness
+from model.config.data import FeaturesConfig
+from model.config.evaluation import EvaluationConfig
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
+from model.corpus.timings import write_alignments
+from model.evaluation import recognizer
 from model.evaluation.evaluate import METRICS, REPORT, _Bench, choose, evaluate_voice
-from model.evaluation.evaluated import KINDS, PARTS
+from model.evaluation.evaluated import KINDS, PARTS, Evaluated, by_group, gate, summarise
+from model.evaluation.metrics import Measure, not_applicable
 from model.features.index import FeatureError
+from model.text.encode import encode
+from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder
 
 
@@ -61,6 +76,43 @@ def results(small_features, small_corpus, tmp_path_factory):
         for noise, folder in folders.items()
     }
     return measured, folders[0.0]
+
+
+def test_recordings_are_trimmed_and_as_loud_as_the_features(results, store, small_corpus):
+    """What is heard in the report, and measured against, is what the features were made of."""
+    page = (results[1] / REPORT).read_text("utf-8")
+    sounds = [
+        soundfile.read(io.BytesIO(base64.b64decode(data)))[0] for data in re.findall('audio/flac;base64,([^"]+)', page)
+    ]
+    clips = {clip.id: clip for clip in store.clips}
+    audio = {clip.id: clip.audio for clip in read_manifest(small_corpus)}
+    described = results[0][0.0]["clips"]
+    for item, recording in zip(described, sounds[:: len(KINDS)], strict=True):
+        clip = clips[item["id"]]
+        start, gain = round(clip.trimmed * RATE), np.float32(clip.gain)
+        assert start > 0.1 * RATE
+        assert abs(gain - 1) > 0.1
+        whole = read_audio(small_corpus / audio[clip.id], RATE)
+        assert np.abs(recording - whole[start : start + round(clip.seconds * RATE)] * gain).max() < 1e-4
+        assert loudness(recording, RATE) == pytest.approx(LOUDNESS, abs=0.1)
+
+
+def test_a_clip_is_compared_with_its_speakers_others_never_with_itself(results, store):
+    positions = {clip.id: position for position, clip in enumerate(store.clips)}
+    for item in results[0][0.0]["clips"]:
+        position = positions[item["id"]]
+        wanted = store.speaker_vectors[position] @ store.speaker_centroid(item["speaker"], without=position)
+        assert item["measures"]["speaker_similarity"]["recording"]["value"] == pytest.approx(wanted, abs=1e-4)
+        if item["part"] == "training" and item["speaker"] != "lone":
+            with_itself = store.speaker_vectors[position] @ store.speaker_centroid(item["speaker"], without=-1)
+            assert with_itself > wanted + 1e-3
+
+
+def test_the_gate_measures_unseen_sentences_alone(results):
+    for result in results[0].values():
+        name = "mel_cepstral_distortion"
+        unseen, training = (result[part][name]["synthesised"]["value"] for part in PARTS)
+        assert result["gate"][name]["value"] == unseen != training
 
 
 def test_every_measure_has_a_value_or_a_reason(results):
@@ -191,7 +243,7 @@ def test_a_speaker_whom_the_voice_does_not_know_is_cloned_from_another_clip(stor
 
 def test_a_language_that_the_voice_does_not_speak_is_left_out_with_a_count(store, small_corpus, tmp_path):
     with pytest.raises(FeatureError, match="language en, which the voice does not speak"):
-        evaluate_voice(Parrot(store, languages=["fa"]), store, small_corpus, SETTINGS, tmp_path)
+        evaluate_voice(Parrot(store, languages=["fr"]), store, small_corpus, SETTINGS, tmp_path)
 
 
 def test_another_corpus_than_that_of_the_features_is_refused(store, small_corpus, tmp_path):
@@ -223,3 +275,124 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
     increase = result["gate"]["character_error_increase"]["value"]
     assert increase == pytest.approx(errors["synthesised"] - errors["recording"])
     assert all(set(clip["transcripts"]) == set(KINDS) for clip in result["clips"])
+
+
+def test_known_times_of_phones_are_those_of_the_recording_before_trimming(store, small_corpus, tmp_path):
+    """Each clip's phones end later than the voice has them by a number of frames of its own."""
+    corpus = shutil.copytree(small_corpus, tmp_path / "corpus")
+    voice, frame = Parrot(store), store.audio.hop_length / RATE
+    times, late = {}, {}
+    for number, clip in enumerate(store.clips):
+        tokens = encode(clip.text, clip.language)
+        durations, _ = voice.align(tokens.ids, np.zeros((clip.frames, store.audio.n_mels)))
+        ends = np.cumsum(durations)
+        late[clip.id] = number % 4
+        spoken = [i for i, phone in enumerate(tokens.phones) if phone not in (BOS, EOS, WORD_BOUNDARY, *MARKS)]
+        times[clip.id] = [
+            (
+                tokens.phones[i],
+                *(clip.trimmed + (edge + late[clip.id]) * frame for edge in (ends[i] - durations[i], ends[i])),
+            )
+            for i in spoken
+        ]
+    write_alignments(corpus, times)
+    result = evaluate_voice(voice, store, corpus, SETTINGS, tmp_path / "out")
+    errors = {clip["id"]: clip["measures"]["boundary_error"]["recording"]["value"] for clip in result["clips"]}
+    assert len({late[name] for name in errors}) > 2
+    assert errors == pytest.approx({name: late[name] for name in errors}, abs=0.01)
+
+
+SPOKEN = {
+    "Good morning.": "good morning", "How are you?": "how are you", "Boat 21.": "boat twenty one",
+    "Rain again.": "rain again", "We sat down.": "we sat down", "It is late now.": "it is late now",
+    "Come in!": "come in", "A small boat.": "a small boat", "Room 12, please.": "room twelve please",
+    "Who is there?": "who is there", "At 7:10.": "at seven ten",
+}  # fmt: skip
+
+
+def test_character_errors_are_against_the_words_that_are_spoken(store, small_corpus, tmp_path, monkeypatch):
+    """The first letter of the recording is misheard, copy-synthesis is understood, the voice is not heard at all."""
+    settings = Config.model_validate({**CONFIG.model_dump(), "evaluation": {"max_clips": 4}})
+    voice = Parrot(store)
+    english = [store.clips[position] for position, _ in choose(store, voice, settings.evaluation)[0]]
+    english = [clip for clip in english if clip.language == "en"]
+    assert {"Room 12, please.", "At 7:10."} <= {clip.text for clip in english}
+    queue = [(clip, kind) for clip in english for kind in KINDS]
+
+    def transcribe(self, samples):
+        clip, kind = queue.pop(0)
+        assert len(samples) / recognizer.SAMPLE_RATE == pytest.approx(clip.seconds, abs=0.02)
+        words = {"recording": SPOKEN[clip.text][1:], "copy_synthesis": SPOKEN[clip.text].upper(), "synthesised": ""}
+        future = Future()
+        future.set_result(words[kind])
+        return future
+
+    monkeypatch.setattr(recognizer.Recognizer, "submit", transcribe)
+    result = evaluate_voice(voice, store, small_corpus, settings, tmp_path)
+    assert not queue
+    unseen = []
+    for clip in result["clips"]:
+        errors = {kind: measure["value"] for kind, measure in clip["measures"]["character_error"].items()}
+        if clip["language"] == "de":
+            assert set(errors.values()) == {None}
+            assert "not de" in clip["measures"]["character_error"]["recording"]["reason"]
+            continue
+        one_letter = 1 / len(SPOKEN[clip["text"]])
+        assert errors == pytest.approx({"recording": one_letter, "copy_synthesis": 0.0, "synthesised": 1.0})
+        if clip["part"] == "unseen":
+            unseen.append(1.0 - one_letter)
+    assert result["gate"]["character_error_increase"]["value"] == pytest.approx(np.mean(unseen))
+    assert len(unseen) < len(english)
+
+
+def test_the_real_time_factor_is_the_time_of_synthesis_over_that_of_speech(store, small_corpus, tmp_path, monkeypatch):
+    voice, clock, said = Parrot(store), [100.0], []
+    original = voice.synthesize
+
+    def slow(text, **arguments):
+        speech = original(text, **arguments)
+        clock[0] += 3.0
+        said.append(len(speech.samples) / RATE)
+        return speech
+
+    monkeypatch.setattr(voice, "synthesize", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    result = evaluate_voice(voice, store, small_corpus, SETTINGS, tmp_path)
+    assert result["real_time_factor"]["value"] == pytest.approx(3.0 * len(said) / sum(said))
+
+
+def sentence(speaker, **values):
+    """An evaluated sentence with these measures: kind -> value, or the reason why there is none."""
+    clip = SimpleNamespace(language="en", speaker=speaker, id=speaker, split="test", text="")
+    measures = {
+        name: {kind: not_applicable(v) if isinstance(v, str) else Measure(v) for kind, v in kinds.items()}
+        for name, kinds in values.items()
+    }
+    return Evaluated(clip, "unseen", None, measures=measures)
+
+
+def test_means_are_over_sentences_not_over_speakers():
+    sentences = [sentence("anna", pitch_error={"synthesised": value}) for value in (1.0, 2.0, 3.0, 6.0)]
+    sentences += [
+        sentence("bob", pitch_error={"synthesised": 8.0}),
+        sentence("bob", pitch_error={"synthesised": "no voice"}),
+    ]
+    assert summarise(sentences)["pitch_error"]["synthesised"]["value"] == 4.0
+    groups = {group["speaker"]: group for group in by_group(sentences)}
+    assert (groups["anna"]["sentences"], groups["bob"]["sentences"]) == (4, 2)
+    assert [groups[name]["measures"]["pitch_error"]["synthesised"]["value"] for name in ("anna", "bob")] == [3.0, 8.0]
+
+
+def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind():
+    def judged(recording, synthesised, distortion, monotonicity):
+        return sentence(
+            "anna",
+            character_error={"recording": recording, "copy_synthesis": 0.9, "synthesised": synthesised},
+            mel_cepstral_distortion={"copy_synthesis": 99.0, "synthesised": distortion},
+            alignment_monotonicity={"recording": monotonicity},
+        )
+
+    found = gate([judged(0.1, 0.4, 5.0, 0.9), judged(0.2, 0.1, 7.0, 0.5), judged("silent", "silent", 9.0, 0.7)])
+    assert {name: measure["value"] for name, measure in found.items()} == pytest.approx(
+        {"character_error_increase": 0.1, "mel_cepstral_distortion": 7.0, "alignment_monotonicity": 0.7}
+    )

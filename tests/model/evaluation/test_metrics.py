@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
+from model.audio.dtw import dtw_path
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
-from model.config.schema import AudioConfig, FeaturesConfig
+from model.config.data import AudioConfig, FeaturesConfig
 from model.evaluation.metrics import (
     Measure,
     alignment_coverage,
     alignment_monotonicity,
     alignment_sharpness,
     boundary_error,
-    dtw_path,
     duration_error,
     length_error,
     mean_of,
@@ -169,3 +169,58 @@ def test_a_mean_is_of_what_applies():
     assert mean_of([not_applicable("x"), not_applicable("y")]) == not_applicable("x")
     assert mean_of([]).value is None
     assert mean_of([Measure(0.0)]).value == 0.0
+
+
+def soft_path(*tokens: int) -> np.ndarray:
+    """(S, 9) soft alignment whose likeliest tokens are these."""
+    soft = np.full((len(tokens), 9), 0.05)
+    soft[np.arange(len(tokens)), tokens] = 0.6
+    return soft
+
+
+@pytest.mark.parametrize(
+    ("tokens", "share"),
+    [
+        ((0, 0, 1, 1, 2), 1.0),
+        ((0, 2, 4, 6, 8), 1.0),  # a token without a frame of its own may be skipped
+        ((0, 3, 4, 5, 6), 0.75),  # two may not: a leap forward is an error
+        ((0, 8, 8, 8, 8), 0.75),
+        ((0, 1, 0, 1, 2), 0.75),
+        ((4, 3, 2, 1, 0), 0.0),
+    ],
+)
+def test_monotonicity_counts_steps_back_and_leaps_forward(tokens, share):
+    assert alignment_monotonicity(soft_path(*tokens)).value == pytest.approx(share)
+
+
+def test_a_gross_pitch_error_is_more_than_a_fifth_of_the_recorded_pitch():
+    ours = np.array([119.0, 121.0, 81.0, 79.0, 100.0])
+    recorded, same = np.full(5, 100.0), (np.arange(5),) * 2
+    assert pitch_frame_error(ours, recorded, same).value == pytest.approx(2 / 5)
+    # 122 for 100 is 22 % off, 100 for 122 is 18 %.
+    assert pitch_frame_error(np.array([122.0]), np.array([100.0]), (np.zeros(1, int),) * 2).value == 1.0
+    assert pitch_frame_error(np.array([100.0]), np.array([122.0]), (np.zeros(1, int),) * 2).value == 0.0
+
+
+def test_errors_of_pitch_are_between_frames_that_belong_together():
+    recorded, path = np.array([100.0, 0.0, 200.0]), (np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
+    ours = np.array([100.0, 200.0, 400.0])
+    assert pitch_error(ours, recorded, path).value == pytest.approx(1200 * np.sqrt(1 / 3))
+    assert voicing_error(ours, recorded, path).value == pytest.approx(1 / 4)
+    assert pitch_frame_error(ours, recorded, path).value == pytest.approx(2 / 4)
+
+
+def test_errors_of_opposite_sign_do_not_cancel_and_lengths_are_relative_to_the_recording():
+    assert duration_error(np.array([1, 4, 3]), np.array([3, 2, 3])).value == pytest.approx(4 / 3)
+    assert length_error(150, 100).value == length_error(50, 100).value == pytest.approx(0.5)
+    assert length_error(100, 50).value == pytest.approx(1.0)
+
+
+def test_the_longest_token_that_is_covered_has_40_frames():
+    assert alignment_coverage(np.array([1, 40, 41, 0])).value == 0.5
+
+
+def test_boundaries_are_starts_and_ends_counted_from_the_first_frame():
+    durations = np.array([4, 1, 5])
+    truth = 0.02 * np.array([[0, 4], [5, 5], [4, 13]])
+    assert boundary_error(durations, truth, 0.02).value == pytest.approx((0 + 0 + 1 + 0 + 1 + 3) / 6)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.audio.mel import SILENCE
+from model.audio import SILENCE
 from model.features.batching import TrainingBatches, evaluation_batches
 from model.features.index import FeatureError
 from model.features.sampling import BatchSampler, SpeakerBatchSampler

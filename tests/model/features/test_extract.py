@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_speech import CONFIG
 
 import model.features.extract
 from model.audio.io import write_audio
-from model.config import Config
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features import shards
 from model.features.extract import Part, build_features, extract_part
@@ -45,6 +46,10 @@ def extracted(monkeypatch):
     return ids
 
 
+def changed_features(**settings) -> Config:
+    return Config.model_validate({"features": {**CONFIG.features.model_dump(), **settings}})
+
+
 def change(corpus, position, **values):
     clips = read_manifest(corpus)
     clips[position] = replace(clips[position], **values)
@@ -52,10 +57,10 @@ def change(corpus, position, **values):
 
 
 def test_nothing_is_extracted_twice(corpus, tmp_path, extracted):
-    first = build_features(corpus, tmp_path / "store", Config())
+    first = build_features(corpus, tmp_path / "store", CONFIG)
     assert len(extracted) == len(first.clips)
     extracted.clear()
-    again = build_features(corpus, tmp_path / "store", Config())
+    again = build_features(corpus, tmp_path / "store", CONFIG)
     assert extracted == []
     assert again.content_hash == first.content_hash
     assert sorted(os.listdir(tmp_path)) == ["corpus", "store"]
@@ -65,7 +70,7 @@ def test_nothing_is_extracted_twice(corpus, tmp_path, extracted):
 def test_a_changed_clip_redoes_only_itself(corpus, tmp_path, extracted, voiced, monkeypatch, megabyte):
     monkeypatch.setattr(model.features.extract, "MEGABYTE", megabyte)
     monkeypatch.setattr(model.features.extract, "CHUNK", 4)
-    build_features(corpus, tmp_path / "store", Config())
+    build_features(corpus, tmp_path / "store", CONFIG)
     for changed, values in ((6, {"text": "Something else."}), (9, {})):
         extracted.clear()
         clip = read_manifest(corpus)[changed]
@@ -73,19 +78,19 @@ def test_a_changed_clip_redoes_only_itself(corpus, tmp_path, extracted, voiced, 
             change(corpus, changed, **values)
         else:
             write_audio(corpus / clip.audio, voiced(1.3, 190.0, seed=99), RATE)
-        grown = build_features(corpus, tmp_path / "store", Config())
+        grown = build_features(corpus, tmp_path / "store", CONFIG)
         assert extracted == [clip.id]
         FeatureStore(tmp_path / "store").verify()
-        assert grown.content_hash == build_features(corpus, tmp_path / f"fresh-{changed}", Config()).content_hash
+        assert grown.content_hash == build_features(corpus, tmp_path / f"fresh-{changed}", CONFIG).content_hash
 
 
 def test_speakers_splits_and_order_are_of_the_index_alone(corpus, tmp_path, extracted):
-    first = build_features(corpus, tmp_path / "store", Config())
+    first = build_features(corpus, tmp_path / "store", CONFIG)
     extracted.clear()
     clips = read_manifest(corpus)[::-1]
     clips[3] = replace(clips[3], speaker="carol", id="renamed")
     write_manifest(corpus, clips)
-    second = build_features(corpus, tmp_path / "store", Config())
+    second = build_features(corpus, tmp_path / "store", CONFIG)
     assert extracted == []
     assert second.content_hash != first.content_hash
     assert [clip.id for clip in second.clips] == [clip.id for clip in clips]
@@ -97,32 +102,32 @@ def test_speakers_splits_and_order_are_of_the_index_alone(corpus, tmp_path, extr
 
 def test_removed_clips_leave_the_shards_once_little_of_them_is_needed(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(model.features.extract, "MEGABYTE", 4000)  # one shard of the corpus is about this large
-    build_features(corpus, tmp_path / "store", Config())
+    build_features(corpus, tmp_path / "store", CONFIG)
     before = sum(path.stat().st_size for path in (tmp_path / "store" / "shards").iterdir())
     clips = read_manifest(corpus)
     write_manifest(corpus, clips[:2])
-    build_features(corpus, tmp_path / "store", Config())
+    build_features(corpus, tmp_path / "store", CONFIG)
     after = sum(path.stat().st_size for path in (tmp_path / "store" / "shards").iterdir())
     assert after < before / 5
 
 
 def test_other_code_and_other_settings_take_nothing_over(corpus, tmp_path, extracted):
-    build_features(corpus, tmp_path / "store", Config(), code="one")
+    build_features(corpus, tmp_path / "store", CONFIG, code="one")
     count = len(extracted)
-    build_features(corpus, tmp_path / "store", Config(), code="one")
+    build_features(corpus, tmp_path / "store", CONFIG, code="one")
     assert len(extracted) == count
-    build_features(corpus, tmp_path / "store", Config(), code="two")
+    build_features(corpus, tmp_path / "store", CONFIG, code="two")
     assert len(extracted) == 2 * count
-    build_features(corpus, tmp_path / "store", Config.model_validate({"features": {"pitch_fmax": 400.0}}), code="two")
+    build_features(corpus, tmp_path / "store", changed_features(pitch_fmax=400.0), code="two")
     assert len(extracted) == 3 * count
-    build_features(corpus, tmp_path / "store", Config.model_validate({"features": {"shard_megabytes": 1}}), code="one")
+    build_features(corpus, tmp_path / "store", changed_features(shard_megabytes=1), code="one")
     assert len(extracted) == 4 * count  # the store of "one" was replaced long ago
 
 
 def test_equal_clips_are_extracted_once(corpus, tmp_path, extracted):
     clips = read_manifest(corpus)
     write_manifest(corpus, [*clips, replace(clips[2], id="twin", speaker="bob")])
-    index = build_features(corpus, tmp_path / "store", Config())
+    index = build_features(corpus, tmp_path / "store", CONFIG)
     assert len(extracted) == len(clips)
     store = FeatureStore(tmp_path / "store")
     assert np.array_equal(store.clip(2).mel, store.clip(len(clips)).mel)
@@ -131,10 +136,10 @@ def test_equal_clips_are_extracted_once(corpus, tmp_path, extracted):
 
 def test_parts_join_to_what_one_build_gives(corpus, small_features, tmp_path, extracted):
     parts = [tmp_path / f"part-{number}" for number in range(3)]
-    counts = [extract_part(corpus, folder, Config(), Part(n, 3)) for n, folder in enumerate(parts)]
+    counts = [extract_part(corpus, folder, CONFIG, Part(n, 3)) for n, folder in enumerate(parts)]
     assert sum(counts) == len(extracted) == 25
     assert max(counts) - min(counts) <= 1
-    index = build_features(corpus, tmp_path / "store", Config(), earlier=parts)
+    index = build_features(corpus, tmp_path / "store", CONFIG, earlier=parts)
     assert len(extracted) == 25
     assert index.content_hash == FeatureStore(small_features).content_hash
 
@@ -145,12 +150,12 @@ def test_an_error_keeps_what_was_done_and_the_rerun_completes(corpus, small_feat
     whole = (corpus / name).read_bytes()
     (corpus / name).write_bytes(whole[:500])
     with pytest.raises(FeatureError, match=r"clip .*-13: .*; run `dvc repro`"):
-        build_features(corpus, tmp_path / "store", Config())
+        build_features(corpus, tmp_path / "store", CONFIG)
     assert not (tmp_path / "store").exists()
     done = len(extracted) - 4  # the task with the broken file is lost
     (corpus / name).write_bytes(whole)
     extracted.clear()
-    index = build_features(corpus, tmp_path / "store", Config())
+    index = build_features(corpus, tmp_path / "store", CONFIG)
     assert len(extracted) == 25 - done < 25
     assert index.content_hash == FeatureStore(small_features).content_hash
     FeatureStore(tmp_path / "store").verify()
@@ -160,24 +165,26 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import model.features.extract
-from model.config import Config
+from model.config.schema import Config
 
 model.features.extract.CHUNK = 2
 model.features.extract.MEGABYTE = 2000
 corpus, destination, kill_at, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+config = Config.model_validate_json(sys.argv[5])
 
 def report(progress):
     print(progress.done, progress.reused, flush=True)
     if kill_at and progress.done >= kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-model.features.extract.build_features(corpus, destination, Config(), workers=workers, report=report)
+model.features.extract.build_features(corpus, destination, config, workers=workers, report=report)
 """
 
 
 def build_in_process(corpus, destination, kill_at=0, workers=1, command=()):
+    arguments = [corpus, destination, kill_at, workers, CONFIG.model_dump_json()]
     return subprocess.run(
-        [*command, sys.executable, "-c", SCRIPT, str(corpus), str(destination), str(kill_at), str(workers)],
+        [*command, sys.executable, "-c", SCRIPT, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -227,18 +234,18 @@ def test_no_half_of_a_file_stays_where_a_write_fails(corpus, tmp_path, monkeypat
 
     monkeypatch.setattr(shards.os, "fsync", no_space)
     with pytest.raises(FeatureError, match="No space left on device"):
-        build_features(corpus, tmp_path / "store", Config())
+        build_features(corpus, tmp_path / "store", CONFIG)
     assert [path for path in (tmp_path / ".store.partial").rglob("*") if path.is_file()] == []
 
 
 def test_a_damaged_earlier_shard_is_not_taken_over(corpus, tmp_path, extracted, caplog):
-    build_features(corpus, tmp_path / "store", Config())
+    build_features(corpus, tmp_path / "store", CONFIG)
     (shard,) = (tmp_path / "store" / "shards").iterdir()
     content = bytearray(shard.read_bytes())
     content[5000] ^= 1
     shard.write_bytes(content)
     extracted.clear()
-    build_features(corpus, tmp_path / "store", Config())
+    build_features(corpus, tmp_path / "store", CONFIG)
     assert len(extracted) == 25
     assert "damaged, its clips are extracted again" in caplog.text
     FeatureStore(tmp_path / "store").verify()
@@ -247,16 +254,16 @@ def test_a_damaged_earlier_shard_is_not_taken_over(corpus, tmp_path, extracted, 
 def test_two_builds_of_one_store_do_not_mix(corpus, tmp_path):
     def build_another(progress):
         with pytest.raises(FeatureError, match="another process is writing there"):
-            build_features(corpus, tmp_path / "store", Config())
+            build_features(corpus, tmp_path / "store", CONFIG)
 
-    build_features(corpus, tmp_path / "store", Config(), report=build_another)
+    build_features(corpus, tmp_path / "store", CONFIG, report=build_another)
 
 
 def test_progress_tells_speed_and_time_left(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(model.features.extract, "CHUNK", 10)
     heard = []
     began = time.monotonic()
-    build_features(corpus, tmp_path / "store", Config(), report=heard.append)
+    build_features(corpus, tmp_path / "store", CONFIG, report=heard.append)
     elapsed = time.monotonic() - began
     assert [(item.done, item.total, item.reused) for item in heard] == [
         (0, 25, 0),
@@ -276,8 +283,8 @@ def test_loudness_is_evened_out_without_clipping(corpus, tmp_path, voiced):
     sound = voiced(1.5, 140.0)
     for position, gain in enumerate((1.0, 0.1, 0.02)):
         write_audio(corpus / read_manifest(corpus)[position].audio, sound * gain, RATE)
-    plain = build_features(corpus, tmp_path / "plain", Config())
-    even = build_features(corpus, tmp_path / "even", Config.model_validate({"features": {"target_loudness": -23.0}}))
+    plain = build_features(corpus, tmp_path / "plain", changed_features(target_loudness=0.0))
+    even = build_features(corpus, tmp_path / "even", changed_features(target_loudness=-23.0))
     assert {clip.gain for clip in plain.clips} == {1.0}
     levels = [
         [FeatureStore(tmp_path / name).clip(position).energy.mean() for position in range(3)]

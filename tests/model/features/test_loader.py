@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from model.config import resolve
+from model.config.resolution import resolve
 from model.features.batching import TrainingBatches
 from model.features.index import FeatureError
-from model.features.loader import Loader
-from model.features.shapes import ShapeSampler, pad_batch
+from model.features.loader import Loader, ShapeSampler, pad_batch
 
 
 def settings(seed=1, **training):
@@ -110,12 +109,12 @@ def test_each_clip_comes_in_every_epoch_of_a_shape_sampler():
 
 
 def test_padding_to_a_bucket_changes_no_loss(store):
-    from model.acoustic import AcousticModel
+    from model.acoustic.model import AcousticModel
     from model.training.losses import loss_terms
-    from model.training.run_state import inventory_of
+    from model.training.state import model_dimensions
 
     config = resolve(None, None, {"model_size": "xtiny"}).config
-    model = AcousticModel(config.model, inventory_of(store)).eval()
+    model = AcousticModel(config.model, model_dimensions(store)).eval()
     batch = next(TrainingBatches(store, 4, seed=0))
     padded = pad_batch(batch, batch.ids.shape[1] + 9, batch.mel.shape[1] + 50)
     assert padded.mel.shape[1] == batch.mel.shape[1] + 50

@@ -1,19 +1,24 @@
 """Streaming: shards that do not fit are fetched, verified, and make room; training mixes what is at hand."""
 
+import hashlib
+import os
 import shutil
 
 import numpy as np
 import pytest
+from small_speech import CONFIG
 
 import model.features.extract
-import model.features.shard_cache
-from model.config import Config
+import model.features.shards
 from model.features.batching import TrainingBatches, evaluation_batches
 from model.features.extract import build_features
 from model.features.index import SHARDS, FeatureError
 from model.features.sampling import BatchSampler
-from model.features.shard_cache import ShardCache
+from model.features.shards import ShardCache
 from model.features.store import FeatureStore
+
+CACHE = 700
+"""Thousands of bytes: room for about half of the small corpus."""
 
 
 @pytest.fixture
@@ -21,14 +26,14 @@ def many_shards(small_corpus, tmp_path, monkeypatch):
     """The small corpus in a shard for every two clips."""
     monkeypatch.setattr(model.features.extract, "CHUNK", 2)
     monkeypatch.setattr(model.features.extract, "MEGABYTE", 400)
-    build_features(small_corpus, tmp_path / "store", Config())
+    build_features(small_corpus, tmp_path / "store", CONFIG)
     return tmp_path / "store"
 
 
 @pytest.fixture
 def streamed(many_shards, tmp_path, monkeypatch):
     """(store whose shards are elsewhere, names that were fetched): its cache holds about half of them."""
-    monkeypatch.setattr(model.features.shard_cache, "MEGABYTE", 1000)
+    monkeypatch.setattr(model.features.shards, "MEGABYTE", 1000)
     elsewhere = tmp_path / "elsewhere"
     (many_shards / SHARDS).rename(elsewhere)
     fetched = []
@@ -37,7 +42,7 @@ def streamed(many_shards, tmp_path, monkeypatch):
         fetched.append(name)
         shutil.copyfile(elsewhere / name, path)
 
-    return FeatureStore(many_shards, ShardCache(tmp_path / "cache", 600, fetch)), fetched
+    return FeatureStore(many_shards, ShardCache(tmp_path / "cache", CACHE, fetch)), fetched
 
 
 def held(tmp_path):
@@ -49,7 +54,7 @@ def test_a_streamed_store_gives_the_same_clips_in_bounded_space(streamed, store,
     assert fetched == []
     for position in np.random.default_rng(0).permutation(len(store.clips)):
         assert np.array_equal(ours.clip(position).mel, store.clip(position).mel)
-        assert held(tmp_path) <= 600_000
+        assert held(tmp_path) <= 1000 * CACHE
     assert len(fetched) > len(ours.index.shards)
     assert ours.content_hash == store.content_hash
 
@@ -62,7 +67,7 @@ def test_an_epoch_fetches_every_shard_once(streamed, tmp_path):
     seen = []
     while batches.sampler.epoch == 0 and len(seen) < len(batches.positions):
         seen += next(batches).clip_ids
-        assert held(tmp_path) <= 600_000
+        assert held(tmp_path) <= 1000 * CACHE
     assert sorted(seen) == sorted(ours.clips[position].id for position in batches.positions)
     assert len(fetched) == len(set(fetched)) == len(training)
     list(evaluation_batches(ours, "validation", 2))
@@ -86,7 +91,7 @@ def test_windows_differ_each_epoch_and_keep_every_clip():
 def test_what_is_kept_is_used_again_and_the_oldest_goes_first(streamed, tmp_path):
     ours, fetched = streamed
     ours.clip(0)
-    again = FeatureStore(ours.path, ShardCache(tmp_path / "cache", 600, ours.cache.fetch))
+    again = FeatureStore(ours.path, ShardCache(tmp_path / "cache", CACHE, ours.cache.fetch))
     again.clip(0)
     assert len(fetched) == 1
 
@@ -102,3 +107,21 @@ def test_a_damaged_arrival_is_refused_and_leaves_nothing(streamed, tmp_path):
 def test_comparing_speakers_says_that_it_needs_all_shards(streamed):
     with pytest.raises(FeatureError, match=r"raise features\.cache_megabytes"):
         TrainingBatches(streamed[0], 4, seed=0, clips_per_speaker=2)
+
+
+def test_the_least_recently_used_shard_makes_room_for_the_next(tmp_path):
+    contents = {}
+    for number in range(4):
+        data = bytes([number]) * (400 * 1024)
+        contents[f"shard-{hashlib.sha256(data).hexdigest()}.safetensors"] = data
+    first, second, third, fourth = contents
+    cache = ShardCache(tmp_path, 1, lambda name, path: path.write_bytes(contents[name]))
+    for age, name in enumerate((first, second)):
+        path, gone = cache.get(name)
+        os.utime(path, (age, age))  # clocks of file systems may be coarser than this test
+        assert gone == []
+    cache.get(first)
+    assert cache.get(third)[1] == [second]
+    os.utime(tmp_path / first, (5, 5))
+    assert cache.get(fourth)[1] == [first]
+    assert {path.name for path in tmp_path.iterdir()} == {third, fourth}

@@ -8,23 +8,25 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from small_speech import CONFIG, LOUDNESS
 
 import model.features.extract
 import model.features.store
 from model.audio.io import read_audio, write_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.config import Config
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
+from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extract import build_features
 from model.features.index import CLIPS, INDEX, NAMES, SPEAKER_VECTORS, FeatureError
 from model.features.store import FeatureStore
-from model.text import encode
+from model.text.encode import encode
 
 
 def config(**features) -> Config:
-    return Config.model_validate({"features": features})
+    """The settings of the small corpus, with others in section `features`."""
+    return Config.model_validate({"features": {"target_loudness": LOUDNESS, **features}})
 
 
 def test_what_is_read_is_what_the_clip_holds(store, small_corpus):
@@ -34,12 +36,14 @@ def test_what_is_read_is_what_the_clip_holds(store, small_corpus):
         entry, features = store.clips[position], store.clip(position)
         samples = read_audio(small_corpus / clips[position].audio, 22050)
         start = round(entry.trimmed * 22050)
-        samples = samples[start : start + round(entry.seconds * 22050)]
+        assert start > 0.1 * 22050
+        assert abs(entry.gain - 1) > 0.1
+        samples = samples[start : start + round(entry.seconds * 22050)] * np.float32(entry.gain)
         mel = MelExtractor(store.audio).numpy(samples)
         assert np.array_equal(features.mel, mel)
         assert np.array_equal(features.energy, frame_energy(mel))
         assert np.array_equal(features.pitch, track_pitch(samples, store.audio, store.index.features))
-        assert np.array_equal(features.ids, encode(clips[position].text, "en").ids)
+        assert np.array_equal(features.ids, encode(clips[position].text, clips[position].language).ids)
         assert len(mel) == len(samples) // 256 == entry.frames
         assert store.speakers[features.speaker] == clips[position].speaker
         assert features.speaker_vector @ features.speaker_vector == pytest.approx(1.0, abs=1e-5)
@@ -60,7 +64,7 @@ def test_statistics_are_those_of_the_training_clips(store):
 def test_shards_hold_the_same_clips_whatever_their_size(small_corpus, small_features, tmp_path, monkeypatch):
     monkeypatch.setattr(model.features.extract, "CHUNK", 3)
     monkeypatch.setattr(model.features.extract, "MEGABYTE", 1000)
-    build_features(small_corpus, tmp_path / "many", Config())
+    build_features(small_corpus, tmp_path / "many", CONFIG)
     many, one = FeatureStore(tmp_path / "many"), FeatureStore(small_features)
     assert len({clip.shard for clip in many.clips}) == len(many.index.shards) > 3
     assert len(one.index.shards) == 1
@@ -81,13 +85,18 @@ def test_a_shard_is_a_plain_safetensors_file_named_by_its_checksum(store):
 
 
 def test_the_same_corpus_gives_the_same_content_with_any_number_of_processes(small_corpus, small_features, tmp_path):
-    index = build_features(small_corpus, tmp_path / "again", Config(), workers=2)
+    index = build_features(small_corpus, tmp_path / "again", CONFIG, workers=2)
     assert index.content_hash == FeatureStore(small_features).content_hash
 
 
 def test_settings_of_extraction_change_the_content(small_corpus, small_features, tmp_path):
     index = build_features(small_corpus, tmp_path / "other", config(pitch_fmin=150.0))
     assert index.content_hash != FeatureStore(small_features).content_hash
+    lowest = []
+    for store in (FeatureStore(small_features), FeatureStore(tmp_path / "other")):
+        pitch = np.concatenate([store.clip(position).pitch for position in store.clips_of_speaker["bob"]])
+        lowest.append(pitch[pitch > 0].min())
+    assert lowest[0] < 149 < lowest[1]
 
 
 def test_other_mel_settings_are_refused_naming_both_sides(store):
@@ -116,7 +125,7 @@ def test_features_whose_speaker_vectors_were_changed_are_refused(small_features,
 
 def test_damage_is_found(small_corpus, tmp_path):
     folder = tmp_path / "store"
-    build_features(small_corpus, folder, Config())
+    build_features(small_corpus, folder, CONFIG)
     FeatureStore(folder).verify()
 
     (shard,) = (folder / "shards").iterdir()
@@ -198,9 +207,9 @@ def test_an_unusable_clip_stops_the_build_by_name_and_leaves_the_old_store(
 ):
     broken = _broken_corpus(small_corpus, tmp_path, **changes)
     destination = tmp_path / "store"
-    build_features(small_corpus, destination, Config())
+    build_features(small_corpus, destination, CONFIG)
     with pytest.raises(FeatureError, match=message):
-        build_features(broken, destination, Config())
+        build_features(broken, destination, CONFIG)
     assert FeatureStore(destination).content_hash == FeatureStore(small_features).content_hash
 
 
@@ -210,20 +219,20 @@ def test_an_interrupted_build_is_not_taken_for_a_store(small_corpus, tmp_path, m
 
     monkeypatch.setattr(model.features.extract, "_write_index", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build_features(small_corpus, tmp_path / "store", Config())
+        build_features(small_corpus, tmp_path / "store", CONFIG)
     assert not (tmp_path / "store").exists()
     monkeypatch.undo()
-    build_features(small_corpus, tmp_path / "store", Config())
+    build_features(small_corpus, tmp_path / "store", CONFIG)
     assert [item.name for item in tmp_path.iterdir()] == ["store"]
 
 
-def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path):
+def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path, voiced):
     folder = tmp_path / "quiet"
     clips = read_manifest(small_corpus)[:1]
-    samples = read_audio(small_corpus / clips[0].audio, 22050)
+    samples = 0.3 * voiced(1.2, 190.0)
     write_audio(folder / clips[0].audio, np.concatenate([np.zeros(11025), samples]), 22050)
     write_manifest(folder, clips)
-    trimmed = build_features(folder, tmp_path / "trimmed", Config()).clips[0]
+    trimmed = build_features(folder, tmp_path / "trimmed", CONFIG).clips[0]
     assert trimmed.trimmed == pytest.approx(0.5 - 0.08, abs=0.02)
     kept = build_features(folder, tmp_path / "kept", config(trim_silence_db=0)).clips[0]
     assert kept.trimmed == 0
@@ -235,7 +244,7 @@ def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path):
 def test_unknown_characters_are_counted_and_told(small_corpus, tmp_path, caplog):
     broken = _broken_corpus(small_corpus, tmp_path, text="Good ☃ boat.")
     with caplog.at_level(logging.WARNING):
-        index = build_features(broken, tmp_path / "store", Config())
+        index = build_features(broken, tmp_path / "store", CONFIG)
     assert index.unknown_symbols == {"☃": 1}
     assert "☃" in caplog.text
 
@@ -249,4 +258,4 @@ def test_the_centroid_leaves_the_clip_out_unless_it_is_the_only_one(store):
     assert store.speaker_centroid("lone", without=only[0]) == pytest.approx(store.speaker_vectors[only[0]], abs=1e-6)
     first, second = store.clips_of_speaker["unheard"]
     assert store.speaker_centroid("unheard", without=first) == pytest.approx(store.speaker_vectors[second], abs=1e-6)
-    assert store.speaker_languages == dict.fromkeys(store.speakers, "en")
+    assert store.speaker_languages == {**dict.fromkeys(store.speakers, "en"), "bob": "de"}

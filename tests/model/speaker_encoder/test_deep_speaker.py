@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import resolve
-from model.config.resolution import ConfigError
+from model.config.resolution import ConfigError, resolve
 from model.speaker_encoder import DeepSpeaker, SpeakerEncoderError, load_speaker_encoder
 from model.speaker_encoder.base import SAMPLE_RATE
 from model.speaker_encoder.deep_speaker import BANDS, CHANNELS, PIECE_FRAMES, filterbank

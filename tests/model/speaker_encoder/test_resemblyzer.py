@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.io import read_audio
+from model.audio.io import read_audio, resample
 from model.speaker_encoder import SAMPLE_RATE, Resemblyzer, SpeakerEncoderError, centroid
 from model.speaker_encoder.resemblyzer import partial_starts
 
@@ -76,6 +76,8 @@ def test_vectors_have_unit_length_and_any_rate_is_accepted(encoder):
     assert vector.shape == (256,)
     assert vector.dtype == np.float32
     assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+    higher = resample(samples, SAMPLE_RATE, 22050)
+    assert encoder.embed(higher, 22050) @ encoder.embed(samples) > 0.99 > encoder.embed(higher) @ encoder.embed(samples)
 
 
 def test_many_at_once_equal_one_by_one(encoder):
@@ -116,6 +118,11 @@ def test_other_weights_are_refused(tmp_path):
 def test_silence_has_no_speaker(encoder):
     with pytest.raises(SpeakerEncoderError, match="without any sound"):
         encoder.embed(np.zeros(SAMPLE_RATE, dtype=np.float32))
+
+
+def test_the_centroid_is_the_mean_direction():
+    found = centroid(np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32))
+    assert found == pytest.approx(np.array([1, 2]) / np.sqrt(5))
 
 
 def test_no_parameter_is_trained(encoder):

@@ -7,9 +7,22 @@ import numpy as np
 import pytest
 
 from model.corpus.readers.generated import read_sentences
-from model.text import NUM_STRESSES, NUM_SYMBOLS, TextError, encode, symbols_hash
+from model.errors import TextError
+from model.text.encode import encode
 from model.text.espeak import phone_words, speak
-from model.text.symbols import BOS, EOS, MARKS, PAD, SYMBOL_IDS, SYMBOLS, WORD_BOUNDARY, split_phone
+from model.text.symbols import (
+    BOS,
+    EOS,
+    MARKS,
+    NUM_STRESSES,
+    NUM_SYMBOLS,
+    PAD,
+    SYMBOL_IDS,
+    SYMBOLS,
+    WORD_BOUNDARY,
+    split_phone,
+    symbols_hash,
+)
 
 
 @pytest.mark.parametrize(

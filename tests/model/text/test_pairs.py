@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.text import encode
+from model.text.encode import encode
 from model.text.normalize import normalize
 
 with (Path(__file__).parent / "pairs.tsv").open(encoding="utf-8", newline="") as file:

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from model.text import encode
+from model.text.encode import encode
 from model.text.normalize import normalize
 
 RULED = ("en", "fa", "de", "es", "fr", "it", "nl", "ru", "zh")

@@ -1,23 +1,18 @@
 """The gradient of a step does not depend on how it is computed: in parts, checkpointed, in bfloat16, after a retry."""
 
+import multiprocessing
+from pathlib import Path
+
 import pytest
 import torch
 from torch import distributed
 
-from model.acoustic import AcousticModel
-from model.config import resolve
+from model.acoustic.model import AcousticModel
+from model.config.resolution import resolve
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
-from model.training import accumulation
-from model.training.accumulation import (
-    Computation,
-    Numerics,
-    Objective,
-    accumulate_gradients,
-    gradients_that_fit,
-    split_batch,
-)
-from model.training.distributed import Processes
+from model.loop.distributed import Processes
+from model.training import step as accumulation
 from model.training.losses import (
     AVERAGED_OVER,
     contrastive_speaker_loss,
@@ -27,7 +22,8 @@ from model.training.losses import (
     weighted_sum,
 )
 from model.training.profiling import StepTimer
-from model.training.run_state import inventory_of
+from model.training.state import model_dimensions
+from model.training.step import Computation, Objective, Precision, accumulate_gradients, gradients_that_fit, split_batch
 
 CPU = torch.device("cpu")
 STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
@@ -42,7 +38,7 @@ def setting(generated_features):
 
     def build():
         torch.manual_seed(0)
-        return AcousticModel(config.model, inventory_of(store)).train()
+        return AcousticModel(config.model, model_dimensions(store)).train()
 
     return batch, config.loss, build
 
@@ -52,10 +48,10 @@ def gradient(setting, parts=1, autocast=None, run=accumulate_gradients, checkpoi
     model = build()
     model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    numerics = Numerics(CPU, autocast, trim)
+    precision = Precision(CPU, autocast, trim)
     weights = loss_weights(config, 1.0)
-    objective = Objective(model, config, numerics)
-    loss = run(Computation(objective, numerics, scaler, Processes(), StepTimer(CPU)), batch, weights, parts)
+    objective = Objective(model, config, precision)
+    loss = run(Computation(objective, precision, scaler, Processes(), StepTimer(CPU)), batch, weights, parts)
     return loss, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -73,6 +69,45 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(setting, parts, tr
     assert largest_difference(whole, parted) < 1e-6
     assert loss.total == pytest.approx(whole_loss.total, rel=1e-6)
     assert loss.terms == pytest.approx(whole_loss.terms, rel=1e-5)
+
+
+def rest_of_the_gradient(setting, rank: int, world: int, parts: int, folder: Path) -> None:
+    """What one of several processes does: its share of the clips, in parts; gradient and loss go to a file."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
+    try:
+        batch, config, build = setting
+        share, processes = split_batch(batch, world, trim=True)[rank], Processes(rank, world, rank)
+        precision, model = Precision(CPU, None, True), build()
+        objective = processes.wrap(Objective(model, config, precision), partial=False)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        computation = Computation(objective, precision, scaler, processes, StepTimer(CPU))
+        loss = accumulate_gradients(computation, share, loss_weights(config, 1.0), parts)
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        torch.save({"gradients": gradients, "total": loss.total, "terms": loss.terms}, folder / f"{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("world", "parts"), [(2, 3), pytest.param(3, 2, marks=pytest.mark.slow)])
+def test_processes_together_have_the_gradient_of_the_whole_batch(setting, tmp_path, world, parts):
+    """Unclipped, and by their size: a factor that is missing, as that of the averaging, does not cancel."""
+    loss, whole = gradient(setting)
+    context = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
+    ranks = [
+        context.Process(target=rest_of_the_gradient, args=(setting, rank, world, parts, tmp_path))
+        for rank in range(world)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0] * world
+    for rank in range(world):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert largest_difference(whole, found["gradients"]) < 1e-5
+        assert found["total"] == pytest.approx(loss.total, rel=1e-5)
+        assert found["terms"] == pytest.approx(loss.terms, rel=1e-5)
 
 
 def test_dividing_by_the_number_of_parts_would_not_be_equal(setting, monkeypatch):
@@ -152,7 +187,7 @@ def test_a_part_of_one_speaker_has_no_contrast(generated_features):
 )
 def test_it_is_known_beforehand_whether_a_step_leaves_parameters_out(setting, generated_features, changes):
     config = resolve(None, None, {"model_size": "xtiny", **changes}).config
-    model = AcousticModel(config.model, inventory_of(FeatureStore(generated_features)))
+    model = AcousticModel(config.model, model_dimensions(FeatureStore(generated_features)))
     left_out = set()
     for progress in (0.0, 0.2, 1.0):
         terms = loss_terms(model(setting[0]), setting[0], config.loss)
@@ -165,8 +200,8 @@ def test_it_is_known_beforehand_whether_a_step_leaves_parameters_out(setting, ge
 def test_processes_need_no_gradient_of_terms_without_weight_and_talk_once_a_step(setting, generated_features, tmp_path):
     """At first the divergence weighs nothing, so the latent's prior gets no gradient, which nobody may wait for."""
     config = resolve(None, None, {"model_size": "xtiny", **STILL, "model.use_variational_encoder": True}).config
-    model = AcousticModel(config.model, inventory_of(FeatureStore(generated_features)))
-    numerics, talks, exchanged = Numerics(CPU, None, True), [], []
+    model = AcousticModel(config.model, model_dimensions(FeatureStore(generated_features)))
+    precision, talks, exchanged = Precision(CPU, None, True), [], []
 
     def count(_, bucket):
         talks.append(bucket.index())
@@ -178,11 +213,11 @@ def test_processes_need_no_gradient_of_terms_without_weight_and_talk_once_a_step
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
     try:
         model.aligner.requires_grad_(False)  # kept durations, from which the run goes back: averaged all the same
-        objective = Processes(world=2).wrap(Objective(model, config.loss, numerics), leaves_parameters_out(config))
+        objective = Processes(world=2).wrap(Objective(model, config.loss, precision), leaves_parameters_out(config))
         model.aligner.requires_grad_(True)
         objective.register_comm_hook(None, count)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        computation = Computation(objective, numerics, scaler, Processes(), StepTimer(CPU))
+        computation = Computation(objective, precision, scaler, Processes(), StepTimer(CPU))
         for progress in (0.0, 0.5):
             talks.clear()
             exchanged.clear()

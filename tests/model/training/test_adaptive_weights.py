@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model.config.schema import LossConfig
-from model.training.adaptive_weights import LARGEST_CHANGE, LARGEST_FACTOR, MEMORY, AdaptiveWeights, unscheduled_weights
+from model.config.training import LossConfig
+from model.training.losses import LARGEST_CHANGE, LARGEST_FACTOR, MEMORY, AdaptiveWeights, unscheduled_weights
 
 BASE = unscheduled_weights(LossConfig())
 
@@ -33,7 +33,7 @@ def test_stationary_noise_leaves_the_weights_near_their_base_over_3000_updates(s
 
 @pytest.mark.parametrize(("growth", "direction"), [(10.0, -1), (0.1, 1)])
 def test_a_term_scaled_by_ten_is_held_back_or_lifted_within_its_bounds(growth, direction):
-    adaptive = AdaptiveWeights(list(BASE), interval=50)
+    adaptive = AdaptiveWeights(list(BASE), interval=40)
     for terms in noisy_terms(2 * MEMORY):
         adaptive.update(terms)
     for terms in noisy_terms(6000, {"pitch": growth}, seed=1):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import model.training.durations as durations
 import model.training.step as step
-from model.config import resolve
+from model.config.resolution import resolve
 from model.training.trainer import train
 
 

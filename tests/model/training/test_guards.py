@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.config import resolve
+from model.config.resolution import resolve
 from model.training.guards import WINDOW, ParameterWatch, StepGuard, clip_gradients
 
 
@@ -22,17 +22,17 @@ def guard(**training) -> StepGuard:
 
 def test_elements_are_clipped_before_the_norm_and_both_are_told():
     module = with_gradient(3.0, -4.0, 0.0, 0.5)
-    report = clip_gradients(module, value=1.0, norm=0.5)
-    assert report.norm == pytest.approx(math.sqrt(1 + 1 + 0.25))
+    report = clip_gradients(module, value=2.0, norm=0.7)
+    assert report.norm == pytest.approx(math.sqrt(4 + 4 + 0.25))
     assert report.clipped_elements == 0.5
     assert report.clipped_norm
-    assert module.weight.grad.norm() == pytest.approx(0.5, abs=1e-5)
-    assert module.weight.grad[0, 0] == -module.weight.grad[0, 1]  # 3 and -4 were both cut to 1
+    assert module.weight.grad.norm() == pytest.approx(0.7, abs=1e-5)
+    assert module.weight.grad[0, 0] == -module.weight.grad[0, 1]  # 3 and -4 were both cut to 2
 
 
 def test_a_small_gradient_is_left_alone():
     module = with_gradient(0.1, -0.2)
-    report = clip_gradients(module, value=1.0, norm=0.5)
+    report = clip_gradients(module, value=0.21, norm=0.23)
     assert (report.clipped_elements, report.clipped_norm) == (0.0, False)
     assert torch.equal(module.weight.grad, torch.tensor([[0.1, -0.2]]))
 
@@ -54,22 +54,75 @@ def test_a_loss_far_above_the_best_median_has_diverged():
         assert judge.judge(2.0, 1.0) == ""
     assert judge.judge(5.9, 1.0) == ""
     assert judge.judge(6.1, 1.0) == "diverged"
-    tolerant = guard(divergence_factor=4.0)
+    tolerant = guard(divergence_factor=3.5)
     tolerant.load_state_dict(judge.state_dict())
     assert tolerant.judge(6.1, 1.0) == ""
 
 
+def rising(judge: StepGuard, start: float, growth: float, steps: int = 400) -> tuple[int, float]:
+    """(steps until the first that has diverged, its loss) of a loss that grows by `growth` at each step."""
+    for step in range(steps):
+        loss = start * growth**step
+        if judge.judge(loss, 1.0) == "diverged":
+            return step, loss
+    pytest.fail(f"a loss that grew from {start} to {loss:.3g} was never seen")
+
+
+@pytest.mark.parametrize("growth", [1.005, 1.02, 1.2])
+def test_a_slow_divergence_is_seen_when_it_has_gone_as_far_as_a_sudden_one(growth):
+    judge = guard(divergence_factor=3.0)
+    for _ in range(3 * WINDOW):
+        judge.judge(2.0, 1.0)
+    steps, loss = rising(judge, 2.0, growth)
+    assert 6.0 < loss < 6.0 * growth * 1.001
+    assert steps == math.ceil(math.log(3.0) / math.log(growth))
+
+
+def test_going_back_does_not_forget_what_the_loss_had_reached():
+    judge = guard(divergence_factor=3.0)
+    for _ in range(WINDOW):
+        judge.judge(2.0, 1.0)
+    rising(judge, 2.0, 1.02)
+    judge.went_back()
+    assert judge.judge(5.9, 1.0) == ""
+    assert judge.judge(6.1, 1.0) == "diverged"
+
+
+def test_one_lucky_step_does_not_make_the_usual_loss_a_divergence():
+    judge = guard(divergence_factor=3.0)
+    for step in range(3 * WINDOW):
+        assert judge.judge(0.1 if step == WINDOW + 5 else 2.0, 1.0) == ""
+
+
+def test_the_bound_follows_a_loss_that_falls():
+    judge = guard(divergence_factor=3.0)
+    for loss in [10.0] * WINDOW + [1.0] * (WINDOW // 2 + 1):
+        judge.judge(loss, 1.0)
+    assert judge.judge(2.9, 1.0) == ""
+    assert judge.judge(3.1, 1.0) == "diverged"
+
+
+def test_bad_losses_do_not_move_the_bound():
+    judge = guard(divergence_factor=3.0, max_skipped_steps=1000)
+    for _ in range(WINDOW):
+        judge.judge(2.0, 1.0)
+    for _ in range(3 * WINDOW):
+        assert judge.judge(50.0, 1.0) == "diverged"
+        assert judge.judge(math.nan, 1.0) == "skipped"
+    assert judge.judge(5.9, 1.0) == ""
+
+
 def test_bad_steps_in_a_row_lead_back_and_a_good_one_forgives():
-    judge = guard(max_skipped_steps=3, max_rollbacks=2, rollback_rate_factor=0.5)
+    judge = guard(max_skipped_steps=3, max_rollbacks=2, rollback_rate_factor=0.4)
     for loss in (math.nan, math.nan, 1.0, math.nan, math.nan):
         judge.judge(loss, 1.0)
         assert not judge.must_go_back
     judge.judge(math.nan, 1.0)
     assert judge.must_go_back
-    for factor in (0.5, 0.25):
+    for factor in (0.4, 0.16):
         assert not judge.exhausted
         judge.went_back()
-        assert judge.rate_factor == factor
+        assert judge.rate_factor == pytest.approx(factor)
         assert not judge.must_go_back
     assert judge.exhausted
 

@@ -4,14 +4,13 @@ import json
 
 import pytest
 
-from model.config import resolve
-from model.training.plateau import PlateauBreaker
-from model.training.schedule import learning_rate
+from model.config.resolution import resolve
+from model.training.optimization import PlateauBreaker, learning_rate
 
 
 def breaker(**changes) -> PlateauBreaker:
     settings = {"enable_plateau_breaker": True, "warmup_steps": 10, "max_steps": 1000, "plateau_patience": 40}
-    settings |= {"plateau_boost_steps": 100, "learning_rate_schedule": "constant", "learning_rate": 1e-3, **changes}
+    settings |= {"plateau_boost_steps": 100, "learning_rate_schedule": "constant", "learning_rate": 8e-4, **changes}
     return PlateauBreaker(resolve(None, None, {f"training.{k}": v for k, v in settings.items()}).config.training)
 
 
@@ -30,24 +29,24 @@ def test_a_plateau_that_a_lower_rate_does_not_end_raises_the_rate_once():
     noticed, decided = 10 + 40 - 1, 10 + 40 - 1 + 20
     assert list(answers) == [noticed, decided]
     assert "rises once, for 100 steps" in answers[decided]
-    assert rates[noticed + 1 : decided + 1] == pytest.approx([1e-3 / 5] * 20)
-    assert max(rates) == pytest.approx(5e-3)
+    assert rates[noticed + 1 : decided + 1] == pytest.approx([8e-4 / 5] * 20)
+    assert max(rates) == pytest.approx(4e-3)
     assert rates.index(max(rates)) == decided + 10
-    assert rates[decided + 100 :] == [1e-3] * (1000 - decided - 100)
+    assert rates[decided + 100 :] == [8e-4] * (1000 - decided - 100)
 
 
 def test_a_rate_that_was_too_high_stays_lower():
     answers, rates = run(breaker(plateau_rate_boost=5.0), lambda step, rate: 2.5 if rate > 5e-4 else 2.0)
     assert list(answers) == [49, 69]
     assert "is kept" in answers[69]
-    assert rates[50:] == pytest.approx([1e-3 / 5] * 950)
+    assert rates[50:] == pytest.approx([8e-4 / 5] * 950)
 
 
 def test_a_falling_loss_is_no_plateau():
     def falling(step, rate):
         return 3 * 0.999**step
 
-    assert run(breaker(plateau_threshold=0.01), falling)[0] == {}
+    assert run(breaker(plateau_threshold=0.012), falling)[0] == {}
     assert run(breaker(plateau_threshold=0.05), falling)[0] != {}
 
 
@@ -72,5 +71,5 @@ def test_the_state_goes_on_where_it_was(stop):
         assert whole.update(step, 2.5) == first.update(step, 2.5)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for step in range(stop, 300):
-        assert whole.rate(step, 1e-3) == second.rate(step, 1e-3)
+        assert whole.rate(step, 8e-4) == second.rate(step, 8e-4)
         assert whole.update(step, 2.5) == second.update(step, 2.5)

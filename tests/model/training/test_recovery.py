@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.config import resolve
-from model.training import accumulation, durations, run_state
-from model.training.checkpoint import (
+from model.loop.checkpoints import (
     Checkpoint,
     CheckpointError,
     best_checkpoint,
@@ -20,16 +18,11 @@ from model.training.checkpoint import (
     newest_loadable,
     save_checkpoint,
 )
-from model.training.history import History, HistoryError, read_history
+from model.loop.reporting import History, HistoryError, read_history
+from model.training import durations
+from model.training import state as run_state
+from model.training import step as accumulation
 from model.training.trainer import TrainingError, train
-
-
-@pytest.fixture
-def config(small_settings):
-    def build(**training):
-        return resolve(None, None, {**small_settings, **{f"training.{k}": v for k, v in training.items()}}).config
-
-    return build
 
 
 def events(folder: Path, kind: str) -> list:
@@ -152,7 +145,7 @@ def damage(path: Path) -> None:
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_gone_on_with(
     tmp_path, config, generated_features, caplog, fault
 ):
-    settings = config(max_steps=20, keep_top_k=2, evaluation_interval=5)
+    settings = config(max_steps=20, keep_top_k=3, evaluation_interval=5)
     train(settings, generated_features, tmp_path)
     whole = load_file(tmp_path / "voice" / "model.safetensors")
     last = list_checkpoints(tmp_path / "checkpoints")[-1].path

@@ -5,11 +5,10 @@ import math
 
 import pytest
 
-from model.config import resolve
-from model.config.resolution import presets
-from model.config.schema import LossConfig
+from model.config.resolution import presets, resolve
+from model.config.training import LossConfig
 from model.training.losses import loss_weights
-from model.training.schedule import learning_rate
+from model.training.optimization import learning_rate
 
 SIZES, LEVELS = presets()
 

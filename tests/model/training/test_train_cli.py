@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from model.config import Config
+from model.config.schema import Config
 from model.training import trainer
 from model.training.trainer import TrainingResult
 from pipelines.cli.main import program

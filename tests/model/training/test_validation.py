@@ -5,14 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.acoustic import AcousticModel
 from model.acoustic.conditioning import Conditions
-from model.acoustic.model import Synthesis
-from model.acoustic.style import Gaussian
-from model.config import resolve
-from model.training.run_state import inventory_of
-from model.training.style_use import StyleUse
-from model.training.validation import validate
+from model.acoustic.encoders import Gaussian
+from model.acoustic.model import AcousticModel, Synthesis
+from model.config.resolution import resolve
+from model.training.state import model_dimensions
+from model.training.validation import StyleUse, validate
 
 
 def used(weights=None, posterior=None, prior=None) -> dict[str, float]:
@@ -45,7 +43,7 @@ def test_latent_dimensions_in_use_are_counted():
 def measured(store, monkeypatch):
     """Function: frames of a recording -> frames that the voice says instead; returns the measures."""
     config = resolve(None, None, {"model_size": "xtiny", "training.batch_size": 3}).config
-    model = AcousticModel(config.model, inventory_of(store))
+    model = AcousticModel(config.model, model_dimensions(store))
 
     def run(repeat: int) -> dict[str, float]:
         def speak(batch):
@@ -56,6 +54,18 @@ def measured(store, monkeypatch):
         return validate(model, store, config)
 
     return run
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_measures_are_means_over_the_split_whatever_the_batch_size(store, batch_size):
+    """Four clips in batches of three: a mean over batches would count the last clip three times."""
+    assert len(store.split("validation")) == 4
+    of_all, of_some = (
+        resolve(None, None, {"model_size": "xtiny", "training.batch_size": size}).config for size in (4, batch_size)
+    )
+    model = AcousticModel(of_all.model, model_dimensions(store))
+    apart, together = validate(model, store, of_some), validate(model, store, of_all)
+    assert apart == pytest.approx(together, rel=1e-4)
 
 
 def test_what_equals_the_recording_has_no_error_and_what_is_slow_is_long(measured):

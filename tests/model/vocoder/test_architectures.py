@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.config.schema import AudioConfig, VocoderConfig
-from model.config.schema.vocoder import VARIANTS
+from model.config.data import AudioConfig
+from model.config.vocoder import VARIANTS, VocoderConfig
+from model.errors import VocoderError
 from model.vocoder.architectures import ARCHITECTURES, build_generator, recognise
 from model.vocoder.discriminators import judge, judge_pair
-from model.vocoder.errors import VocoderError
 from model.vocoder.fast import FourierConv1d, speed_up
 from model.vocoder.hifigan import HifiGan, HifiGanSize
 from model.vocoder.layers import Conv1d

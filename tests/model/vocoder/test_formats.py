@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from model.config.schema import AudioConfig
+from model.config.data import AudioConfig
+from model.errors import CheckpointFormatError
 from model.vocoder.architectures import ARCHITECTURES, build_generator
-from model.vocoder.errors import CheckpointFormatError
 from model.vocoder.folder import DESCRIPTION, GENERATOR, read_vocoder, write_vocoder
 from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import read_official, write_official

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.mel import SILENCE
+from model.audio import SILENCE
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder, VocoderError, build_vocoder
 from model.vocoder.folder import write_vocoder

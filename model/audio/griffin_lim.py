@@ -1,0 +1,132 @@
+"""Mel spectrogram -> waveform without training: magnitudes by multiplicative updates, phases by fast Griffin-Lim."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.audio.mel import MelExtractor, padding
+from model.config.data import AudioConfig
+from model.errors import VocoderError
+from model.threads import single_threaded
+
+MAGNITUDE_UPDATES = 10
+"""Multiplicative updates of the linear magnitudes before the first phase is looked for."""
+
+
+TINY = 1e-9
+
+
+LOUDEST = 20.0
+"""Log-mel above which a value is a fault: a full-scale square wave stays below 7."""
+
+
+class GriffinLim(nn.Module):
+    """Griffin-Lim with momentum (Perraudin et al. 2013, https://doi.org/10.1109/WASPAA.2013.6701851).
+
+    Two things differ from the textbook. The linear magnitudes are not a fixed pseudo-inverse of the mel filterbank:
+    they start as a non-negative fit by multiplicative updates (Lee and Seung 2001) and are refitted at each iteration
+    from the magnitudes of the signal found so far: of all magnitudes with the wanted mel, the consistent ones win.
+    On recorded speech that leaves a third of the mel error (0.03 against 0.08 to 0.10) at a tenth more time.
+    And the STFT is the mel extractor's own (no centring, reflected ends), so that frame s is where the mel had it.
+
+    Starting phases are random but fixed, hence the same mel gives the same samples.
+    """
+
+    def __init__(self, audio: AudioConfig, iterations: int = 60, momentum: float = 0.99) -> None:
+        super().__init__()
+        self.name, self.audio = "Griffin-Lim", audio
+        self.iterations, self.momentum = iterations, momentum
+        extractor = MelExtractor(audio)
+        bank = extractor.filterbank
+        # Bins that no filter sees (above fmax) carry nothing; leaving them out saves a fourth of the work.
+        self.bins = int(bank.sum(0).nonzero().max()) + 1
+        self.register_buffer("bank", bank[:, : self.bins].contiguous(), persistent=False)  # (M, K)
+        missing = audio.n_fft - audio.win_length  # a shorter window stands in the middle, as in `torch.stft`
+        window = nn.functional.pad(extractor.window, (missing // 2, missing - missing // 2))
+        self.register_buffer("window", window, persistent=False)  # (n_fft,)
+        self.register_buffer("bank_sums", self.bank.sum(0)[:, None].clamp(min=TINY), persistent=False)  # (K, 1)
+
+    def __call__(self, mel: np.ndarray) -> np.ndarray:
+        """(S, n_mels) log-mel -> (S * hop,) float32 samples in [-1, 1].
+
+        Raises:
+            VocoderError: another number of bands, no frames, values that are not finite or impossibly loud.
+        """
+        check_mel(mel, self.audio)
+        # The matrices are small: with another process on the cores, a second thread took sixty times as long as one.
+        with torch.inference_mode(), single_threaded():
+            wanted = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32)).exp()  # (M, S)
+            samples = self._reconstruct(wanted)
+            # A too loud mel is made quieter as a whole: clipping would distort it.
+            return (samples / samples.abs().max().clamp(min=1.0)).numpy()
+
+    def _reconstruct(self, wanted: Tensor) -> Tensor:
+        magnitudes = (self.bank.T @ wanted) / self.bank.square().sum(0)[:, None].clamp(min=TINY)  # (K, S)
+        for _ in range(MAGNITUDE_UPDATES):
+            magnitudes = self._fitted(magnitudes, wanted)
+        angles = 2 * math.pi * torch.rand(magnitudes.shape, generator=torch.Generator().manual_seed(0))
+        estimate = torch.polar(magnitudes, angles)
+        weights = self._overlap_add(self.window.square().expand(wanted.shape[1], -1)).clamp(min=TINY)
+        previous = torch.zeros_like(estimate)
+        for _ in range(self.iterations):
+            consistent = self._analyse(self._synthesise(estimate, weights))
+            magnitudes = self._fitted(consistent.abs().clamp(min=TINY), wanted)
+            pushed = torch.lerp(previous, consistent, 1.0 + self.momentum)
+            previous = consistent
+            estimate = pushed * (magnitudes / pushed.abs().clamp(min=TINY))
+        return self._synthesise(estimate, weights)
+
+    def _fitted(self, magnitudes: Tensor, wanted: Tensor) -> Tensor:
+        """One multiplicative update (K, S) towards magnitudes whose mel is `wanted` (M, S)."""
+        ratio = wanted / (self.bank @ magnitudes).clamp(min=TINY)
+        return magnitudes * ((self.bank.T @ ratio) / self.bank_sums)
+
+    def _analyse(self, samples: Tensor) -> Tensor:
+        """(S * hop,) -> spectrum (K, S), framed as by the mel extractor."""
+        left, right = padding(self.audio)
+        mode = "reflect" if len(samples) > right else "constant"  # one frame has too little to reflect
+        padded = nn.functional.pad(samples[None, None], (left, right), mode=mode)[0, 0]
+        frames = padded.unfold(0, self.audio.n_fft, self.audio.hop_length) * self.window  # (S, n_fft)
+        return torch.fft.rfft(frames)[:, : self.bins].T
+
+    def _synthesise(self, spectrum: Tensor, weights: Tensor) -> Tensor:
+        """(K, S) -> (S * hop,): overlap-add, with the reflected ends cut off."""
+        left, right = padding(self.audio)
+        frames = torch.fft.irfft(spectrum.T, n=self.audio.n_fft) * self.window
+        total = self._overlap_add(frames) / weights
+        return total[left : len(total) - right]
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """(S, n_fft) -> ((S - 1) * hop + n_fft,)."""
+        size, hop = self.audio.n_fft, self.audio.hop_length
+        blocks = -(-size // hop)
+        split = nn.functional.pad(frames, (0, blocks * hop - size)).reshape(len(frames), blocks, hop)
+        total = frames.new_zeros(len(frames) + blocks - 1, hop)
+        for block in range(blocks):
+            total[block : block + len(frames)] += split[:, block]
+        return total.reshape(-1)[: (len(frames) - 1) * hop + size]
+
+
+def check_mel(mel: np.ndarray, audio: AudioConfig) -> None:
+    """Refuse what is no log-mel spectrogram of these settings.
+
+    Raises:
+        VocoderError: as `GriffinLim.__call__`.
+    """
+    if mel.ndim != 2 or mel.shape[1] != audio.n_mels:
+        raise VocoderError(
+            f"a mel spectrogram of shape {tuple(mel.shape)} does not fit: this vocoder reads (frames, {audio.n_mels})"
+        )
+    if not len(mel):
+        raise VocoderError("a mel spectrogram without frames makes no sound")
+    if not np.isfinite(mel).all():
+        bad = int((~np.isfinite(mel)).any(axis=1).sum())
+        raise VocoderError(f"{bad} of {len(mel)} mel frames are not finite numbers: the model that made them diverged")
+    if mel.max() > LOUDEST:
+        raise VocoderError(
+            f"the largest log-mel value is {mel.max():.1f}, above {LOUDEST}: this is no log-mel of sound in [-1, 1]"
+        )

@@ -1,0 +1,42 @@
+"""The one schema of every setting: what `params.yaml`, `--config` files, presets and flags may say.
+
+Each section is a frozen dataclass-like model; a key that stands here is read by the section's package and changes
+something a test can see. `resolve` (see `model.config.resolution`) merges the layers into one `Config`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from model.config import ModelSize, OptimizationLevel, Section
+from model.config.acoustic import ModelConfig
+from model.config.data import AudioConfig, CorpusConfig, FeaturesConfig, SplitConfig, ValidationConfig
+from model.config.evaluation import EvaluationConfig, RegistryConfig, StudyConfig
+from model.config.targets import ClusterConfig, DockerConfig, LaunchConfig
+from model.config.training import LossConfig, TrainingConfig
+from model.config.vocoder import VocoderConfig
+
+
+class Config(Section):
+    """Every setting of the system."""
+
+    model_size: ModelSize = "tiny"
+    optimization_level: OptimizationLevel = "enhanced"
+    seed: Annotated[int, Field(ge=0)] = 1234
+    corpus: CorpusConfig = CorpusConfig()
+    validation: ValidationConfig = ValidationConfig()
+    split: SplitConfig = SplitConfig()
+    audio: AudioConfig = AudioConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    vocoder: VocoderConfig = VocoderConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    registry: RegistryConfig = RegistryConfig()
+    study: StudyConfig = StudyConfig()
+    launch: LaunchConfig = LaunchConfig()
+    docker: DockerConfig = DockerConfig()
+    cluster: ClusterConfig = ClusterConfig()

@@ -1,0 +1,63 @@
+"""Files that are written whole or not at all, hashed, and read back after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an exception.
+
+    Readers see the old content or the new, never a part. The block writes a file or makes a folder; a folder replaces
+    the one that is there. After an exception the temporary path is removed and `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    _remove(partial)
+    try:
+        yield partial
+        if partial.is_dir():
+            _remove(path)
+        os.replace(partial, path)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes UTF-8 text atomically and returns `path`."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, "utf-8")
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Writes `value` as indented JSON with sorted keys, atomically, and returns `path`."""
+    return write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def sha256_of_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def complete_lines(path: Path) -> list[bytes]:
+    """Returns the lines of a file without their newlines; a last line that a crash cut short is left out."""
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What every trainer shares: checkpoints, EMA, devices, distributed processes, reporting, interrupts."""

@@ -1,0 +1,70 @@
+"""Export of a finished training as a voice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from model.acoustic.conditioning import Reference
+from model.acoustic.global_variance import lost_variance
+from model.acoustic.model import AcousticModel
+from model.config.training import TrainSettings
+from model.features.batching import evaluation_batches
+from model.features.store import FeatureStore
+from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
+from model.training.state import model_dimensions
+from model.voice import Speaker, VoiceDescription, VoiceSettings, write_voice
+
+MOST_CLIPS = 32
+"""Clips of a speaker that its style and our own encoder's embedding are averaged over."""
+
+
+def export_voice(config: TrainSettings, store: FeatureStore, output: Path, device: torch.device) -> tuple[Path, int]:
+    """Exports the last or the best checkpoint of a run, as `training.exported_checkpoint` says.
+
+    Args:
+        config: Settings of the run.
+        store: The features that it was trained on.
+        output: Folder of the run; the voice is written to `voice/` in it.
+        device: Where the lost variance is measured.
+
+    Returns:
+        The voice's folder and the step of its weights.
+    """
+    checkpoints = output / "checkpoints"
+    last = list_checkpoints(checkpoints)[-1].path
+    chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
+    model = AcousticModel(config.model, model_dimensions(store))
+    model.load_state_dict(chosen.ema)
+    speakers = describe_speakers(model, store)
+    validation = evaluation_batches(store, "validation", config.training.batch_size)
+    lost = lost_variance(model.to(device), validation)
+    voice = VoiceDescription(
+        config=VoiceSettings(**{name: getattr(config, name) for name in ("model_size", "audio", "features", "model")}),
+        trained_with=config.model_dump(mode="json", include={"optimization_level", "seed", "loss", "training"}),
+        dimensions=model.dimensions,
+        speakers=speakers,
+        languages=store.languages,
+        speaker_languages={name: store.speaker_languages[name] for name in speakers},
+        energy_std=store.statistics.energy_std,
+        variance_factors=(lost**config.training.variance_restoration).tolist(),
+        steps=chosen.step,
+    )
+    return write_voice(output / "voice", voice, chosen.ema), chosen.step
+
+
+def describe_speakers(model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:
+    """Name of each speaker of the training clips -> what synthesis needs where it is given no reference clip.
+
+    Held-out speakers are left out: they are cloned, as anybody is whom the model has not met.
+    """
+    model.eval()
+    described = {}
+    for name in store.trained_speakers:
+        clips = [store.clip(position).mel for position in store.clips_of_speaker[name][:MOST_CLIPS]]
+        heard = model.conditioning.encode_reference(Reference.from_recordings(clips))
+        vector = store.speaker_centroid(name).tolist() if heard.speaker is None else heard.speaker[0].tolist()
+        style = None if heard.token_weights is None else heard.token_weights[0].tolist()
+        described[name] = Speaker(vector, *store.statistics.log_f0[name], style)
+    return described

@@ -1,0 +1,83 @@
+"""Names of Argo Workflows' nodes read back as the pipeline's steps and their attempts.
+
+Kubeflow Pipelines reports a run as Argo's nodes: the workflow itself, `root`, drivers, one node per step and, below it,
+`executor` with one node per attempt (`executor(0)`, `executor(1)`, ...). Pods carry the full name of their node
+(`<workflow>.root.train.executor(1)`) in an annotation; their own names only hold a template and a hash.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipelines.profiles import STEPS
+
+NODE_NAME = "workflows.argoproj.io/node-name"
+"""Annotation of every pod of a workflow."""
+PARTS = ("preprocess_part", "preprocess_joined")
+"""Steps that `cluster.preprocess_parts` makes of `preprocess`."""
+KNOWN = frozenset((*STEPS, *PARTS))
+ATTEMPT = re.compile(r"executor\((\d+)\)")
+INDEX = re.compile(r"\([^)]*\)$")
+ORDER = ("FAILED", "CANCELING", "RUNNING", "PAUSED", "PENDING", "SUCCEEDED", "SKIPPED")
+"""Of several nodes of one step, such as the parts of `preprocess`, the first of these states is the step's."""
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """A step of a run.
+
+    Attributes:
+        state: State of its node, as Kubeflow Pipelines names them.
+        attempts: Pods that it has had; 0 when it was served from the cache or has not started.
+    """
+
+    state: str
+    attempts: int = 0
+
+
+def step_statuses(tasks: Iterable[Any]) -> dict[str, StepStatus]:
+    """Steps of a run by their own names, in the order in which they started.
+
+    Nodes of attempts do not say which step they belong to: it is the one that started last before them.
+
+    Args:
+        tasks: The `task_details` of a run.
+    """
+    tasks = list(tasks)
+    nodes = sorted((task for task in tasks if _step(task.display_name) and task.state), key=_started)
+    attempts: dict[str, int] = {}
+    for task in tasks:
+        found = ATTEMPT.fullmatch(task.display_name or "")
+        earlier = [_step(node.display_name) for node in nodes if _started(node) <= _started(task)]
+        if found and earlier and task.state not in (None, "SKIPPED"):
+            attempts[earlier[-1]] = max(attempts.get(earlier[-1], 0), int(found[1]) + 1)
+    states: dict[str, str] = {}
+    for node in nodes:
+        step = _step(node.display_name)
+        states[step] = min((states.get(step, node.state), node.state), key=_rank)
+    return {step: StepStatus(state, attempts.get(step, 0)) for step, state in states.items()}
+
+
+def step_of_pod(annotations: dict[str, str] | None) -> tuple[str, int] | None:
+    """(step, attempt from 0) of a pod, or `None` for a driver and other helpers."""
+    *path, last = (annotations or {}).get(NODE_NAME, "").split(".")
+    if not path or INDEX.sub("", last) != "executor":
+        return None
+    attempt = ATTEMPT.fullmatch(last)
+    return INDEX.sub("", path[-1]).replace("-", "_"), int(attempt[1]) if attempt else 0
+
+
+def _step(display_name: str | None) -> str:
+    step = (display_name or "").replace("-", "_")
+    return step if step in KNOWN else ""
+
+
+def _started(task: Any) -> datetime:
+    return task.start_time or BEFORE_ALL
+
+
+def _rank(state: str) -> int:
+    return ORDER.index(state) if state in ORDER else len(ORDER)

@@ -1,0 +1,248 @@
+"""Steps that two runs reach at once work in the same folder: one process does the work, the other waits and finds it.
+
+The first process is this one. In the middle of its work it lets the second begin, and waits for its first word: that it
+waits, or that it works.
+"""
+
+import json
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components import lineage
+from components.evaluate import run as evaluating
+from components.finetune_vocoder import run as finetuning
+from components.finetune_vocoder import work as vocoder
+from components.state import write_json
+from components.train import run as training
+from model.config import settings_hash
+from model.config.resolution import resolve
+from pipelines.training_pipeline import arguments
+
+WAITS, WORKS = "waits", "works"
+
+
+class Tell(logging.Handler):
+    """Tells over a connection that this process waits for a lock."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "waiting for another process" in record.getMessage():
+            self._connection.send(WAITS)
+
+
+class Meeting:
+    """Work in whose midst a second process is let go; that one is started before, since a fork inherits held locks.
+
+    Attributes:
+        result: Of the work.
+        heard: First word of the second process.
+    """
+
+    def __init__(self) -> None:
+        self.result: Callable[..., object] = lambda *_, **__: None
+        self.heard = ""
+        self._here, self._there = multiprocessing.get_context("fork").Pipe()
+        self._second: multiprocessing.Process | None = None
+
+    def run(self, first: Callable[[], Any], second: Callable[[], Any] | None = None) -> Any:
+        """Answer of `first`, which calls `work`; there a second process begins with `second` [default: the same]."""
+        context = multiprocessing.get_context("fork")
+        self._second = context.Process(target=self._in_second, args=(second or first,))
+        self._second.start()
+        answer = first()
+        assert self.heard, "the first process did no work"
+        return answer
+
+    def _in_second(self, step: Callable[[], Any]) -> None:
+        logging.getLogger("components.state").addHandler(Tell(self._there))
+        self._there.recv()
+        step()
+
+    def work(self, *arguments: Any, **named: Any) -> Any:
+        if multiprocessing.parent_process() is not None:
+            self._there.send(WORKS)
+        else:
+            self._here.send("go")
+            assert self._here.poll(60), "the second process neither waits nor works"
+            self.heard = self._here.recv()
+        return self.result(*arguments, **named)
+
+    def rest(self) -> list[str]:
+        """Words of the second process after its first; it must end well."""
+        self._second.join()
+        assert self._second.exitcode == 0
+        words = []
+        while self._here.poll():
+            words.append(self._here.recv())
+        return words
+
+    def close(self) -> None:
+        if self._second is not None and self._second.is_alive():
+            self._second.kill()
+            self._second.join()
+
+
+@pytest.fixture
+def meeting() -> Iterator[Meeting]:
+    found = Meeting()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def voice(tmp_path) -> Path:
+    """A voice that is only described."""
+    folder = tmp_path / "voice"
+    folder.mkdir()
+    (folder / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "w"}))
+    return folder
+
+
+def settings(step: str, **changes) -> str:
+    config = resolve(overrides={"model_size": "xtiny", **changes}).config
+    return arguments(config, "d", "r", "n")[f"{step}_settings"]
+
+
+@pytest.fixture
+def pointer(tmp_path, voice) -> str:
+    """A pointer with all that a step may read."""
+    content = {
+        "folder": str(tmp_path),
+        "hash": "f",
+        "corpus": "c",
+        "data": "d" * 32 + ".dir",
+        "features": str(tmp_path),
+        "features_hash": "f",
+        "voice": str(voice),
+        "voice_hash": "v",
+        "run_id": "r",
+        "spool": str(tmp_path),
+    }
+    return str(write_json(tmp_path / "pointer.json", content))
+
+
+def test_a_training_is_one_processs_at_a_time(state, pointer, voice, meeting, monkeypatch):
+    def trained(module, request, folder):
+        return {"voice": str(voice), "steps": 3, "exported_step": 2, "metrics": {}, "run_id": "r"}
+
+    meeting.result = trained
+    monkeypatch.setattr(training, "launch", meeting.work)
+    meeting.run(lambda: training.run(pointer, settings("train"), "experiment"))
+    assert meeting.heard == WAITS
+    assert meeting.rest() == [WORKS]  # the trainer itself finds its training finished
+
+
+def test_other_trainings_do_not_wait(state, pointer, voice, meeting, monkeypatch):
+    meeting.result = lambda *_: {"voice": str(voice), "steps": 3, "exported_step": 2, "metrics": {}, "run_id": "r"}
+    monkeypatch.setattr(training, "launch", meeting.work)
+    meeting.run(
+        lambda: training.run(pointer, settings("train"), "experiment"),
+        lambda: training.run(pointer, settings("train", seed=77), "experiment"),
+    )
+    assert meeting.heard == WORKS
+    assert meeting.rest() == []
+
+
+def test_a_voices_vocoder_is_one_processs_at_a_time(state, pointer, voice, meeting, monkeypatch):
+    def tuned(state, trained, config, folder, experiment):
+        (folder / "voice").mkdir(parents=True, exist_ok=True)
+        (folder / "voice" / "voice.json").write_text("{}")
+        return "tuned"
+
+    meeting.result = tuned
+    told = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
+    monkeypatch.setattr(vocoder, "work", meeting.work)
+    meeting.run(lambda: finetuning.run(pointer, told, "experiment"))
+    assert meeting.heard == WAITS
+    assert meeting.rest() == [WORKS]
+
+
+def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, pointer, voice, meeting, monkeypatch):
+    """Two voices of the same features start from one base training."""
+    other = voice.with_name("other")
+    other.mkdir()
+    (other / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "x"}))
+    content = json.loads(Path(pointer).read_text())
+    second = write_json(Path(pointer).with_name("second.json"), {**content, "voice": str(other)})
+    told = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
+
+    def tuned(config, voice, store, corpus, start, folder, logger):
+        (folder / "voice").mkdir(parents=True)
+        (folder / "voice" / "voice.json").write_text("{}")
+        zero = {"mel_distance": 0.0}
+        write_json(folder / "report.json", {"before": zero, "after": zero})
+        return SimpleNamespace(before=zero, after=zero, griffin_lim=zero, samples=[])
+
+    monkeypatch.setattr(vocoder, "open_store", lambda *_: None)
+    monkeypatch.setattr(vocoder, "MlflowRunLogger", Untracked)
+    monkeypatch.setattr(vocoder, "append_to_run", lambda *_, **__: None)
+    monkeypatch.setattr(vocoder, "finetune", tuned)
+    monkeypatch.setattr(vocoder, "base_vocoder", meeting.work)
+    meeting.run(
+        lambda: finetuning.run(pointer, told, "experiment"),
+        lambda: finetuning.run(str(second), told, "experiment"),
+    )
+    assert meeting.heard == WAITS
+    assert meeting.rest() == [WORKS]
+
+
+class Untracked:
+    """Stands for a run in MLflow, whose connections do not outlive a fork."""
+
+    def __init__(self, *_, **__) -> None:
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+
+def test_an_evaluation_is_made_once_for_all_who_ask(state, pointer, voice, meeting, monkeypatch, tmp_path):
+    def evaluated(voice, store, corpus, config, output):
+        write_json(output / "metrics.json", {})
+
+    def measure():
+        told = json.loads(settings("evaluate"))
+        return evaluating.measure(state, voice, "v", str(tmp_path), str(tmp_path), "d", told)
+
+    meeting.result = evaluated
+    monkeypatch.setattr(evaluating, "open_store", lambda *_: None)
+    monkeypatch.setattr(evaluating, "evaluate", meeting.work)
+    folder = meeting.run(measure)
+    assert meeting.heard == WAITS
+    assert meeting.rest() == []  # it found the first one's metrics
+    assert (folder / "metrics.json").is_file()
+
+
+def test_a_trainings_run_carries_its_lineage(state, pointer, voice, monkeypatch):
+    monkeypatch.setenv(lineage.VARIABLE, json.dumps({"git.sha": "abc", "kfp.run_id": "run-7"}))
+    for name in ("KFP_RUN_ID", "MYXTTS_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+    asked = []
+
+    def trained(module, request, folder):
+        asked.append(request)
+        return {"voice": str(voice), "steps": 3, "exported_step": 2, "metrics": {}, "run_id": "r"}
+
+    monkeypatch.setattr(training, "launch", trained)
+    told = settings("train")
+    training.run(pointer, told, "experiment")
+    assert asked[0]["tags"] == {
+        "git.sha": "abc",
+        "kfp.run_id": "run-7",
+        "dvc.data": "d" * 32 + ".dir",
+        "settings.sha256": settings_hash(json.loads(told)),
+    }
+    assert asked[0]["dataset"] == {"name": "experiment", "digest": "d" * 32 + ".dir", "source": "c"}

@@ -1,0 +1,165 @@
+"""The step that makes a model version of a trained voice: its lineage, its metrics, its alias."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from evaluated_voice import DATA, FEATURES, WEIGHTS, evaluated_voice
+from other_process import OtherProcess
+
+from components import lineage
+from components.register import run as module
+from components.register.run import run
+from components.registry import CANDIDATE, CHAMPION, Registry
+from components.runner import StepError
+from model.voice_folder import voice_hash
+
+NAME = "myxtts-toy-xtiny"
+DOCS = Path(__file__).parents[2] / "docs" / "registry.md"
+GIVEN = {
+    "kfp.run_id": "run-7",
+    "git.sha": "abc123",
+    "git.dirty": "true",
+    "dvc.lock.sha256": "10ck",
+    "params.sha256": "9a3a",
+    "image": "myxtts-python-train:content-77",
+}
+METRICS = {"mel_cepstral_distortion": 6.25, "character_error_increase": 0.125, "alignment_monotonicity": 0.96875}
+
+
+@pytest.fixture
+def voice(tmp_path) -> Path:
+    """A voice whose weights nobody reads."""
+    folder = tmp_path / "voice"
+    folder.mkdir()
+    config = {"model": {"use_pretrained_speaker_encoder": False}, "features": {}}
+    (folder / "voice.json").write_text(json.dumps({"config": config}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
+def register(state, voice, tmp_path, monkeypatch):
+    """Function: values of the metrics -> the answer of the step for this voice."""
+    monkeypatch.setenv(lineage.VARIABLE, json.dumps(GIVEN))
+    for name in ("KFP_RUN_ID", "MYXTTS_IMAGE", "MYXTTS_GIT_SHA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(values=METRICS, voice=voice, folder="evaluation"):
+        return run(str(evaluated_voice(state, voice, tmp_path / folder, values)), NAME)
+
+    call.registry = Registry(state)
+    return call
+
+
+def another(voice: Path, name: str) -> Path:
+    """A voice with other settings."""
+    folder = voice.with_name(name)
+    folder.mkdir()
+    described = json.loads((voice / "voice.json").read_text())
+    (folder / "voice.json").write_text(json.dumps({**described, "name": name}))
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    return folder
+
+
+def documented_tags() -> set[str]:
+    """Tags of the table of lineage in the docs."""
+    section = DOCS.read_text("utf-8").partition("## Lineage")[2].partition("\n## ")[0]
+    return {tag for row in re.findall(r"(?m)^\| (`.*?) \|", section) for tag in re.findall(r"`([^`]+)`", row)}
+
+
+def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
+    answer = register()
+    version = register.registry.version(NAME, answer["version"])
+    expected = {
+        **GIVEN,
+        "dvc.data": DATA,
+        "features.hash": FEATURES,
+        "weights.sha256": WEIGHTS,
+        "voice.sha256": voice_hash(voice),
+    }
+    assert {key: value for key, value in version.tags.items() if not key.startswith("measure.")} == expected
+    assert documented_tags() == set(expected) | {"settings.sha256"}  # that one is of the training's run
+
+    run_of_training = register.registry.client.get_run(version.run_id)
+    assert {key: run_of_training.data.tags[key] for key in expected} == expected
+    assert run_of_training.info.status == "FINISHED"
+
+
+def test_the_metrics_of_the_gate_are_kept_with_the_version(register):
+    version = register.registry.version(NAME, register()["version"])
+    assert version.measures == METRICS
+
+
+def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register, voice):
+    first = register()
+    second = register(voice=another(voice, "second"), folder="second")
+    assert (first["version"], second["version"]) == ("1", "2")
+    assert register.registry.aliases(NAME) == {CANDIDATE: "2"}
+    assert register() == first
+    assert register.registry.aliases(NAME) == {CANDIDATE: "1"}
+    assert len(register.registry.versions(NAME)) == 2
+
+
+def test_a_voice_whose_version_was_deleted_is_registered_anew(register):
+    register()
+    register.registry.client.delete_model_version(NAME, "1")
+    assert register()["version"] == "2"
+    assert register.registry.aliases(NAME) == {CANDIDATE: "2"}
+
+
+def test_registering_does_not_touch_the_champion(register, voice):
+    register()
+    register.registry.promote(NAME, "1", "", "first")
+    register(voice=another(voice, "second"), folder="second")
+    assert register.registry.aliases(NAME) == {CHAMPION: "1", CANDIDATE: "2"}
+
+
+def test_metrics_that_no_longer_apply_do_not_stay_with_the_version(register):
+    register()
+    register({**METRICS, "character_error_increase": None, "alignment_monotonicity": 0.5})
+    version = register.registry.version(NAME, CANDIDATE)
+    assert version.number == "1"
+    assert version.measures == {"mel_cepstral_distortion": 6.25, "alignment_monotonicity": 0.5}
+
+
+def test_a_version_holds_the_voice(register, voice):
+    answer = register()
+    held = register.registry.voice_folder(f"models:/{NAME}/{answer['version']}")
+    for file in ("voice.json", "model.safetensors"):
+        assert (held / file).read_bytes() == (voice / file).read_bytes()
+
+
+def test_the_version_belongs_to_the_run_of_its_training(register, monkeypatch):
+    """Kubeflow's MLflow plugin names a run of its own in the environment."""
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    version = register.registry.version(NAME, register()["version"])
+    assert register.registry.client.get_run(version.run_id).info.run_name == "r"
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_without_a_tracking_server_there_is_no_version(register, state, voice, tmp_path, monkeypatch):
+    pointer = evaluated_voice(state, voice, tmp_path / "evaluation", METRICS)
+    (tmp_path / "evaluation" / "mlflow" / "run.json").unlink()
+    monkeypatch.setattr(module.Delivery, "attempt", lambda _: False)
+    with pytest.raises(StepError, match="did not take the records"):
+        run(str(pointer), NAME)
+    assert register.registry.versions(NAME) == []
+
+
+def test_two_processes_that_register_the_same_voice_make_one_version(register, state, voice, tmp_path, monkeypatch):
+    pointer = str(evaluated_voice(state, voice, tmp_path / "evaluation", METRICS))
+    other = OtherProcess(f"from components.register.run import run; run({pointer!r}, {NAME!r})")
+
+    def log_voice(*arguments):
+        other.meet()
+        return logged(*arguments)
+
+    logged = module.log_voice
+    monkeypatch.setattr(module, "log_voice", log_voice)
+    assert run(pointer, NAME)["version"] == "1"
+    assert other.finish() == 0, other.lines
+    assert other.waited
+    assert [version.number for version in register.registry.versions(NAME)] == ["1"]

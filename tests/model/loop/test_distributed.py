@@ -1,0 +1,74 @@
+"""Two processes that train together do what one process with the doubled batch does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.config.resolution import resolve
+from model.loop.checkpoints import list_checkpoints, load_checkpoint
+from model.loop.reporting import read_history
+from model.training.trainer import TrainingError, train
+
+pytestmark = pytest.mark.slow  # each process imports everything again
+
+STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
+
+
+def settings(small_settings, changes=None, **training):
+    plain = {"use_mixed_precision": False, "evaluation_interval": 3, "checkpoint_interval": 1, "max_steps": 3}
+    plain |= {"keep_top_k": 1, "log_interval": 1, **training}
+    plain |= {"gradient_clip_norm": 1e6, "gradient_clip_value": 1e6}  # clipping would hide a missing factor
+    return resolve(
+        None, None, {**small_settings, **STILL, **(changes or {}), **{f"training.{k}": v for k, v in plain.items()}}
+    ).config
+
+
+def together(config, features, folder, world=2) -> list[str]:
+    """Train in `world` processes that `torchrun` starts; the lines of what they say of errors."""
+    script = folder.with_name(f"{folder.name}.py")
+    script.write_text(
+        f"""from pathlib import Path
+import torch
+from model.config.schema import Config
+from model.training.trainer import train
+torch.set_num_threads(1)
+train(Config.model_validate_json({config.model_dump_json()!r}), Path({str(features)!r}), Path({str(folder)!r}))
+"""
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), script]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    return [] if done.returncode == 0 else done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, small_settings, generated_features, parts):
+    train(settings(small_settings, batch_size=8, max_steps=1), generated_features, tmp_path / "one")
+    shared = settings(small_settings, batch_size=4, max_steps=1, gradient_accumulation_steps=parts)
+    assert together(shared, generated_features, tmp_path / "two") == []
+    one, two = (load_checkpoint(list_checkpoints(tmp_path / run / "checkpoints")[-1].path) for run in ("one", "two"))
+    assert one.step == two.step == 1
+    first, second = (  # the first moment after one step is the gradient, scaled
+        torch.cat([slots["exp_avg"].flatten() for _, slots in sorted(run.optimizer["state"].items())])
+        for run in (one, two)
+    )
+    assert float((first - second).abs().max() / first.abs().max()) < 1e-5
+    losses = [read_history(tmp_path / run / "history.jsonl")[0]["train/loss"] for run in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_two_processes_keep_one_history_and_none_goes_on_alone(tmp_path, small_settings, generated_features):
+    config = settings(small_settings, {"model.use_variational_encoder": True}, batch_size=4)
+    assert together(config, generated_features, tmp_path / "run") == []
+    assert [line["step"] for line in read_history(tmp_path / "run" / "history.jsonl") if "train/mel" in line] == [
+        1,
+        2,
+        3,
+    ]
+    assert together(config, generated_features, tmp_path / "run") == []  # finished: found, not trained again
+    with pytest.raises(TrainingError, match="trained by 2 processes, now 1"):
+        train(config, generated_features, tmp_path / "run")

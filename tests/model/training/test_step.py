@@ -1,0 +1,206 @@
+"""One optimizer step: what a bad step leaves alone, the loss scale of float16, rates of the groups, restored state."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.config.resolution import resolve
+from model.config.schema import Config
+from model.features.store import FeatureStore
+from model.loop.devices import Devices
+from model.loop.distributed import Processes
+from model.training import step as accumulation
+from model.training.profiling import StepTimer
+from model.training.state import RunState
+from model.training.step import Computation, Objective, Precision, Step, take_step
+
+CPU = torch.device("cpu")
+STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
+FLOAT16 = {"training.use_mixed_precision": True, "training.mixed_precision": "float16"}
+"""Settings under which a run has a loss scaler. The tests compute in float32, so that only the scaler differs."""
+
+
+@pytest.fixture
+def open_state(tmp_path, small_settings, small_features):
+    """Function: (settings, folder) -> the state of a run that has not begun."""
+    opened = []
+
+    def build(settings: dict | None = None, folder: str = "run") -> RunState:
+        config: Config = resolve(None, None, {**small_settings, **STILL, **(settings or {})}).config
+        store = FeatureStore(Path(small_features))
+        opened.append(RunState(config, store, tmp_path / folder, Devices(CPU, CPU), Processes()))
+        return opened[-1]
+
+    yield build
+    for state in opened:
+        state.batches.close()
+
+
+def stepper(state: RunState) -> Callable[..., Step]:
+    """A function that takes the next step of a run, with the learning rate if it is given."""
+    precision = Precision(CPU, None, trim=True)
+    objective = Objective(state.model, state.config.loss, precision)
+    computation = Computation(objective, precision, state.scaler, state.processes, StepTimer(CPU))
+
+    def step(rate: float | None = None) -> Step:
+        taken = take_step(state, computation, next(state.batches), rate)
+        state.step += 1
+        return taken
+
+    return step
+
+
+def weights_of(state: RunState) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+
+
+def unmoved(before: dict[str, torch.Tensor], state: RunState) -> bool:
+    return all(torch.equal(before[name], tensor) for name, tensor in state.model.state_dict().items())
+
+
+@pytest.fixture
+def scale_loss(monkeypatch):
+    """Function: multiplies the mel term of the following steps by a factor."""
+    original = accumulation.loss_terms
+
+    def apply(factor: float) -> None:
+        def scaled(*arguments):
+            terms = original(*arguments)
+            return {**terms, "mel": terms["mel"] * factor}
+
+        monkeypatch.setattr(accumulation, "loss_terms", scaled)
+
+    return apply
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(math.nan, "skipped"), (math.inf, "skipped"), (1e6, "diverged")])
+def test_a_bad_step_is_not_recorded_by_the_adaptive_weights(open_state, scale_loss, factor, verdict):
+    state = open_state({"training.enable_adaptive_loss_weights": True})
+    step = stepper(state)
+    assert step().verdict == ""
+    recorded = dict(state.adaptive.magnitudes)
+    assert state.adaptive.steps == 1
+    scale_loss(factor)
+    assert step().verdict == verdict
+    assert state.adaptive.steps == 1
+    assert state.adaptive.magnitudes == recorded
+    scale_loss(1.0)
+    assert step().verdict == ""
+    assert state.adaptive.steps == 2
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+@pytest.mark.parametrize("settings", [{}, FLOAT16])
+def test_a_step_that_is_not_finite_moves_no_weight(open_state, scale_loss, factor, settings):
+    state = open_state(settings)
+    step = stepper(state)
+    step()
+    before = weights_of(state)
+    scale_loss(factor)
+    assert step().verdict == "skipped"
+    assert unmoved(before, state)
+    scale_loss(1.0)
+    assert step().verdict == ""
+    assert not unmoved(before, state)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_scale_of_float16_is_gone_before_the_gradient_is_clipped(open_state, parts):
+    clipping = {"training.gradient_clip_norm": 0.3, "training.gradient_clip_value": 0.02}
+    clipping["training.gradient_accumulation_steps"] = parts
+    plain, scaled = (open_state({**clipping, **precision}) for precision in ({}, FLOAT16))
+    assert scaled.scaler.get_scale() > 1000
+    for _ in range(2):
+        for state, step in ((plain, stepper(plain)), (scaled, stepper(scaled))):
+            taken = step()
+            assert taken.parts == parts
+            assert 0 < taken.clipping.clipped_elements < 0.5
+            norm = torch.cat([p.grad.flatten() for p in state.model.parameters() if p.grad is not None]).norm()
+            assert float(norm) == pytest.approx(min(taken.clipping.norm, 0.3), rel=1e-4)
+            if state is plain:
+                expected = taken.clipping
+        assert taken.clipping.norm == pytest.approx(expected.norm, rel=1e-4)
+        assert taken.clipping.clipped_elements == pytest.approx(expected.clipped_elements, abs=1e-4)
+    weights = weights_of(plain)
+    for name, tensor in weights_of(scaled).items():
+        torch.testing.assert_close(tensor, weights[name], atol=2e-5, rtol=1e-4)
+
+
+def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_blames_no_batch(open_state):
+    state = open_state(FLOAT16)
+    step = stepper(state)
+    before, largest = weights_of(state), 1e38
+    state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": largest})
+    taken = step()
+    assert math.isfinite(taken.loss.total)
+    assert not math.isfinite(taken.clipping.norm)
+    assert taken.verdict == ""
+    assert state.guard.bad_in_a_row == 0
+    assert unmoved(before, state)
+    assert state.scaler.get_scale() == pytest.approx(largest * state.scaler.get_backoff_factor())
+
+
+def test_the_aligner_learns_at_its_own_multiple_of_the_learning_rate(open_state):
+    state = open_state({"training.aligner_learning_rate_scale": 3.0, "training.weight_decay": 0.0})
+    before = weights_of(state)
+    stepper(state)(rate=2e-4)
+    largest = {True: 0.0, False: 0.0}  # the first step of Adam moves a weight by its learning rate
+    for name, parameter in state.model.named_parameters():
+        moved = float((parameter.detach() - before[name]).abs().max())
+        largest[name.startswith("aligner.")] = max(largest[name.startswith("aligner.")], moved)
+    assert largest[True] == pytest.approx(3 * 2e-4, rel=0.01)
+    assert largest[False] == pytest.approx(2e-4, rel=0.01)
+
+
+def test_a_run_takes_up_all_that_had_left_its_initial_value(open_state, scale_loss):
+    """Each value here differs from the one that a fresh run starts with: what is not restored is seen."""
+    settings = {
+        **FLOAT16,
+        "training.gradient_accumulation_steps": 2,
+        "training.enable_adaptive_loss_weights": True,
+        "training.enable_plateau_breaker": True,
+        "training.warmup_steps": 0,
+    }
+    state = open_state(settings)
+    step = stepper(state)
+    for factor in (1.0, 1.0, 1e6):
+        scale_loss(factor)
+        state.plateau.update(state.step, step().objective)
+    state.parts = 3  # two did not fit into memory
+    state.guard.rollbacks = 1
+    state.adaptive.factors["mel"] = 0.8
+    state.plateau.height, state.plateau.lowered, state.plateau.decided_at = 2.0, False, 2
+    state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": 512.0})
+    state.durations.average = 0.6
+    state.metrics = {"validation/mel": 0.7}
+    state.save()
+
+    torch.manual_seed(99)
+    resumed = open_state(settings)
+    assert resumed.resume()
+    assert (resumed.step, resumed.saved_step, resumed.parts) == (3, 3, 3)
+    assert resumed.scaler.get_scale() == 512.0
+    for part in ("guard", "adaptive", "plateau", "durations", "scaler", "batches"):
+        assert getattr(resumed, part).state_dict() == getattr(state, part).state_dict()
+    assert resumed.guard.bad_in_a_row == 1
+    assert resumed.metrics == state.metrics
+    assert next(resumed.batches).clip_ids == next(state.batches).clip_ids
+    for name, tensor in state.average.state_dict().items():
+        assert torch.equal(resumed.average.state_dict()[name], tensor)
+    assert unmoved(weights_of(state), resumed)
+
+
+def test_going_back_keeps_what_did_not_fit_into_memory_and_lowers_the_rate_of_the_next_step(open_state):
+    state = open_state({"training.rollback_rate_factor": 0.25, "training.gradient_accumulation_steps": 2})
+    state.save()
+    step = stepper(state)
+    step()
+    state.parts = 4
+    before = step().rate  # of step 1
+    state.go_back()
+    assert (state.step, state.parts) == (0, 4)
+    step()
+    assert step().rate == pytest.approx(0.25 * before)

@@ -1,0 +1,515 @@
+"""The adversarial training: each network learns its part, a resumed run is the run, mels stand beside their samples."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.audio.mel import MelExtractor
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
+from model.loop.devices import DeviceError
+from model.threads import computes_in_bfloat16
+from model.vocoder.architectures import ARCHITECTURES
+from model.vocoder.discriminators import judge
+from model.vocoder.folder import read_vocoder
+from model.vocoder_training.adversarial import (
+    AdversarialStep,
+    MultiResolutionStft,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
+from model.vocoder_training.finetuning import BASE_KEYS, MACHINE_KEYS, SPEAKING_KEYS
+from model.vocoder_training.pairs import Pair, PairingError, Segments
+from model.vocoder_training.speech_metrics import measure
+from model.vocoder_training.state import RunState
+from model.vocoder_training.trainer import TrainingPlan, VocoderTrainingError, train_vocoder
+
+AUDIO = AudioConfig()
+FAST = {
+    "type": "hifigan",
+    "variant": "xtiny",
+    "batch_size": 2,
+    "segment_frames": 8,
+    "learning_rate": 1e-3,
+    "evaluation_interval": 4,
+    "checkpoint_interval": 2,
+}
+
+
+def plan(keys, steps, fingerprint="print", start=None):
+    return TrainingPlan(VocoderConfig(**{**FAST, **keys}), AUDIO, steps, 1, fingerprint, start)
+
+
+@pytest.fixture(scope="module")
+def pairs(voiced):
+    extractor = MelExtractor(AUDIO)
+    found = []
+    for number in range(3):
+        samples = voiced(0.4, 120.0 + 40 * number, number)
+        mel = extractor.numpy(samples)
+        found.append(Pair(f"clip{number}", mel, samples[: len(mel) * AUDIO.hop_length]))
+    return found
+
+
+@pytest.fixture
+def run(pairs, tmp_path):
+    """Function: (keys, steps, folder, start) -> a finished run on three short sounds."""
+
+    def call(keys=None, steps=4, folder="run", start=None, logger=None):
+        return train_vocoder(plan(keys or {}, steps, start=start), pairs[:2], pairs[2:], tmp_path / folder, logger)
+
+    return call
+
+
+@pytest.fixture
+def build_step(tmp_path):
+    """Function: keys -> the step of a run of ten, not begun."""
+
+    def build(start=None, **keys):
+        return AdversarialStep(RunState(plan(keys, 10, start=start), tmp_path / "parts"))
+
+    return build
+
+
+@pytest.fixture
+def batch(pairs):
+    """Mel and samples of a step."""
+    return Segments(pairs[:2], FAST["segment_frames"], FAST["batch_size"], 1).batch(0)
+
+
+def weights(folder):
+    return load_file(folder / "generator.safetensors")
+
+
+def moved(before, network):
+    return any(not torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def copied(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("hifigan", 3e-3), ("univnet", 1e-2)])
+def test_training_brings_the_mel_closer(kind, rate, run, pairs):
+    """On a pitch not trained on; closer than noise too: an untrained UnivNet is one, an untrained HiFi-GAN silent."""
+    keys = {"type": kind, "learning_rate": rate, "adversarial_start": 1.0, "evaluation_interval": 100}
+    first, last = run(keys, 1, "short"), run(keys, 40, "long")
+    noise = np.random.default_rng(0).normal(0, pairs[2].samples.std(), pairs[2].samples.shape).astype(np.float32)
+    of_noise = measure(lambda mel: noise, pairs[2:], AUDIO)["mel_distance"]
+    name = "validation/mel_distance"
+    assert last.metrics[name] < 0.8 * min(first.metrics[name], of_noise)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
+    whole = run({"ema_decay": 0.5}, 6, "whole")
+    step = AdversarialStep.__call__
+
+    def dies(self, *batch):
+        if self.state.step == 5:
+            raise MemoryError
+        return step(self, *batch)
+
+    monkeypatch.setattr(AdversarialStep, "__call__", dies)
+    with pytest.raises(MemoryError):
+        run({"ema_decay": 0.5}, 6, "torn")
+    monkeypatch.setattr(AdversarialStep, "__call__", step)
+    resumed = run({"ema_decay": 0.5}, 6, "torn")
+    one, other = weights(whole.vocoder), weights(resumed.vocoder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (load_file(item.vocoder / "discriminators.safetensors") for item in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_steps_that_come_again_are_told_once(run, tmp_path):
+    run({}, 4)
+    history = tmp_path / "run" / "history.jsonl"
+    told = history.read_text()
+    history.write_text(told + '{"step": 5, "train/mel": 1.0}\n{"step": 6, "tra')  # a kill came before step 6 was saved
+    run({}, 4)
+    assert history.read_text() == told
+
+
+def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
+    run({}, 2)
+    with pytest.raises(VocoderTrainingError, match="other settings or data"):
+        train_vocoder(plan({}, 4, "another"), pairs, pairs, tmp_path / "run")
+
+
+def test_the_discriminators_learn_to_tell_a_fixed_fake(build_step):
+    step = build_step()
+    judges = step.state.discriminators
+    recorded, fake = torch.randn(2, 1, 2048) * 0.1, torch.zeros(2, 1, 2048)
+    values = []
+    for _ in range(12):
+        loss = discriminator_loss(judge(judges, recorded), judge(judges, fake))
+        assert step.descend(loss, judges)
+        values.append(float(loss.detach()))
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_the_adversarial_loss_reaches_the_generator_and_no_discriminator(build_step, batch):
+    state = build_step(mel_loss_weight=0.0, stft_loss_weight=1e-9, feature_matching_loss_weight=0.0).state
+    state.discriminators.requires_grad_(False)
+    adversarial_loss(judge(state.discriminators, state.generator(batch[0]))).backward()
+    assert sum(float(p.grad.abs().sum()) for p in state.generator.parameters()) > 0
+    assert all(p.grad is None for p in state.discriminators.parameters())
+
+
+def test_a_step_moves_both_networks_each_by_its_own_loss(build_step, batch):
+    step = build_step()
+    generator, judges = copied(step.state.generator), copied(step.state.discriminators)
+    assert {"discriminator", "mel", "adversarial", "feature_matching"} <= step(*batch).keys()
+    assert moved(generator, step.state.generator)
+    assert moved(judges, step.state.discriminators)
+
+
+def test_perfect_speech_has_no_distance(pairs):
+    sound = torch.from_numpy(pairs[0].samples)[None, None]
+    judges = ARCHITECTURES["hifigan"].discriminators("xtiny")
+    assert feature_matching_loss(judge(judges, sound), judge(judges, sound)).item() == 0.0
+    assert float(torch.stack(MultiResolutionStft()(sound, sound)).abs().sum()) < 1e-6
+    values = measure(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
+    noise = measure(
+        lambda mel: np.random.default_rng(0).normal(0, 0.1, pairs[0].samples.shape).astype(np.float32), pairs[:1], AUDIO
+    )
+    assert all(values[name] < 1e-4 < noise[name] for name in values)
+
+
+def test_new_discriminators_wait_and_trained_ones_join_when_fine_tuning_says(build_step, batch, run):
+    waiting = build_step(adversarial_start=0.5)
+    assert "adversarial" not in waiting(*batch)
+    waiting.state.step = 5
+    assert "adversarial" in waiting(*batch)
+    start = read_vocoder(run({}, 2, "base").vocoder)
+    assert "adversarial" in build_step(start, adversarial_start=0.5)(*batch)
+    waiting = build_step(start, finetune_adversarial_start=0.5)
+    assert "adversarial" not in waiting(*batch)
+    waiting.state.step = 5
+    assert "adversarial" in waiting(*batch)
+    assert "adversarial" in build_step(finetune_adversarial_start=0.5)(*batch)
+
+
+def test_discriminators_that_never_joined_do_not_pass_for_trained_ones(run):
+    assert read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder).discriminators == {}
+    assert set(read_vocoder(run({}, 2, "both").vocoder).discriminators) == {"mrd", "mpd"}
+
+
+def test_fine_tuning_starts_at_its_share_of_the_rate(build_step, batch, run):
+    start = read_vocoder(run({}, 2, "base").vocoder)
+    rates = [build_step(start, finetune_learning_rate_ratio=r)(*batch)["learning_rate"] for r in (0.3, 1.0)]
+    assert rates == pytest.approx([0.3 * FAST["learning_rate"], FAST["learning_rate"]])
+
+
+def test_frozen_discriminators_judge_without_learning(build_step, batch, run):
+    """For exactly as many steps as are set, in which the generator learns from them; then they learn on."""
+    step = build_step(read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=2)
+    for frozen in (True, True, False, False):
+        judges, generator = copied(step.state.discriminators), copied(step.state.generator)
+        terms = step(*batch)
+        assert "adversarial" in terms
+        assert ("discriminator" in terms) == (not frozen)
+        assert moved(judges, step.state.discriminators) == (not frozen)
+        assert moved(generator, step.state.generator)
+        step.state.step += 1
+
+
+def test_new_discriminators_are_not_frozen_since_they_have_nothing_to_say_yet(build_step, batch, run):
+    untrained = read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder)
+    for start in (None, untrained):
+        step = build_step(start, discriminator_freeze_steps=5)
+        judges = copied(step.state.discriminators)
+        assert "discriminator" in step(*batch)
+        assert moved(judges, step.state.discriminators)
+
+
+def test_discriminators_frozen_for_a_whole_fine_tuning_are_exported_as_they_came(run):
+    base = run({}, 2, "base").vocoder
+    tuned = run({"discriminator_freeze_steps": 3}, 3, "tuned", read_vocoder(base)).vocoder
+    before, after = (load_file(folder / "discriminators.safetensors") for folder in (base, tuned))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(not torch.equal(weights(base)[name], tensor) for name, tensor in weights(tuned).items())
+
+
+def head(score: float, *features: float):
+    """The judgement of one head."""
+    return torch.full((2, 3), score), [torch.full((2, 4), feature) for feature in features]
+
+
+def test_adversarial_losses_are_summed_over_the_heads_or_averaged():
+    real, fake = [head(1.0), head(0.5), head(0.0)], [head(0.0), head(0.5), head(2.0)]
+    # Recordings are wanted at 1, generated speech at 0: 0 + 0, 0.25 + 0.25, 1 + 4.
+    assert float(discriminator_loss(real, fake)) == pytest.approx(5.5)
+    assert float(discriminator_loss(real, fake, average=True)) == pytest.approx(5.5 / 3)
+    # The generator wants its speech at 1: 1, 0.25, 1.
+    assert float(adversarial_loss(fake)) == pytest.approx(2.25)
+    assert float(adversarial_loss(fake, average=True)) == pytest.approx(2.25 / 3)
+
+
+def test_features_are_matched_by_the_sum_over_all_layers_and_only_the_generated_ones_learn():
+    real = [head(0.0, 1.0, 2.0), head(0.0, 3.0)]
+    generated = torch.tensor(2.5, requires_grad=True)
+    fake = [(score, [generated.expand_as(feature) for feature in features]) for score, features in real]
+    assert float(feature_matching_loss(real, fake).detach()) == pytest.approx(1.5 + 0.5 + 0.5)
+    theirs = torch.zeros(2, 4, requires_grad=True)
+    feature_matching_loss([(theirs, [theirs + 1])], [(theirs, [generated.expand(2, 4)])]).backward()
+    assert theirs.grad is None
+    assert float(generated.grad) == 1.0
+
+
+@pytest.mark.parametrize(("kind", "averaged"), [("hifigan", False), ("univnet", True)])
+def test_univnet_averages_over_its_heads_and_hifigan_sums(kind, averaged, build_step, batch):
+    """Heads that score everything 0 are wrong by 1 on each recording and each deception."""
+    step = build_step(type=kind, learning_rate=1e-9)
+    heads = [head for judges in step.state.discriminators.values() for head in judges.discriminators]
+    for each in heads:
+        for parameter in (each.conv_post.parametrizations.weight.original0, each.conv_post.bias):
+            torch.nn.init.zeros_(parameter)
+    assert len(heads) > 2
+    terms = step(*batch)
+    expected = 1 if averaged else len(heads)
+    assert terms["discriminator"] == pytest.approx(expected, rel=1e-3)
+    assert terms["adversarial"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(build_step, batch, pairs, tmp_path):
+    step, (mel, recorded) = build_step(), batch
+    generator = copied(step.state.generator)
+    assert step(mel * torch.nan, recorded) is None
+    assert not moved(generator, step.state.generator)
+    broken = [Pair(pair.id, pair.mel * np.nan, pair.samples) for pair in pairs]
+    with pytest.raises(VocoderTrainingError, match="20 steps in a row were not finite"):
+        train_vocoder(plan({}, 40), broken, pairs, tmp_path / "nan")
+    assert not (tmp_path / "nan" / "vocoder").exists()
+
+
+@dataclass
+class Run:
+    """A finished run and what each of its steps did.
+
+    Attributes:
+        settings: Of the run.
+        vocoder: Its export.
+        checkpoint: Folder of its last checkpoint.
+        shapes: Of the mels of each batch.
+        terms: What each step returns.
+        losses: What the generator descends in each step.
+        norms: Joint norm of each clipped gradient, of both networks in turn.
+    """
+
+    settings: VocoderConfig
+    vocoder: Path | None = None
+    checkpoint: Path | None = None
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    terms: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+
+    def term(self, name: str) -> list[float]:
+        return [terms[name] for terms in self.terms]
+
+
+@pytest.fixture
+def traced(run, tmp_path, monkeypatch):
+    """Function: (keys, steps) -> a run whose every step was watched."""
+
+    def call(keys: dict, steps: int, folder: str) -> Run:
+        traced, step, descend = Run(plan(keys, steps).settings), AdversarialStep.__call__, AdversarialStep.descend
+
+        def watching_step(self, mel, recorded):
+            traced.shapes.append(tuple(mel.shape))
+            traced.terms.append(step(self, mel, recorded))
+            return traced.terms[-1]
+
+        def watching_descend(self, loss, network):
+            moved = descend(self, loss, network)
+            traced.norms.append(float(torch.cat([p.grad.flatten() for p in network.parameters()]).norm()))
+            if network is self.state.generator:
+                traced.losses.append(float(loss.detach()))
+            return moved
+
+        monkeypatch.setattr(AdversarialStep, "__call__", watching_step)
+        monkeypatch.setattr(AdversarialStep, "descend", watching_descend)
+        traced.vocoder = run(keys, steps, folder).vocoder
+        traced.checkpoint = tmp_path / folder / "checkpoints" / f"step-{steps:08d}"
+        monkeypatch.setattr(AdversarialStep, "__call__", step)
+        monkeypatch.setattr(AdversarialStep, "descend", descend)
+        return traced
+
+    return call
+
+
+def larger_batches(plain: Run, changed: Run) -> None:
+    assert set(plain.shapes) == {(2, 80, 8)}
+    assert set(changed.shapes) == {(3, 80, 8)}
+
+
+def longer_segments(plain: Run, changed: Run) -> None:
+    assert set(changed.shapes) == {(2, 80, 9)}
+
+
+def twice_the_rate(plain: Run, changed: Run) -> None:
+    assert changed.term("learning_rate") == pytest.approx([2 * rate for rate in plain.term("learning_rate")])
+
+
+def slower_fall(plain: Run, changed: Run) -> None:
+    for run, share in ((plain, 0.2), (changed, 0.5)):
+        rates = [FAST["learning_rate"] * share ** (step / 3) for step in range(3)]
+        assert run.term("learning_rate") == pytest.approx(rates)
+
+
+def weighted(name: str) -> Callable[[Run, Run], None]:
+    """The first loss changes by the difference of the weight times its term, which stays."""
+
+    def effect(plain: Run, changed: Run) -> None:
+        published = vars(ARCHITECTURES["hifigan"].recipe)[name]
+        difference = getattr(changed.settings, f"{name}_loss_weight") - published
+        term = changed.terms[0][name]
+        assert plain.terms[0].get(name, term) == term > 0
+        assert changed.losses[0] - plain.losses[0] == pytest.approx(difference * term, rel=1e-3)
+
+    return effect
+
+
+def late_discriminators(plain: Run, changed: Run) -> None:
+    for run, joined in ((plain, [True] * 3), (changed, [False, False, True])):
+        for name in ("adversarial", "discriminator", "feature_matching"):
+            assert [name in terms for terms in run.terms] == joined
+    assert changed.losses[0] == pytest.approx(45 * changed.terms[0]["mel"])
+
+
+def bounded_norm(plain: Run, changed: Run) -> None:
+    assert max(changed.norms) <= 0.01 * 1.001
+    assert min(plain.norms) > 0.01
+
+
+def averaged_export(plain: Run, changed: Run) -> None:
+    for run, same in ((plain, True), (changed, False)):
+        raw, averaged = (load_file(run.checkpoint / f"{name}.safetensors") for name in ("model", "ema"))
+        assert all(torch.equal(raw[f"generator.{name}"], averaged[name]) for name in averaged) == same
+
+
+def rounded(plain: Run, changed: Run) -> None:
+    assert changed.losses[0] != plain.losses[0]
+    assert changed.losses[0] == pytest.approx(plain.losses[0], rel=0.05)
+
+
+def wider(plain: Run, changed: Run) -> None:
+    small, large = (sum(tensor.numel() for tensor in weights(run.vocoder).values()) for run in (plain, changed))
+    assert large > 2 * small
+    assert read_vocoder(changed.vocoder).variant == "tiny"
+
+
+def another_type(plain: Run, changed: Run) -> None:
+    assert (read_vocoder(plain.vocoder).kind, read_vocoder(changed.vocoder).kind) == ("hifigan", "univnet")
+    assert "stft" in changed.terms[0]
+    assert "mel" not in changed.terms[0]
+
+
+EFFECTS: dict[str, tuple[object, Callable[[Run, Run], None]]] = {
+    "batch_size": (3, larger_batches),
+    "segment_frames": (9, longer_segments),
+    "learning_rate": (2e-3, twice_the_rate),
+    "final_learning_rate_ratio": (0.5, slower_fall),
+    "mel_loss_weight": (20.0, weighted("mel")),
+    "feature_matching_loss_weight": (4.0, weighted("feature_matching")),
+    "stft_loss_weight": (2.5, weighted("stft")),
+    "adversarial_start": (0.5, late_discriminators),
+    "gradient_clip_norm": (0.01, bounded_norm),
+    "ema_decay": (0.9, averaged_export),
+    "use_mixed_precision": (True, rounded),
+    "variant": ("tiny", wider),
+    "type": ("univnet", another_type),
+}
+"""Setting -> another value, and what it must do to a run."""
+
+
+@pytest.mark.parametrize("key", EFFECTS)
+def test_every_setting_of_training_does_what_it_says(key, traced):
+    if key == "use_mixed_precision" and not computes_in_bfloat16():
+        pytest.skip("this processor does not compute in bfloat16")
+    value, effect = EFFECTS[key]
+    assert getattr(plan({}, 3).settings, key) != value
+    steps = 1 if key in ("variant", "type") else 3
+    effect(traced({}, steps, "plain"), traced({key: value}, steps, "changed"))
+
+
+def test_no_setting_is_left_out_of_these_tests():
+    elsewhere = {
+        *SPEAKING_KEYS,  # test_neural, test_griffin_lim
+        *MACHINE_KEYS,  # below
+        *("checkpoint", "checkpoint_sha256", "finetune_steps", "max_steps"),  # tests of the step and of the files
+        *(
+            "evaluation_interval",
+            "checkpoint_interval",
+            "discriminator_freeze_steps",
+            "finetune_learning_rate_ratio",
+            "finetune_adversarial_start",
+        ),  # above and below
+    }
+    assert set(VocoderConfig.model_fields) == {*EFFECTS, *elsewhere}
+    assert set(BASE_KEYS) <= set(VocoderConfig.model_fields)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_named(run):
+    with pytest.raises(DeviceError, match=r"vocoder\.device is cuda, but this machine has 0 GPUs"):
+        run({"device": "cuda"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "steps", "tolerance"),
+    [("hifigan", 3, 2e-3), ("univnet", 1, 1e-2)],  # compiled code draws UnivNet's noise from another generator
+)
+def test_compiling_the_generator_changes_no_number(kind, steps, tolerance, build_step, batch):
+    from torch._dynamo.utils import counters
+
+    def first_steps(compiled: bool) -> list[dict[str, float]]:
+        step = build_step(type=kind, enable_compile=compiled)
+        return [step(*batch) for _ in range(steps)]
+
+    eager = first_steps(False)
+    before = counters["stats"]["unique_graphs"]
+    compiled = first_steps(True)
+    assert counters["stats"]["unique_graphs"] > before
+    for one, other in zip(eager, compiled, strict=True):
+        assert other == pytest.approx(one, rel=tolerance)
+
+
+def test_validations_and_checkpoints_come_at_their_intervals(run, tmp_path):
+    run({"evaluation_interval": 2, "checkpoint_interval": 3}, 5)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation/mel_distance" in line] == [2, 4, 5]
+    assert sorted(path.name for path in (tmp_path / "run" / "samples").iterdir()) == [
+        f"clip2-{step:08d}.wav" for step in (2, 4, 5)
+    ]
+
+
+def test_segments_are_frames_beside_their_own_samples(pairs):
+    segments = Segments(pairs, 8, 4, seed=5)
+    mel, samples = segments.batch(3)
+    assert mel.shape == (4, 80, 8)
+    assert samples.shape == (4, 1, 8 * 256)
+    again = segments.batch(3)
+    assert torch.equal(mel, again[0])
+    assert not torch.equal(mel, segments.batch(4)[0])
+    made = MelExtractor(AUDIO)(samples[:, 0])
+    assert (made[..., 2:-2] - mel[..., 2:-2]).abs().max() < 1e-3  # the outer frames see past the segment
+
+
+def test_clips_shorter_than_a_segment_are_counted_and_alone_refused(pairs, caplog):
+    short = Pair("short", pairs[0].mel[:5], pairs[0].samples[: 5 * 256])
+    with caplog.at_level(logging.WARNING):
+        assert len(Segments([short, *pairs], 8, 2, 1).pairs) == 3
+    assert "1 clips are shorter than a segment of 8 frames: left out" in caplog.text
+    with pytest.raises(PairingError, match=r"none of the 1 clips has the 8 frames.*vocoder\.segment_frames"):
+        Segments([short], 8, 2, 1)

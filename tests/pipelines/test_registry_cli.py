@@ -1,0 +1,126 @@
+"""`myxtts registry` on a registry with a voice that really speaks."""
+
+import json
+
+import pytest
+from evaluated_voice import DATA, evaluated_voice
+
+from components.register.run import run as register
+from components.registry import Registry
+
+NAME = "myxtts-toy-xtiny"
+GOOD = {"mel_cepstral_distortion": 6.25, "character_error_increase": 0.125, "alignment_monotonicity": 0.96875}
+
+
+@pytest.fixture
+def registry(state) -> Registry:
+    """Three versions that hold nothing; the third is the candidate and failed its gate."""
+    found = Registry(state)
+    found.client.create_registered_model(NAME)
+    for number, data in ((1, "d1"), (2, "d1"), (3, "d3")):
+        tags = {"measure.mel_cepstral_distortion": str(5.0 + number), "dvc.data": data}
+        found.client.create_model_version(NAME, f"file:///nowhere/{number}", tags=tags)
+    found.client.set_model_version_tag(NAME, "3", "gate.alignment_monotonicity", "fail: 0.200, must be at least 0.5")
+    found.client.set_model_version_tag(NAME, "2", "gate.alignment_monotonicity", "pass: 0.900, must be at least 0.5")
+    found.client.set_model_version_tag(NAME, "2", "measure.character_error_increase", "0.25")
+    found.client.set_registered_model_alias(NAME, "candidate", "3")
+    found.promote(NAME, "1", "", "first")
+    return found
+
+
+def test_a_registered_voice_is_promoted_after_it_has_spoken(state, untrained_voice, tmp_path, myxtts):
+    """The whole way of the success: registered, loaded as a server loads it, heard, champion."""
+    register(str(evaluated_voice(state, untrained_voice, tmp_path / "evaluation", GOOD)), NAME)
+    assert myxtts("registry", "promote", NAME, "--reason", "sounds well") == (0, f"{NAME}: champion is version 1\n", "")
+    version = Registry(state).version(NAME, "champion")
+    assert version.aliases == ("candidate", "champion")
+    assert version.tags["promoted"].endswith(" sounds well")
+    status, said, _ = myxtts("registry", "show", NAME)
+    assert status == 0
+    assert f"{NAME} version 1  @candidate @champion" in said
+    assert DATA in said
+
+
+def test_a_voice_that_cannot_be_loaded_is_not_promoted(registry, myxtts):
+    status, said, complaint = myxtts("registry", "promote", NAME, "2")
+    assert status == 2
+    assert "champion is" not in said
+    assert complaint.startswith("myxtts: ")
+    assert registry.aliases(NAME) == {"candidate": "3", "champion": "1"}
+
+
+@pytest.fixture
+def speaking(monkeypatch) -> list[str]:
+    """Versions that were let speak before their promotion; all do."""
+    from pipelines.cli import registry as commands
+
+    heard: list[str] = []
+    monkeypatch.setattr(commands, "smoke_test", lambda version: heard.append(version.number))
+    return heard
+
+
+def test_the_candidate_is_promoted_over_a_failed_gate_only_by_force(registry, speaking, myxtts):
+    status, said, complaint = myxtts("registry", "promote", NAME)
+    assert (status, said) == (1, "")
+    assert "gate.alignment_monotonicity: fail: 0.200" in complaint
+    assert "--force" in complaint
+    assert registry.aliases(NAME)["champion"] == "1"
+    assert speaking == []
+    assert myxtts("registry", "promote", NAME, "--force")[:2] == (0, f"{NAME}: champion is version 3\n")
+    assert registry.aliases(NAME) == {"candidate": "3", "champion": "3", "previous": "1"}
+    assert speaking == ["3"]
+    assert registry.version(NAME, "3").tags["promoted"].endswith(" promoted by hand")
+
+
+def test_a_passed_gate_needs_no_force(registry, speaking, myxtts):
+    assert myxtts("registry", "promote", NAME, "2")[:2] == (0, f"{NAME}: champion is version 2\n")
+    assert registry.aliases(NAME)["champion"] == "2"
+
+
+def test_rollback_says_which_version_is_champion_again(registry, speaking, myxtts):
+    myxtts("registry", "promote", NAME, "2")
+    answer = myxtts("registry", "rollback", NAME, "--reason", "clicks")
+    assert answer == (0, f"{NAME}: champion is version 1 again (was 2)\n", "")
+    assert registry.aliases(NAME) == {"candidate": "3", "champion": "1"}
+    assert registry.version(NAME, "2").tags["rolled_back"].endswith(" clicks")
+    status, _, complaint = myxtts("registry", "rollback", NAME)
+    assert status == 2
+    assert "no previous champion" in complaint
+
+
+def test_list_shows_aliases_and_metrics_newest_first(registry, myxtts):
+    status, said, _ = myxtts("registry", "list")
+    lines = said.splitlines()
+    assert status == 0
+    assert [line.split()[1] for line in lines] == ["3", "2", "1"]
+    assert "@candidate" in lines[0]
+    assert "@champion" in lines[2]
+    assert lines[2].endswith("mel_cepstral_distortion 6.000")
+    listed = json.loads(myxtts("registry", "list", NAME, "--json")[1])
+    assert [item["number"] for item in listed] == ["3", "2", "1"]
+    assert listed[0]["aliases"] == ["candidate"]
+    assert listed[1]["measures"] == {"mel_cepstral_distortion": 7.0, "character_error_increase": 0.25}
+
+
+def test_an_empty_registry_says_how_to_fill_it(state, myxtts):
+    assert myxtts("registry", "list") == (0, "no versions; `myxtts run` registers the first\n", "")
+    status, _, complaint = myxtts("registry", "list", "other")
+    assert status == 2
+    assert "no model is named 'other'" in complaint
+
+
+def test_compare_warns_of_numbers_of_different_data(registry, myxtts):
+    status, said, _ = myxtts("registry", "compare", NAME)
+    assert status == 0
+    assert "do not compare" in said
+    assert said.splitlines()[1].split() == ["mel_cepstral_distortion", "6.000", "8.000"]
+    said = myxtts("registry", "compare", NAME, "1", "2")[1]
+    assert "do not compare" not in said
+    assert said.splitlines()[1].split() == ["character_error_increase", "-", "0.250"]
+    answer = json.loads(myxtts("registry", "compare", NAME, "2", "champion", "--json")[1])
+    assert answer == {
+        "versions": ["2", "1"],
+        "same_data": True,
+        "measures": {"character_error_increase": [0.25, None], "mel_cepstral_distortion": [7.0, 6.0]},
+    }
+    assert json.loads(myxtts("registry", "show", NAME, "2", "--json")[1])["tags"]["dvc.data"] == "d1"

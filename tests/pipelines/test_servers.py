@@ -1,0 +1,173 @@
+"""The whole run against servers: data and models on S3, MLflow on PostgreSQL, secrets only where they belong.
+
+S3 is moto, which lets anybody in and keeps everything in memory, or OpenStack Swift, which checks signatures.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres_server import postgres_server
+from swift_server import ACCESS, SECRET, swift_server
+from toy_run import SETTINGS
+
+from components.resolve_data import run as resolve_data
+from components.runner import StepError
+from components.state import State
+
+ROOT = Path(__file__).parents[2]
+DOCKER = {
+    "docker.network": "host",
+    "docker.pass_environment": "[AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, "
+    "MLFLOW_TRACKING_URI]",
+}
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+@contextlib.contextmanager
+def moto_server(folder: Path) -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module", params=[moto_server, swift_server])
+def s3(request, tmp_path_factory):
+    """The variables that lead to an S3 server with a bucket."""
+    with request.param(tmp_path_factory.mktemp("s3")) as address:
+        variables = {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": ACCESS,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        bucket(variables).create_bucket(Bucket="myxtts")
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def servers(s3, tmp_path_factory):
+    """S3, and MLflow on PostgreSQL with its artifacts there; yields the variables that lead to them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("mlflow") / "log.txt"
+    with postgres_server("mlflow") as databases, log.open("w") as output:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--workers", "1", "--backend-store-uri", f"{databases}/mlflow"]
+        command += ["--artifacts-destination", "s3://myxtts/mlflow"]
+        environment = {**os.environ, **s3, "MLFLOW_S3_ENDPOINT_URL": s3["AWS_ENDPOINT_URL"]}
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=log.parent)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health", server, log)
+            yield {**s3, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def bucket(variables: dict[str, str]):
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=variables["AWS_ENDPOINT_URL"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        region_name=variables["AWS_DEFAULT_REGION"],
+    )
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch) -> State:
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    return State.locate().prepare()
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """What a project is made of, with a remote on S3."""
+    folder = tmp_path / "checkout"
+    (folder / "model" / "corpus").mkdir(parents=True)
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    for path in (ROOT / "model" / "corpus").glob("sentences_*.txt"):
+        shutil.copy(path, folder / "model" / "corpus")
+    (folder / ".dvc" / "config").write_text(
+        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://myxtts/dvc\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("target", ["local", pytest.param("docker", marks=pytest.mark.docker)])
+def test_data_runs_and_models_lie_on_the_servers(servers, checkout, tmp_path, target):
+    state = tmp_path / "state"
+    environment = {**os.environ, **servers, "MYXTTS_STATE": str(state), "PYTHONPATH": str(ROOT)}
+    told = {**SETTINGS, **(DOCKER if target == "docker" else {}), "corpus.name": f"toy-{target}"}
+    options = [part for key, value in told.items() for part in ("--set", f"{key}={value}")]
+    script = "from pipelines.project import open_project; import sys; from pipelines.cli.options import "
+    script += "parse_assignments; open_project(None, None, parse_assignments(tuple(sys.argv[1:]))).make_data()"
+    data = [sys.executable, "-c", script, *(f"{key}={value}" for key, value in told.items())]
+    run = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "run", "--target", target, *options]
+    for command in (data, run):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=checkout, env=environment, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert SECRET not in done.stdout + done.stderr
+    keys = [item["Key"] for item in bucket(servers).list_objects_v2(Bucket="myxtts")["Contents"]]
+    assert any(key.startswith("dvc/files/md5/") for key in keys)
+    assert any(key.startswith("mlflow/") and key.endswith("model.safetensors") for key in keys)
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.main", "registry", "list", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=checkout,
+        env=environment,
+    )
+    versions = {item["name"]: item["aliases"] for item in json.loads(shown.stdout)}
+    assert versions[f"myxtts-toy-{target}-xtiny"] == ["candidate", "champion"]
+    assert not (state / "mlflow.db").exists()
+    for path in state.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_wrong_signature_is_refused_with_its_cure(state, tmp_path, monkeypatch):
+    with swift_server(tmp_path / "swift") as address:
+        variables = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
+        for name, value in {**variables, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(name, value)
+        bucket(dict(os.environ)).create_bucket(Bucket="myxtts")
+        with pytest.raises(StepError, match="push it first"):
+            resolve_data.run("0" * 32 + ".dir", "s3://myxtts/dvc")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        with pytest.raises(StepError, match="refuses the credentials"):
+            resolve_data.run("0" * 32 + ".dir", "s3://myxtts/dvc")

@@ -1,0 +1,39 @@
+"""Small vocoders with weights that make sound, and official files of them."""
+
+import pytest
+import torch
+
+from model.config.data import AudioConfig
+from model.config.vocoder import VocoderConfig
+from model.vocoder.architectures import ARCHITECTURES, build_generator
+from model.vocoder.official import VocoderWeights
+from model.vocoder.weights import official_state
+
+
+@pytest.fixture
+def audio():
+    return AudioConfig()
+
+
+@pytest.fixture
+def make_weights(audio):
+    """Function: (kind, variant, audio) -> random weights, loud enough that differences show."""
+
+    def build(kind="hifigan", variant="xtiny", audio=audio, discriminators=False):
+        torch.manual_seed(3)
+        generator = build_generator(kind, variant, audio)
+        with torch.no_grad():
+            for name, parameter in generator.named_parameters():
+                if name.endswith("original0") and kind == "hifigan":
+                    parameter.mul_(4.0)
+        judges = ARCHITECTURES[kind].discriminators(variant) if discriminators else {}
+        states = {name: official_state(network) for name, network in judges.items()}
+        return VocoderWeights(kind, variant, audio, 7, official_state(generator), states, "test")
+
+    return build
+
+
+@pytest.fixture
+def settings():
+    """Function: keys of section `vocoder` -> settings of an xtiny HiFi-GAN."""
+    return lambda **keys: VocoderConfig(**{"type": "hifigan", "variant": "xtiny", **keys})
