@@ -34,7 +34,7 @@ class Line:
 class Table:
     """A table with a header: (line number, column -> cell) of its rows, and the lines that do not fit the header."""
 
-    rows: list[tuple[int, Mapping[str, str]]]
+    rows: Sequence[tuple[int, Mapping[str, str]]]
     misfits: list[tuple[int, str]] = field(default_factory=list)
 
 

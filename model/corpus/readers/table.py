@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from model.config.data import CorpusConfig
 from model.corpus.columns import NAMES as COLUMNS
@@ -57,7 +57,7 @@ def read(config: CorpusConfig) -> Source:
     path = Path(config.path)
     folder = path if path.is_dir() else path.parent
     recordings = Recordings(folder) if folder.is_dir() else None
-    tables = find_tables(path, recordings) if path.is_dir() else [path]
+    tables = find_tables(path, recordings) if path.is_dir() and recordings else [path]
     if recordings is None or not tables or not tables[0].is_file():
         raise CorpusError(
             f"{path if path.suffix else path / NAMES[0]}: no such table; write one with the columns audio, text, "
@@ -103,7 +103,7 @@ def add_rows(rows: Rows, path: Path, recordings: Recordings, config: CorpusConfi
         )
 
 
-def _cells_of(rows: Rows, path: Path, where: str, recordings: Recordings) -> list[tuple[int, Mapping[str, str]]]:
+def _cells_of(rows: Rows, path: Path, where: str, recordings: Recordings) -> Sequence[tuple[int, Mapping[str, str]]]:
     """(line number, what a clip needs -> cell) of every row that has recording and text; others become problems."""
     if path.suffix.lower() in JSON_SUFFIXES:
         return _records(rows, path, where)
@@ -158,7 +158,7 @@ def _lacking_header(cells: Sequence[str]) -> str:
     return f"no column for {lacking[0]} (one of {', '.join(COLUMNS[lacking[0]])})"
 
 
-def _records(rows: Rows, path: Path, where: str) -> list[tuple[int, Mapping[str, str]]]:
+def _records(rows: Rows, path: Path, where: str) -> Sequence[tuple[int, Mapping[str, str]]]:
     table = read_records(path)
     for number, detail in table.misfits:
         rows.refuse("", f"{where}:{number}", "wrong_columns", detail)
@@ -192,7 +192,7 @@ def unreadable_tables(folder: Path) -> list[str]:
 
 def _name(audio: str, found: Path, folder: Path) -> str:
     """What a clip is named by: the path as the table has it, or within the corpus where that is of the whole system."""
-    path = PurePosixPath(clean_path(audio))
+    path: PurePath = PurePosixPath(clean_path(audio))
     if path.is_absolute() or ".." in path.parts:
         path = found.relative_to(folder) if found.is_relative_to(folder) else PurePosixPath(path.name)
     return without_suffix(path.as_posix())
