@@ -267,7 +267,8 @@ def evaluated(generated_features, generated_corpus, tmp_path_factory):
 
 def test_only_sentences_that_the_voice_never_saw_decide(evaluated, judged):
     """What a voice learned by heart says nothing of what it will speak, for better or for worse."""
-    good, bad = evaluated("train"), evaluated("validation", "test")
+    clean, good, bad = evaluated(), evaluated("train"), evaluated("validation", "test")
+    assert good == clean
     limits = {
         "max_mel_cepstral_distortion": (good["mel_cepstral_distortion"] + bad["mel_cepstral_distortion"]) / 2,
         "min_alignment_monotonicity": (good["alignment_monotonicity"] + bad["alignment_monotonicity"]) / 2,
