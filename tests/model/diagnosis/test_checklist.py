@@ -1,4 +1,4 @@
-"""The pre-training checklist: good settings pass, each known fault is found with its cure, dangerous ones block."""
+"""The pre-training checklist: good settings pass, each known fault is found with its fix, dangerous ones block."""
 
 import dataclasses
 import math
@@ -6,7 +6,14 @@ import math
 import pytest
 
 from model.config.resolution import presets, resolve
-from model.diagnosis.checklist import ChecklistError, blocking, checklist, contrast, normalisation, refuse
+from model.diagnosis.checklist import (
+    ChecklistError,
+    blocking,
+    check_normalization,
+    check_speaker_contrast,
+    checklist,
+    refuse,
+)
 from model.features.statistics import SpeakerStatistics, Statistics
 
 
@@ -19,10 +26,10 @@ def test_many_speakers_want_style_tokens_and_a_contrast():
     wanted = ("model.enable_gst", "loss.use_contrastive_speaker_loss")
     plain, helped = resolve(None, None, {}).config, resolve(None, None, dict.fromkeys(wanted, True)).config
     few, many = statistics(levels=range(4)), statistics(levels=range(10))
-    found = contrast(plain, many)
+    found = check_speaker_contrast(plain, many)
     assert found.severity == "warning"
-    assert all(key in found.cure for key in wanted)
-    assert {contrast(plain, few).severity, contrast(helped, many).severity} == {"ok"}
+    assert all(key in found.fix for key in wanted)
+    assert {check_speaker_contrast(plain, few).severity, check_speaker_contrast(helped, many).severity} == {"ok"}
 
 
 @pytest.mark.parametrize("size", presets()[0])
@@ -42,18 +49,18 @@ def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
         ("loss weights in range", "warning", {"loss__mel_loss_weight": 6.0}),
         ("loss weights in range", "error", {"loss__mel_loss_weight": 40.0}),
         ("loss weights in range", "warning", {"loss__mel_loss_weight": 40.0, "loss__allow_dangerous": True}),
-        ("weight of the latent in range", "warning", {"loss__kl_loss_weight": 3.0}),
-        ("weight of the latent in range", "error", {"loss__kl_loss_weight": 10.0}),
+        ("weight of the KL divergence in range", "warning", {"loss__kl_loss_weight": 3.0}),
+        ("weight of the KL divergence in range", "error", {"loss__kl_loss_weight": 10.0}),
         ("batch fits the model size", "warning", {"training__batch_size": 64}),
         ("batch fits the model size", "warning", {"model_size": "big", "training__batch_size": 4}),
         ("learning rate fits the model size", "warning", {"training__learning_rate": 0.1}),
         ("learning rate fits the model size", "warning", {"training__learning_rate": 1e-6}),
         ("gradients are clipped", "warning", {"training__gradient_clip_norm": 1000.0}),
-        ("the schedule reaches its full rate", "warning", {"training__warmup_steps": 1000}),
+        ("the schedule reaches its peak", "warning", {"training__warmup_steps": 1000}),
         ("alignment and durations are trained", "error", {"loss__duration_loss_weight": 0.0}),
-        ("shapes are static where that counts", "warning", {"training__enable_compile": True}),
-        ("shapes are static where that counts", "warning", {"training__device": "cuda"}),
-        ("shapes are static where that counts", "warning", {"training__model_gpu": 1}),
+        ("shapes are static on GPUs and when compiling", "warning", {"training__enable_compile": True}),
+        ("shapes are static on GPUs and when compiling", "warning", {"training__device": "cuda"}),
+        ("shapes are static on GPUs and when compiling", "warning", {"training__model_gpu": 1}),
         ("a vocoder is chosen", "warning", {"model_size": "normal"}),
         ("style tokens are on for cloning", "warning", {"model_size": "small", "model__enable_gst": False}),
         (
@@ -63,10 +70,10 @@ def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
         ),
     ],
 )
-def test_each_fault_is_found_with_its_cure(check, severity, overrides):
+def test_each_fault_is_found_with_its_fix(check, severity, overrides):
     found = findings(**overrides)
     assert found[check].severity == severity
-    assert found[check].cure
+    assert found[check].fix
     assert [item.check for item in blocking(list(found.values()))] == ([check] if severity == "error" else [])
 
 
@@ -75,11 +82,12 @@ def test_a_batch_of_two_speakers_can_be_compared():
 
 
 def test_static_shapes_are_what_a_gpu_wants():
-    item = findings(training__device="cuda", training__enable_static_shapes=True)["shapes are static where that counts"]
-    assert (item.severity, item.cure) == ("ok", "")
+    found = findings(training__device="cuda", training__enable_static_shapes=True)
+    item = found["shapes are static on GPUs and when compiling"]
+    assert (item.severity, item.fix) == ("ok", "")
 
 
-def test_what_is_forbidden_is_refused_with_its_cure_and_the_rest_is_not():
+def test_what_is_forbidden_is_refused_with_its_fix_and_the_rest_is_not():
     refuse(findings(training__batch_size=64).values())
     with pytest.raises(ChecklistError, match=r"mel_loss_weight is 40.*set loss\.mel_loss_weight to 2\.5"):
         refuse(findings(loss__mel_loss_weight=40.0).values())
@@ -101,9 +109,9 @@ def statistics(levels=(-3.0, -3.5), mel_std=2.2) -> Statistics:
     ],
 )
 def test_features_that_no_speech_has_are_found(about, severity):
-    found = normalisation(about)
-    assert (found.severity, bool(found.cure)) == (severity, severity != "ok")
+    found = check_normalization(about)
+    assert (found.severity, bool(found.fix)) == (severity, severity != "ok")
 
 
 def test_two_speakers_a_hundredfold_apart_are_forty_decibels_apart():
-    assert "speakers are 40.0 dB apart" in normalisation(statistics(levels=(0.0, -math.log(100)))).evidence
+    assert "speakers are 40.0 dB apart" in check_normalization(statistics(levels=(0.0, -math.log(100)))).evidence

@@ -3,6 +3,7 @@
 import pytest
 
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 
 
 @pytest.fixture
@@ -10,6 +11,7 @@ def config(small_settings):
     """Function: keys of section `training` -> settings of a small run."""
 
     def build(**training):
-        return resolve(None, None, {**small_settings, **{f"training.{k}": v for k, v in training.items()}}).config
+        changes = {f"training.{key}": value for key, value in training.items()}
+        return TrainSettings.of(resolve(None, None, {**small_settings, **changes}).config)
 
     return build

@@ -9,7 +9,7 @@ from model.config.resolution import resolve
 from model.loop.ema import ExponentialAverage
 from model.training.optimization import make_optimizer
 
-INVENTORY = ModelDimensions(
+DIMENSIONS = ModelDimensions(
     num_symbols=20, num_stresses=3, num_languages=2, speaker_vector_dim=256, n_mels=80, mel_mean=-5.0, mel_std=2.0
 )
 
@@ -17,7 +17,7 @@ INVENTORY = ModelDimensions(
 @pytest.fixture
 def model() -> AcousticModel:
     settings = {"model_size": "xtiny", "model.enable_gst": True, "model.use_variational_encoder": True}
-    return AcousticModel(resolve(None, None, settings).config.model, INVENTORY)
+    return AcousticModel(resolve(None, None, settings).config.model, DIMENSIONS)
 
 
 def test_decay_shrinks_the_weights_of_layers_and_spares_embeddings_norms_and_biases(model):
@@ -27,7 +27,7 @@ def test_decay_shrinks_the_weights_of_layers_and_spares_embeddings_norms_and_bia
         parameter.grad = torch.zeros_like(parameter)  # decay alone moves
     optimizer = make_optimizer(model, settings.training)
     for group in optimizer.param_groups:
-        group["lr"] = 0.1 * group["rate_scale"]
+        group["lr"] = 0.1 * group["learning_rate_scale"]
     optimizer.step()
 
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d)  # the model's own convolution is a linear layer
@@ -92,7 +92,7 @@ def test_without_decay_the_average_is_the_last_weight():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_averaged_weights_are_lent_to_the_model_and_leave_it(fails):
+def test_the_averaged_weights_are_in_the_model_inside_the_block_only(fails):
     average, module = ExponentialAverage(constant(3.0), 0.5), constant(7.0)
     try:
         with average.applied_to(module):

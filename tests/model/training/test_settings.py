@@ -42,7 +42,7 @@ class Run:
 
     @property
     def rates(self) -> list[float]:
-        return [step.rate for step in self.steps]
+        return [step.learning_rate for step in self.steps]
 
     @property
     def padded_frames(self) -> list[int]:
@@ -206,7 +206,7 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "num_threads": "test_training_lowers_the_loss_and_reports_everything",
     "max_skipped_steps": "test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run",
     "max_rollbacks": "test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run",
-    "rollback_rate_factor": "test_after_going_back_the_rate_is_lower_and_the_run_ends_well",
+    "rollback_rate_factor": "test_after_a_rollback_the_learning_rate_is_lower_and_the_run_finishes",
     "divergence_factor": "test_a_loss_far_above_the_best_median_has_diverged",
     "gradient_accumulation_steps": "test_accumulated_gradients_equal_those_of_the_whole_batch",
     "enable_gradient_checkpointing": "test_checkpointed_gradients_equal_plain_ones_and_keep_less",

@@ -23,10 +23,10 @@ OTHERS = (
 @pytest.fixture
 def trained_with(small_features, tmp_path, monkeypatch):
     """Function: flags -> the settings that reach the trainer."""
-    told: list[Config] = []
+    received: list[Config] = []
 
     def train(config, *_, **__):
-        told.append(config)
+        received.append(config)
         return TrainingResult(1, 1, Path("voice"), {})
 
     monkeypatch.setattr(trainer, "train", train)
@@ -39,7 +39,7 @@ def trained_with(small_features, tmp_path, monkeypatch):
             standalone_mode=False,
             catch_exceptions=False,
         )
-        return told.pop()
+        return received.pop()
 
     return run
 

@@ -26,10 +26,10 @@ from model.vocoder_training.adversarial import (
     discriminator_loss,
     feature_matching_loss,
 )
-from model.vocoder_training.finetuning import BASE_KEYS, MACHINE_KEYS, SPEAKING_KEYS
+from model.vocoder_training.finetuning import BASE_KEYS, INFERENCE_KEYS, MACHINE_KEYS
 from model.vocoder_training.pairs import Pair, PairingError, Segments
-from model.vocoder_training.speech_metrics import measure
-from model.vocoder_training.state import RunState
+from model.vocoder_training.speech_metrics import compute_distances
+from model.vocoder_training.state import VocoderTrainingState
 from model.vocoder_training.trainer import TrainingPlan, VocoderTrainingError, train_vocoder
 
 AUDIO = AudioConfig()
@@ -45,7 +45,14 @@ FAST = {
 
 
 def plan(keys, steps, fingerprint="print", start=None):
-    return TrainingPlan(VocoderConfig(**{**FAST, **keys}), AUDIO, steps, 1, fingerprint, start)
+    return TrainingPlan(
+        settings=VocoderConfig(**{**FAST, **keys}),
+        audio=AUDIO,
+        steps=steps,
+        seed=1,
+        fingerprint=fingerprint,
+        start=start,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def build_step(tmp_path):
     """Function: keys -> the step of a run of ten, not begun."""
 
     def build(start=None, **keys):
-        return AdversarialStep(RunState(plan(keys, 10, start=start), tmp_path / "parts"))
+        return AdversarialStep(VocoderTrainingState(plan(keys, 10, start=start), tmp_path / "parts"))
 
     return build
 
@@ -103,7 +110,7 @@ def test_training_brings_the_mel_closer(kind, rate, run, pairs):
     keys = {"type": kind, "learning_rate": rate, "adversarial_start": 1.0, "evaluation_interval": 100}
     first, last = run(keys, 1, "short"), run(keys, 40, "long")
     noise = np.random.default_rng(0).normal(0, pairs[2].samples.std(), pairs[2].samples.shape).astype(np.float32)
-    of_noise = measure(lambda mel: noise, pairs[2:], AUDIO)["mel_distance"]
+    of_noise = compute_distances(lambda mel: noise, pairs[2:], AUDIO)["mel_distance"]
     name = "validation/mel_distance"
     assert last.metrics[name] < 0.8 * min(first.metrics[name], of_noise)
 
@@ -128,13 +135,15 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkey
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_steps_that_come_again_are_told_once(run, tmp_path):
+def test_repeated_steps_are_recorded_once(run, tmp_path):
     run({}, 4)
     history = tmp_path / "run" / "history.jsonl"
-    told = history.read_text()
-    history.write_text(told + '{"step": 5, "train/mel": 1.0}\n{"step": 6, "tra')  # a kill came before step 6 was saved
+    before = history.read_text()
+    history.write_text(
+        before + '{"step": 5, "train/mel": 1.0}\n{"step": 6, "tra'
+    )  # a kill came before step 6 was saved
     run({}, 4)
-    assert history.read_text() == told
+    assert history.read_text() == before
 
 
 def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
@@ -176,8 +185,8 @@ def test_perfect_speech_has_no_distance(pairs):
     judges = ARCHITECTURES["hifigan"].discriminators("xtiny")
     assert feature_matching_loss(judge(judges, sound), judge(judges, sound)).item() == 0.0
     assert float(torch.stack(MultiResolutionStft()(sound, sound)).abs().sum()) < 1e-6
-    values = measure(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
-    noise = measure(
+    values = compute_distances(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
+    noise = compute_distances(
         lambda mel: np.random.default_rng(0).normal(0, 0.1, pairs[0].samples.shape).astype(np.float32), pairs[:1], AUDIO
     )
     assert all(values[name] < 1e-4 < noise[name] for name in values)
@@ -444,7 +453,7 @@ def test_every_setting_of_training_does_what_it_says(key, traced):
 
 def test_no_setting_is_left_out_of_these_tests():
     elsewhere = {
-        *SPEAKING_KEYS,  # test_neural, test_griffin_lim
+        *INFERENCE_KEYS,  # test_neural, test_griffin_lim
         *MACHINE_KEYS,  # below
         *("checkpoint", "checkpoint_sha256", "finetune_steps", "max_steps"),  # tests of the step and of the files
         *(
