@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from model.config.resolution import batch_range, presets
 from model.config.schema import Config
@@ -17,14 +17,14 @@ if TYPE_CHECKING:  # it imports numpy, which would slow down `myxtts config chec
 LOG_MEL_SPREAD = (0.5, 5.0)
 """Plausible standard deviations of log-mel values; speech has 2 to 3. Outside, the audio is silent or no speech."""
 LOUDNESS_RANGE = 12.0
-"""Decibels between the loudest and the softest speaker above which a model learns microphones instead of voices."""
+"""Decibels between the loudest and the softest speaker above which recording conditions are learned too."""
 MANY_SPEAKERS = 10
-"""Number of speakers from which a corpus trains cloning; few speakers are learned without further measures."""
+"""Number of speakers from which style tokens and the contrastive loss are advised."""
 
 Severity = Literal["ok", "warning", "error"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One line of the checklist.
 
@@ -39,6 +39,18 @@ class Finding:
     severity: Severity
     evidence: str
     fix: str = ""
+
+    @classmethod
+    def ok(cls, check: str, evidence: str) -> Self:
+        return cls(check=check, severity="ok", evidence=evidence)
+
+    @classmethod
+    def warning(cls, check: str, evidence: str, fix: str) -> Self:
+        return cls(check=check, severity="warning", evidence=evidence, fix=fix)
+
+    @classmethod
+    def error(cls, check: str, evidence: str, fix: str) -> Self:
+        return cls(check=check, severity="error", evidence=evidence, fix=fix)
 
 
 def checklist(config: Config) -> list[Finding]:
@@ -82,15 +94,14 @@ def _mel_weight(config: Config) -> Finding:
     evidence = f"loss.mel_loss_weight is {weight:g}; safe is {safe[0]:g} to {safe[1]:g}"
     fix = "set loss.mel_loss_weight to 2.5"
     if safe[0] <= weight <= safe[1]:
-        return Finding("loss weights in range", "ok", evidence)
+        return Finding.ok("loss weights in range", evidence)
     if weight > dangerous and not config.loss.allow_dangerous:
-        return Finding(
+        return Finding.error(
             "loss weights in range",
-            "error",
-            f"{evidence}; above {dangerous:g} it drowns the other terms",
+            f"{evidence}; above {dangerous:g} it dominates the other terms",
             f"{fix}, or force it with loss.allow_dangerous",
         )
-    return Finding("loss weights in range", "warning", evidence, fix)
+    return Finding.warning("loss weights in range", evidence, fix)
 
 
 def _kl_weight(config: Config) -> Finding:
@@ -98,37 +109,35 @@ def _kl_weight(config: Config) -> Finding:
     evidence = f"loss.kl_loss_weight is {weight:g}; safe is {safe[0]:g} to {safe[1]:g}"
     fix = "set loss.kl_loss_weight to 1.0"
     if safe[0] <= weight <= safe[1]:
-        return Finding("weight of the KL divergence in range", "ok", evidence)
+        return Finding.ok("weight of the KL divergence in range", evidence)
     if weight >= dangerous and not config.loss.allow_dangerous:
-        return Finding(
+        return Finding.error(
             "weight of the KL divergence in range",
-            "error",
             f"{evidence}; at {dangerous:g} or more the latent collapses onto its prior",
             f"{fix}, or force it with loss.allow_dangerous",
         )
-    return Finding("weight of the KL divergence in range", "warning", evidence, fix)
+    return Finding.warning("weight of the KL divergence in range", evidence, fix)
 
 
 def _batch(config: Config) -> Finding:
     batch, (low, high) = config.training.batch_size, batch_range(config.model_size)
-    evidence = f"training.batch_size is {batch}; {config.model_size} wants {low} to {high}"
+    evidence = f"training.batch_size is {batch}; {low} to {high} is advised for {config.model_size}"
     if low <= batch <= high:
-        return Finding("batch fits the model size", "ok", evidence)
-    return Finding(
-        "batch fits the model size", "warning", evidence, f"set training.batch_size to {min(max(batch, low), high)}"
+        return Finding.ok("batch fits the model size", evidence)
+    return Finding.warning(
+        "batch fits the model size", evidence, f"set training.batch_size to {min(max(batch, low), high)}"
     )
 
 
 def _learning_rate(config: Config) -> Finding:
     learning_rate = config.training.learning_rate
     advised = presets()[0][config.model_size]["training"]["learning_rate"]
-    evidence = f"training.learning_rate is {learning_rate:g}; {config.model_size} wants about {advised:g}"
+    evidence = f"training.learning_rate is {learning_rate:g}; about {advised:g} is advised for {config.model_size}"
     if advised / 5 <= learning_rate <= advised * 3:
-        return Finding("learning rate fits the model size", "ok", evidence)
-    kind = "too high: the loss will oscillate" if learning_rate > advised else "too low: training will crawl"
-    return Finding(
+        return Finding.ok("learning rate fits the model size", evidence)
+    kind = "too high: the loss will oscillate" if learning_rate > advised else "too low: training will be slow"
+    return Finding.warning(
         "learning rate fits the model size",
-        "warning",
         f"{evidence}; {kind}",
         f"set training.learning_rate to {advised:g}",
     )
@@ -138,10 +147,9 @@ def _clipping(config: Config) -> Finding:
     norm = config.training.gradient_clip_norm
     evidence = f"training.gradient_clip_norm is {norm:g}"
     if norm <= 5.0:
-        return Finding("gradients are clipped", "ok", evidence)
-    return Finding(
+        return Finding.ok("gradients are clipped", evidence)
+    return Finding.warning(
         "gradients are clipped",
-        "warning",
         f"{evidence}: too large to have an effect",
         "set training.gradient_clip_norm to 0.5",
     )
@@ -151,10 +159,9 @@ def _schedule(config: Config) -> Finding:
     training = config.training
     evidence = f"{training.warmup_steps} of {training.max_steps} steps are warm-up"
     if training.warmup_steps < training.max_steps / 2:
-        return Finding("the schedule reaches its peak", "ok", evidence)
-    return Finding(
+        return Finding.ok("the schedule reaches its peak", evidence)
+    return Finding.warning(
         "the schedule reaches its peak",
-        "warning",
         evidence,
         f"set training.warmup_steps to {training.max_steps // 10} or raise training.max_steps",
     )
@@ -164,10 +171,9 @@ def _durations(config: Config) -> Finding:
     loss = config.loss
     evidence = f"binarization grows from {loss.binarization_start:g} to {loss.binarization_end:g} of training"
     if loss.binarization_start < loss.binarization_end and loss.duration_loss_weight > 0:
-        return Finding("alignment and durations are trained", "ok", evidence)
-    return Finding(
+        return Finding.ok("alignment and durations are trained", evidence)
+    return Finding.error(
         "alignment and durations are trained",
-        "error",
         f"{evidence}; loss.duration_loss_weight is {loss.duration_loss_weight:g}",
         "set loss.binarization_start below loss.binarization_end and loss.duration_loss_weight to 0.1",
     )
@@ -176,48 +182,46 @@ def _durations(config: Config) -> Finding:
 def _shapes(config: Config) -> Finding:
     training, check = config.training, "shapes are static on GPUs and when compiling"
     if training.enable_static_shapes:
-        return Finding(check, "ok", f"batches come in {training.num_shape_buckets} shapes at most")
+        return Finding.ok(check, f"batches come in {training.num_shape_buckets} shapes at most")
     on_gpu = training.device == "cuda" or training.model_gpu >= 0
     if not training.enable_compile and not on_gpu:
-        return Finding(check, "ok", "no compilation, and no GPU is requested")
+        return Finding.ok(check, "no compilation, and no GPU is requested")
     reason = (
         "every new shape is compiled" if training.enable_compile else "changing shapes fragment a GPU's memory pool"
     )
     evidence = f"training.enable_static_shapes is off; {reason}"
-    return Finding(check, "warning", evidence, "enable training.enable_static_shapes")
+    return Finding.warning(check, evidence, "enable training.enable_static_shapes")
 
 
 def _vocoder(config: Config) -> Finding:
     kind, check = config.vocoder.type, "a vocoder is chosen"
     evidence = f"vocoder.type is {kind}"
     if kind != "griffin_lim" or config.model_size in ("xtiny", "tiny"):
-        return Finding(check, "ok", evidence)
+        return Finding.ok(check, evidence)
     evidence = f"{evidence}, which limits the quality of a {config.model_size} model"
-    return Finding(check, "warning", evidence, "set vocoder.type to hifigan (trained on the corpus, or a checkpoint)")
+    return Finding.warning(check, evidence, "set vocoder.type to hifigan (trained on the corpus, or a checkpoint)")
 
 
 def _style(config: Config) -> Finding:
     check, wanted = "style tokens are on for cloning", presets()[0][config.model_size]["model"].get("enable_gst", False)
     if config.model.enable_gst:
-        return Finding(check, "ok", f"{config.model.gst_num_style_tokens} style tokens")
+        return Finding.ok(check, f"{config.model.gst_num_style_tokens} style tokens")
     if not wanted:
-        return Finding(check, "ok", f"not enabled for {config.model_size}: its short training is spent on the text")
-    return Finding(
-        check, "warning", "model.enable_gst is off; voices are cloned without style", "enable model.enable_gst"
-    )
+        return Finding.ok(check, f"not enabled for {config.model_size}: its short training is spent on the text")
+    return Finding.warning(check, "model.enable_gst is off; voices are cloned without style", "enable model.enable_gst")
 
 
 def _comparison(config: Config) -> Finding:
     """Checks that a micro-batch holds clips of two speakers; the clips of a batch are grouped by speaker."""
     check, loss, training = "speakers can be compared", config.loss, config.training
     if not loss.use_contrastive_speaker_loss:
-        return Finding(check, "ok", "no loss compares speakers")
+        return Finding.ok(check, "no loss compares speakers")
     clips, own = training.batch_size // training.gradient_accumulation_steps, loss.contrastive_clips_per_speaker
     evidence = f"a micro-batch has {clips} clips, {own} of each speaker"
     if clips >= 2 * own:
-        return Finding(check, "ok", evidence)
+        return Finding.ok(check, evidence)
     fix = "lower training.gradient_accumulation_steps or loss.contrastive_clips_per_speaker"
-    return Finding(check, "warning", f"{evidence}: too few for two speakers", f"raise training.batch_size, or {fix}")
+    return Finding.warning(check, f"{evidence}: too few for two speakers", f"raise training.batch_size, or {fix}")
 
 
 def check_normalization(statistics: Statistics) -> Finding:
@@ -227,13 +231,13 @@ def check_normalization(statistics: Statistics) -> Finding:
     evidence = f"log-mel {statistics.mel_mean:.2f} +- {spread:.2f}"
     if not (math.isfinite(statistics.mel_mean) and low <= spread <= high):
         fix = "check the recordings (`myxtts corpus validate`), then build the features again"
-        return Finding(check, "error", f"{evidence}; speech has a deviation of {low:g} to {high:g}", fix)
+        return Finding.error(check, f"{evidence}; speech has a deviation of {low:g} to {high:g}", fix)
     levels = [speaker.energy_mean for speaker in statistics.speakers.values()]
     apart = 20 * math.log10(math.e) * (max(levels) - min(levels))
     evidence = f"{evidence}; speakers are {apart:.1f} dB apart"
     if apart <= LOUDNESS_RANGE:
-        return Finding(check, "ok", evidence)
-    return Finding(check, "warning", evidence, "set features.target_loudness to -23 and build the features again")
+        return Finding.ok(check, evidence)
+    return Finding.warning(check, evidence, "set features.target_loudness to -23 and build the features again")
 
 
 def check_speaker_contrast(config: Config, statistics: Statistics) -> Finding:
@@ -243,5 +247,5 @@ def check_speaker_contrast(config: Config, statistics: Statistics) -> Finding:
     off = [key for key, given in zip(wanted, on, strict=True) if not given]
     evidence = f"the corpus has {len(statistics.speakers)} speakers"
     if len(statistics.speakers) < MANY_SPEAKERS or not off:
-        return Finding(check, "ok", evidence)
-    return Finding(check, "warning", f"{evidence}; off: {', '.join(off)}", f"enable {' and '.join(off)}")
+        return Finding.ok(check, evidence)
+    return Finding.warning(check, f"{evidence}; off: {', '.join(off)}", f"enable {' and '.join(off)}")

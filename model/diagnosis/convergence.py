@@ -67,34 +67,35 @@ def _finite(records: list[dict[str, Any]]) -> Finding:
         if isinstance(value, float) and not math.isfinite(value)
     ]
     if not skipped and not broken:
-        return Finding("losses are finite", "ok", f"{len(records)} records, none of them NaN or infinite")
+        return Finding.ok("losses are finite", f"{len(records)} records, none of them NaN or infinite")
     clips = sorted({clip for line in skipped for clip in line["skipped"]})
     evidence = f"{len(skipped)} steps skipped; not finite: {', '.join(broken[:3]) or 'no logged value'}"
     fix = f"check clips {', '.join(clips[:5])}; then lower training.learning_rate or use float32"
-    return Finding("losses are finite", "error", evidence, fix)
+    return Finding.error("losses are finite", evidence, fix)
 
 
 def _recovered(records: list[dict[str, Any]]) -> Finding:
     rollbacks = [line["step"] for line in records if "rolled_back_to" in line]
     stopped = [line["stopped"] for line in records if "stopped" in line]
     if not rollbacks and not stopped:
-        return Finding("the run was never rolled back", "ok", "no rollback")
+        return Finding.ok("the run was never rolled back", "no rollback")
     evidence = f"rolled back at steps {', '.join(map(str, rollbacks))}" + ("; then it stopped" if stopped else "")
     fix = "lower training.learning_rate (`myxtts train --find-lr` proposes one) or training.gradient_clip_norm"
-    return Finding("the run was never rolled back", "error" if stopped else "warning", evidence, fix)
+    finding = Finding.error if stopped else Finding.warning
+    return finding("the run was never rolled back", evidence, fix)
 
 
 def _falling(logged: list[dict[str, Any]]) -> Finding:
     losses = [line["train/objective"] for line in logged]
     third = len(losses) // 3
     if third < 3:
-        return Finding("the loss falls", "ok", f"{len(losses)} log lines are too few to tell")
+        return Finding.ok("the loss falls", f"{len(losses)} log lines are too few to tell")
     middle, last = fmean(losses[third : 2 * third]), fmean(losses[-third:])
     evidence = f"loss {losses[0]:.3g} at the start, {middle:.3g} in the middle third, {last:.3g} in the last"
     if last < (1 - FLAT) * middle:
-        return Finding("the loss falls", "ok", evidence)
+        return Finding.ok("the loss falls", evidence)
     fix = "--optimization-level plateau_breaker, or the learning rate that `myxtts train --find-lr` proposes"
-    return Finding("the loss falls", "warning", f"{evidence}: it stagnates", fix)
+    return Finding.warning("the loss falls", f"{evidence}: it stagnates", fix)
 
 
 def _steady(logged: list[dict[str, Any]]) -> Finding:
@@ -103,8 +104,8 @@ def _steady(logged: list[dict[str, Any]]) -> Finding:
     change = fmean(changes) if changes else 0.0
     evidence = f"{100 * change:.1f} % mean change between log lines"
     if change < UNSTEADY:
-        return Finding("the loss is steady", "ok", evidence)
-    return Finding("the loss is steady", "warning", f"{evidence}: it oscillates", "halve training.learning_rate")
+        return Finding.ok("the loss is steady", evidence)
+    return Finding.warning("the loss is steady", f"{evidence}: it oscillates", "halve training.learning_rate")
 
 
 def _gradients(logged: list[dict[str, Any]]) -> Finding:
@@ -112,43 +113,43 @@ def _gradients(logged: list[dict[str, Any]]) -> Finding:
     elements = fmean(line["train/clipped_element_share"] for line in logged)
     evidence = f"norm {norms[-1]:.3g} at the end, {100 * elements:.2g} % of elements clipped"
     if not math.isfinite(norms[-1]) or elements > 0.05:
-        return Finding("gradients are in range", "warning", f"{evidence}: they explode", "lower training.learning_rate")
+        return Finding.warning("gradients are in range", f"{evidence}: they explode", "lower training.learning_rate")
     if norms[-1] < 1e-6:
-        return Finding("gradients are in range", "warning", f"{evidence}: they vanish", "raise training.learning_rate")
-    return Finding("gradients are in range", "ok", evidence)
+        return Finding.warning("gradients are in range", f"{evidence}: they vanish", "raise training.learning_rate")
+    return Finding.ok("gradients are in range", evidence)
 
 
 def _aligned(records: list[dict[str, Any]]) -> Finding:
     values = [line["validation/sharpness"] for line in records if "validation/sharpness" in line]
     if not values:
-        return Finding("text and audio match", "warning", "no validation is logged", "set training.enable_evaluation")
+        return Finding.warning("text and audio match", "no validation is logged", "set training.enable_evaluation")
     evidence = f"mean over frames of the largest alignment share: {values[-1]:.2f}"
     if values[-1] >= BLURRED:
-        return Finding("text and audio match", "ok", evidence)
+        return Finding.ok("text and audio match", evidence)
     fix = "train longer, raise training.aligner_learning_rate_scale, or check the transcripts"
-    return Finding("text and audio match", "warning", evidence, fix)
+    return Finding.warning("text and audio match", evidence, fix)
 
 
 def _general(records: list[dict[str, Any]]) -> Finding:
     errors = [(line["validation/mel"], line["step"]) for line in records if "validation/mel" in line]
     if not errors:
-        return Finding("the run generalizes", "warning", "no validation is logged", "set training.enable_evaluation")
+        return Finding.warning("the run generalizes", "no validation is logged", "set training.enable_evaluation")
     (best, at), (last, _) = min(errors), errors[-1]
     evidence = f"validation mel error {last:.3f}, best {best:.3f} at step {at}"
     if last <= OVERFITTING * best:
-        return Finding("the run generalizes", "ok", evidence)
+        return Finding.ok("the run generalizes", evidence)
     fix = "add data, set training.exported_checkpoint to best, or raise model.dropout"
-    return Finding("the run generalizes", "warning", f"{evidence}: it overfits", fix)
+    return Finding.warning("the run generalizes", f"{evidence}: it overfits", fix)
 
 
 def _weights(run: Path) -> Finding:
     found = list_checkpoints(run / "checkpoints")
     if not found:
-        return Finding("weights are finite", "warning", "no checkpoint", "train for training.checkpoint_interval steps")
+        return Finding.warning("weights are finite", "no checkpoint", "train for training.checkpoint_interval steps")
     model = load_checkpoint(found[-1].path).model
     broken = [name for name, tensor in model.items() if not bool(tensor.isfinite().all())]
     evidence = f"{len(model)} tensors of {found[-1].path.name}"
     if not broken:
-        return Finding("weights are finite", "ok", f"{evidence}, all finite")
+        return Finding.ok("weights are finite", f"{evidence}, all finite")
     fix = "resume from an earlier checkpoint: remove this folder and run the same command again"
-    return Finding("weights are finite", "error", f"{evidence}; not finite: {', '.join(broken[:3])}", fix)
+    return Finding.error("weights are finite", f"{evidence}; not finite: {', '.join(broken[:3])}", fix)

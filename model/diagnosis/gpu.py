@@ -44,13 +44,13 @@ def _data_wait(profile: dict[str, float]) -> Finding:
     check, share = "data does not hold up training", profile["profile/data_ms"] / sum(profile.values())
     evidence = f"{100 * share:.2f} % of a step waits for data"
     if share < SLOW_DATA:
-        return Finding(check, "ok", evidence)
-    return Finding(check, "warning", evidence, "raise training.buffer_size and training.num_workers")
+        return Finding.ok(check, evidence)
+    return Finding.warning(check, evidence, "raise training.buffer_size and training.num_workers")
 
 
 def _shapes(shapes: int, steps: int, buckets: int) -> Finding:
     evidence = f"{shapes} distinct shapes in {steps} steps"
     if shapes <= buckets:
-        return Finding("shapes are few", "ok", evidence)
+        return Finding.ok("shapes are few", evidence)
     fix = f"on a GPU or when compiling, set training.enable_static_shapes: {buckets} shapes at most"
-    return Finding("shapes are few", "warning", evidence, fix)
+    return Finding.warning("shapes are few", evidence, fix)

@@ -40,7 +40,7 @@ class DurationCache:
     """
 
     def __init__(
-        self, model: AcousticModel, store: FeatureStore, mode: Literal["learned", "cached"], earliest: float
+        self, model: AcousticModel, store: FeatureStore, *, mode: Literal["learned", "cached"], earliest: float
     ) -> None:
         self.model, self.store, self.mode, self.earliest = model, store, mode, earliest
         self.mean = 1.0

@@ -54,7 +54,9 @@ def find_learning_rate(config: TrainSettings, features: Path, output: Path, step
     torch.set_num_threads(settings.num_threads or default_threads())
     store = FeatureStore.of(features)
     store.check(config.audio)
-    state = TrainingState(config, store, output / "checkpoints", devices, Processes())
+    state = TrainingState(
+        config=config, store=store, folder=output / "checkpoints", devices=devices, processes=Processes()
+    )
     precision = Precision(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)
     context = StepContext(
         model=ModelWithLoss(state.model, config.loss, precision),

@@ -64,7 +64,7 @@ class TrainingState:
     """
 
     def __init__(
-        self, config: TrainSettings, store: FeatureStore, folder: Path, devices: Devices, processes: Processes
+        self, *, config: TrainSettings, store: FeatureStore, folder: Path, devices: Devices, processes: Processes
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
@@ -80,7 +80,9 @@ class TrainingState:
         float16 = autocast_type(settings, devices.model) == torch.float16
         self.scaler = torch.amp.GradScaler(devices.model.type, enabled=float16)
         self.batches = Loader(store, config, processes.rank, processes.world_size, pin=devices.model.type == "cuda")
-        self.durations = DurationCache(self.model, store, settings.durations, config.loss.binarization_end)
+        self.durations = DurationCache(
+            self.model, store, mode=settings.durations, earliest=config.loss.binarization_end
+        )
         self.constant_weights = constant_weights(config.loss)
         self.adaptive = None
         if settings.enable_adaptive_loss_weights:

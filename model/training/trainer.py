@@ -147,7 +147,9 @@ def _open_state(config: TrainSettings, store: FeatureStore, output: Path, proces
         torch.cuda.set_device(devices.model)  # NCCL, and kernels without an explicit device, use the current one
     torch.set_num_threads(settings.num_threads or default_threads(processes.world_size))
     store.check(config.audio)
-    state = TrainingState(config, store, output / "checkpoints", devices, processes)
+    state = TrainingState(
+        config=config, store=store, folder=output / "checkpoints", devices=devices, processes=processes
+    )
     if not state.resume():
         state.save()
     if settings.enable_compile:

@@ -150,7 +150,7 @@ class Segments:
         PairingError: no clip is long enough.
     """
 
-    def __init__(self, pairs: list[Pair], frames: int, batch_size: int, seed: int) -> None:
+    def __init__(self, pairs: list[Pair], *, frames: int, batch_size: int, seed: int) -> None:
         long = [pair for pair in pairs if len(pair.mel) >= frames]
         if not long:
             raise PairingError(

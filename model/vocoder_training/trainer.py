@@ -71,7 +71,7 @@ def train_vocoder(
     settings, steps = plan.settings, plan.steps
     state = VocoderTrainingState(plan, output / "checkpoints")
     take_step = AdversarialStep(state)
-    segments = Segments(training, settings.segment_frames, settings.batch_size, plan.seed)
+    segments = Segments(training, frames=settings.segment_frames, batch_size=settings.batch_size, seed=plan.seed)
     held_out = sorted(held_out, key=lambda pair: pair.id)[:VALIDATION_CLIPS]
     if not held_out:
         raise VocoderTrainingError("no held-out clips to validate on; lower split.min_held_out or add recordings")

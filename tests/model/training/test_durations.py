@@ -32,7 +32,7 @@ def test_an_alignment_that_has_not_converged_is_still_learned(tmp_path, settings
 
 @pytest.mark.parametrize(("mode", "cached_at"), [("cached", [0.5, 0.6]), ("learned", [])])
 def test_durations_are_cached_no_earlier_than_set_and_only_if_set(monkeypatch, mode, cached_at):
-    cache, at = durations.DurationCache(None, None, mode, earliest=0.5), []
+    cache, at = durations.DurationCache(None, None, mode=mode, earliest=0.5), []
     for progress in (0.3, 0.4, 0.5, 0.6):
         monkeypatch.setattr(cache, "_cache", lambda progress=progress: at.append(progress))
         for _ in range(100):

@@ -31,7 +31,11 @@ def open_state(tmp_path, small_settings, small_features):
     def build(settings: dict | None = None, folder: str = "run") -> TrainingState:
         config = TrainSettings.of(resolve(None, None, {**small_settings, **STILL, **(settings or {})}).config)
         store = FeatureStore(Path(small_features))
-        opened.append(TrainingState(config, store, tmp_path / folder, Devices(CPU, CPU), Processes()))
+        opened.append(
+            TrainingState(
+                config=config, store=store, folder=tmp_path / folder, devices=Devices(CPU, CPU), processes=Processes()
+            )
+        )
         return opened[-1]
 
     yield build

@@ -89,7 +89,7 @@ def build_step(tmp_path):
 @pytest.fixture
 def batch(pairs):
     """Mel and samples of a step."""
-    return Segments(pairs[:2], FAST["segment_frames"], FAST["batch_size"], 1).batch(0)
+    return Segments(pairs[:2], frames=FAST["segment_frames"], batch_size=FAST["batch_size"], seed=1).batch(0)
 
 
 def weights(folder):
@@ -504,7 +504,7 @@ def test_validations_and_checkpoints_come_at_their_intervals(run, tmp_path):
 
 
 def test_segments_are_frames_beside_their_own_samples(pairs):
-    segments = Segments(pairs, 8, 4, seed=5)
+    segments = Segments(pairs, frames=8, batch_size=4, seed=5)
     mel, samples = segments.batch(3)
     assert mel.shape == (4, 80, 8)
     assert samples.shape == (4, 1, 8 * 256)
@@ -518,7 +518,7 @@ def test_segments_are_frames_beside_their_own_samples(pairs):
 def test_clips_shorter_than_a_segment_are_counted_and_alone_refused(pairs, caplog):
     short = Pair("short", pairs[0].mel[:5], pairs[0].samples[: 5 * 256])
     with caplog.at_level(logging.WARNING):
-        assert len(Segments([short, *pairs], 8, 2, 1).pairs) == 3
+        assert len(Segments([short, *pairs], frames=8, batch_size=2, seed=1).pairs) == 3
     assert "1 clips are shorter than a segment of 8 frames: left out" in caplog.text
     with pytest.raises(PairingError, match=r"none of the 1 clips has the 8 frames.*vocoder\.segment_frames"):
-        Segments([short], 8, 2, 1)
+        Segments([short], frames=8, batch_size=2, seed=1)
