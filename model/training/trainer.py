@@ -27,8 +27,7 @@ from model.training.export import export_voice
 from model.training.losses import has_unused_parameters
 from model.training.profiling import StepTimer, profile_table
 from model.training.state import TrainingError, TrainingState, run_fingerprint
-from model.training.step import ModelWithLoss, Precision, Step, StepContext, take_step
-from model.training.step_metrics import StepMetrics
+from model.training.step import ModelWithLoss, Precision, Step, StepContext, StepMetrics, take_step
 from model.training.validation import validate, write_previews
 
 __all__ = ["StopTraining", "TrainingError", "TrainingResult", "run_fingerprint", "train"]

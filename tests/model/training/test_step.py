@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from model.loop.devices import Devices
 from model.loop.distributed import Processes
 from model.training import step as step_module
 from model.training.profiling import StepTimer
+from model.training.stability import Clipping
 from model.training.state import TrainingState
-from model.training.step import ModelWithLoss, Precision, Step, StepContext, take_step
+from model.training.step import ModelWithLoss, Precision, Step, StepContext, StepLoss, StepMetrics, take_step
 
 CPU = torch.device("cpu")
 STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
@@ -213,3 +215,22 @@ def test_a_rollback_keeps_the_number_of_micro_batches_and_lowers_the_learning_ra
     assert (state.step, state.micro_batches) == (0, 4)
     step()
     assert step().learning_rate == pytest.approx(0.25 * before)
+
+
+def test_speed_is_that_of_all_processes(monkeypatch):
+    clock = iter([0.0, 2.0, 2.0] * 2)
+    monkeypatch.setattr(step_module.time, "monotonic", lambda: next(clock))
+    batch = SimpleNamespace(mel_lengths=torch.tensor([300, 100]), ids=torch.zeros(2, 5, 2), mel=torch.zeros(2, 300, 80))
+    step = Step(
+        loss=StepLoss({"mel": 0.5}, 0.5),
+        objective=0.5,
+        weights={"mel": 1.0},
+        learning_rate=1e-3,
+        clipping=Clipping(norm=1.0, clipped_elements=0.0, clipped_norm=False),
+        status="ok",
+        micro_batches=1,
+    )
+    for processes, speed in ((1, 200.0), (4, 800.0)):
+        metrics = StepMetrics(count_graphs=False, processes=processes)
+        metrics.add(batch, step)
+        assert metrics.lap()["train/frames_per_second"] == pytest.approx(speed)
