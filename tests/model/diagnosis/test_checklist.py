@@ -1,4 +1,4 @@
-"""The pre-training checklist: good settings pass, each known fault is found with its fix, dangerous ones block."""
+"""The checklist: good settings pass, each known fault is found with its fix, dangerous ones are errors."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ def findings(**overrides):
     return {item.check: item for item in checklist(resolve(None, None, settings).config)}
 
 
-def test_many_speakers_want_style_tokens_and_a_contrast():
+def test_many_speakers_need_style_tokens_and_the_contrastive_loss():
     wanted = ("model.enable_gst", "loss.use_contrastive_speaker_loss")
     plain, helped = resolve(None, None, {}).config, resolve(None, None, dict.fromkeys(wanted, True)).config
     few, many = statistics(levels=range(4)), statistics(levels=range(10))
@@ -34,7 +34,7 @@ def test_many_speakers_want_style_tokens_and_a_contrast():
 
 @pytest.mark.parametrize("size", presets()[0])
 @pytest.mark.parametrize("level", presets()[1])
-def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
+def test_every_preset_passes_but_large_models_should_have_a_vocoder(size, level):
     found = findings(model_size=size, optimization_level=level)
     wanted = {"a vocoder is chosen"} if size in ("small", "normal", "big") else set()
     assert {name for name, item in found.items() if item.severity != "ok"} == wanted
@@ -81,13 +81,13 @@ def test_a_batch_of_two_speakers_can_be_compared():
     assert findings(loss__use_contrastive_speaker_loss=True)["speakers can be compared"].severity == "ok"
 
 
-def test_static_shapes_are_what_a_gpu_wants():
+def test_static_shapes_pass_on_a_gpu():
     found = findings(training__device="cuda", training__enable_static_shapes=True)
     item = found["shapes are static on GPUs and when compiling"]
     assert (item.severity, item.fix) == ("ok", "")
 
 
-def test_what_is_forbidden_is_refused_with_its_fix_and_the_rest_is_not():
+def test_errors_are_refused_with_their_fix_and_warnings_are_not():
     refuse(findings(training__batch_size=64).values())
     with pytest.raises(ChecklistError, match=r"mel_loss_weight is 40.*set loss\.mel_loss_weight to 2\.5"):
         refuse(findings(loss__mel_loss_weight=40.0).values())
@@ -108,7 +108,7 @@ def statistics(levels=(-3.0, -3.5), mel_std=2.2) -> Statistics:
         (statistics(levels=(-2.0, -4.0)), "warning"),
     ],
 )
-def test_features_that_no_speech_has_are_found(about, severity):
+def test_features_without_the_statistics_of_speech_are_found(about, severity):
     found = check_normalization(about)
     assert (found.severity, bool(found.fix)) == (severity, severity != "ok")
 

@@ -1,4 +1,4 @@
-"""Diagnosis of a run: a good one passes, each fault is found by its trace, and NaN never looks healthy."""
+"""Diagnosis of convergence: a good run passes, each fault is found, and NaN is never healthy."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from model.loop.checkpoints import Checkpoint, save_checkpoint
 
 @pytest.fixture
 def run(tmp_path):
-    """Function: (changes of the log lines by number, extra records, weights) -> folder of a run of 30 log lines."""
+    """Returns a function that writes a run of 30 log lines, with changed lines, extra records and weights."""
 
     def build(change=lambda number: {}, extra=(), weight=1.0):
         lines = []

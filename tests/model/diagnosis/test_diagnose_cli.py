@@ -1,4 +1,4 @@
-"""`myxtts diagnose` on features that were made: findings with evidence and fix, as text and as JSON; exit codes."""
+"""`myxtts diagnose` on generated features: findings with evidence and fix, as text and JSON, and exit codes."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from pipelines.cli.main import program
 
 @pytest.fixture
 def run(generated_features):
-    """Function: (command, flags) -> (exit code, output)."""
+    """Returns a function from command and flags to exit code and output."""
 
     def invoke(command: str, *flags: str):
         arguments = ["diagnose", command, "--features", str(generated_features), "--model-size", "xtiny", *flags]

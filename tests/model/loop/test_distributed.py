@@ -1,4 +1,4 @@
-"""Two processes that train together do what one process with the doubled batch does."""
+"""Training in two processes equals training in one process with twice the batch size."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Settings of runs that a test can afford."""
+"""Settings of small runs."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from model.config.training import TrainSettings
 
 @pytest.fixture
 def config(small_settings):
-    """Function: keys of section `training` -> settings of a small run."""
+    """Returns a function from keys of section `training` to the settings of a small run."""
 
     def build(**training):
         changes = {f"training.{key}": value for key, value in training.items()}

@@ -38,7 +38,7 @@ STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dr
 
 @pytest.fixture(scope="module")
 def setting(generated_features):
-    """(batch of 11 clips of uneven length, losses' settings, function that builds the same model again)."""
+    """Returns a batch of 11 clips of different lengths, loss settings, and a function that builds the same model."""
     store = FeatureStore(generated_features)
     config = resolve(None, None, {"model_size": "xtiny", **STILL}).config
     batch = next(TrainingBatches(store, 11, seed=0))
@@ -51,7 +51,7 @@ def setting(generated_features):
 
 
 def context(model, processes):
-    """The context of a module that computes on the CPU."""
+    """Returns the step context of a model on the CPU."""
     inner = model.module if hasattr(model, "module") else model
     return StepContext(
         model=model,
@@ -73,7 +73,7 @@ def gradient(setting, micro_batches=1, autocast=None, run=accumulate_gradients, 
 
 
 def largest_difference(one, other) -> float:
-    """Over the parameters, relative to the largest element of the whole gradient."""
+    """Returns the largest difference of two gradients, relative to the largest element of the first."""
     scale = max(float(g.abs().max()) for g in one.values())
     return max(float((one[name] - other[name]).abs().max()) for name in one) / scale
 
@@ -107,7 +107,7 @@ def compute_process_gradient(setting, rank: int, world_size: int, micro_batches:
 
 @pytest.mark.parametrize(("world_size", "micro_batches"), [(2, 3), pytest.param(3, 2, marks=pytest.mark.slow)])
 def test_processes_together_have_the_gradient_of_the_whole_batch(setting, tmp_path, world_size, micro_batches):
-    """Unclipped, and by their size: a factor that is missing, as that of the averaging, does not cancel."""
+    """Compares unclipped gradients by value, so that a missing factor of the averaging is detected."""
     loss, whole = gradient(setting)
     fork = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
     ranks = [
@@ -142,12 +142,12 @@ def test_micro_batches_are_all_clips_in_order_without_needless_padding(setting):
         assert piece.mel.shape[1] == piece.pitch.shape[1] == piece.mel_lengths.max()
 
 
-def test_every_loss_term_says_what_it_is_a_mean_over(setting):
+def test_every_loss_term_has_a_unit_that_it_is_averaged_over(setting):
     batch, config, build = setting
     assert set(loss_terms(build()(batch), batch, config)) <= set(AVERAGED_OVER) == set(loss_weights(config, 1.0))
 
 
-def test_checkpointed_gradients_equal_plain_ones_and_keep_less(setting):
+def test_checkpointed_gradients_equal_plain_ones_and_store_less(setting):
     def kept(checkpointing):
         sizes = []
 
@@ -174,7 +174,7 @@ def test_bfloat16_stays_near_float32(setting):
 
 
 def test_a_micro_batch_of_one_speaker_has_no_contrast(generated_features):
-    """The reason for the checklist's finding: batches of the contrastive loss are ordered by speaker."""
+    """Batches of the contrastive loss are ordered by speaker, which is why the checklist warns of small ones."""
     batch = next(TrainingBatches(FeatureStore(generated_features), 8, seed=0, clips_per_speaker=4))
 
     def contrast(piece):

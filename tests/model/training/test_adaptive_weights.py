@@ -1,4 +1,4 @@
-"""Adaptive loss weights: noise moves nothing, a term that grows is held back within bounds, schedules are kept."""
+"""Adaptive loss weights: noise changes nothing, a growing term is weighted down within bounds, schedules are kept."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_stationary_noise_leaves_the_weights_near_their_base_over_3000_updates(s
 
 
 @pytest.mark.parametrize(("growth", "direction"), [(10.0, -1), (0.1, 1)])
-def test_a_term_scaled_by_ten_is_held_back_or_lifted_within_its_bounds(growth, direction):
+def test_the_weight_of_a_term_scaled_by_ten_is_adapted_within_bounds(growth, direction):
     adaptive = AdaptiveLossWeights(list(BASE), interval=40)
     for terms in noisy_terms(2 * AVERAGING_STEPS):
         adaptive.update(terms)
@@ -58,7 +58,7 @@ def test_weights_move_at_their_interval_only():
     assert all(step % 30 == 0 for step in moved)
 
 
-def test_the_state_goes_on_where_it_was():
+def test_the_state_is_restored():
     first = AdaptiveLossWeights(list(BASE), interval=10)
     stream = list(noisy_terms(400, {"mel": 1.0})) + list(noisy_terms(400, {"mel": 10.0}, seed=2))
     for terms in stream[:500]:

@@ -1,4 +1,4 @@
-"""What weight decay spares, and over how many steps the exponential average reaches."""
+"""Weight decay by kind of parameter, and the decay of the moving average."""
 
 import pytest
 import torch
@@ -59,14 +59,14 @@ def test_every_parameter_is_optimized_once(model):
 
 
 def constant(value: float) -> nn.Module:
-    """One weight of this value."""
+    """Returns a layer with one weight of this value."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, value)
     return module
 
 
 def averaged(decay: float, steps: int) -> float:
-    """The average of a weight that jumps from 0 to 1 before the first of so many steps: the share of the new value."""
+    """Returns the average, after some steps, of a weight that changed from 0 to 1 before the first."""
     average = ExponentialAverage(constant(0.0), decay)
     for step in range(steps):
         average.update(constant(1.0), step)
@@ -74,7 +74,7 @@ def averaged(decay: float, steps: int) -> float:
 
 
 def test_the_average_of_a_short_run_has_left_the_initial_weights():
-    """Its decay starts at a tenth and rises: at 0.999 throughout, twenty steps would leave 0.98 of the untrained."""
+    """The decay starts at 0.1 and rises; at a constant 0.999, 98 % would be initial weights after twenty steps."""
     assert averaged(0.999, 1) == pytest.approx(0.9)
     assert averaged(0.999, 2) == pytest.approx(1 - 0.1 * 2 / 11)
     assert averaged(0.999, 20) > 0.9999

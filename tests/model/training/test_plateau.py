@@ -15,7 +15,7 @@ def scheduler(**changes) -> PlateauScheduler:
 
 
 def run(plateau: PlateauScheduler, loss, steps=1000) -> tuple[dict[int, str], list[float]]:
-    """(step -> action, learning rate of each step), where `loss` is a function of step and learning rate."""
+    """Returns the actions by step and the learning rate of each step; `loss` maps step and learning rate to a loss."""
     actions, rates = {}, []
     for step in range(steps):
         rates.append(plateau.learning_rate(step, scheduled_learning_rate(step, plateau.settings)))

@@ -1,4 +1,4 @@
-"""Runs that meet a fault: each recovers or stops with a reason, and loses nothing that was saved."""
+"""Recovery from faults: a run recovers or stops with a reason, and loses no checkpoint."""
 
 import json
 import multiprocessing
@@ -29,7 +29,7 @@ def events(folder: Path, kind: str) -> list:
 
 
 def poison(monkeypatch, steps, factor=float("nan"), names=("mel",)):
-    """Loss terms of these steps (1-based calls) are multiplied by a factor."""
+    """Multiplies loss terms by a factor in the calls (1-based) that `steps` selects."""
     original, calls = step.loss_terms, 0
 
     def poisoned(*arguments):
@@ -45,7 +45,7 @@ def finite(folder: Path) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in load_file(folder / "voice" / "model.safetensors").values())
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_written_down(
+def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_recorded(
     tmp_path, config, generated_features, monkeypatch
 ):
     poison(monkeypatch, lambda call: call == 3)
@@ -76,7 +76,7 @@ def test_checkpoints_that_a_kill_left_half_written_are_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
 
 
-def test_a_score_that_is_no_number_is_not_the_best(tmp_path):
+def test_a_nan_score_is_not_the_best(tmp_path):
     for number, score in enumerate((float("nan"), 0.5, 0.7, float("nan"), None)):
         save_checkpoint(tmp_path, empty_checkpoint(number, score), 2)
     assert best_checkpoint(tmp_path).name == "step-00000001"
@@ -107,9 +107,7 @@ def test_after_a_rollback_the_learning_rate_is_lower_and_the_run_finishes(
     assert finite(tmp_path)
 
 
-def test_a_weight_that_became_nan_is_healed_from_the_last_good_checkpoint(
-    tmp_path, config, generated_features, monkeypatch
-):
+def test_a_nan_weight_is_restored_from_the_last_healthy_checkpoint(tmp_path, config, generated_features, monkeypatch):
     original, calls = step.loss_terms, 0
 
     def breaking(output, batch, losses):
@@ -135,7 +133,7 @@ def test_a_weight_that_became_nan_is_healed_from_the_last_good_checkpoint(
     assert finite(tmp_path)
 
 
-def test_a_rate_a_thousand_times_too_high_ends_in_recovery_or_a_clear_stop(tmp_path, config, generated_features):
+def test_a_learning_rate_a_thousand_times_too_high_stops_with_the_fix(tmp_path, config, generated_features):
     settings = config(max_steps=200, learning_rate=2.0, max_skipped_steps=5, enable_evaluation=False)
     with pytest.raises(TrainingError, match=r"Lower training\.learning_rate"):
         train(settings, generated_features, tmp_path)
@@ -175,7 +173,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_previous_one_used(
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_checkpoint_of_another_format_says_so(tmp_path, config, generated_features):
+def test_a_checkpoint_of_another_format_is_refused_with_both_numbers(tmp_path, config, generated_features):
     train(config(max_steps=5, enable_evaluation=False), generated_features, tmp_path)
     state = list_checkpoints(tmp_path / "checkpoints")[-1].path / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "format": 1}))
@@ -183,7 +181,7 @@ def test_a_checkpoint_of_another_format_says_so(tmp_path, config, generated_feat
         newest_loadable(tmp_path / "checkpoints")
 
 
-def test_a_history_forgets_the_steps_that_come_again_and_a_torn_line(tmp_path):
+def test_a_history_drops_repeated_steps_and_a_torn_line(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "train/mel": NaN}\n{"step": 3}\n{"step": 4, "tr')
     history = History(path, 2)
@@ -200,7 +198,7 @@ def test_a_damaged_line_of_a_history_is_named(tmp_path, line):
 
 
 def run_to_its_end(config, features: Path, folder: Path, kills: int, moments: random.Random) -> int:
-    """Train in processes that are killed at random moments, at most `kills` of them; how many were killed at work."""
+    """Trains in processes of which at most `kills` are killed at random moments; returns how many were."""
     context = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
     killed = 0
     while True:

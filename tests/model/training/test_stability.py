@@ -62,7 +62,7 @@ def test_a_loss_far_above_the_best_median_has_diverged():
 
 
 def rising(detector: DivergenceDetector, start: float, growth: float, steps: int = 400) -> tuple[int, float]:
-    """(steps until the first that has diverged, its loss) of a loss that grows by `growth` at each step."""
+    """Returns the number of steps until a loss that grows by `growth` per step has diverged, and its value then."""
     for step in range(steps):
         loss = start * growth**step
         if detector.classify(loss, 1.0) == "diverged":
@@ -71,7 +71,7 @@ def rising(detector: DivergenceDetector, start: float, growth: float, steps: int
 
 
 @pytest.mark.parametrize("growth", [1.005, 1.02, 1.2])
-def test_a_slow_divergence_is_seen_when_it_has_gone_as_far_as_a_sudden_one(growth):
+def test_a_slow_divergence_is_detected_at_the_same_loss_as_a_sudden_one(growth):
     detector = make_detector(divergence_factor=3.0)
     for _ in range(3 * MEDIAN_STEPS):
         detector.classify(2.0, 1.0)
@@ -80,7 +80,7 @@ def test_a_slow_divergence_is_seen_when_it_has_gone_as_far_as_a_sudden_one(growt
     assert steps == math.ceil(math.log(3.0) / math.log(growth))
 
 
-def test_going_back_does_not_forget_what_the_loss_had_reached():
+def test_a_rollback_keeps_the_best_median():
     detector = make_detector(divergence_factor=3.0)
     for _ in range(MEDIAN_STEPS):
         detector.classify(2.0, 1.0)
@@ -114,7 +114,7 @@ def test_bad_losses_do_not_move_the_bound():
     assert detector.classify(5.9, 1.0) == "ok"
 
 
-def test_bad_steps_in_a_row_lead_back_and_a_good_one_forgives():
+def test_bad_steps_in_a_row_need_a_rollback_and_a_good_one_resets_the_count():
     detector = make_detector(max_skipped_steps=3, max_rollbacks=2, rollback_rate_factor=0.4)
     for loss in (math.nan, math.nan, 1.0, math.nan, math.nan):
         detector.classify(loss, 1.0)

@@ -1,4 +1,4 @@
-"""One optimizer step: what a bad step leaves alone, the loss scale of float16, rates of the groups, restored state."""
+"""One optimizer step: bad steps, the loss scale of float16, learning rates of groups, restored state, metrics."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ FLOAT16 = {"training.use_mixed_precision": True, "training.mixed_precision": "fl
 
 @pytest.fixture
 def open_state(tmp_path, small_settings, small_features):
-    """Function: (settings, folder) -> the state of a run that has not begun."""
+    """Returns a function that opens the state of a new run with these settings in a folder."""
     opened = []
 
     def build(settings: dict | None = None, folder: str = "run") -> TrainingState:
@@ -46,7 +46,7 @@ def open_state(tmp_path, small_settings, small_features):
 
 
 def stepper(state: TrainingState) -> Callable[..., Step]:
-    """A function that takes the next step of a run, with the learning rate if it is given."""
+    """Returns a function that takes the next step of a run."""
     precision = Precision(CPU, None, trim=True)
     context = StepContext(
         model=ModelWithLoss(state.model, state.config.loss, precision),
@@ -74,7 +74,7 @@ def unmoved(before: dict[str, torch.Tensor], state: TrainingState) -> bool:
 
 @pytest.fixture
 def scale_loss(monkeypatch):
-    """Function: multiplies the mel term of the following steps by a factor."""
+    """Returns a function that multiplies the mel term of all later steps by a factor."""
     original = step_module.loss_terms
 
     def apply(factor: float) -> None:
@@ -119,7 +119,7 @@ def test_a_step_that_is_not_finite_moves_no_weight(open_state, scale_loss, facto
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_the_scale_of_float16_is_gone_before_the_gradient_is_clipped(open_state, micro_batches):
+def test_gradients_are_unscaled_before_they_are_clipped(open_state, micro_batches):
     clipping = {"training.gradient_clip_norm": 0.3, "training.gradient_clip_value": 0.02}
     clipping["training.gradient_accumulation_steps"] = micro_batches
     plain, scaled = (open_state({**clipping, **precision}) for precision in ({}, FLOAT16))
@@ -140,7 +140,7 @@ def test_the_scale_of_float16_is_gone_before_the_gradient_is_clipped(open_state,
         torch.testing.assert_close(tensor, weights[name], atol=2e-5, rtol=1e-4)
 
 
-def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_blames_no_batch(open_state):
+def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_is_no_bad_step(open_state):
     state = open_state(FLOAT16)
     step = stepper(state)
     before, largest = weights_of(state), 1e38
@@ -167,7 +167,7 @@ def test_the_aligner_learns_at_its_own_multiple_of_the_learning_rate(open_state)
 
 
 def test_resuming_restores_every_value_that_has_changed(open_state, scale_loss):
-    """Each value here differs from the one that a fresh run starts with: what is not restored is seen."""
+    """Every value differs from its initial one, so that a value that is not restored is detected."""
     settings = {
         **FLOAT16,
         "training.gradient_accumulation_steps": 2,
@@ -217,7 +217,7 @@ def test_a_rollback_keeps_the_number_of_micro_batches_and_lowers_the_learning_ra
     assert step().learning_rate == pytest.approx(0.25 * before)
 
 
-def test_speed_is_that_of_all_processes(monkeypatch):
+def test_frames_per_second_are_those_of_all_processes(monkeypatch):
     clock = iter([0.0, 2.0, 2.0] * 2)
     monkeypatch.setattr(step_module.time, "monotonic", lambda: next(clock))
     batch = SimpleNamespace(mel_lengths=torch.tensor([300, 100]), ids=torch.zeros(2, 5, 2), mel=torch.zeros(2, 300, 80))

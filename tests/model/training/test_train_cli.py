@@ -1,4 +1,4 @@
-"""`myxtts train` takes the flags of the evaluation document as they are written there, and what they say arrives."""
+"""`myxtts train` accepts the flags of the evaluation document, and they reach the trainer."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ OTHERS = (
 
 @pytest.fixture
 def trained_with(small_features, tmp_path, monkeypatch):
-    """Function: flags -> the settings that reach the trainer."""
+    """Returns a function from flags to the settings that reach the trainer."""
     received: list[Config] = []
 
     def train(config, *_, **__):

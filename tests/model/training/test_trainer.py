@@ -1,4 +1,4 @@
-"""Properties of training: it learns, it resumes as if never stopped, it survives bad steps, it exports a voice."""
+"""Training: the loss falls, resuming equals never stopping, checkpoints are kept, a voice is exported."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_resuming_equals_never_having_stopped(tmp_path, config, generated_featur
 
 
 def test_validation_leaves_the_training_as_it_was(tmp_path, config, generated_features):
-    """The averaged weights leave the model, which trains on with dropout, and no random number is drawn."""
+    """The raw weights and dropout are restored after validation, and no random number is drawn."""
     validated = config(max_steps=7, evaluation_interval=2, ema_decay=0.9)
     train(validated, generated_features, tmp_path / "validated")
     train(config(max_steps=7, enable_evaluation=False, ema_decay=0.9), generated_features, tmp_path / "alone")
@@ -136,7 +136,7 @@ def test_validation_leaves_the_training_as_it_was(tmp_path, config, generated_fe
     assert not same_tensors(last / "model.safetensors", last / "ema.safetensors")
 
 
-def test_validation_is_of_the_averaged_weights(tmp_path, config, generated_features):
+def test_validation_uses_the_averaged_weights(tmp_path, config, generated_features):
     settings = config(max_steps=6, evaluation_interval=6, ema_decay=0.99)
     result = train(settings, generated_features, tmp_path)
     store, voice = FeatureStore(generated_features), read_voice(tmp_path / "voice")  # the averaged weights
@@ -177,7 +177,7 @@ def test_a_run_with_another_device_or_buffer_is_resumed(tmp_path, config, genera
 
 
 @pytest.mark.parametrize("level", presets()[1])
-def test_every_level_runs_and_ends_lower_than_it_began(tmp_path, small_settings, generated_features, level):
+def test_the_loss_falls_at_every_optimization_level(tmp_path, small_settings, generated_features, level):
     settings = {**small_settings, "optimization_level": level, "training.enable_evaluation": False}
     train(TrainSettings.of(resolve(None, None, settings).config), generated_features, tmp_path)
     objectives = [line["train/objective"] for line in history(tmp_path) if "train/objective" in line]
@@ -274,7 +274,7 @@ def test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported(tmp_path, c
     assert read_voice(tmp_path / "voice").steps == (best.step if exported == "best" else 20)
 
 
-def test_a_voice_gives_back_the_spread_its_mels_lack(tmp_path, config, generated_features):
+def test_a_voice_restores_the_variance_that_its_mels_lack(tmp_path, config, generated_features):
     train(config(max_steps=10), generated_features, tmp_path / "restored")
     train(config(max_steps=10, variance_restoration=0.0), generated_features, tmp_path / "plain")
     restored, plain = read_voice(tmp_path / "restored" / "voice"), read_voice(tmp_path / "plain" / "voice")
@@ -309,7 +309,7 @@ def plain_run(tmp_path_factory, small_settings, generated_features):
     return folder
 
 
-def test_a_finished_run_is_exported_otherwise_without_training_again(
+def test_a_finished_run_is_exported_with_other_settings_without_training(
     tmp_path, small_settings, generated_features, plain_run
 ):
     run = shutil.copytree(plain_run, tmp_path / "run")
@@ -327,7 +327,7 @@ def voice(plain_run):
     return plain_run / "voice"
 
 
-def test_a_voice_speaks_both_languages_and_says_what_it_cannot(voice):
+def test_a_voice_speaks_both_languages_and_refuses_unknown_ones(voice):
     synthesizer = Synthesizer.load(voice)
     english, persian = (next(s for s in synthesizer.speakers if f"_{code}_" in s) for code in ("en", "fa"))
     for speaker, text, language in ((english, "Good morning.", "en"), (persian, "سلام", "fa"), (english, "سلام", "fa")):
@@ -368,7 +368,7 @@ def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_
         synthesizer.synthesize("Hello.", reference_language="en")
 
 
-def test_a_pretrained_encoder_hears_a_reference_without_the_silence_around_it(voice, generated_corpus, tmp_path):
+def test_a_pretrained_encoder_embeds_a_reference_without_the_surrounding_silence(voice, generated_corpus, tmp_path):
     synthesizer = Synthesizer.load(voice)
     path = generated_corpus / read_manifest(generated_corpus)[0].audio
     samples = read_audio(path, synthesizer.sample_rate)
@@ -378,7 +378,7 @@ def test_a_pretrained_encoder_hears_a_reference_without_the_silence_around_it(vo
     assert float(plain @ trimmed) > 0.99
 
 
-def test_untrained_or_foreign_weights_refuse_to_speak(tmp_path, voice):
+def test_untrained_or_foreign_weights_are_refused(tmp_path, voice):
     for key, value, message in (
         ("steps", 0, "never trained"),
         ("symbols_hash", "other", "symbol table"),

@@ -22,7 +22,7 @@ def used(weights=None, posterior=None, prior=None) -> dict[str, float]:
     return style.compute()
 
 
-def test_tokens_in_use_are_counted():
+def test_style_tokens_in_use_are_counted():
     alone, turns = used(torch.eye(4)[[2, 2, 2, 2]]), used(torch.eye(4))
     assert (alone["style_tokens_used"], alone["style_variation"]) == (pytest.approx(1, abs=1e-3), 0)
     assert turns["style_tokens_used"] == pytest.approx(4, abs=1e-3)
@@ -41,7 +41,7 @@ def test_latent_dimensions_in_use_are_counted():
 
 @pytest.fixture
 def metrics_of(store, monkeypatch):
-    """Function: frames of a recording -> frames that the voice says instead; returns the metrics."""
+    """Returns a function that validates a voice whose speech repeats every recorded frame so many times."""
     config = resolve(None, None, {"model_size": "xtiny", "training.batch_size": 3}).config
     model = AcousticModel(config.model, model_dimensions(store))
 
@@ -58,7 +58,7 @@ def metrics_of(store, monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_metrics_are_means_over_the_split_whatever_the_batch_size(store, batch_size):
-    """Four clips in batches of three: a mean over batches would count the last clip three times."""
+    """With four clips in batches of three, a mean over batches would weight the last clip threefold."""
     assert len(store.split("validation")) == 4
     of_all, of_some = (
         resolve(None, None, {"model_size": "xtiny", "training.batch_size": size}).config for size in (4, batch_size)
@@ -68,14 +68,14 @@ def test_metrics_are_means_over_the_split_whatever_the_batch_size(store, batch_s
     assert apart == pytest.approx(together, rel=1e-4)
 
 
-def test_what_equals_the_recording_has_no_error_and_what_is_slow_is_long(metrics_of):
+def test_speech_equal_to_the_recording_has_no_error_and_slow_speech_is_long(metrics_of):
     for repeat in (1, 2):
         values = metrics_of(repeat)
         assert values["validation/mel_free"] == pytest.approx(0, abs=1e-6)
         assert values["validation/length_ratio"] == pytest.approx(repeat)
 
 
-def test_sharpness_and_duration_error_are_of_the_clips_without_their_padding(metrics_of, store, monkeypatch):
+def test_sharpness_and_duration_error_ignore_padding(metrics_of, store, monkeypatch):
     whole = metrics_of(1)
     original = AcousticModel.forward
 

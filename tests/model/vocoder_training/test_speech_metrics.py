@@ -38,7 +38,7 @@ def test_means_are_those_of_the_clips(griffin_lim, pairs, monkeypatch):
 
 
 class FakePesq:
-    """Refuses silence with the package's own kinds of error."""
+    """Double of the `pesq` package: refuses silence and short signals with the package's exceptions."""
 
     class NoUtterancesError(RuntimeError):
         pass
@@ -70,7 +70,7 @@ def test_a_clip_that_pesq_cannot_rate_is_left_out_and_counted(griffin_lim, pairs
     ]
 
 
-def test_pesq_knows_the_recording_from_noise(voiced):
+def test_pesq_is_high_for_the_recording_and_low_for_noise(voiced):
     pytest.importorskip("pesq")
     recorded = voiced(1.0, 150.0, 1)
     noise = np.random.default_rng(0).normal(0, recorded.std(), recorded.shape).astype(np.float32)
