@@ -204,8 +204,8 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "enable_evaluation": "test_without_evaluation_the_last_weights_become_the_voice",
     "log_interval": "test_training_lowers_the_loss_and_reports_everything",
     "num_threads": "test_training_lowers_the_loss_and_reports_everything",
-    "max_skipped_steps": "test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run",
-    "max_rollbacks": "test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run",
+    "max_skipped_steps": "test_bad_steps_in_a_row_lead_to_rollbacks_and_finally_stop_the_run",
+    "max_rollbacks": "test_bad_steps_in_a_row_lead_to_rollbacks_and_finally_stop_the_run",
     "rollback_rate_factor": "test_after_a_rollback_the_learning_rate_is_lower_and_the_run_finishes",
     "divergence_factor": "test_a_loss_far_above_the_best_median_has_diverged",
     "gradient_accumulation_steps": "test_accumulated_gradients_equal_those_of_the_whole_batch",
@@ -226,7 +226,7 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "model_gpu": "test_a_missing_gpu_is_named",
     "data_gpu": "test_a_missing_gpu_is_named",
     "enable_memory_isolation": "test_a_missing_gpu_is_named",
-    "durations": "test_a_converged_aligner_rests_and_the_rest_learns_on_across_a_restart",
+    "durations": "test_a_converged_aligner_is_frozen_while_the_rest_learns_across_a_restart",
 }
 
 
