@@ -23,7 +23,6 @@ from model.loop.checkpoints import list_checkpoints
 from model.loop.reporting import read_history
 from model.training import state as run_state
 from model.training import step
-from model.training import step as accumulation
 from model.training.trainer import TrainingError, train
 
 RUN = {
@@ -46,7 +45,7 @@ def settings(**training: Any) -> Config:
 
 def nan_in_data(features: Path, folder: Path) -> None:
     """One clip of the corpus is NaN."""
-    original = accumulation.loss_terms
+    original = step.loss_terms
 
     def spoiled(output: Any, batch: Any, losses: Any) -> Any:
         if bad in batch.clip_ids:
@@ -55,7 +54,7 @@ def nan_in_data(features: Path, folder: Path) -> None:
 
     store = FeatureStore(features)
     bad = store.clips[store.split("train")[0]].id
-    with patch.object(accumulation, "loss_terms", spoiled):
+    with patch.object(step, "loss_terms", spoiled):
         train(settings(), features, folder)
 
 
@@ -72,7 +71,7 @@ def nan_in_weight(features: Path, folder: Path) -> None:
             built[0].mel_head.weight[0] = float("nan")
 
     model = run_state.AcousticModel
-    with patch.object(run_state, "AcousticModel", build), at_call(accumulation, "loss_terms", 13, spoil):
+    with patch.object(run_state, "AcousticModel", build), at_call(step, "loss_terms", 13, spoil):
         train(settings(), features, folder)
 
 
@@ -117,14 +116,14 @@ def corrupt_checkpoint(features: Path, folder: Path) -> None:
 
 def out_of_memory(features: Path, folder: Path) -> None:
     """Memory holds one clip at a time only."""
-    original = accumulation.accumulate_gradients
+    original = step.accumulate_gradients
 
-    def scarce(computation: Any, batch: Any, weights: Any, parts: int) -> Any:
-        if parts < len(batch.clip_ids):
+    def scarce(context: Any, batch: Any, weights: Any, micro_batches: int) -> Any:
+        if micro_batches < len(batch.clip_ids):
             raise torch.OutOfMemoryError("simulated")
-        return original(computation, batch, weights, parts)
+        return original(context, batch, weights, micro_batches)
 
-    with patch.object(accumulation, "accumulate_gradients", scarce):
+    with patch.object(step, "accumulate_gradients", scarce):
         train(settings(), features, folder)
 
 
@@ -167,10 +166,10 @@ FAULTS: dict[str, Fault] = {
     "NaN in a weight": nan_in_weight,
     "NaN in a gradient": nan_in_gradient,
     "learning rate x 1000": rate_too_high,
-    "a bit of a feature shard": corrupt_features("shard-*"),
-    "a bit of the speaker vectors": corrupt_features("speaker_vectors.npy"),
-    "a bit of the feature index": corrupt_features("clips.npy"),
-    "a bit of the last checkpoint": corrupt_checkpoint,
+    "a flipped bit in a feature shard": corrupt_features("shard-*"),
+    "a flipped bit in the speaker vectors": corrupt_features("speaker_vectors.npy"),
+    "a flipped bit in the feature index": corrupt_features("clips.npy"),
+    "a flipped bit in the last checkpoint": corrupt_checkpoint,
     "out of memory": out_of_memory,
     f"kill -9, {KILLS} times": kills,
 }
@@ -207,7 +206,10 @@ def outcome(fault: Fault, features: Path, folder: Path) -> str:
     except (TrainingError, FeatureError) as error:
         ending = f"stopped: {str(error).split(': ', 1)[-1][:90]}"
     records = read_history(folder / "history.jsonl") if (folder / "history.jsonl").is_file() else []
-    counts = {kind: sum(kind in line for line in records) for kind in ("skipped", "diverged", "went_back_to", "parts")}
+    counts = {
+        kind: sum(kind in line for line in records)
+        for kind in ("skipped", "diverged", "rolled_back_to", "micro_batches")
+    }
     seen = [f"{count} x {kind.replace('_', ' ')}" for kind, count in counts.items() if count]
     seen += [path.name for path in (folder / "checkpoints").glob("damaged-*")]
     return "; ".join([*seen, ending])

@@ -35,7 +35,7 @@ from model.loop.reporting import read_history
 from model.training.losses import loss_weights
 from model.training.profiling import StepTimer
 from model.training.state import model_dimensions
-from model.training.step import Computation, Objective, Precision, accumulate_gradients
+from model.training.step import ModelWithLoss, Precision, StepContext, accumulate_gradients
 from model.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ VARIANTS = (
     Variant("without prefetch", DEFAULT, {"buffer_size": 0}),
     Variant("without bfloat16", DEFAULT, {"use_mixed_precision": False}),
     Variant("with checkpointing", DEFAULT, {"enable_gradient_checkpointing": True}),
-    Variant("with accumulation, 4 parts", DEFAULT, {"gradient_accumulation_steps": 4}),
+    Variant("with accumulation, 4 micro-batches", DEFAULT, {"gradient_accumulation_steps": 4}),
     Variant("with adaptive loss weights", DEFAULT, {"enable_adaptive_loss_weights": True}),
     Variant("with static shapes", DEFAULT, STATIC),
     Variant("with static shapes, compiled", "with static shapes", {**STATIC, "enable_compile": True}),
@@ -101,7 +101,7 @@ def numbers(store: FeatureStore, size: str) -> list[list[str]]:
     position = {clip.id: number for number, clip in enumerate(store.clips)}
     plain = loader.batches.load([position[name] for name in padded.clip_ids], 0)
 
-    def step(batch: Batch, parts: int = 1, kind: torch.dtype | None = None, checkpointing: bool = False) -> Any:
+    def step(batch: Batch, micro_batches: int = 1, kind: torch.dtype | None = None, checkpointing: bool = False) -> Any:
         kept: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -113,10 +113,12 @@ def numbers(store: FeatureStore, size: str) -> list[list[str]]:
         model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
         weights, scaler = loss_weights(config.loss, 1.0), torch.amp.GradScaler("cpu", enabled=False)
         precision = Precision(CPU, kind, trim=False)
-        objective = Objective(model, config.loss, precision)
-        computation = Computation(objective, precision, scaler, Processes(), StepTimer(CPU))
+        model_with_loss = ModelWithLoss(model, config.loss, precision)
+        context = StepContext(
+            model=model_with_loss, precision=precision, scaler=scaler, processes=Processes(), timer=StepTimer(CPU)
+        )
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = accumulate_gradients(computation, batch, weights, parts).total
+            loss = accumulate_gradients(context, batch, weights, micro_batches).total
         own = {p.untyped_storage().data_ptr() for p in model.parameters()}
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
         return loss, gradient, sum(size for place, size in kept.items() if place not in own)
@@ -129,9 +131,9 @@ def numbers(store: FeatureStore, size: str) -> list[list[str]]:
     exact = step(plain)
     shape, bucket = plain.mel.shape[1], padded.mel.shape[1]
     return [
-        row("in one part, float32, unpadded", exact),
+        row("in one batch, float32, unpadded", exact),
         row(f"padded to its bucket, {shape} to {bucket} frames", step(padded)),
-        row("in 4 parts", step(plain, parts=4)),
+        row("in 4 micro-batches", step(plain, micro_batches=4)),
         row("checkpointed", step(plain, checkpointing=True)),
         row("in bfloat16", step(plain, kind=torch.bfloat16)),
     ]

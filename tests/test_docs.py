@@ -10,7 +10,7 @@ from model.config.resolution import known_keys
 from pipelines.cli.main import program
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TAGS = {"features.hash"}
 """Tags of lineage whose names begin like a section of the settings."""
 SECTIONS = {key.split(".")[0] for key in known_keys() if "." in key}

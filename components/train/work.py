@@ -11,7 +11,7 @@ from components.state import State
 from components.tracking import MlflowRunLogger
 from model.config.resolution import flatten
 from model.config.schema import Config
-from model.diagnosis.checklist import checklist, normalisation, refuse
+from model.diagnosis.checklist import check_normalization, checklist, refuse
 from model.loop.reporting import NullLogger
 from model.training.trainer import train
 
@@ -31,7 +31,7 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     config = Config.model_validate(request["settings"])
     folder = Path(request["folder"])
     store = open_store(Path(request["features"]), State.locate())
-    refuse([*checklist(config), normalisation(store.statistics)])
+    refuse([*checklist(config), check_normalization(store.statistics)])
     if not is_first():
         result = train(config, store, folder, NullLogger())
         return {"voice": str(result.voice)}

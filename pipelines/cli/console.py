@@ -80,6 +80,6 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> int:
         click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
-            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+            fix = f"\n{'':9}fix: {finding.fix}" if finding.fix else ""
+            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{fix}")
     return int(any(finding.severity != "ok" for finding in findings))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from model.config.resolution import Resolved
-from model.diagnosis.checklist import checklist, contrast, normalisation
+from model.diagnosis.checklist import check_normalization, check_speaker_contrast, checklist
 from pipelines.cli.console import show_findings
 from pipelines.cli.options import PATH, json_option
 from pipelines.cli.settings import settings_options
@@ -27,7 +27,7 @@ def config(settings: Resolved, features: Path | None, as_json: bool) -> int:
     findings = checklist(settings.config)
     if features is not None:
         statistics = FeatureIndex.read(features).statistics
-        findings += [normalisation(statistics), contrast(settings.config, statistics)]
+        findings += [check_normalization(statistics), check_speaker_contrast(settings.config, statistics)]
     return show_findings(findings, as_json)
 
 
@@ -53,10 +53,11 @@ def convergence(checkpoint: Path, as_json: bool) -> int:
 @settings_options("model", "loss", "training")
 def gpu(settings: Resolved, features: Path, profile_steps: int, as_json: bool) -> int:
     """Train a few steps that are thrown away, and say where their time goes."""
+    from model.config.training import TrainSettings
     from model.diagnosis.gpu import diagnose_gpu
     from model.training.profiling import profile_table
 
-    profile, findings = diagnose_gpu(settings.config, features, profile_steps)
+    profile, findings = diagnose_gpu(TrainSettings.of(settings.config), features, profile_steps)
     if not as_json:
         click.echo(profile_table(profile) + "\n")
     return show_findings(findings, as_json)

@@ -41,7 +41,7 @@ def train(
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
-    from model.diagnosis.checklist import blocking, checklist, contrast, normalisation
+    from model.diagnosis.checklist import blocking, check_normalization, check_speaker_contrast, checklist
     from model.loop.reporting import NullLogger
     from model.training import trainer
 
@@ -52,10 +52,14 @@ def train(
         click.echo(f"{key} = {value} (default {default}; {origin})")
     state = State.locate().prepare()
     store = open_store(features, state)
-    findings = [*checklist(config), normalisation(store.statistics), contrast(config, store.statistics)]
+    findings = [
+        *checklist(config),
+        check_normalization(store.statistics),
+        check_speaker_contrast(config, store.statistics),
+    ]
     for finding in findings:
         if finding.severity != "ok" and first:
-            click.echo(f"{finding.severity}: {finding.evidence}; {finding.cure}", err=True)
+            click.echo(f"{finding.severity}: {finding.evidence}; {finding.fix}", err=True)
     if blocking(findings):
         raise SystemExit(1)
 

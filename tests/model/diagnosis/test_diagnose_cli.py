@@ -1,4 +1,4 @@
-"""`myxtts diagnose` on features that were made: findings with evidence and cure, as text and as JSON; exit codes."""
+"""`myxtts diagnose` on generated features: findings with evidence and fix, as text and JSON, and exit codes."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from pipelines.cli.main import program
 
 @pytest.fixture
 def run(generated_features):
-    """Function: (command, flags) -> (exit code, output)."""
+    """Returns a function from command and flags to exit code and output."""
 
     def invoke(command: str, *flags: str):
         arguments = ["diagnose", command, "--features", str(generated_features), "--model-size", "xtiny", *flags]
@@ -35,7 +35,7 @@ def test_shapes_and_data_of_a_healthy_run_are_fine(run, monkeypatch):
     assert "of a step waits for data" in output
 
 
-def test_many_shapes_and_slow_data_are_found_with_their_cures(run, monkeypatch):
+def test_many_shapes_and_slow_data_are_found_with_their_fixes(run, monkeypatch):
     load = Loader._load
 
     def slow(*arguments):
@@ -47,14 +47,14 @@ def test_many_shapes_and_slow_data_are_found_with_their_cures(run, monkeypatch):
     assert code == 1
     found = {item["check"]: item for item in json.loads(output)}
     assert found["data does not hold up training"]["severity"] == "warning"
-    assert "buffer_size" in found["data does not hold up training"]["cure"]
+    assert "buffer_size" in found["data does not hold up training"]["fix"]
     assert found["shapes are few"]["severity"] == "warning"
-    assert "enable_static_shapes" in found["shapes are few"]["cure"]
+    assert "enable_static_shapes" in found["shapes are few"]["fix"]
 
 
 def test_the_checklist_looks_at_the_features_too(run):
     code, output = run("config", "--json")
     found = {item["check"]: item["severity"] for item in json.loads(output)}
-    assert found["the dataset is normalised"] == "ok"
+    assert found["the dataset is normalized"] == "ok"
     assert code == 0
     assert run("config", "--mel-loss-weight", "40")[0] == 1

@@ -1,4 +1,4 @@
-"""`myxtts train` takes the flags of the evaluation document as they are written there, and what they say arrives."""
+"""`myxtts train` accepts the flags of the evaluation document, and they reach the trainer."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ OTHERS = (
 
 @pytest.fixture
 def trained_with(small_features, tmp_path, monkeypatch):
-    """Function: flags -> the settings that reach the trainer."""
-    told: list[Config] = []
+    """Returns a function from flags to the settings that reach the trainer."""
+    received: list[Config] = []
 
     def train(config, *_, **__):
-        told.append(config)
+        received.append(config)
         return TrainingResult(1, 1, Path("voice"), {})
 
     monkeypatch.setattr(trainer, "train", train)
@@ -39,7 +39,7 @@ def trained_with(small_features, tmp_path, monkeypatch):
             standalone_mode=False,
             catch_exceptions=False,
         )
-        return told.pop()
+        return received.pop()
 
     return run
 

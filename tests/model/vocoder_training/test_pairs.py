@@ -1,4 +1,4 @@
-"""Mels stand beside their samples, frame for frame, for the corpus's own and for predicted mels."""
+"""Training pairs of a vocoder: extracted and predicted mels correspond to their samples frame by frame."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ def voice(tmp_path_factory, config, generated_features):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus, tmp_path, split):
-    """Of the trimmed samples, at the loudness of the features."""
+    """Mels are those of the trimmed samples at the loudness of the features."""
     store = FeatureStore(generated_features)
     clips = {store.clips[position].id: store.clips[position] for position in store.split(split)}
     assert all(clip.trimmed > 0.1 and abs(clip.gain - 1) > 0.1 for clip in clips.values())
