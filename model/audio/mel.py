@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
 
 import numpy as np
 import torch
@@ -27,8 +26,7 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax:
     """Returns triangular filters of unit area on Slaney's mel scale, (n_mels, n_fft // 2 + 1) float32."""
     import librosa  # loads numba: slow, and importing this module must not be
 
-    bank = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
-    return cast(np.ndarray, bank)
+    return librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
 
 
 class MelExtractor(nn.Module):
