@@ -18,7 +18,7 @@ from model.audio.io import read_recording, resample
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.reference import check_reference
-from model.audio.trimming import shaped, shaping
+from model.audio.trimming import trim_and_gain, trim_and_normalize
 from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
@@ -264,7 +264,7 @@ class Synthesizer:
             if warning not in self._warned:  # one recording may lend its voice and its style
                 self._warned.add(warning)
                 log.warning("%s", warning)
-        return shaped(samples, *shaping(samples, self.sample_rate, self.config.features))
+        return trim_and_normalize(samples, *trim_and_gain(samples, self.sample_rate, self.config.features))
 
     def _heard(self, samples: np.ndarray) -> Reference:
         return Reference.from_recordings([MelExtractor(self.config.audio).numpy(samples)])

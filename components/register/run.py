@@ -24,6 +24,7 @@ REQUIREMENTS = (
     "numpy",
     "pandas",
     "pydantic",
+    "pyloudnorm",
     "pypinyin",
     "PyYAML",
     "safetensors",

@@ -17,7 +17,7 @@ from model.audio.dtw import dtw_path
 from model.audio.io import read_audio, resample
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
-from model.audio.trimming import shaped
+from model.audio.trimming import trim_and_normalize
 from model.config.evaluation import EvaluateSettings, EvaluationConfig
 from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
@@ -220,7 +220,7 @@ class _Bench:
         clip, rate = self.store.clips[position], self.store.audio.sample_rate
         start = round(clip.trimmed * rate)
         recording = read_audio(self.corpus / self.recordings[clip.id].audio, rate)
-        return shaped(recording, start, start + round(clip.seconds * rate), clip.gain)
+        return trim_and_normalize(recording, start, start + round(clip.seconds * rate), clip.gain)
 
     def measure(self, item: Evaluated, position: int) -> None:
         """Copy-synthesis and synthesis against the recording, and the alignment of the recording."""

@@ -13,7 +13,7 @@ import numpy as np
 from model.audio.io import AudioError, read_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import track_pitch
-from model.audio.trimming import shaped, shaping
+from model.audio.trimming import trim_and_gain, trim_and_normalize
 from model.config import settings_hash
 from model.config.data import PreprocessSettings
 from model.corpus.manifest import Clip, read_manifest
@@ -86,8 +86,8 @@ class ClipExtractor:
         try:
             with recordings.file(clip) as path:
                 samples = read_audio(path, self.audio.sample_rate)
-            start, end, gain = shaping(samples, self.audio.sample_rate, self.settings)
-            samples = shaped(samples, start, end, gain)
+            start, end, gain = trim_and_gain(samples, self.audio.sample_rate, self.settings)
+            samples = trim_and_normalize(samples, start, end, gain)
             tokens = encode(clip.text, clip.language)
             mel = self.mel.numpy(samples)
             if len(mel) < len(tokens.ids):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from model.audio.io import read_audio
-from model.audio.trimming import shaped
+from model.audio.trimming import trim_and_normalize
 from model.corpus.manifest import read_manifest
 from model.errors import VocoderError
 from model.features.batching import evaluation_batches
@@ -128,7 +128,7 @@ def _recordings(store: FeatureStore, corpus: Path, split: str) -> Iterator[tuple
             raise PairingError(f"{corpus}: no clip {clip.id}; give the corpus that {store.path} was built from")
         samples = read_audio(corpus / recordings[clip.id], rate)
         start = round(clip.trimmed * rate)
-        samples = shaped(samples, start, start + round(clip.seconds * rate), clip.gain)
+        samples = trim_and_normalize(samples, start, start + round(clip.seconds * rate), clip.gain)
         if len(samples) // hop != clip.frames:
             raise PairingError(
                 f"clip {clip.id}: {len(samples) // hop} frames of recording, {clip.frames} of mel; "

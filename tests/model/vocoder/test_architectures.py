@@ -80,7 +80,7 @@ def test_a_variant_of_another_type_is_refused(kind, variant):
     if variant in VARIANTS[kind]:
         assert VocoderConfig(type=kind, variant=variant).variant == variant
     else:
-        with pytest.raises(ValueError, match=f"{variant} is none of {kind}'s"):
+        with pytest.raises(ValueError, match=f"{variant} does not exist for {kind}"):
             VocoderConfig(type=kind, variant=variant)
 
 
