@@ -47,11 +47,12 @@ class CorpusConfig(Section):
     speaker: str = "speaker"
     """Speaker of recordings without one."""
     split_longer_than: Annotated[float, Field(ge=0)] = 0.0
-    """Longer recordings (seconds) are divided at pauses that match their punctuation; 0 divides none."""
-    engine: Literal["auto", "espeak", "flite"] = "auto"
-    """Speaks the generated English: `auto` takes flite where installed, else espeak-ng. Persian is espeak-ng's."""
+    """Recordings of more seconds are divided at pauses that their punctuation explains; 0 leaves all whole."""
+    engine: Literal["auto", "flite", "pico", "espeak"] = "auto"
+    """Synthesizer of the generated English: `auto` is the most intelligible that is installed (flite, then pico, then
+    espeak). Generated Persian is always espeak."""
     english_voices: Positive = 2
-    """Generated English voices (flite: slt, rms, awb, kal16 in that order)."""
+    """Number of generated English voices: at most 4 with flite and pico, 8 with espeak."""
     persian_voices: Annotated[int, Field(ge=0)] = 1
     """Generated Persian voices."""
     sentences_per_voice: Positive = 90

@@ -78,7 +78,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
         origins |= {item.clip.id: item.origin for item in stored}
         (folder / ORIGINS).write_text(json.dumps(origins, indent=0, ensure_ascii=False) + "\n", "utf-8")
         (folder / NAMES).write_text(json.dumps(source.names, indent=0, ensure_ascii=False) + "\n", "utf-8")
-        about = {"name": config.corpus.name, "format": config.corpus.format, "engines": list(source.engines)}
+        about = {"name": config.corpus.name, "format": config.corpus.format, "engines": source.engines}
         (folder / "source.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return clips
 

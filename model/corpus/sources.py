@@ -52,13 +52,13 @@ class Source:
     Attributes:
         utterances: One for each clip.
         problems: What was wrong with rows that gave none.
-        engines: What speaks, if the corpus is generated.
+        engines: Language -> name and version of the engine that speaks it, if the corpus is generated.
         names: Clip id -> what the corpus names the clip by, where that is no usable id.
     """
 
     utterances: list[Utterance]
     problems: list[Problem] = field(default_factory=list)
-    engines: tuple[str, ...] = ()
+    engines: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
 
 

@@ -6,21 +6,34 @@ from pathlib import Path
 
 from model.code_hash import code_hash
 from model.config.data import CorpusConfig
+from model.corpus.readers.generated import engine_versions
 from model.files import write_text
 
+GENERATED = "generated"
 STAGES = ("ingest", "validate", "split")
 TRACKED_BY_DVC = ("model.config",)
 """DVC tracks settings one by one as parameters; their schema is not part of a stage's code."""
 
 
 def stage_hashes(config: CorpusConfig) -> dict[str, str]:
-    """Returns the code hash of each stage; of the readers only those count that the corpus needs."""
+    """Returns the code hash of each stage; of the readers only those count that the corpus needs.
+
+    For a generated corpus, `ingest` also depends on the engines that speak on this machine: `corpus.engine` may be
+    `auto`, and other engines or versions give other audio.
+
+    Raises:
+        CorpusError: the engine of a generated corpus is not installed, or has fewer voices than wanted.
+    """
     formats = {config.format, *(source.format for source in config.sources)} - {"mixed"}
     readers = [f"model.corpus.readers.{name}" for name in sorted(formats)]
-    return {
+    hashes = {
         stage: code_hash(f"model.corpus.{stage}", *(readers if stage == "ingest" else []), exclude=TRACKED_BY_DVC)
         for stage in STAGES
     }
+    if GENERATED in formats:
+        engines = ", ".join(f"{language}: {engine}" for language, engine in engine_versions(config).items())
+        hashes["ingest"] += f" ({engines})"
+    return hashes
 
 
 def write_stage_hashes(folder: Path, config: CorpusConfig) -> dict[str, str]:

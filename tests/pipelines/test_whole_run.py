@@ -94,7 +94,7 @@ def test_the_summary_leads_to_speech_report_and_plot(promoted):
         "2-en.wav",
         "3-en.wav",
         "4-fa.wav",
-        "5-fa-espeak_en_1.wav",
+        "5-fa-en_1.wav",
     ]
     assert all(soundfile.info(path).duration > 0.1 for path in spoken)
 

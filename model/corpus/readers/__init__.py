@@ -60,7 +60,7 @@ def read_corpus(config: CorpusConfig) -> Source:
         mixed.utterances.extend(_renamed(utterance, name, source.speaker or name) for utterance in part.utterances)
         mixed.problems.extend(_prefixed(problem, name) for problem in part.problems)
         mixed.names.update({f"{name}-{clip}": given for clip, given in part.names.items()})
-        mixed = replace(mixed, engines=tuple(dict.fromkeys((*mixed.engines, *part.engines))))
+        mixed = replace(mixed, engines={**mixed.engines, **part.engines})
     return mixed
 
 

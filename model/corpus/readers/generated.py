@@ -1,82 +1,75 @@
-"""The generated corpus: sentences spoken by flite (English) and by espeak-ng (any language, with phone timings)."""
+"""The generated corpus: lists of sentences, spoken by a speech synthesizer."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from model.audio.io import read_source
 from model.config.data import CorpusConfig
-from model.corpus.sources import Sound, Source, Utterance
+from model.corpus.engines import Engine, choose_engine, log_choice
+from model.corpus.sources import Source, Utterance
 from model.errors import CorpusError
-from model.text.espeak import speak
-from model.text.languages import language_of
-from model.text.normalize import normalize
-
-FLITE_VOICES = ("slt", "rms", "awb", "kal16")
-ESPEAK_VARIANTS = ("", "f2", "m3", "f4", "m7", "f1", "m1", "f3")
-"""Variants of an espeak-ng voice that differ in pitch and timbre; the plain voice first."""
-
-FLITE_SECONDS = 60
-"""A sentence takes flite some 50 ms; a minute means that it hangs."""
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of the generated corpus: each voice speaks `sentences_per_voice` sentences of its language.
+    """Returns the utterances: each voice speaks `sentences_per_voice` sentences of its language.
 
     The voices of a language start at different places of the list, so that together they speak as many sentences
-    as there are.
+    as there are. Speakers are named `<language>_<number>`, whichever engine speaks.
 
     Raises:
-        CorpusError: more voices or sentences are wanted than there are, or flite is asked for and not installed.
+        CorpusError: there are fewer voices or sentences than wanted, or the engine is not installed.
     """
-    engine = english_engine(config.engine)
+    engines = choose_engines(config)
     utterances: list[Utterance] = []
-    for language, speaking, count in (
-        ("en", engine, config.english_voices),
-        ("fa", "espeak", config.persian_voices),
-    ):
-        voices = _voices(language, speaking, count)
-        sentences = read_sentences(config.path, language) if voices else []
-        if config.sentences_per_voice > len(sentences) and voices:
+    for language, engine in engines.items():
+        log_choice(language, config.engine, engine)
+        sentences = read_sentences(config.path, language)
+        if config.sentences_per_voice > len(sentences):
             raise CorpusError(
                 f"corpus.sentences_per_voice is {config.sentences_per_voice}, but there are {len(sentences)} sentences "
                 f"in language {language!r}; lower it, or add sentences to sentences_{language}.txt in corpus.path"
             )
-        for number, (speaker, record) in enumerate(voices):
+        voices = engine.voices(language)[: _voice_counts(config)[language]]
+        for number, voice in enumerate(voices):
             first = number * len(sentences) // len(voices)
+            speaker = f"{language}_{number + 1}"
             for offset in range(config.sentences_per_voice):
                 index = (first + offset) % len(sentences)
-                text = sentences[index]
                 utterances.append(
                     Utterance(
-                        f"{speaker}_{index + 1:03d}", text, language, speaker, f"voice {speaker}", partial(record, text)
+                        id=f"{speaker}_{index + 1:03d}",
+                        text=sentences[index],
+                        language=language,
+                        speaker=speaker,
+                        origin=f"voice {voice} of {engine.name}",
+                        record=partial(engine.speak, sentences[index], voice, language),
                     )
                 )
-    return Source(utterances, engines=tuple(dict.fromkeys((engine, "espeak") if config.persian_voices else (engine,))))
+    return Source(utterances, engines=engine_versions(config))
 
 
-def english_engine(wanted: str) -> str:
-    """`flite` or `espeak`: what speaks the generated English here.
+def choose_engines(config: CorpusConfig) -> dict[str, Engine]:
+    """Returns the engine of each language that has voices.
 
     Raises:
-        CorpusError: flite is asked for and not installed.
+        CorpusError: an engine is not installed, or has fewer voices than wanted.
     """
-    installed = shutil.which("flite") is not None
-    if wanted == "flite" and not installed:
-        raise CorpusError(
-            "corpus.engine is flite, but there is no program `flite`; install it (apt-get install flite) or set "
-            "corpus.engine to espeak"
-        )
-    return "flite" if installed and wanted != "espeak" else "espeak"
+    counts = _voice_counts(config)
+    return {language: choose_engine(language, config.engine, count) for language, count in counts.items() if count}
+
+
+def engine_versions(config: CorpusConfig) -> dict[str, str]:
+    """Returns the name and version of the engine of each language: `{"en": "pico 0.3.2"}`.
+
+    Raises:
+        CorpusError: as `choose_engines`.
+    """
+    return {language: f"{engine.name} {engine.version()}" for language, engine in choose_engines(config).items()}
 
 
 def read_sentences(folder: str, language: str) -> list[str]:
-    """Lines of `sentences_<language>.txt` in `folder`, or of the shipped list.
+    """Returns the distinct lines of `sentences_<language>.txt` in `folder`, or of the shipped list.
 
     Raises:
         CorpusError: there is no such list, or it is not UTF-8.
@@ -91,39 +84,6 @@ def read_sentences(folder: str, language: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
-def _voices(language: str, engine: str, count: int) -> list[tuple[str, Callable[[str], Sound]]]:
-    """(speaker name, function that speaks a text) of the first `count` voices."""
-    if engine == "flite":
-        voices = [(f"flite_{name}", partial(_speak_flite, voice=name)) for name in FLITE_VOICES]
-    else:
-        plain = language_of(language).voice
-        names = [f"{plain}+{variant}" if variant else plain for variant in ESPEAK_VARIANTS]
-        voices = [
-            (f"espeak_{language}_{number}", partial(_speak_espeak, voice=name, language=language))
-            for number, name in enumerate(names, 1)
-        ]
-    if count > len(voices):
-        key = {"en": "corpus.english_voices", "fa": "corpus.persian_voices"}[language]
-        raise CorpusError(f"{key} is {count}, but {engine} has {len(voices)} voices here; lower it")
-    return voices[:count]
-
-
-def _speak_espeak(text: str, voice: str, language: str) -> Sound:
-    samples, rate, timings = speak(normalize(text, language).text, voice)
-    return Sound(samples, rate, timings)
-
-
-def _speak_flite(text: str, voice: str) -> Sound:
-    with tempfile.TemporaryDirectory(prefix="myxtts-") as folder:
-        path = Path(folder) / "speech.wav"
-        command = ["flite", "-voice", voice, "-t", text, "-o", str(path)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FLITE_SECONDS, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise CorpusError(
-                f"flite did not speak {text!r} within {FLITE_SECONDS} s; set corpus.engine to espeak"
-            ) from error
-        if done.returncode != 0 or not path.is_file():
-            raise CorpusError(f"flite failed on {text!r} (exit {done.returncode}): {done.stderr.strip()}")
-        samples, rate = read_source(path)
-    return Sound(samples, rate)
+def _voice_counts(config: CorpusConfig) -> dict[str, int]:
+    """Returns the number of voices of each language."""
+    return {"en": config.english_voices, "fa": config.persian_voices}

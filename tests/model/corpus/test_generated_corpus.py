@@ -1,8 +1,8 @@
 """The generated corpus: reproducible, many sentences, and phone times that fit the tokens of the same text."""
 
+import importlib.metadata
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import generated
-from model.corpus.readers.generated import english_engine, read_sentences
+from model.corpus.readers.generated import read_sentences
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.errors import CorpusError
@@ -49,9 +49,9 @@ def test_english_sentences_use_words_that_the_recogniser_knows():
 def test_manifest_tells_of_every_clip(corpus):
     clips = read_manifest(corpus)
     assert {clip.speaker: clip.language for clip in clips} == {
-        "espeak_en_1": "en",
-        "espeak_en_2": "en",
-        "espeak_fa_1": "fa",
+        "en_1": "en",
+        "en_2": "en",
+        "fa_1": "fa",
     }
     assert len({clip.id for clip in clips}) == len(clips) == 18
     for clip in clips:
@@ -73,7 +73,7 @@ def test_voices_of_a_language_say_different_sentences_first(corpus):
     texts = {}
     for clip in read_manifest(corpus):
         texts.setdefault(clip.speaker, set()).add(clip.text)
-    assert not texts["espeak_en_1"] & texts["espeak_en_2"]
+    assert not texts["en_1"] & texts["en_2"]
 
 
 def test_voices_differ_in_sound():
@@ -115,28 +115,13 @@ def test_a_phone_of_two_symbols_shares_its_time():
     np.testing.assert_allclose(joined[1:3], [[0.0, 0.2], [0.2, 0.4]])
 
 
-def test_the_engine_used_is_written_down(corpus):
-    assert json.loads((corpus / "source.json").read_text())["engines"] == ["espeak"]
-
-
-def test_flite_is_taken_only_where_it_is_installed(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert english_engine("auto") == "espeak"
-    with pytest.raises(CorpusError, match="engine is flite"):
-        english_engine("flite")
-    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/flite")
-    assert english_engine("auto") == "flite"
-    assert english_engine("espeak") == "espeak"
-
-
-@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
-def test_flite_speaks_english_where_it_is_installed(tmp_path):
-    clips = ingest(
-        Config(corpus={"english_voices": 2, "persian_voices": 0, "sentences_per_voice": 2}), tmp_path / "ingested"
-    )
-    assert {clip.speaker for clip in clips} == {"flite_slt", "flite_rms"}
-    assert {clip.source_sample_rate for clip in clips} == {16000}
-    assert not read_alignments(tmp_path / "ingested")
+def test_the_corpus_names_the_engine_of_each_language(corpus):
+    version = importlib.metadata.version("espeakng-loader")
+    engines = json.loads((corpus / "source.json").read_text())["engines"]
+    assert engines == dict.fromkeys(("en", "fa"), f"espeak {version}")
+    origins = json.loads((corpus / "origins.json").read_text())
+    assert origins["en_2_092"].startswith("voice en")
+    assert origins["en_2_092"].endswith("+f2 of espeak")
 
 
 @pytest.mark.parametrize(
