@@ -21,10 +21,13 @@ help: ## this list
 install: $(STAMP) ## the virtual environment with everything
 
 # The speaker encoder's own requirements (a compiled voice activity detector) are not used: its weights are.
+# ttspico is optional: without a C compiler the installation goes on.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(RESEMBLYZER)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pico]' >$(VENV)/pico.log 2>&1 \
+	  || echo "ttspico was not built (it needs a C compiler; log: $(VENV)/pico.log): the generated corpus uses flite or espeak-ng"
 	@touch $@
 
 run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET="key=value ..."
