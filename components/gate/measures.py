@@ -11,6 +11,15 @@ LOWER_IS_BETTER = {
 PRIMARY = "mel_cepstral_distortion"
 
 
+def reasons(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Returns why each metric that does not apply has no value.
+
+    Args:
+        metrics: Contents of `metrics.json`.
+    """
+    return {name: metrics["gate"][name]["reason"] for name in LOWER_IS_BETTER if metrics["gate"][name]["value"] is None}
+
+
 def measures(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """The deciding measures; `None` means that a measure does not apply, which is neither good nor bad.
 

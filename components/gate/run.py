@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures
+from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures, reasons
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
 from components.runner import read_pointer
 from components.state import State, read_json, write_json
@@ -65,7 +65,8 @@ def run(registration: str, settings: str) -> dict[str, Any]:
     name, number = registered["name"], registered["version"]
     candidate = registry.version(name, number)
     champion_number = registry.aliases(name).get(CHAMPION, "")
-    mine = measures(read_json(Path(registered["folder"]) / "metrics.json"))
+    evaluated = read_json(Path(registered["folder"]) / "metrics.json")
+    mine = measures(evaluated)
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
     folder = state.gate(settings_hash({"name": name, "version": number}))
     judged_on = settings_hash(
@@ -79,7 +80,7 @@ def run(registration: str, settings: str) -> dict[str, Any]:
         }
     )
     _answer_from_record(folder / "gate.json", judged_on)
-    checks = threshold_checks(mine, config)
+    checks = threshold_checks(mine, config, reasons(evaluated))
     if rolled_back:
         reason = f"was rolled back: {rolled_back}; promote it by hand if it is right after all"
         checks.append(Check("not rolled back", FAILED, reason))
@@ -147,8 +148,17 @@ def _tag_verdicts(registry: Registry, candidate: Version, checks: list[Check]) -
         registry.client.set_model_version_tag(candidate.name, candidate.number, key, value)
 
 
-def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -> list[Check]:
-    """The candidate's measures against the fixed limits of `registry`."""
+def threshold_checks(
+    mine: Mapping[str, float | None], config: RegistryConfig, why_not: Mapping[str, str] | None = None
+) -> list[Check]:
+    """Returns the checks of the candidate's metrics against the thresholds of `registry`.
+
+    Args:
+        mine: Value of each metric; `None` where it does not apply.
+        config: The thresholds.
+        why_not: Reason of each metric that does not apply, as the evaluation states it.
+    """
+    why_not = why_not or {}
     limits = {
         "mel_cepstral_distortion": config.max_mel_cepstral_distortion,
         "character_error_increase": config.max_character_error_increase,
@@ -159,7 +169,9 @@ def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -
         value = mine[name]
         sign = "at most" if LOWER_IS_BETTER[name] else "at least"
         if value is None:
-            checks.append(Check(name.replace("_", " "), NOT_APPLICABLE, "was not measured on this corpus"))
+            checks.append(
+                Check(name.replace("_", " "), NOT_APPLICABLE, why_not.get(name) or "was not measured on this corpus")
+            )
             continue
         good = value <= limit if LOWER_IS_BETTER[name] else value >= limit  # NaN is never good
         checks.append(

@@ -19,6 +19,9 @@ class EvaluationConfig(Section):
     """Longest total duration of either: the recognizer takes about as long as the speech lasts."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recognizer for the character error rate (English only)."""
+    max_recording_error: Annotated[float, Field(gt=0)] = 0.4
+    """Character error rate of the recordings above which the recognizer does not understand them, so that the gate does
+    not check the character error of the voice. Read speech has 0.05 to 0.2, espeak-ng's English about 0.6."""
 
 
 class RegistryConfig(Section):

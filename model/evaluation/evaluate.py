@@ -109,7 +109,9 @@ def evaluate_voice(
         item.measures["character_error"] = _character_errors(item, config)
 
     result = {
-        "gate": gate([item for item in evaluated if item.part == UNSEEN] or evaluated),
+        "gate": gate(
+            [item for item in evaluated if item.part == UNSEEN] or evaluated, config.evaluation.max_recording_error
+        ),
         **{part: summarise(item for item in evaluated if item.part == part) for part in PARTS},
         "real_time_factor": Measure(bench.seconds / bench.spoken_seconds).as_dict(),
         "groups": by_group(evaluated),

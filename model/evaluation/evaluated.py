@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.metrics import Measure, mean_of
+from model.evaluation.metrics import Measure, mean_of, not_applicable
 from model.features.index import IndexedClip
 
 UNSEEN, TRAINING = PARTS = ("unseen", "training")
@@ -51,8 +51,32 @@ def summarise(items: Iterable[Evaluated]) -> dict[str, dict[str, dict[str, Any]]
     return summary
 
 
-def gate(items: list[Evaluated]) -> dict[str, dict[str, Any]]:
-    """The measures that decide on a promotion, on unseen sentences (on all where none are held out)."""
+def gate(items: list[Evaluated], max_recording_error: float) -> dict[str, dict[str, Any]]:
+    """Returns the metrics that decide on a promotion, on unseen sentences (on all where none are held out).
+
+    Args:
+        items: Evaluated sentences.
+        max_recording_error: `evaluation.max_recording_error`.
+    """
+    return {
+        "mel_cepstral_distortion": mean_of(
+            item.measures["mel_cepstral_distortion"][SYNTHESISED] for item in items
+        ).as_dict(),
+        "character_error_increase": _character_error_increase(items, max_recording_error).as_dict(),
+        "alignment_monotonicity": mean_of(
+            item.measures["alignment_monotonicity"][RECORDING] for item in items
+        ).as_dict(),
+    }
+
+
+def _character_error_increase(items: list[Evaluated], max_recording_error: float) -> Measure:
+    """Returns the mean increase over the recordings, unless the recognizer does not even understand those."""
+    recordings = mean_of(item.measures["character_error"][RECORDING] for item in items).value
+    if recordings is not None and recordings > max_recording_error:
+        return not_applicable(
+            f"the recognizer does not understand the recordings: their own character error rate is {recordings:.3f}, "
+            f"above evaluation.max_recording_error ({max_recording_error:g})"
+        )
     errors = []
     for item in items:
         own = item.measures["character_error"]
@@ -60,15 +84,7 @@ def gate(items: list[Evaluated]) -> dict[str, dict[str, Any]]:
             errors.append(own[SYNTHESISED])
         else:
             errors.append(Measure(own[SYNTHESISED].value - own[RECORDING].value))
-    return {
-        "mel_cepstral_distortion": mean_of(
-            item.measures["mel_cepstral_distortion"][SYNTHESISED] for item in items
-        ).as_dict(),
-        "character_error_increase": mean_of(errors).as_dict(),
-        "alignment_monotonicity": mean_of(
-            item.measures["alignment_monotonicity"][RECORDING] for item in items
-        ).as_dict(),
-    }
+    return mean_of(errors)
 
 
 def by_group(items: list[Evaluated]) -> list[dict[str, Any]]:

@@ -56,6 +56,13 @@ def test_what_does_not_apply_is_neither_good_nor_bad():
     assert "fail" not in checks.values()
 
 
+def test_the_gate_states_the_evaluations_reason_for_a_check_that_does_not_apply(judged):
+    reason = "the recognizer does not understand the recordings"
+    answer = judged({**GOOD, "character_error_increase": None}, reason=reason)
+    tags = judged.registry.version(NAME, answer["champion"]).tags
+    assert tags["gate.character_error_increase"] == f"not applicable: {reason}"
+
+
 def test_nothing_measured_is_not_a_pass():
     checks = results(gate.threshold_checks(dict.fromkeys(GOOD), CONFIG))
     assert checks["measured at all"] == "fail"
@@ -82,13 +89,15 @@ def judged(state, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gate, "champion_measures", evaluated)
 
-    def judge(values: dict, number: str = "", settings: dict | None = None, **registered: str) -> dict:
+    def judge(
+        values: dict, number: str = "", settings: dict | None = None, reason: str = "", **registered: str
+    ) -> dict:
         if not number:
             source = f"{run.info.artifact_uri}/voice"
             number = str(registry.client.create_model_version(NAME, source, run_id=run.info.run_id).version)
             registry.client.set_registered_model_alias(NAME, CANDIDATE, number)
             folders[number] = tmp_path / f"evaluation-{number}"
-            measured = {key: {"value": value, "reason": ""} for key, value in values.items()}
+            measured = {key: {"value": value, "reason": reason} for key, value in values.items()}
             write_json(folders[number] / "metrics.json", {"gate": measured})
         pointer = write_json(
             tmp_path / f"{number}.json",

@@ -345,6 +345,46 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
     assert len(unseen) < len(english)
 
 
+@pytest.mark.parametrize(
+    ("recordings", "increase"),
+    [((0.5, 0.7), None), ((0.1, 0.6), pytest.approx(-0.15)), ((0.3, 0.5), pytest.approx(-0.2)), ((0.401, 0.4), None)],
+)
+def test_the_gate_ignores_the_recognizer_where_it_does_not_understand_the_recordings(recordings, increase):
+    """By the mean over sentences: a single unclear recording among clear ones does not matter."""
+    sentences = [
+        sentence(
+            "anna",
+            character_error={"recording": error, "synthesised": 0.2},
+            mel_cepstral_distortion={"synthesised": 5.0},
+            alignment_monotonicity={"recording": 0.9},
+        )
+        for error in recordings
+    ]
+    found = gate(sentences, 0.4)
+    assert found["character_error_increase"]["value"] == increase
+    assert found["mel_cepstral_distortion"]["value"] == 5.0
+    reason = found["character_error_increase"]["reason"]
+    if increase is None:
+        assert f"{np.mean(recordings):.3f}, above evaluation.max_recording_error (0.4)" in reason
+        assert gate(sentences, 0.7)["character_error_increase"]["value"] is not None
+    else:
+        assert not reason
+
+
+def test_the_limit_for_recordings_is_a_setting(store, small_corpus, tmp_path, monkeypatch):
+    """Nothing is recognized, so the recordings' error is 1: above the default, below a limit of 1.5."""
+
+    def transcribe(self: object, samples: np.ndarray) -> Future:
+        future: Future = Future()
+        future.set_result("")
+        return future
+
+    monkeypatch.setattr(recognizer.Recognizer, "submit", transcribe)
+    settings = Config(**{**CONFIG.model_dump(), "evaluation": {"max_clips": 2, "max_recording_error": 1.5}})
+    result = evaluate_voice(Parrot(store), store, small_corpus, settings, tmp_path)
+    assert result["gate"]["character_error_increase"] == {"value": 0.0, "reason": ""}
+
+
 def test_the_real_time_factor_is_the_time_of_synthesis_over_that_of_speech(store, small_corpus, tmp_path, monkeypatch):
     voice, clock, said = Parrot(store), [100.0], []
     original = voice.synthesize
@@ -392,7 +432,7 @@ def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind(
             alignment_monotonicity={"recording": monotonicity},
         )
 
-    found = gate([judged(0.1, 0.4, 5.0, 0.9), judged(0.2, 0.1, 7.0, 0.5), judged("silent", "silent", 9.0, 0.7)])
+    found = gate([judged(0.1, 0.4, 5.0, 0.9), judged(0.2, 0.1, 7.0, 0.5), judged("silent", "silent", 9.0, 0.7)], 0.4)
     assert {name: measure["value"] for name, measure in found.items()} == pytest.approx(
         {"character_error_increase": 0.1, "mel_cepstral_distortion": 7.0, "alignment_monotonicity": 0.7}
     )
