@@ -86,7 +86,7 @@ class Flite(Engine):
             if done.returncode != 0 or not path.is_file():
                 raise CorpusError(f"flite failed on {text!r} (exit status {done.returncode}): {done.stderr.strip()}")
             samples, rate = read_source(path)
-        return Sound(samples, rate)
+        return Sound(samples=samples, sample_rate=rate)
 
 
 class Pico(Engine):
@@ -118,7 +118,8 @@ class Pico(Engine):
             raise CorpusError(f"pico failed on {text!r} (voice {voice}): {error}; {PICO_FIX}") from error
         if not data:
             raise CorpusError(f"pico gives no sound for {text!r} (voice {voice}); {PICO_FIX}")
-        return Sound(np.frombuffer(data, dtype="<i2").astype(np.float32) / 32768.0, PICO_SAMPLE_RATE)
+        samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / 32768.0
+        return Sound(samples=samples, sample_rate=PICO_SAMPLE_RATE)
 
 
 class Espeak(Engine):
@@ -137,7 +138,7 @@ class Espeak(Engine):
 
     def speak(self, text: str, voice: str, language: str) -> Sound:
         samples, rate, timings = speak(normalize(text, language).text, voice)
-        return Sound(samples, rate, timings)
+        return Sound(samples=samples, sample_rate=rate, timings=timings)
 
 
 COUNT_SETTINGS = {"en": "corpus.english_voices", "fa": "corpus.persian_voices"}

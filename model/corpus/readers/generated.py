@@ -46,7 +46,7 @@ def read(config: CorpusConfig) -> Source:
                         record=partial(engine.speak, sentences[index], voice, language),
                     )
                 )
-    return Source(utterances, engines=engine_versions(config))
+    return Source(utterances=utterances, engines=engine_versions(config))
 
 
 def choose_engines(config: CorpusConfig) -> dict[str, Engine]:
