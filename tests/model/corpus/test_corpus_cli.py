@@ -40,7 +40,21 @@ def test_make_goes_from_nothing_to_a_split_corpus_and_stats_describe_it(tmp_path
 def test_stats_tell_what_was_written_out(tmp_path):
     from model.corpus.manifest import Clip, write_manifest
 
-    write_manifest(tmp_path, [Clip("a", "audio/a.flac", "Dr. No has 25 ☃.", "en", "s", 2.0, 22050, 22050)])
+    write_manifest(
+        tmp_path,
+        [
+            Clip(
+                id="a",
+                audio="audio/a.flac",
+                text="Dr. No has 25 ☃.",
+                language="en",
+                speaker="s",
+                seconds=2.0,
+                sample_rate=22050,
+                source_sample_rate=22050,
+            )
+        ],
+    )
     output = run("stats", tmp_path).output
     assert "written out in en" in output
     assert "'25' -> 'twenty five' (1x)" in output

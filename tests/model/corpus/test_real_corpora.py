@@ -42,7 +42,7 @@ def test_no_text_has_an_unknown_character(mixed):
 
 
 def test_what_is_flagged_is_little_and_has_its_measures(mixed):
-    with (mixed / "validated" / "measures.csv").open() as file:
+    with (mixed / "validated" / "clips.csv").open() as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     report = json.loads((mixed / "validated" / "report.json").read_text())
     suspects = [problem for problem in report["problems"] if problem["severity"] == "suspect"]
