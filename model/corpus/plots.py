@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ INK, GRID, MARK = "#5d6778", "#dfe3ea", "#b3261e"
 _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text, in the fonts of the browser
     "svg.hashsalt": "myxtts",  # equal plots give equal files
+    "text.parse_math": False,  # names may contain `$`
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": GRID,
@@ -67,7 +69,7 @@ def ranges(groups: Mapping[str, Sequence[float]], unit: str) -> str:
     rows = np.arange(len(groups))
     axes.hlines(rows, low, high, linewidth=4, alpha=0.45)
     axes.plot(middle, rows, linestyle="", marker="o", markersize=5)
-    axes.set_yticks(rows, [name[-30:] for name in groups])
+    axes.set_yticks(rows, [name[-26:] for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     return _svg(figure)
 
@@ -95,7 +97,8 @@ def _svg(figure: Figure) -> str:
     from matplotlib import rc_context
 
     buffer = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has the fonts of the page
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
