@@ -107,7 +107,7 @@ def _player(path: Path) -> str:
     try:
         samples = read_audio(path, _PLAYER_RATE)
     except AudioError:
-        return ""  # the problem beside it says so
+        return ""  # the page shows the problem instead
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, _PLAYER_RATE, format="MP3", subtype="MPEG_LAYER_III")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
