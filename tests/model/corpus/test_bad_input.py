@@ -1,4 +1,4 @@
-"""Every kind of bad input is found by `validate` with file and reason; none is dropped, none ends in a traceback."""
+"""`validate` reports every kind of bad input with file and reason."""
 
 import itertools
 import json

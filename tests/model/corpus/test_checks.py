@@ -80,7 +80,7 @@ def test_metrics_are_those_of_a_known_sound():
     ],
     ids=["good", "offset", "noisy", "edge_silence", "clipped", "silent"],
 )
-def test_a_recording_is_judged_by_its_metrics(sound, reason, severity):
+def test_a_recording_is_checked_by_its_metrics(sound, reason, severity):
     problems = found(check_audio(clip(), "", clip_metrics(sound, RATE), LIMITS))
     assert problems == ({("a", reason, severity)} if reason else set())
 

@@ -224,7 +224,7 @@ def test_one_sentence_said_often_cannot_be_split():
         assign_splits(corpus, SHARES, 1)
 
 
-def test_the_written_corpus_stands_on_its_own(tmp_path):
+def test_the_split_corpus_is_self_contained(tmp_path):
     corpus = clips(20)
     ingested, validated, final = (tmp_path / name for name in ("ingested", "validated", "corpus"))
     validated.mkdir()

@@ -199,7 +199,7 @@ def test_silence_has_no_speaker(encoder):
         encoder.embed(np.zeros(SAMPLE_RATE, dtype=np.float32))
 
 
-def test_settings_choose_it_and_insist_on_a_checksum(weights):
+def test_settings_select_it_and_require_a_checksum(weights):
     chosen = {"features.speaker_encoder_model": "deep_speaker", "features.speaker_encoder_weights": str(weights)}
     with pytest.raises(ConfigError, match="philipperemy/deep-speaker"):
         resolve(None, None, chosen)
@@ -208,7 +208,7 @@ def test_settings_choose_it_and_insist_on_a_checksum(weights):
     assert isinstance(load_speaker_encoder(config.features), DeepSpeaker)
 
 
-def test_features_depend_on_the_checksum_of_the_weights_not_on_their_place(weights):
+def test_features_depend_on_the_checksum_of_the_weights_not_on_their_path(weights):
     def extraction(place: str, checksum: str) -> dict:
         settings = {
             "features.speaker_encoder_model": "deep_speaker",
