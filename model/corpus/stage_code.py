@@ -1,4 +1,4 @@
-"""Code hashes of the data stages, so that DVC runs a stage again when its code has changed."""
+"""Code hashes of the data stages, which make DVC rerun a stage when its code changes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from model.files import write_text
 GENERATED = "generated"
 STAGES = ("ingest", "validate", "split")
 TRACKED_BY_DVC = ("model.config",)
-"""DVC tracks settings one by one as parameters; their schema is not part of a stage's code."""
+"""Excluded packages: DVC tracks each setting as a parameter."""
 
 
 def stage_hashes(config: CorpusConfig) -> dict[str, str]:
-    """Returns the code hash of each stage; of the readers only those count that the corpus needs.
+    """Returns the code hash of each stage, with only those readers that the corpus needs.
 
     For a generated corpus, `ingest` also depends on the engines that speak on this machine: `corpus.engine` may be
     `auto`, and other engines or versions give other audio.
