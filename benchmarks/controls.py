@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    voice, store = Synthesizer.load(arguments.voice), FeatureStore(arguments.features)
+    voice, store = Synthesizer(arguments.voice), FeatureStore(arguments.features)
     requests = []
     for language in voice.languages:
         speakers = [name for name, own in voice.voice.speaker_languages.items() if own == language]

@@ -197,7 +197,7 @@ def main() -> None:
         config = resolve(None, None, {**settings, **KINDS[kind]}).config
         run = arguments.folder / kind.replace(" ", "-") / str(arguments.steps)
         trained = train(config, arguments.folder / "features", run)
-        voice = Synthesizer.load(trained.voice)
+        voice = Synthesizer(trained.voice)
         obeyed = controls(voice, requests[: arguments.sentences], FACTOR)
         style = ("style_", "active_", "kl_")
         found = {

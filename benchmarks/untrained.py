@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True, help="what it was trained on (vectors of Resemblyzer)")
     parser.add_argument("--corpus", type=Path, required=True, help="the recordings that these were made from")
     arguments = parser.parse_args()
-    voice, store = Synthesizer.load(arguments.voice), FeatureStore(arguments.features)
+    voice, store = Synthesizer(arguments.voice), FeatureStore(arguments.features)
     with recognizer.Recognizer(1) as listener:
         crossing(voice, store, listener)
         cloning(voice, store, arguments.corpus)
