@@ -210,14 +210,14 @@ class Synthesizer:
         )
         result = predict(
             ProsodyShift(
-                prosody.speed,
-                math.log(prosody.pitch_scale) / known.log_f0_std,
-                math.log(prosody.energy_scale) / self.voice.energy_std,
+                speed=prosody.speed,
+                pitch=math.log(prosody.pitch_scale) / known.log_f0_std,
+                energy=math.log(prosody.energy_scale) / self.voice.energy_std,
             )
         )
         mel = self.voice.restore_variance(result.mel[0].numpy())
         if prosody.pitch_scale != 1 or prosody.energy_scale != 1:
-            plain = self.voice.restore_variance(predict(ProsodyShift(prosody.speed)).mel[0].numpy())
+            plain = self.voice.restore_variance(predict(ProsodyShift(speed=prosody.speed)).mel[0].numpy())
             mel, samples = self._complete_prosody(mel, plain, prosody.pitch_scale, prosody.energy_scale)
         else:
             samples = self.vocoder(mel)

@@ -80,7 +80,10 @@ class ScaleHead(_Head):
 
 
 class ResolutionHead(_Head):
-    """Head on the magnitude spectrogram of one resolution (n_fft, hop, window); the window is rectangular, as published."""
+    """Head on the magnitude spectrogram of one resolution (n_fft, hop, window).
+
+    The window is rectangular, as published.
+    """
 
     window: Tensor
 

@@ -91,9 +91,8 @@ class KernelPredictor(nn.Module):
             hidden = hidden + block(hidden)
         kernels, biases = (conv(hidden).transpose(1, 2).flatten(0, 1) for conv in (self.kernel_conv, self.bias_conv))
         kernels = kernels.unflatten(1, self.layout).permute(0, *(axis + 1 for axis in self.order))
-        kernels = kernels.flatten(3).unflatten(
-            3, kernels.shape[3:]
-        )  # contiguous in that order; no copy after reorder_kernels
+        # Contiguous in that order: a copy, unless `reorder_kernels` has made it the order of prediction.
+        kernels = kernels.flatten(3).unflatten(3, kernels.shape[3:])
         biases = biases.unflatten(1, (kernels.shape[1], 2, 1, -1))
         return kernels.movedim(0, 2), biases.movedim(0, 2)
 

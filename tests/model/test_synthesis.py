@@ -87,8 +87,10 @@ def test_pitch_and_energy_shifts_are_normalized_by_the_deviations_of_speaker_and
     prosody = ProsodyControls(speed=1.25, pitch_scale=1.2, energy_scale=0.6)
     synthesizer.synthesize(TEXTS[synthesizer.voice.speaker_languages[name]], speaker=name, prosody=prosody)
     shifted, plain = (call.shift for call in calls)
-    assert shifted == ProsodyShift(1.25, pytest.approx(math.log(1.2) / 0.3), pytest.approx(math.log(0.6) / 1.7))
-    assert plain == ProsodyShift(1.25)  # the prediction to compare with has the same speed
+    assert shifted == ProsodyShift(
+        speed=1.25, pitch=pytest.approx(math.log(1.2) / 0.3), energy=pytest.approx(math.log(0.6) / 1.7)
+    )
+    assert plain == ProsodyShift(speed=1.25)  # the prediction to compare with has the same speed
 
 
 def test_the_waveform_is_scaled_by_the_part_of_the_pitch_change_that_the_model_did_not_follow(synthesizer, monkeypatch):
