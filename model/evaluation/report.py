@@ -111,8 +111,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 def _sentence(sentence: SentenceResult, sample_rate: int) -> dict[str, Any]:
     assert sentence.soft_alignment is not None
     images = [
-        ("Recording", _image(sentence.mels[RECORDING], "magma", MEL_RANGE)),
-        ("Synthesized", _image(sentence.mels[SYNTHESIZED], "magma", MEL_RANGE)),
+        ("Mel spectrogram, recording", _image(sentence.mels[RECORDING], "magma", MEL_RANGE)),
+        ("Mel spectrogram, synthesized", _image(sentence.mels[SYNTHESIZED], "magma", MEL_RANGE)),
         ("Alignment of the recording", _image(np.sqrt(sentence.soft_alignment.clip(0.0, 1.0)), "viridis", (0.0, 1.0))),
     ]
     return {
