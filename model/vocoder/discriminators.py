@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-Judgement = tuple[Tensor, list[Tensor]]
+HeadOutput = tuple[Tensor, list[Tensor]]
 """Scores and feature maps of one head."""
 Norm = Callable[[nn.Module], nn.Module]
 """`weight_norm` or `spectral_norm`."""
@@ -27,7 +27,7 @@ class _Head(nn.Module):
         self.convs = nn.ModuleList(norm(conv) for conv in convs)
         self.conv_post = norm(post)
 
-    def score(self, x: Tensor) -> Judgement:
+    def score(self, x: Tensor) -> HeadOutput:
         features = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), self.slope)
@@ -48,7 +48,7 @@ class PeriodHead(_Head):
         super().__init__(convs, nn.Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)), slope)
         self.period = period
 
-    def forward(self, samples: Tensor) -> Judgement:
+    def forward(self, samples: Tensor) -> HeadOutput:
         """Returns scores and feature maps of samples (B, 1, N)."""
         padded = F.pad(samples, (0, -samples.shape[2] % self.period), mode="reflect")
         return self.score(padded.unflatten(2, (-1, self.period)))
@@ -74,7 +74,7 @@ class ScaleHead(_Head):
         ]
         super().__init__(convs, nn.Conv1d(1024, 1, 3, padding=1), 0.1, norm)
 
-    def forward(self, samples: Tensor) -> Judgement:
+    def forward(self, samples: Tensor) -> HeadOutput:
         """Returns scores and feature maps of samples (B, 1, N)."""
         return self.score(samples)
 
@@ -95,7 +95,7 @@ class ResolutionHead(_Head):
         self.resolution = resolution
         self.register_buffer("window", torch.ones(resolution[2]), persistent=False)
 
-    def forward(self, samples: Tensor) -> Judgement:
+    def forward(self, samples: Tensor) -> HeadOutput:
         """Returns scores and feature maps of samples (B, 1, N)."""
         n_fft, hop, window = self.resolution
         side = (n_fft - hop) // 2
@@ -113,7 +113,7 @@ class _MultiHead(nn.Module):
         super().__init__()
         self.discriminators = nn.ModuleList(heads)
 
-    def forward(self, samples: Tensor) -> list[Judgement]:
+    def forward(self, samples: Tensor) -> list[HeadOutput]:
         """Returns scores and feature maps of each head for samples (B, 1, N)."""
         return [head(samples) for head in self.discriminators]
 
@@ -134,12 +134,12 @@ class MultiScaleDiscriminator(_MultiHead):
         super().__init__([ScaleHead(spectral_norm), ScaleHead(weight_norm), ScaleHead(weight_norm)])
         self.meanpool = nn.AvgPool1d(4, 2, padding=2)
 
-    def forward(self, samples: Tensor) -> list[Judgement]:
-        judgements = []
+    def forward(self, samples: Tensor) -> list[HeadOutput]:
+        outputs = []
         for index, head in enumerate(self.discriminators):
             samples = self.meanpool(samples) if index else samples
-            judgements.append(head(samples))
-        return judgements
+            outputs.append(head(samples))
+        return outputs
 
 
 class MultiResolutionDiscriminator(_MultiHead):
@@ -153,20 +153,20 @@ class MultiResolutionDiscriminator(_MultiHead):
         super().__init__(ResolutionHead(resolution, channels, slope) for resolution in resolutions)
 
 
-def judge(discriminators: nn.ModuleDict, samples: Tensor) -> list[Judgement]:
+def discriminate(discriminators: nn.ModuleDict, samples: Tensor) -> list[HeadOutput]:
     """Returns scores and feature maps of every head of every discriminator for samples (B, 1, N)."""
-    return [judgement for discriminator in discriminators.values() for judgement in discriminator(samples)]
+    return [output for discriminator in discriminators.values() for output in discriminator(samples)]
 
 
-def judge_pair(
+def discriminate_pair(
     discriminators: nn.ModuleDict, recorded: Tensor, generated: Tensor
-) -> tuple[list[Judgement], list[Judgement]]:
+) -> tuple[list[HeadOutput], list[HeadOutput]]:
     """Returns scores and feature maps of recorded and of generated samples (B, 1, N) from one pass.
 
     A single pass computes the norms of the weights once and makes one power iteration of the spectral norm.
     """
     size = len(recorded)
-    both = judge(discriminators, torch.cat((recorded, generated)))
+    both = discriminate(discriminators, torch.cat((recorded, generated)))
     real = [(score[:size], [feature[:size] for feature in features]) for score, features in both]
     fake = [(score[size:], [feature[size:] for feature in features]) for score, features in both]
     return real, fake

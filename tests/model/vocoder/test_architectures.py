@@ -13,7 +13,7 @@ from model.config.vocoder import VARIANTS, VocoderConfig
 from model.errors import VocoderError
 from model.vocoder.architectures import ARCHITECTURES, build_generator, identify_variant
 from model.vocoder.cpu_inference import FourierConv1d, optimize_for_cpu
-from model.vocoder.discriminators import judge, judge_pair
+from model.vocoder.discriminators import discriminate, discriminate_pair
 from model.vocoder.hifigan import HifiGan, HifiGanSize
 from model.vocoder.layers import SameConv1d
 from model.vocoder.univnet import LocationVariableBlock, UnivNetSize
@@ -168,8 +168,8 @@ def test_location_variable_convolution_uses_the_kernels_of_each_frame():
 def test_discriminator_scores_do_not_depend_on_the_rest_of_the_batch(kind):
     discriminators = ARCHITECTURES[kind].discriminators("xtiny").eval()
     one, other = torch.randn(2, 1, 4096), torch.randn(2, 1, 4096)
-    real, fake = judge_pair(discriminators, one, other)
-    for (score, features), (alone, maps) in zip(fake, judge(discriminators, other), strict=True):
+    real, fake = discriminate_pair(discriminators, one, other)
+    for (score, features), (alone, maps) in zip(fake, discriminate(discriminators, other), strict=True):
         torch.testing.assert_close(score, alone, atol=1e-5, rtol=1e-4)
         assert len(features) == len(maps)
     assert len(real) == len(fake) == sum(len(each.discriminators) for each in discriminators.values())
@@ -177,5 +177,5 @@ def test_discriminator_scores_do_not_depend_on_the_rest_of_the_batch(kind):
 
 def test_periods_that_do_not_divide_the_length_are_padded():
     discriminators = ARCHITECTURES["hifigan"].discriminators("tiny")
-    scores = judge(discriminators, torch.from_numpy(np.zeros((1, 1, 4001), dtype=np.float32)))
+    scores = discriminate(discriminators, torch.from_numpy(np.zeros((1, 1, 4001), dtype=np.float32)))
     assert all(torch.isfinite(score).all() for score, _ in scores)
