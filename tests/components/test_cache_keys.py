@@ -330,6 +330,7 @@ def test_every_input_that_shapes_a_result_is_in_its_key(step, change):
     ("finetune_step", "training.run_id"),
     ("finetune_step", "training.training"),
     ("base_step", "training.voice"),
+    ("base_step", "features.features"),
     ("base_step", "training.run_id"),
     ("evaluate_step", "finetuning.voice"),
     ("evaluate_step", "features.features"),
