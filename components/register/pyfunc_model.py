@@ -7,9 +7,10 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 
-class VoiceModel(mlflow.pyfunc.PythonModel):
+class VoiceModel(PythonModel):
     """Pyfunc model whose `predict` turns rows of text into rows of audio."""
 
     def load_context(self, context: Any) -> None:

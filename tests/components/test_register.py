@@ -127,7 +127,7 @@ def test_metrics_that_no_longer_apply_do_not_stay_with_the_version(register):
 
 def test_a_version_holds_the_voice(register, voice):
     answer = register()
-    held = register.registry.voice_folder(f"models:/{NAME}/{answer['version']}")
+    held = register.registry.voice_folder(f"models:/{NAME}/{answer.version}")
     for file in ("voice.json", "model.safetensors"):
         assert (held / file).read_bytes() == (voice / file).read_bytes()
 

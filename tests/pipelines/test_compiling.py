@@ -342,5 +342,5 @@ def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
     assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["0/3", "1/3", "2/3"]
     assert loop["iteratorPolicy"]["parallelismLimit"] == 3
     joined = parts["root"]["dag"]["tasks"]["preprocess-joined"]
-    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined"]
+    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined", "resolve-data"]
     assert any(name.startswith("for-loop") for name in joined["dependentTasks"])
