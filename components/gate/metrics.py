@@ -1,4 +1,4 @@
-"""The few measures that decide on a promotion, read from an evaluation's `metrics.json`."""
+"""The metrics that decide on a promotion, read from an evaluation's `metrics.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,11 @@ LOWER_IS_BETTER = {
     "alignment_monotonicity": False,
 }
 PRIMARY = "mel_cepstral_distortion"
+"""The metric that candidate and champion are compared by."""
 
 
 def reasons(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Returns why each metric that does not apply has no value.
+    """Returns why each metric of the gate that does not apply has no value.
 
     Args:
         metrics: Contents of `metrics.json`.
@@ -20,8 +21,8 @@ def reasons(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {name: metrics["gate"][name]["reason"] for name in LOWER_IS_BETTER if metrics["gate"][name]["value"] is None}
 
 
-def measures(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The deciding measures; `None` means that a measure does not apply, which is neither good nor bad.
+def gate_metrics(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns the metrics of the gate; `None` means that a metric does not apply, which is neither good nor bad.
 
     Args:
         metrics: Contents of `metrics.json`.
