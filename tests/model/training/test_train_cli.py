@@ -27,7 +27,7 @@ def trained_with(small_features, tmp_path, monkeypatch):
 
     def train(config, *_, **__):
         received.append(config)
-        return TrainingResult(1, 1, Path("voice"), {})
+        return TrainingResult(steps=1, exported_step=1, voice=Path("voice"), metrics={})
 
     monkeypatch.setattr(trainer, "train", train)
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
