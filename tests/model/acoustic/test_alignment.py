@@ -27,7 +27,7 @@ def emission(tokens, frames, seed):
 
 
 def all_paths(tokens, frames):
-    """Durations of every monotonic path: `frames` split into `tokens` positive parts."""
+    """Yields the durations of every monotonic path: all splits of `frames` into `tokens` positive numbers."""
     for cuts in itertools.combinations(range(1, frames), tokens - 1):
         yield np.diff([0, *cuts, frames])
 
@@ -64,7 +64,7 @@ def test_forward_sum_without_blank_is_the_exact_likelihood(shape):
 def test_best_path_of_a_padded_batch_equals_each_clip_alone():
     lengths = [(3, 9), (6, 20), (1, 4)]
     scores = [emission(tokens, frames, seed) for seed, (tokens, frames) in enumerate(lengths)]
-    batch = torch.full((3, 20, 6), 5.0, dtype=torch.float64)  # padding that would win if it were looked at
+    batch = torch.full((3, 20, 6), 5.0, dtype=torch.float64)  # padding with the highest scores
     for row, score in zip(batch, scores, strict=True):
         row[: score.shape[1], : score.shape[2]] = score[0]
     together = best_path(batch, torch.tensor([3, 6, 1]), torch.tensor([9, 20, 4]))
@@ -73,7 +73,7 @@ def test_best_path_of_a_padded_batch_equals_each_clip_alone():
         assert row[tokens:].sum() == 0
 
 
-def test_fewer_frames_than_tokens_is_refused_with_both_numbers():
+def test_fewer_frames_than_tokens_is_an_error_with_both_numbers():
     with pytest.raises(ValueError, match="3 frames for 5 tokens"):
         best_path(torch.zeros(1, 3, 5), torch.tensor([5]), torch.tensor([3]))
 
@@ -87,7 +87,7 @@ def test_prior_rows_are_distributions_that_follow_the_diagonal():
     assert int(prior[-1].argmax()) == 9
 
 
-def test_the_prior_is_the_beta_binomial_law_and_finite_in_the_padding():
+def test_the_prior_is_beta_binomial_and_finite_in_the_padding():
     lengths = [(1, 1), (4, 6), (120, 900), (3, 2)]
     tokens, frames = (torch.tensor(column) for column in zip(*lengths, strict=True))
     prior = diagonal_prior(frames, tokens, 900, 120)

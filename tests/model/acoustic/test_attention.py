@@ -1,4 +1,4 @@
-"""Forward attention, location term and guidance: filter, history and prior of the alignment's hidden Markov model."""
+"""Forward, location-sensitive and guided attention, against their definitions."""
 
 import math
 
@@ -13,7 +13,7 @@ from model.acoustic.attention import (
     LocationTerm,
     forward_attention,
     guided_attention_loss,
-    normalise,
+    masked_log_softmax,
 )
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(0, 10_000))  # tokens, frames, seed
@@ -24,8 +24,8 @@ def random_emission(batch, frames, tokens, seed=0, sharpness=2.0):
     return torch.randn(batch, frames, tokens, generator=generator).mul(sharpness).log_softmax(2)
 
 
-def filtered_by_hand(emission, advance):
-    """Posterior of each frame's token given the frames up to it, by the textbook recursion on probabilities."""
+def filtering_posterior(emission, advance):
+    """Returns the posterior of each frame's token given the frames up to it, by recursion on probabilities."""
     frames, tokens = emission.shape
     alpha = torch.zeros(frames, tokens, dtype=torch.float64)
     alpha[0, 0] = 1.0
@@ -42,28 +42,28 @@ def filtered_by_hand(emission, advance):
 def test_forward_attention_with_even_odds_is_the_posterior_of_the_hidden_markov_model(shape):
     tokens, frames, seed = shape
     emission = random_emission(1, frames, tokens, seed)
-    wanted = filtered_by_hand(emission[0].double(), torch.full((frames,), 0.5))
+    wanted = filtering_posterior(emission[0].double(), torch.full((frames,), 0.5))
     torch.testing.assert_close(forward_attention(emission)[0].exp().double(), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_learned_transitions_enter_the_posterior():
+def test_transition_odds_enter_the_posterior():
     emission, odds = random_emission(1, 8, 4), torch.linspace(-2, 2, 8)[None]
-    wanted = filtered_by_hand(emission[0].double(), odds[0].double().sigmoid())
+    wanted = filtering_posterior(emission[0].double(), odds[0].double().sigmoid())
     torch.testing.assert_close(forward_attention(emission, odds)[0].exp().double(), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_the_filter_and_the_likelihood_are_of_one_model():
+def test_the_unnormalized_posterior_sums_to_the_likelihood_of_the_forward_sum_loss():
     emission = random_emission(1, 9, 4, seed=3)
     alpha = torch.full((4,), -torch.inf).double()
     alpha[0] = emission[0, 0, 0].double()
-    for s in range(1, 9):  # the same recursion without normalising: its last value is the likelihood of all paths
+    for s in range(1, 9):  # the last value is the likelihood of all paths
         moved = torch.cat((torch.tensor([-torch.inf]).double(), alpha[:-1]))
         alpha = torch.logaddexp(alpha, moved) + emission[0, s].double()
     lengths = torch.tensor([4]), torch.tensor([9])
     assert float(forward_sum_loss(emission, *lengths, IMPOSSIBLE)) == pytest.approx(-float(alpha[-1]) / 9, rel=1e-4)
 
 
-def test_masked_forward_attention_moves_on_in_small_steps():
+def test_masked_forward_attention_is_monotonic_with_bounded_steps():
     emission = random_emission(2, 30, 12, seed=1, sharpness=6.0)
     soft = forward_attention(emission, window=WINDOW).exp()
     likeliest = soft.argmax(2)
@@ -80,7 +80,7 @@ def test_masked_forward_attention_moves_on_in_small_steps():
     torch.testing.assert_close(soft.sum(2), torch.ones(2, 30), atol=1e-4, rtol=0)
 
 
-def test_a_row_that_nothing_explains_makes_no_nan():
+def test_impossible_emissions_produce_no_nan():
     emission = torch.full((1, 5, 3), IMPOSSIBLE)
     for window in (None, WINDOW):
         assert bool(forward_attention(emission, window=window).isfinite().all())
@@ -88,7 +88,7 @@ def test_a_row_that_nothing_explains_makes_no_nan():
 
 @given(shapes)
 @settings(max_examples=40, deadline=None)
-def test_the_best_path_on_a_device_is_that_of_the_compiled_search(shape):
+def test_the_tensor_form_of_the_best_path_equals_the_compiled_one(shape):
     tokens, frames, seed = shape
     frames += tokens
     emission = random_emission(3, frames, tokens, seed)
@@ -99,7 +99,7 @@ def test_the_best_path_on_a_device_is_that_of_the_compiled_search(shape):
     assert best_path(emission, *lengths, odds).tolist() == best_path_on_device(emission, *lengths, odds).tolist()
 
 
-def test_odds_of_advancing_move_the_best_path():
+def test_transition_odds_enter_the_best_path():
     emission = torch.zeros(1, 6, 2)
     odds = torch.full((1, 6), -5.0)
     odds[0, 4] = 5.0
@@ -117,17 +117,28 @@ def location():
     return term
 
 
-def test_enough_iterations_of_the_location_term_equal_its_sequential_form(location):
+def refine_sequentially(location, scores, token_mask):
+    """Computes the log-alignment frame by frame, each from its true history."""
+    previous = torch.zeros_like(scores[:, :1])
+    cumulative, rows = previous, []
+    for s in range(scores.shape[1]):
+        cumulative = cumulative + previous
+        rows.append(masked_log_softmax(scores[:, s : s + 1] + location(previous, cumulative), token_mask))
+        previous = rows[-1].exp()
+    return torch.cat(rows, dim=1)
+
+
+def test_enough_iterations_of_the_location_term_equal_the_sequential_computation(location):
     scores, mask = random_emission(2, 12, 7), torch.ones(2, 7, dtype=torch.bool)
     mask[1, 5:] = False
     with torch.no_grad():
-        wanted = location.refine_in_order(scores, mask)
+        wanted = refine_sequentially(location, scores, mask)
         torch.testing.assert_close(location.refine(scores, mask, 12), wanted, atol=1e-5, rtol=1e-5)
         errors = [float((location.refine(scores, mask, k).exp() - wanted.exp()).abs().max()) for k in (0, 2, 12)]
     assert errors[0] > errors[1] >= errors[2]
 
 
-def test_the_location_term_sees_the_frame_before_and_all_before_it(location):
+def test_the_location_term_depends_on_previous_and_cumulative_alignment(location):
     previous, cumulative = torch.rand(1, 10, 6), torch.rand(1, 10, 6)
     with torch.no_grad():
         term = location(previous, cumulative)
@@ -135,7 +146,7 @@ def test_the_location_term_sees_the_frame_before_and_all_before_it(location):
         assert float((location(previous, cumulative.flip(2)) - term).abs().max()) > 1e-3
 
 
-def test_the_location_term_is_bounded_and_looks_back_only(location):
+def test_the_location_term_is_bounded_and_causal(location):
     scores, mask = random_emission(1, 10, 6, sharpness=5.0), torch.ones(1, 6, dtype=torch.bool)
     with torch.no_grad():
         assert float(location(torch.rand(1, 10, 6), 9 * torch.rand(1, 10, 6)).abs().max()) <= 1
@@ -151,7 +162,7 @@ def hard(path, tokens):
     return log_soft
 
 
-def test_guidance_is_nothing_on_the_diagonal_and_grows_away_from_it():
+def test_guided_attention_loss_is_zero_on_the_diagonal_and_grows_away_from_it():
     lengths = torch.tensor([8]), torch.tensor([8])
     diagonal, shifted, reversed_ = list(range(8)), [0, 0, 0, 1, 2, 3, 4, 5], list(range(7, -1, -1))
     losses = [float(guided_attention_loss(hard(p, 8), *lengths, 0.2)) for p in (diagonal, shifted, reversed_)]
@@ -159,15 +170,15 @@ def test_guidance_is_nothing_on_the_diagonal_and_grows_away_from_it():
     assert 0 < losses[1] < losses[2] < 1
 
 
-def test_guidance_is_the_published_penalty():
+def test_guided_attention_loss_is_the_published_penalty():
     uniform = torch.full((1, 6, 3), 1 / 3).log()
     weights = [1 - math.exp(-((s / 6 - t / 3) ** 2) / (2 * 0.2**2)) for s in range(6) for t in range(3)]
     loss = guided_attention_loss(uniform, torch.tensor([3]), torch.tensor([6]), 0.2)
     assert float(loss) == pytest.approx(sum(weights) / len(weights), rel=1e-5)
 
 
-def test_guidance_ignores_padding():
-    log_soft = normalise(torch.randn(1, 12, 9), torch.ones(1, 9, dtype=torch.bool))
+def test_guided_attention_loss_ignores_padding():
+    log_soft = masked_log_softmax(torch.randn(1, 12, 9), torch.ones(1, 9, dtype=torch.bool))
     lengths = torch.tensor([5]), torch.tensor([7])
     alone = guided_attention_loss(log_soft[:, :7, :5], *lengths, 0.3)
     padded = torch.full((1, 12, 9), IMPOSSIBLE)
