@@ -1,8 +1,8 @@
-"""Alignment as a left-to-right hidden Markov model: prior, likelihood (forward-sum) and best path (Viterbi).
+"""Alignment as a left-to-right hidden Markov model: prior, likelihood, best path, filtering posterior and losses.
 
-All three use one emission matrix: log-probabilities of token t at frame s. A path starts at the first token, ends at
-the last, and each frame stays at its token or advances by one. Shapes: B batch, S frames, T tokens. Sources: One TTS
-Alignment To Rule Them All (arXiv:2108.10447), Glow-TTS (arXiv:2005.11129).
+All use one emission matrix: log-probabilities of token t at frame s. A path starts at the first token, ends at the
+last, and each frame stays at its token or advances by one. Shapes: B batch, S frames, T tokens. Sources: One TTS
+Alignment To Rule Them All (arXiv:2108.10447), Glow-TTS (arXiv:2005.11129), Forward Attention (arXiv:1807.06736).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from model.acoustic.layers import sequence_mask
 
 IMPOSSIBLE = -1e4
 """Log-probability of impossible events: finite, so that arithmetic on padding produces no NaN."""
+
+WINDOW = 3
+"""Tokens that a frame may attend to beyond the likeliest token of the previous frame, under the mask."""
 
 
 def diagonal_prior(mel_lengths: Tensor, token_lengths: Tensor, frames: int, tokens: int) -> Tensor:
@@ -156,6 +159,47 @@ def best_path_on_device(log_emission: Tensor, token_lengths: Tensor, mel_lengths
     return durations
 
 
+def forward_attention(log_emission: Tensor, advance: Tensor | None = None, window: int | None = None) -> Tensor:
+    """Returns the filtering posterior of the left-to-right hidden Markov model: each frame's token given all frames
+    up to it.
+
+    Each frame stays at its token or advances by one (Forward Attention, arXiv:1807.06736). With a constant advance
+    probability of one half (log-odds 0) this is exactly the forward recursion, normalized at each frame.
+
+    Args:
+        log_emission: (B, S, T) log-probabilities, padded tokens at `IMPOSSIBLE`.
+        advance: (B, S) log-odds of advancing into each frame (the paper's transition agent); None means even odds.
+        window: Number of tokens a frame may attend to beyond the likeliest token of the previous frame. The token
+            before that one keeps a hundredth of the peak probability, all others none. None means no mask.
+
+    Returns:
+        (B, S, T) log-probabilities, a distribution over tokens for each frame; never below `IMPOSSIBLE`.
+    """
+    log_emission = log_emission.float()
+    odds = log_emission.new_zeros(log_emission.shape[:2]) if advance is None else advance.float()
+    stay, move = F.logsigmoid(-odds)[:, :, None], F.logsigmoid(odds)[:, :, None]  # (B, S, 1)
+    start = torch.full_like(log_emission[:, 0], IMPOSSIBLE)
+    start[:, 0] = 0.0
+    alphas = [start]
+    for s in range(1, log_emission.shape[1]):
+        previous = alphas[-1]
+        shifted = F.pad(previous[:, :-1], (1, 0), value=IMPOSSIBLE)
+        alpha = torch.logaddexp(previous + stay[:, s], shifted + move[:, s]) + log_emission[:, s]
+        if window is not None:
+            alpha = _apply_window(alpha, previous.argmax(1, keepdim=True), window)
+        alphas.append((alpha - alpha.logsumexp(1, keepdim=True)).clamp(min=IMPOSSIBLE))
+    return torch.stack(alphas, dim=1)
+
+
+def _apply_window(alpha: Tensor, likeliest: Tensor, window: int) -> Tensor:
+    """Masks log-probabilities (B, T) outside the window that begins at the tokens `likeliest` (B, 1)."""
+    ahead = torch.arange(alpha.shape[1], device=alpha.device) - likeliest  # (B, T)
+    inside = (ahead >= 0) & (ahead <= window)
+    peak = alpha.masked_fill(~inside, IMPOSSIBLE).amax(1, keepdim=True)
+    back = peak.expand_as(alpha) - 4.605  # log(0.01)
+    return torch.where(inside, alpha, torch.where(ahead == -1, back, torch.full_like(alpha, IMPOSSIBLE)))
+
+
 def binarization_loss(log_soft: Tensor, durations: Tensor, mel_lengths: Tensor) -> Tensor:
     """Returns the mean over frames of -log of the soft alignment on the hard path; a scalar.
 
@@ -167,6 +211,18 @@ def binarization_loss(log_soft: Tensor, durations: Tensor, mel_lengths: Tensor) 
     return -(picked * mask).sum() / mask.sum()
 
 
+def guided_attention_loss(log_soft: Tensor, token_lengths: Tensor, mel_lengths: Tensor, sigma: float) -> Tensor:
+    """Returns the guided attention loss (arXiv:1710.08969), 0 to 1: the mean penalty of off-diagonal attention.
+
+    The penalty of (frame s, token t) is 1 - exp(-(s / S - t / T)^2 / (2 sigma^2)): 0 on the diagonal.
+    """
+    frames, tokens = (torch.arange(size, device=log_soft.device) for size in log_soft.shape[1:])
+    distance = frames[None, :, None] / mel_lengths[:, None, None] - tokens / token_lengths[:, None, None]
+    weight = 1 - torch.exp(-distance.square() / (2 * sigma**2))  # (B, S, T)
+    mask = sequence_mask(mel_lengths, log_soft.shape[1])[:, :, None]
+    return (log_soft.exp() * weight * mask).sum() / mask.sum()
+
+
 def token_of_frame(durations: Tensor, frames: int) -> Tensor:
     """Returns the token index of each frame, (B, frames) int64, from durations (B, T).
 
@@ -175,3 +231,9 @@ def token_of_frame(durations: Tensor, frames: int) -> Tensor:
     ends = durations.cumsum(dim=1)  # (B, T)
     positions = torch.arange(frames, device=durations.device).expand(durations.shape[0], -1)
     return torch.searchsorted(ends, positions.contiguous(), right=True).clamp(max=durations.shape[1] - 1)
+
+
+def masked_log_softmax(scores: Tensor, token_mask: Tensor) -> Tensor:
+    """Normalizes scores (B, S, T) to log-probabilities over the tokens (B, T) of each frame; padding `IMPOSSIBLE`."""
+    padding = ~token_mask[:, None, :]
+    return F.log_softmax(scores.masked_fill(padding, IMPOSSIBLE), dim=-1).masked_fill(padding, IMPOSSIBLE)

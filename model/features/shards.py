@@ -196,7 +196,8 @@ def write_shard(folder: Path, rows: Sequence[ShardRows]) -> Path:
     columns = {name: [_storable(item.arrays[name]) for item in rows] for name in TENSORS if name != "unknown"}
     columns["unknown"] = [np.frombuffer(json.dumps(unknown, ensure_ascii=False, sort_keys=True).encode(), np.uint8)]
     arrays = [array for column in columns.values() for array in column if array.nbytes]
-    blocks = [_header(columns), *(memoryview(array.reshape(-1).view(np.uint8)) for array in arrays)]
+    blocks: list[bytes | memoryview] = [_header(columns)]
+    blocks += [memoryview(array.data).cast("B") for array in arrays]
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.acoustic.aligner import Alignment
-from model.acoustic.alignment import binarization_loss, forward_sum_loss
-from model.acoustic.attention import guided_attention_loss
+from model.acoustic.alignment import binarization_loss, forward_sum_loss, guided_attention_loss
 from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditions
 from model.acoustic.encoders import kl_divergence
