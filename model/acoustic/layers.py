@@ -38,8 +38,8 @@ class LinearConv1d(nn.Linear):
     """Same-length convolution over (B, T, D) instead of (B, D, T), with an odd kernel.
 
     Computed as one matrix product over shifted copies of the input; the weight is stored as that matrix, (outputs,
-    kernel x inputs). Equal to `nn.Conv1d` without its transposes, and twice as fast in bfloat16 on a CPU, where
-    convolution kernels gain little from that precision.
+    kernel x inputs). Equal to `nn.Conv1d` without its transposes, with which a training step of the tiny model takes a
+    tenth longer on a CPU (`python -m benchmarks.layers`).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int):
@@ -58,8 +58,8 @@ class LinearConv1d(nn.Linear):
 class Dropout(nn.Module):
     """`nn.Dropout` that makes four decisions from each 64-bit random number on a CPU.
 
-    With `nn.Dropout`, drawing random numbers took a fifteenth of a training step of the tiny model. The probability `p`
-    is rounded to a multiple of 2^-16.
+    With `nn.Dropout` a training step of the tiny model takes a twentieth longer in bfloat16, and no longer in float32
+    (`python -m benchmarks.layers`). The probability `p` is rounded to a multiple of 2^-16.
     """
 
     def __init__(self, p: float):
@@ -81,7 +81,8 @@ class BidirectionalLSTM(nn.Module):
     """Bidirectional LSTM over padded sequences.
 
     Each sequence is reversed by index, so that padding follows it in both directions. `nn.LSTM` with packed sequences
-    gives the same result, but takes twice as long on a CPU and synchronizes with a GPU.
+    gives the same result, but it needs the lengths on the CPU, which forces a device synchronization, and a training
+    step of the tiny model takes a tenth longer on a CPU (`python -m benchmarks.layers`).
     """
 
     def __init__(self, inputs: int, dim: int):
@@ -180,6 +181,7 @@ class FeedForwardTransformerBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor, rotation: Rotation) -> Tensor:
+        """Maps (B, T, D) with a mask (B, T) or None and conditions (B, C) to (B, T, D), zero in the padding."""
         x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, rotation))
         hidden = self.expand(apply_mask(self.feed_forward_norm(x, condition), mask))
         x = x + self.dropout(self.contract(F.relu(hidden, inplace=True)))

@@ -99,6 +99,12 @@ class TrainingBatches:
         max_frames: Maximum number of frames in a batch, padding included; 0 means no bound.
         clips_per_speaker: If positive, number of clips of each speaker in a batch (see `SpeakerBatchSampler`).
 
+    Attributes:
+        positions: Store positions of the training clips, to which the sampler's indices refer.
+        sampler: Sampler of the batches.
+        streamed: Whether training reads remote shards that do not fit the cache together.
+        compares_speakers: Whether `clips_per_speaker` is positive.
+
     Raises:
         FeatureError: the train split is empty, or no batch allows a comparison of speakers.
     """

@@ -118,6 +118,7 @@ class ShardRows:
 
     @property
     def bytes(self) -> int:
+        """Size of the arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
 
@@ -159,6 +160,7 @@ class Shard:
 
     @property
     def bytes(self) -> int:
+        """Size of the frame features, which make up most of the file."""
         return self.mel.nbytes + self.pitch.nbytes + self.energy.nbytes
 
     def keys(self) -> list[str]:

@@ -78,26 +78,32 @@ class FeatureStore:
 
     @property
     def clips(self) -> ClipTable:
+        """The clips, in the order of the manifest."""
         return self.index.clips
 
     @property
     def speakers(self) -> list[str]:
+        """Names of the speakers."""
         return self.index.speakers
 
     @property
     def languages(self) -> list[str]:
+        """Names of the languages."""
         return self.index.languages
 
     @property
     def audio(self) -> AudioConfig:
+        """Mel settings of the features."""
         return self.index.audio
 
     @property
     def statistics(self) -> Statistics:
+        """Statistics for normalization."""
         return self.index.statistics
 
     @property
     def content_hash(self) -> str:
+        """See `FeatureIndex.content_hash`."""
         return self.index.content_hash
 
     @cached_property
