@@ -60,7 +60,16 @@ def random_batch(clips: int, tokens: int, frames: int) -> Batch:
 
 
 def our_model(config: Config) -> AcousticModel:
-    return AcousticModel(config.model, ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 1, 256, 80, 0.0, 1.0))
+    dimensions = ModelDimensions(
+        num_symbols=NUM_SYMBOLS,
+        num_stresses=NUM_STRESSES,
+        num_languages=1,
+        speaker_vector_dim=256,
+        n_mels=80,
+        mel_mean=0.0,
+        mel_std=1.0,
+    )
+    return AcousticModel(config.model, dimensions)
 
 
 def peer_model(config: Config, parameters: int) -> nn.Module:

@@ -101,7 +101,16 @@ def synthetic(config: Config, seed: int) -> Task:
     def batches() -> Batch:
         return batch_of([training[i] for i in generator.choice(CLIPS, config.training.batch_size, replace=False)])
 
-    return Task(ModelDimensions(25, 1, 1, 256, 80, -5.0, 2.8), batches, error)
+    dimensions = ModelDimensions(
+        num_symbols=25,
+        num_stresses=1,
+        num_languages=1,
+        speaker_vector_dim=256,
+        n_mels=80,
+        mel_mean=-5.0,
+        mel_std=2.8,
+    )
+    return Task(dimensions, batches, error)
 
 
 def generated(config: Config, folder: Path) -> Task:

@@ -246,7 +246,7 @@ def start(clips: tuple[int, ...], as_json: bool) -> None:
             began = time.perf_counter()
             index = FeatureIndex.read(Path(scratch))
             opened = time.perf_counter()
-            sampler = BatchSampler(index.clips.rows["frames"].astype(np.int64), 32, seed=1)
+            sampler = BatchSampler(index.clips.rows["frames"], 32, seed=1)
             next(sampler)
             bucketed = time.perf_counter()
         figures.append(
@@ -283,11 +283,13 @@ def large_index(folder: Path, count: int) -> None:
         features=CONFIG.features,
         speakers=["one"],
         languages=["en"],
-        statistics=Statistics(-5.0, 2.0, -4.0, 1.0, {"one": (5.0, 0.2)}, {}),
+        statistics=Statistics(
+            mel_mean=-5.0, mel_std=2.0, energy_mean=-4.0, energy_std=1.0, log_f0={"one": (5.0, 0.2)}, speakers={}
+        ),
         unknown_symbols={},
         shards=[],
         checksums=checksums,
-        clips=ClipTable(rows, names, ["one"], ["en"], RATE),
+        clips=ClipTable(rows, names, speakers=["one"], languages=["en"], sample_rate=RATE),
     ).write(folder)
 
 

@@ -13,7 +13,7 @@ from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.schema import Config
 from model.features.extract import Progress, build_features
-from model.features.index import INDEX, SHARDS, read_about
+from model.features.index import INDEX, SHARDS, read_metadata
 
 MOST_EARLIER = 8
 """Earlier stores that are searched for unchanged clips."""
@@ -55,7 +55,7 @@ def run(data: str, settings: str, parts: Sequence[str] = ()) -> dict[str, Any]:
             push(folder, config.features.remote, config.features.cache_megabytes, state)
         for part in extracted:
             shutil.rmtree(part / SHARDS, ignore_errors=True)  # linked into the store by now
-    index = read_about(folder)
+    index = read_metadata(folder)
     return {
         "folder": str(folder),
         "hash": index["content_hash"],

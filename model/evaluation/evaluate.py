@@ -22,6 +22,7 @@ from model.config.evaluation import EvaluateSettings, EvaluationConfig
 from model.corpus.manifest import read_manifest
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
+from model.errors import FeatureError
 from model.evaluation import metrics, recognizer
 from model.evaluation.evaluated import (
     COPY,
@@ -40,7 +41,7 @@ from model.evaluation.evaluated import (
 from model.evaluation.judge import SpeakerJudge
 from model.evaluation.metrics import Measure, not_applicable
 from model.evaluation.report import write_report
-from model.features.index import FeatureError, IndexedClip
+from model.features.index import IndexedClip
 from model.features.store import FeatureStore
 from model.text.encode import encode
 from model.text.normalize import normalize

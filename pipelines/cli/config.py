@@ -54,8 +54,15 @@ def _parameter_count(settings: Resolved) -> int:
     from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 
     audio, features = settings.config.audio, settings.config.features
-    vector_dim = ENCODERS[features.speaker_encoder_model].WIDTH
-    dimensions = ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 1, vector_dim, audio.n_mels, 0.0, 1.0)
+    dimensions = ModelDimensions(
+        num_symbols=NUM_SYMBOLS,
+        num_stresses=NUM_STRESSES,
+        num_languages=1,
+        speaker_vector_dim=ENCODERS[features.speaker_encoder_model].WIDTH,
+        n_mels=audio.n_mels,
+        mel_mean=0.0,
+        mel_std=1.0,
+    )
     with torch.device("meta"):  # shapes only: no memory, no time
         model = AcousticModel(settings.config.model, dimensions)
     return sum(parameter.numel() for parameter in model.parameters())

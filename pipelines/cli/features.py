@@ -74,7 +74,7 @@ def build(
 @settings_options("audio")
 def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
     """Compare every file of FOLDER with its checksum, and its extractor with the settings; exits 1 on a finding."""
-    from model.features.index import FeatureError
+    from model.errors import FeatureError
     from model.features.store import FeatureStore
 
     try:

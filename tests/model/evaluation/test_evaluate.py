@@ -24,11 +24,11 @@ from model.config.evaluation import EvaluationConfig
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.corpus.timings import write_alignments
+from model.errors import FeatureError
 from model.evaluation import recognizer
 from model.evaluation.evaluate import METRICS, REPORT, _Bench, choose, evaluate_voice
 from model.evaluation.evaluated import KINDS, PARTS, Evaluated, by_group, gate, summarise
 from model.evaluation.metrics import Measure, not_applicable
-from model.features.index import FeatureError
 from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder
