@@ -61,6 +61,13 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def trim_incomplete_line(path: Path) -> None:
+    """Removes a last line that a crash cut short, so that an appended record starts on a new line."""
+    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
 def complete_lines(path: Path) -> list[bytes]:
     """Returns the lines of a file without their newlines; a last line that a crash cut off is left out."""
     return path.read_bytes().split(b"\n")[:-1]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.contracts import PATH_FIELDS
 from components.runner import EVENT
 from components.state import State, read_json, write_json
 from model.errors import MyXTTSError
@@ -124,7 +125,7 @@ def drop_stale_cache(state: State) -> None:
         try:
             outputs = json.loads(entry.read_text("utf-8"))
         except (OSError, json.JSONDecodeError):
-            outputs = {"unreadable": {"metadata": {"folder": ""}}}
+            outputs = {"unreadable": {"metadata": dict.fromkeys(PATH_FIELDS, "")}}
         entries[entry] = [value.get("metadata") or {} for value in outputs.values() if isinstance(value, dict)]
     registered = any("version" in metadata for found in entries.values() for metadata in found)
     known = _registry_state(state) if registered else {}
@@ -146,7 +147,7 @@ def _registry_state(state: State) -> dict[tuple[str, str], str]:
 
 
 def _holds(metadata: Mapping[str, str], known: Mapping[tuple[str, str], str]) -> bool:
-    if not all(metadata[key] and Path(metadata[key]).exists() for key in ("folder", "voice") if key in metadata):
+    if not all(metadata[key] and Path(metadata[key]).exists() for key in PATH_FIELDS if key in metadata):
         return False
     if "version" not in metadata:
         return True

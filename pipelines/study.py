@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 
 from components import lineage
-from components.state import State, write_json
+from components.state import State
 from components.tracking import MlflowRunLogger, client, experiment_id
 from model.config.resolution import Resolved, batch_range, flatten, resolve
 from model.config.schema import Config
@@ -137,9 +137,9 @@ def prepare(project: Project) -> Setting:
     name = study_name(project.config, told["data_hash"])
     folder = project.state.folder("studies", name)
     with redirect_stdout(io.StringIO()):  # what steps say there is for a program that watches them
-        data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
+        data = resolve_data(told["data_hash"], told["remote"]).write(folder / "data.json")
         features = preprocess(str(data), told["preprocess_settings"])
-    return Setting(project.state, project.resolved, Path(features["folder"]), told["experiment"], name)
+    return Setting(project.state, project.resolved, features.features, told["experiment"], name)
 
 
 def open_study(setting: Setting) -> optuna.Study:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from model.config.resolution import batch_range, presets
 from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.errors import MyXTTSError
 
 if TYPE_CHECKING:  # it imports numpy, which would slow down `myxtts config check`
@@ -53,7 +54,7 @@ class Finding:
         return cls(check=check, severity="error", evidence=evidence, fix=fix)
 
 
-def checklist(config: Config) -> list[Finding]:
+def checklist(config: TrainSettings | Config) -> list[Finding]:
     """Runs every check of the settings; returns all findings, passed ones included, in a fixed order."""
     return [
         _mel_weight(config),
@@ -64,7 +65,7 @@ def checklist(config: Config) -> list[Finding]:
         _schedule(config),
         _durations(config),
         _shapes(config),
-        _vocoder(config),
+        *([_vocoder(config)] if isinstance(config, Config) else []),
         _style(config),
         _comparison(config),
     ]
@@ -89,7 +90,7 @@ def blocking(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity == "error"]
 
 
-def _mel_weight(config: Config) -> Finding:
+def _mel_weight(config: TrainSettings | Config) -> Finding:
     weight, safe, dangerous = config.loss.mel_loss_weight, (2.5, 5.0), 10.0
     evidence = f"loss.mel_loss_weight is {weight:g}; safe is {safe[0]:g} to {safe[1]:g}"
     fix = "set loss.mel_loss_weight to 2.5"
@@ -104,7 +105,7 @@ def _mel_weight(config: Config) -> Finding:
     return Finding.warning("loss weights in range", evidence, fix)
 
 
-def _kl_weight(config: Config) -> Finding:
+def _kl_weight(config: TrainSettings | Config) -> Finding:
     weight, safe, dangerous = config.loss.kl_loss_weight, (0.5, 2.0), 10.0
     evidence = f"loss.kl_loss_weight is {weight:g}; safe is {safe[0]:g} to {safe[1]:g}"
     fix = "set loss.kl_loss_weight to 1.0"
@@ -119,7 +120,7 @@ def _kl_weight(config: Config) -> Finding:
     return Finding.warning("weight of the KL divergence in range", evidence, fix)
 
 
-def _batch(config: Config) -> Finding:
+def _batch(config: TrainSettings | Config) -> Finding:
     batch, (low, high) = config.training.batch_size, batch_range(config.model_size)
     evidence = f"training.batch_size is {batch}; {low} to {high} is advised for {config.model_size}"
     if low <= batch <= high:
@@ -129,7 +130,7 @@ def _batch(config: Config) -> Finding:
     )
 
 
-def _learning_rate(config: Config) -> Finding:
+def _learning_rate(config: TrainSettings | Config) -> Finding:
     learning_rate = config.training.learning_rate
     advised = presets()[0][config.model_size]["training"]["learning_rate"]
     evidence = f"training.learning_rate is {learning_rate:g}; about {advised:g} is advised for {config.model_size}"
@@ -143,7 +144,7 @@ def _learning_rate(config: Config) -> Finding:
     )
 
 
-def _clipping(config: Config) -> Finding:
+def _clipping(config: TrainSettings | Config) -> Finding:
     norm = config.training.gradient_clip_norm
     evidence = f"training.gradient_clip_norm is {norm:g}"
     if norm <= 5.0:
@@ -155,7 +156,7 @@ def _clipping(config: Config) -> Finding:
     )
 
 
-def _schedule(config: Config) -> Finding:
+def _schedule(config: TrainSettings | Config) -> Finding:
     training = config.training
     evidence = f"{training.warmup_steps} of {training.max_steps} steps are warm-up"
     if training.warmup_steps < training.max_steps / 2:
@@ -167,7 +168,7 @@ def _schedule(config: Config) -> Finding:
     )
 
 
-def _durations(config: Config) -> Finding:
+def _durations(config: TrainSettings | Config) -> Finding:
     loss = config.loss
     evidence = f"binarization grows from {loss.binarization_start:g} to {loss.binarization_end:g} of training"
     if loss.binarization_start < loss.binarization_end and loss.duration_loss_weight > 0:
@@ -179,7 +180,7 @@ def _durations(config: Config) -> Finding:
     )
 
 
-def _shapes(config: Config) -> Finding:
+def _shapes(config: TrainSettings | Config) -> Finding:
     training, check = config.training, "shapes are static on GPUs and when compiling"
     if training.enable_static_shapes:
         return Finding.ok(check, f"batches come in {training.num_shape_buckets} shapes at most")
@@ -202,7 +203,7 @@ def _vocoder(config: Config) -> Finding:
     return Finding.warning(check, evidence, "set vocoder.type to hifigan (trained on the corpus, or a checkpoint)")
 
 
-def _style(config: Config) -> Finding:
+def _style(config: TrainSettings | Config) -> Finding:
     check, wanted = "style tokens are on for cloning", presets()[0][config.model_size]["model"].get("enable_gst", False)
     if config.model.enable_gst:
         return Finding.ok(check, f"{config.model.gst_num_style_tokens} style tokens")
@@ -211,7 +212,7 @@ def _style(config: Config) -> Finding:
     return Finding.warning(check, "model.enable_gst is off; voices are cloned without style", "enable model.enable_gst")
 
 
-def _comparison(config: Config) -> Finding:
+def _comparison(config: TrainSettings | Config) -> Finding:
     """Checks that a micro-batch holds clips of two speakers; the clips of a batch are grouped by speaker."""
     check, loss, training = "speakers can be compared", config.loss, config.training
     if not loss.use_contrastive_speaker_loss:

@@ -70,9 +70,9 @@ def main(arguments: list[str] | None = None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FINDING)
     except Exception as error:
-        from components.failures import explained
+        from components.failures import explain
 
-        if not (told := explained(error)):
+        if not (told := explain(error)):
             raise
         _fail(told, getattr(error, "exit_code", USAGE))
     sys.exit(answer if isinstance(answer, int) else 0)

@@ -31,7 +31,7 @@ def list_command(name: str | None, as_json: bool) -> None:
     for item in versions:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.created))
         aliases = " ".join(f"@{alias}" for alias in item.aliases)
-        measures = "  ".join(f"{key} {value:.3f}" for key, value in item.measures.items())
+        measures = "  ".join(f"{key} {value:.3f}" for key, value in item.metrics.items())
         click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {measures}".rstrip())
     if not versions:
         click.echo("no versions; `myxtts run` registers the first")
@@ -61,8 +61,8 @@ def compare(name: str, first: str, second: str, as_json: bool) -> None:
     """The measures of two versions side by side (numbers or aliases)."""
     found = Registry(State.locate())
     left, right = found.version(name, first), found.version(name, second)
-    keys = sorted({*left.measures, *right.measures})
-    rows = {key: (left.measures.get(key), right.measures.get(key)) for key in keys}
+    keys = sorted({*left.metrics, *right.metrics})
+    rows = {key: (left.metrics.get(key), right.metrics.get(key)) for key in keys}
     same = left.tags.get("dvc.data") == right.tags.get("dvc.data")
     if as_json:
         answer = {"versions": [left.number, right.number], "same_data": same, "measures": rows}
@@ -105,4 +105,4 @@ def rollback(name: str, reason: str) -> None:
 
 
 def _plain(item: Version) -> dict[str, Any]:
-    return {**vars(item), "aliases": list(item.aliases), "measures": item.measures}
+    return {**vars(item), "aliases": list(item.aliases), "measures": item.metrics}

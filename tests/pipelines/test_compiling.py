@@ -12,7 +12,7 @@ from model.config.targets import ClusterConfig
 from pipelines.compiling import compile_training, manifests
 from pipelines.linting import LintError, check
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
-from pipelines.training_pipeline import STEP_SECTIONS, arguments
+from pipelines.training_pipeline import STEP_SETTINGS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
 DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train"))
@@ -84,7 +84,7 @@ def test_no_path_of_this_machine_is_compiled_in(cluster):
 def test_local_images_are_named_after_the_code():
     images = local_profile().images
     assert set(images) == set(STEPS)
-    assert all(re.fullmatch(r"local-python:[0-9a-f]{12}", image) for image in images.values())
+    assert all(re.fullmatch(r"local-python:[0-9a-f]{16}", image) for image in images.values())
     assert len(set(images.values())) == len(STEPS)
 
 
@@ -108,7 +108,7 @@ def changed_steps(key: str, value) -> set[str]:
     [
         ("training.max_steps", 7, {"train"}),
         ("loss.mel_loss_weight", 3.0, {"train"}),
-        ("features.pitch_fmax", 400.0, {"preprocess"}),
+        ("features.pitch_fmax", 400.0, {"preprocess", "train"}),
         ("audio.n_mels", 40, {"preprocess", "train", "finetune_vocoder", "evaluate"}),
         ("vocoder.type", "hifigan", {"finetune_vocoder"}),
         ("evaluation.max_clips", 3, {"evaluate"}),
@@ -124,7 +124,7 @@ def test_a_setting_reaches_the_steps_that_it_concerns_and_no_other(key, value, s
 
 def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
     elsewhere = {"corpus", "validation", "split", "study", "launch", "docker", "cluster"}
-    told = {section for sections in STEP_SECTIONS.values() for section in sections}
+    told = {section for settings in STEP_SETTINGS.values() for section in settings.model_fields}
     assert {key.partition(".")[0] for key in known_keys()} == told | elsewhere
 
 
@@ -342,5 +342,5 @@ def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
     assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["0/3", "1/3", "2/3"]
     assert loop["iteratorPolicy"]["parallelismLimit"] == 3
     joined = parts["root"]["dag"]["tasks"]["preprocess-joined"]
-    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined"]
+    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined", "resolve-data"]
     assert any(name.startswith("for-loop") for name in joined["dependentTasks"])

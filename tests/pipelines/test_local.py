@@ -23,22 +23,25 @@ from pipelines.training_pipeline import arguments
 
 STAND_IN = """
 import atexit, json, os, sys, time
+from dataclasses import fields
 from pathlib import Path
+from components import contracts
 
 STEP = Path(__file__).parent.name
+OUTPUT = getattr(contracts, STEP.title().replace("_", "") + "Output")
 
 def run(**inputs):
     state = Path(os.environ["MYXTTS_STATE"])
     with (state / "calls.txt").open("a") as file:
         file.write(STEP + "\\n")
     atexit.register((state / f"{STEP}.ended").touch)
-    before = {}
     parts = inputs.pop("parts", [])
     if parts:
         (state / "joined.json").write_text(json.dumps([json.loads(Path(part).read_text())["part"] for part in parts]))
-    for value in inputs.values():
-        if os.path.isfile(value):
-            before = json.loads(Path(value).read_text())
+    with (state / "inputs.jsonl").open("a") as file:
+        files = {name: Path(value) for name, value in inputs.items() if os.path.isfile(value)}
+        records = {name: json.loads(path.read_text())["record"] for name, path in files.items()}
+        file.write(json.dumps({"step": STEP, **records}) + "\\n")
     if (state / f"{STEP}.sleep").exists():
         (state / "sleeping").write_text(str(os.getpid()))
         time.sleep(60)
@@ -46,12 +49,15 @@ def run(**inputs):
         raise ValueError("no luck")
     folder = state / "results" / STEP
     folder.mkdir(parents=True, exist_ok=True)
-    return {**before, "folder": str(folder), "summary": f"{STEP} did it"}
+    known = {"summary": f"{STEP} did it", "name": "m", "version": "2", "champion": "2"}
+    values = {field.name: folder if field.type is Path else known.get(field.name, "") for field in fields(OUTPUT)}
+    return OUTPUT(**values)
 """
 
 PART = """
 import os, time
 from pathlib import Path
+from components.contracts import PreprocessPartOutput
 
 def run(data, settings, part):
     state = Path(os.environ["MYXTTS_STATE"])
@@ -60,7 +66,7 @@ def run(data, settings, part):
     while len(list(state.glob("*-of-2"))) < 2:
         assert time.monotonic() < deadline, "the other part does not run beside this one"
         time.sleep(0.02)
-    return {"folder": str(state), "part": part}
+    return PreprocessPartOutput(summary="", shards=state, part=part)
 """
 
 
@@ -83,6 +89,7 @@ def state(tmp_path, monkeypatch) -> State:
         (folder / "run.py").write_text(PART if step == "preprocess_part" else STAND_IN)
     monkeypatch.setenv("PYTHONPATH", str(code))
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("components.registry.Registry", Models)
     return State(tmp_path / "state").prepare()
 
 
@@ -112,6 +119,23 @@ def test_every_step_runs_once_and_then_never_again(state):
     assert calls(state) == []
     assert states(again) == {"cached"}
     assert again.result() == record.result()
+
+
+def test_every_step_gets_the_records_of_the_steps_that_it_depends_on(state):
+    start(state)
+    lines = [json.loads(line) for line in (state.root / "inputs.jsonl").read_text().splitlines()]
+    data, features = {"data": "ResolveDataOutput"}, {"features": "PreprocessOutput"}
+    training, finetuning = {"training": "TrainOutput"}, {"finetuning": "FinetuneVocoderOutput"}
+    evaluation, registration = {"evaluation": "EvaluateOutput"}, {"registration": "RegisterOutput"}
+    assert {line.pop("step"): line for line in lines} == {
+        "resolve_data": {},
+        "preprocess": data,
+        "train": data | features,
+        "finetune_vocoder": data | features | training,
+        "evaluate": data | features | training | finetuning,
+        "register": data | features | training | finetuning | evaluation,
+        "gate": data | features | training | evaluation | registration,
+    }
 
 
 def test_parts_are_preprocessed_side_by_side_and_joined(state, tmp_path):
@@ -254,8 +278,8 @@ def test_unreadable_cache_entries_are_dropped(tmp_path):
     state = State(tmp_path).prepare()
     state.folder("kfp-cache")
     (state.kfp_cache / "torn.json").write_text("{")
-    write_json(state.kfp_cache / "good.json", {"data": {"metadata": {"folder": str(tmp_path)}}})
-    write_json(state.kfp_cache / "gone.json", {"data": {"metadata": {"folder": str(tmp_path / "gone")}}})
+    write_json(state.kfp_cache / "good.json", {"data": {"metadata": {"corpus": str(tmp_path)}}})
+    write_json(state.kfp_cache / "gone.json", {"data": {"metadata": {"corpus": str(tmp_path / "gone")}}})
     drop_stale_cache(state)
     assert [path.name for path in state.kfp_cache.iterdir()] == ["good.json"]
 
@@ -297,19 +321,19 @@ def test_a_cached_gate_holds_only_while_its_champion_does(tmp_path, monkeypatch,
     monkeypatch.setattr(Models, "versions_there", versions)
     monkeypatch.setattr("components.registry.Registry", Models)
     state = State(tmp_path).prepare()
-    evaluated = {"folder": str(tmp_path), "voice": str(tmp_path)}
-    registered = evaluated | {"name": "m", "version": "2"}
-    decided = registered | {"champion": "2", "champion_before": "1"}
+    evaluated = {"evaluation": str(tmp_path)}
+    registered = {"name": "m", "version": "2"}
+    decided = registered | {"report": str(tmp_path), "champion": "2", "champion_before": "1"}
     for step, metadata in (("evaluate", evaluated), ("register", registered), ("gate", decided)):
         write_json(state.folder("kfp-cache") / f"{step}.json", {"output": {"metadata": metadata}})
     drop_stale_cache(state)
     assert {path.stem for path in state.kfp_cache.iterdir()} == kept
 
 
-@pytest.mark.parametrize("gone", ["folder", "voice"])
+@pytest.mark.parametrize("gone", ["training", "voice"])
 def test_a_cached_step_holds_only_while_its_results_are_there(tmp_path, gone):
     state = State(tmp_path / "state").prepare()
-    metadata = {"folder": str(tmp_path), "voice": str(tmp_path)} | {gone: str(tmp_path / "gone")}
+    metadata = {"training": str(tmp_path), "voice": str(tmp_path)} | {gone: str(tmp_path / "gone")}
     write_json(state.folder("kfp-cache") / "train.json", {"output": {"metadata": metadata}})
     drop_stale_cache(state)
     assert not list(state.kfp_cache.iterdir())

@@ -21,8 +21,8 @@ from postgres_server import postgres_server
 from swift_server import ACCESS, SECRET, swift_server
 from toy_run import SETTINGS
 
+from components.contracts import StepError
 from components.resolve_data import run as resolve_data
-from components.runner import StepError
 from components.state import State
 
 ROOT = Path(__file__).parents[2]

@@ -93,7 +93,7 @@ class FakeTrainer:
 def empty(tmp_path_factory) -> State:
     """A state with its databases, which take a second to make."""
     state = State(tmp_path_factory.mktemp("empty")).prepare()
-    tracking.initialise(state, f"sqlite:///{state.tracking_database}")
+    tracking.initialize(state, f"sqlite:///{state.tracking_database}")
     return state
 
 
