@@ -16,7 +16,7 @@ import numpy as np
 
 from model.audio.io import read_source
 from model.config.schema import Config
-from model.corpus.checks import check_speakers
+from model.corpus.checks import compare_speakers
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, read_manifest
 from model.corpus.readers.generated import read_sentences
@@ -43,7 +43,16 @@ def scale(clips: int) -> None:
     generator = np.random.default_rng(0)
     words = np.array(["boat", "river", "the", "and", "morning", "late", "to", "garden", "blue", "seven"])
     manifest = [
-        Clip(f"c{n}", "", f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.", "en", f"s{n % 500}", 3.0, RATE, RATE)
+        Clip(
+            id=f"c{n}",
+            audio="",
+            text=f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.",
+            language="en",
+            speaker=f"s{n % 500}",
+            seconds=3.0,
+            sample_rate=RATE,
+            source_sample_rate=RATE,
+        )
         for n in range(clips)
     ]
     config = Config()
@@ -76,7 +85,7 @@ def speakers(folder: Path, trials: int) -> None:
         for place in moved:
             others = [speaker for speaker in many if speaker != clips[place].speaker]
             labelled[place] = replace(clips[place], speaker=choice.choice(others))
-        flagged = {problem.id for problem in check_speakers(labelled, origins, vectors, limits)[0]}
+        flagged = {problem.id for problem in compare_speakers(labelled, origins, vectors, limits)[0]}
         planted = {clips[place].id for place in moved}
         found += len(flagged & planted)
         false += len(flagged - planted)

@@ -56,7 +56,19 @@ def write_corpus(folder: Path, hours: float) -> int:
         name = f"audio/{number:06d}.wav"
         soundfile.write(folder / name, samples * (0.5 + 0.5 * ((number * 0.6180339887) % 1)), RATE, subtype="PCM_16")
         length, split = len(samples) / RATE, "train" if number % 20 else "validation"
-        clips.append(Clip(f"{number:06d}", name, text, "en", f"s{number % 10}", length, RATE, RATE, split))
+        clips.append(
+            Clip(
+                id=f"{number:06d}",
+                audio=name,
+                text=text,
+                language="en",
+                speaker=f"s{number % 10}",
+                seconds=length,
+                sample_rate=RATE,
+                source_sample_rate=RATE,
+                split=split,
+            )
+        )
         seconds += length
     write_manifest(folder, clips)
     return len(clips)

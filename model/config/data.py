@@ -89,8 +89,6 @@ class ValidationConfig(Section):
     """Compare the voice of each clip with its speaker's other clips; runs a network, 30 times real time on one core."""
     min_speaker_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.8
     """A clip less similar than this to its speaker's others, and more similar to another speaker's, is suspect."""
-    report_players: Annotated[int, Field(ge=0)] = 24
-    """Number of flagged clips that the report can play, the worst first."""
     tolerated_bad_share: Share = 0.05
     """Fraction of bad clips above which the stage fails."""
 

@@ -10,7 +10,7 @@ Forms = tuple[str, ...]
 """Noun with its number: singular, plural, genitive plural (Russian). `{}` is the number, `{f}` its feminine form."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Language:
     """Normalization rules of a language, as data.
 

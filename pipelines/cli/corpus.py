@@ -168,9 +168,9 @@ def _validate(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
         for problem in report.problems:
             if problem.severity == BAD:
                 click.echo(f"{problem.file}: {problem.reason}: {problem.detail}", err=True)
-        click.echo(f"{report.verdict}.\nReport: {output / REPORT_HTML}", err=True)
+        click.echo(f"{report.summary}.\nReport: {output / REPORT_HTML}", err=True)
         raise SystemExit(TOO_MANY_BAD)
-    return {"folder": str(output), "verdict": report.verdict, "report": str(output / REPORT_HTML)}
+    return {"folder": str(output), "verdict": report.summary, "report": str(output / REPORT_HTML)}
 
 
 def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:

@@ -27,7 +27,19 @@ def corpus(tmp_path):
         sound = np.sin(np.cumsum(0.05 + 0.01 * generator.standard_normal(22050))) * 0.3
         write_audio(tmp_path / "corpus" / f"{number}.flac", sound, 22050)
         split = "train" if number < 10 else "validation"
-        clips.append(Clip(f"c{number}", f"{number}.flac", "Good morning.", "en", "one", 1.0, 22050, 22050, split))
+        clips.append(
+            Clip(
+                id=f"c{number}",
+                audio=f"{number}.flac",
+                text="Good morning.",
+                language="en",
+                speaker="one",
+                seconds=1.0,
+                sample_rate=22050,
+                source_sample_rate=22050,
+                split=split,
+            )
+        )
     write_manifest(tmp_path / "corpus", clips)
     return tmp_path / "corpus"
 

@@ -57,7 +57,19 @@ def small_corpus(tmp_path_factory) -> Path:
         samples, _ = surround(make_voiced(1.0 + 0.1 * (number * 7 % 11), f0, number), number)
         write_audio(folder / "audio" / f"{name}.flac", samples, RATE)
         text, seconds = TEXTS[language][number % 11], len(samples) / RATE
-        clips.append(Clip(name, f"audio/{name}.flac", text, language, speaker, seconds, RATE, RATE, split))
+        clips.append(
+            Clip(
+                id=name,
+                audio=f"audio/{name}.flac",
+                text=text,
+                language=language,
+                speaker=speaker,
+                seconds=seconds,
+                sample_rate=RATE,
+                source_sample_rate=RATE,
+                split=split,
+            )
+        )
 
     for speaker, f0, language in (("anna", 210.0, "en"), ("bob", 110.0, "de")):
         for split, count in (("train", 8), ("validation", 2), ("test", 1)):

@@ -1,4 +1,4 @@
-"""The mel extractor: the published convention to the bit, whole frames, no frame off by one."""
+"""The mel extractor follows the published convention, with whole frames."""
 
 import librosa
 import numpy as np

@@ -265,7 +265,19 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
         samples = read_audio(real_data / "kathleen" / "wavs" / f"{name}.wav", 22050)
         write_audio(tmp_path / "corpus" / f"{name}.flac", samples, 22050)
         seconds = len(samples) / 22050
-        clips.append(Clip(name, f"{name}.flac", text, "en", "k", seconds, 22050, 22050, ("train", "test")[number]))
+        clips.append(
+            Clip(
+                id=name,
+                audio=f"{name}.flac",
+                text=text,
+                language="en",
+                speaker="k",
+                seconds=seconds,
+                sample_rate=22050,
+                source_sample_rate=22050,
+                split=("train", "test")[number],
+            )
+        )
     write_manifest(tmp_path / "corpus", clips)
     build_features(tmp_path / "corpus", tmp_path / "features", Config())
     store = FeatureStore(tmp_path / "features")

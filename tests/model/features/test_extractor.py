@@ -19,7 +19,17 @@ SETTINGS = Config.model_validate(
         }
     }
 )
-CLIP = Clip("a-01", "audio/a-01.flac", "Rain again.", "en", "anna", 1.5, 22050, 44100, "train")
+CLIP = Clip(
+    id="a-01",
+    audio="audio/a-01.flac",
+    text="Rain again.",
+    language="en",
+    speaker="anna",
+    seconds=1.5,
+    sample_rate=22050,
+    source_sample_rate=44100,
+    split="train",
+)
 OTHER = {
     "id": "b-02",
     "audio": "audio/b-02.flac",

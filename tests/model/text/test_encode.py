@@ -1,4 +1,4 @@
-"""Text to tokens: known phones, stress in its own channel, punctuation kept, nothing lost in silence."""
+"""Text to tokens: known phones, stress in a second channel, punctuation kept, unknown characters counted."""
 
 import threading
 
