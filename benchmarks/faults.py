@@ -1,4 +1,4 @@
-"""Faults injected into training, and how each ends: `python -m benchmarks.faults` prints the table."""
+"""Injects faults into training and prints how each run ends: `python -m benchmarks.faults`."""
 
 import logging
 import multiprocessing
@@ -14,9 +14,9 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.small_corpus import SETTINGS, small_features
+from benchmarks.generated_corpus import SETTINGS, small_features
 from model.config.resolution import resolve
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.errors import FeatureError
 from model.features.store import FeatureStore
 from model.loop.checkpoints import list_checkpoints
@@ -36,11 +36,12 @@ RUN = {
 }
 KILLS = 20
 Fault = Callable[[Path, Path], str | None]
-"""(features, folder of the run) -> what it found, where that is more than the run left behind."""
+"""Runs a training with a fault, given features and run folder; returns a result, or None for `outcome` to tell."""
 
 
-def settings(**training: Any) -> Config:
-    return resolve(None, None, {**SETTINGS, **RUN, **{f"training.{key}": v for key, v in training.items()}}).config
+def settings(**training: Any) -> TrainSettings:
+    overrides = {f"training.{key}": value for key, value in training.items()}
+    return TrainSettings.of(resolve(None, None, {**SETTINGS, **RUN, **overrides}).config)
 
 
 def nan_in_data(features: Path, folder: Path) -> None:
@@ -96,7 +97,7 @@ def rate_too_high(features: Path, folder: Path) -> None:
 
 
 def corrupt_features(name: str) -> Fault:
-    """A bit of the largest file of this pattern in the feature store is another one."""
+    """Returns a fault: a flipped bit in the largest matching file of the feature store."""
 
     def fault(features: Path, folder: Path) -> None:
         copy = folder.with_name(f"{folder.name}-features")
@@ -108,7 +109,7 @@ def corrupt_features(name: str) -> Fault:
 
 
 def corrupt_checkpoint(features: Path, folder: Path) -> None:
-    """A bit of the last checkpoint is another one."""
+    """A bit of the last checkpoint is flipped."""
     train(settings(), features, folder)
     flip(list_checkpoints(folder / "checkpoints")[-1].path / "model.safetensors")
     train(settings(), features, folder)
@@ -128,8 +129,9 @@ def out_of_memory(features: Path, folder: Path) -> None:
 
 
 def kills(features: Path, folder: Path) -> str:
-    """kill -9 at random moments of a run that is gone on with each time, until it ends; then of another one, until so
-    many processes were killed at work. The weights must equal those of a run that was left alone.
+    """Kills runs at random times with SIGKILL and resumes them until they end, for `KILLS` kills in all.
+
+    The weights must equal those of a run without interruption.
     """
     config = settings(checkpoint_interval=1)
     whole = folder.with_name("whole")
@@ -148,17 +150,17 @@ def kills(features: Path, folder: Path) -> str:
             process.join()
             killed += not ended
         compare(whole, folder)
-    return f"{killed} killed at work, {runs} runs ended with the weights of one that was left alone"
+    return f"{killed} killed, {runs} runs ended with the weights of a run without interruption"
 
 
 def compare(whole: Path, killed: Path) -> None:
-    """Weights, average and optimiser of two finished runs, bit for bit."""
+    """Checks that weights, average and optimizer state of two finished runs are equal bit for bit."""
     for name in ("model", "ema", "optimizer"):
         one, other = (
             load_file(list_checkpoints(run / "checkpoints")[-1].path / f"{name}.safetensors") for run in (whole, killed)
         )
         if one.keys() != other.keys() or not all(torch.equal(one[key], other[key]) for key in one):
-            raise AssertionError(f"{name} differs from that of the run that was left alone")
+            raise AssertionError(f"{name} differs from that of the run without interruption")
 
 
 FAULTS: dict[str, Fault] = {
@@ -176,7 +178,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def at_call(module: Any, name: str, number: int, action: Callable[[], None]) -> Any:
-    """Patch: run `action` before the `number`-th call of a function."""
+    """Returns a patch that runs `action` before the `number`-th call of a function."""
     original, calls = getattr(module, name), 0
 
     def counted(*arguments: Any) -> Any:
@@ -190,14 +192,14 @@ def at_call(module: Any, name: str, number: int, action: Callable[[], None]) -> 
 
 
 def flip(path: Path) -> None:
-    """Change one bit in the middle of a file."""
+    """Flips one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
 
 
 def outcome(fault: Fault, features: Path, folder: Path) -> str:
-    """How a run with a fault ends, from what it left behind."""
+    """Runs a training with a fault and describes how it ends, from its history and files."""
     try:
         ending = fault(features, folder) or "finished, weights finite"
         weights = load_file(folder / "voice" / "model.safetensors").values()

@@ -113,15 +113,14 @@ def speak(project: Project, registry: Registry, name: str, version: str) -> list
     listing = folder / "sentences.json"
     if listing.is_file():
         return [folder / item for item in read_json(listing)]
-    from model.audio.io import write_audio
     from model.synthesis import Synthesizer
 
-    synthesizer = Synthesizer.load(registry.voice_folder(f"models:/{name}/{version}"))
+    synthesizer = Synthesizer(registry.voice_folder(f"models:/{name}/{version}"))
     spoken = {}
     for language, text, speaker in sentences(synthesizer.voice.speaker_languages):
         speech = synthesizer.synthesize(text, language, speaker)
         file = "-".join(filter(None, (str(len(spoken) + 1), language, speaker))) + ".wav"
-        write_audio(folder / file, speech.samples, speech.sample_rate)
+        speech.save(folder / file)
         spoken[file] = text
     write_json(listing, spoken)
     return [folder / item for item in spoken]

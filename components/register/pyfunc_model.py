@@ -17,7 +17,7 @@ class VoiceModel(PythonModel):
         from model.synthesis import Synthesizer
 
         encoder = context.artifacts.get("speaker_encoder")
-        self.synthesizer = Synthesizer.load(Path(context.artifacts["voice"]), Path(encoder) if encoder else None)
+        self.synthesizer = Synthesizer(Path(context.artifacts["voice"]), Path(encoder) if encoder else None)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Synthesizes every row.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from model.audio.mel import MelExtractor
 from model.config.data import AudioConfig
 from model.loop.devices import has_native_bfloat16
-from model.vocoder.discriminators import Judgement, judge, judge_pair
+from model.vocoder.discriminators import HeadOutput, discriminate, discriminate_pair
 from model.vocoder_training.state import VocoderTrainingState
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
@@ -22,7 +22,7 @@ FLOOR = 1e-7
 """Power below which a spectrogram bin counts as silent: keeps logarithm and gradient finite."""
 
 
-def discriminator_loss(real: list[Judgement], fake: list[Judgement], average: bool = False) -> Tensor:
+def discriminator_loss(real: list[HeadOutput], fake: list[HeadOutput], average: bool = False) -> Tensor:
     """Computes the least-squares loss of the discriminators: target 1 for recordings, 0 for generated speech.
 
     See arXiv:1611.04076.
@@ -36,13 +36,13 @@ def discriminator_loss(real: list[Judgement], fake: list[Judgement], average: bo
     return total / len(terms) if average else total
 
 
-def adversarial_loss(fake: list[Judgement], average: bool = False) -> Tensor:
+def adversarial_loss(fake: list[HeadOutput], average: bool = False) -> Tensor:
     """Computes the least-squares loss of the generator: target 1 for generated speech."""
     total = torch.stack([(1 - score).square().mean() for score, _ in fake]).sum()
     return total / len(fake) if average else total
 
 
-def feature_matching_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+def feature_matching_loss(real: list[HeadOutput], fake: list[HeadOutput]) -> Tensor:
     """Sums the mean absolute difference of activations over all layers (arXiv:1910.06711)."""
     return torch.stack(
         [
@@ -169,7 +169,7 @@ class AdversarialStep:
 
     def _discriminator_loss(self, generated: Tensor, recorded: Tensor) -> Tensor:
         with self.precision():
-            real, fake = judge_pair(self.state.discriminators, recorded, generated)
+            real, fake = discriminate_pair(self.state.discriminators, recorded, generated)
         return discriminator_loss(_float(real), _float(fake), self.state.recipe.average_heads)
 
     def _generator_terms(self, generated: Tensor, recorded: Tensor, adversarial: bool) -> dict[str, Tensor]:
@@ -189,8 +189,8 @@ class AdversarialStep:
             return terms
         discriminators.requires_grad_(False)
         with self.precision():
-            fake = judge(discriminators, generated)
-            real = self._judge_recorded(recorded) if recipe.feature_matching else []
+            fake = discriminate(discriminators, generated)
+            real = self._discriminate_recorded(recorded) if recipe.feature_matching else []
         discriminators.requires_grad_(True)
         terms["adversarial"] = adversarial_loss(_float(fake), recipe.average_heads)
         if recipe.feature_matching:
@@ -198,10 +198,10 @@ class AdversarialStep:
         return terms
 
     @torch.no_grad()
-    def _judge_recorded(self, recorded: Tensor) -> list[Judgement]:
-        return judge(self.state.discriminators, recorded)
+    def _discriminate_recorded(self, recorded: Tensor) -> list[HeadOutput]:
+        return discriminate(self.state.discriminators, recorded)
 
 
-def _float(judgements: list[Judgement]) -> list[Judgement]:
+def _float(outputs: list[HeadOutput]) -> list[HeadOutput]:
     """Converts the outputs of discriminators from autocast types to float32."""
-    return [(score.float(), [feature.float() for feature in features]) for score, features in judgements]
+    return [(score.float(), [feature.float() for feature in features]) for score, features in outputs]

@@ -28,8 +28,8 @@ def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, outpu
     from components.registry import find_voice
     from model.evaluation.evaluate import REPORT
     from model.evaluation.evaluate import evaluate as run
-    from model.evaluation.evaluated import PARTS
-    from model.evaluation.report import KIND_NAMES, MEASURES, figure
+    from model.evaluation.report import KIND_NAMES, METRIC_NAMES, format_value
+    from model.evaluation.results import PARTS
 
     result = run(find_voice(model), features, corpus, settings.config, output)
     if as_json:
@@ -37,11 +37,11 @@ def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, outpu
         return
     for part in PARTS:
         click.echo(f"\n{part:24}" + "".join(f"{name:>16}" for name in KIND_NAMES.values()))
-        for name, (title, _, decimals) in MEASURES.items():
+        for name, (title, _, decimals) in METRIC_NAMES.items():
             if name in result[part]:
-                values = (figure(result[part][name].get(kind), decimals) for kind in KIND_NAMES)
+                values = (format_value(result[part][name].get(kind), decimals) for kind in KIND_NAMES)
                 click.echo(f"{title:24}" + "".join(f"{value:>16}" for value in values))
-    for name, measure in result["gate"].items():
-        if measure["value"] is None:
-            click.echo(f"{name} does not apply: {measure['reason']}")
+    for name, metric in result["gate"].items():
+        if metric["value"] is None:
+            click.echo(f"{name} does not apply: {metric['reason']}")
     click.echo(f"\nreport: {output / REPORT}")

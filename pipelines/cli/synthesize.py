@@ -60,21 +60,21 @@ class TextCommand(click.Command):
 def synthesize(text: str | None, text_file: Path | None, model: str, output: Path, **options) -> None:
     """Speak TEXT and write a WAV file. Without TEXT, or with -, the text is read from standard input."""
     from components.registry import find_voice, is_registered, registered_speaker_encoder
-    from model.audio.io import write_audio
     from model.synthesis import ProsodyControls, StyleControls, Synthesizer
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     text = _given_text(text, text_file)
-    prosody = ProsodyControls(*(options.pop(name) for name in ("speed", "pitch_scale", "energy_scale")))
+    prosody = ProsodyControls(**{name: options.pop(name) for name in ("speed", "pitch_scale", "energy_scale")})
     style = StyleControls(
-        options.pop("style_reference"),
-        *(_numbers(name, options.pop(name)) for name in ("style_weights", "latent")),
-        options.pop("variation"),
+        reference=options.pop("style_reference"),
+        token_weights=_numbers("style_weights", options.pop("style_weights")),
+        latent=_numbers("latent", options.pop("latent")),
+        variation=options.pop("variation"),
     )
     folder = find_voice(model)
     speaker_encoder = registered_speaker_encoder(folder) if is_registered(model) else None
-    speech = Synthesizer.load(folder, speaker_encoder).synthesize(text, **options, prosody=prosody, style=style)
-    write_audio(output, speech.samples, speech.sample_rate)
+    speech = Synthesizer(folder, speaker_encoder).synthesize(text, **options, prosody=prosody, style=style)
+    speech.save(output)
     click.echo(f"{output}: {len(speech.samples) / speech.sample_rate:.2f} s")
 
 

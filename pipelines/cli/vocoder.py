@@ -86,11 +86,11 @@ def import_command(settings: Resolved, source: str, output: Path, sha256: str, a
     """Take in SOURCE, an official HiFi-GAN or UnivNet file (a path, https:// or s3://), if it fits our mels."""
     from components.fetching import fetch_checkpoint
     from components.state import State
-    from model.vocoder.folder import describe, read_vocoder, write_vocoder
+    from model.vocoder.folder import read_description, read_vocoder, write_vocoder
 
     found = fetch_checkpoint(source, sha256, State.locate().prepare().folder("fetched"))
     write_vocoder(output, read_vocoder(found, settings.config.audio))
-    _describe(output, describe(output), as_json)
+    _describe(output, read_description(output), as_json)
 
 
 @vocoder.command()

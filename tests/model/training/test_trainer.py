@@ -328,7 +328,7 @@ def voice(plain_run):
 
 
 def test_a_voice_speaks_both_languages_and_refuses_unknown_ones(voice):
-    synthesizer = Synthesizer.load(voice)
+    synthesizer = Synthesizer(voice)
     english, persian = (next(s for s in synthesizer.speakers if f"_{code}_" in s) for code in ("en", "fa"))
     for speaker, text, language in ((english, "Good morning.", "en"), (persian, "سلام", "fa"), (english, "سلام", "fa")):
         speech = synthesizer.synthesize(text, language, speaker)
@@ -345,7 +345,7 @@ def test_a_voice_speaks_both_languages_and_refuses_unknown_ones(voice):
 def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_alone(
     voice, generated_corpus, monkeypatch
 ):
-    synthesizer, calls = Synthesizer.load(voice), []
+    synthesizer, calls = Synthesizer(voice), []
     english = next(name for name, own in synthesizer.voice.speaker_languages.items() if own == "en")
     spoken = synthesizer.voice.model.synthesize
 
@@ -369,12 +369,12 @@ def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_
 
 
 def test_a_pretrained_encoder_embeds_a_reference_without_the_surrounding_silence(voice, generated_corpus, tmp_path):
-    synthesizer = Synthesizer.load(voice)
+    synthesizer = Synthesizer(voice)
     path = generated_corpus / read_manifest(generated_corpus)[0].audio
     samples = read_audio(path, synthesizer.sample_rate)
     quiet = np.zeros(4 * synthesizer.sample_rate, np.float32)
     padded = write_audio(tmp_path / "long.wav", np.concatenate([quiet, samples, quiet]), synthesizer.sample_rate)
-    plain, trimmed = (synthesizer._speaker_of(file)[0] for file in (path, padded))
+    plain, trimmed = (synthesizer._embed_speaker(file)[0] for file in (path, padded))
     assert float(plain @ trimmed) > 0.99
 
 

@@ -113,7 +113,7 @@ def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
     voice, config, generated_features, generated_corpus, tmp_path
 ):
     assert not (voice / "vocoder").exists()
-    assert Synthesizer.load(voice).vocoder.name == "Griffin-Lim"  # until it is given another
+    assert Synthesizer(voice).vocoder.name == "Griffin-Lim"  # until it is given another
     start = base_vocoder(config, generated_features, generated_corpus, tmp_path / "base", NullLogger())
     report = finetune(config, voice, generated_features, generated_corpus, start, tmp_path / "tuned", NullLogger())
     assert report.after != report.before
@@ -123,7 +123,7 @@ def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
     assert (perceptual.ABSENT in report.notes) != ("pesq" in report.after)
     assert len(report.samples) == 4
     assert all(path.is_file() for path in report.samples)
-    synthesizer = Synthesizer.load(report.voice)
+    synthesizer = Synthesizer(report.voice)
     assert synthesizer.vocoder.name == "hifigan xtiny"
     speech = synthesizer.synthesize("Good morning.", language="en")
     assert len(speech.samples) == len(speech.mel) * 256

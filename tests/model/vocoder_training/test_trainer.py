@@ -17,7 +17,7 @@ from model.config.vocoder import VocoderConfig
 from model.loop.devices import DeviceError
 from model.threads import computes_in_bfloat16
 from model.vocoder.architectures import ARCHITECTURES
-from model.vocoder.discriminators import judge
+from model.vocoder.discriminators import discriminate
 from model.vocoder.folder import read_vocoder
 from model.vocoder_training.adversarial import (
     AdversarialStep,
@@ -154,12 +154,12 @@ def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
 
 def test_the_discriminators_learn_to_detect_a_fixed_fake(build_step):
     step = build_step()
-    judges = step.state.discriminators
+    discriminators = step.state.discriminators
     recorded, fake = torch.randn(2, 1, 2048) * 0.1, torch.zeros(2, 1, 2048)
     values = []
     for _ in range(12):
-        loss = discriminator_loss(judge(judges, recorded), judge(judges, fake))
-        assert step.descend(loss, judges)
+        loss = discriminator_loss(discriminate(discriminators, recorded), discriminate(discriminators, fake))
+        assert step.descend(loss, discriminators)
         values.append(float(loss.detach()))
     assert values[-1] < 0.8 * values[0]
 
@@ -167,23 +167,23 @@ def test_the_discriminators_learn_to_detect_a_fixed_fake(build_step):
 def test_the_adversarial_loss_reaches_the_generator_and_no_discriminator(build_step, batch):
     state = build_step(mel_loss_weight=0.0, stft_loss_weight=1e-9, feature_matching_loss_weight=0.0).state
     state.discriminators.requires_grad_(False)
-    adversarial_loss(judge(state.discriminators, state.generator(batch[0]))).backward()
+    adversarial_loss(discriminate(state.discriminators, state.generator(batch[0]))).backward()
     assert sum(float(p.grad.abs().sum()) for p in state.generator.parameters()) > 0
     assert all(p.grad is None for p in state.discriminators.parameters())
 
 
 def test_a_step_moves_both_networks_each_by_its_own_loss(build_step, batch):
     step = build_step()
-    generator, judges = copied(step.state.generator), copied(step.state.discriminators)
+    generator, discriminators = copied(step.state.generator), copied(step.state.discriminators)
     assert {"discriminator", "mel", "adversarial", "feature_matching"} <= step(*batch).keys()
     assert moved(generator, step.state.generator)
-    assert moved(judges, step.state.discriminators)
+    assert moved(discriminators, step.state.discriminators)
 
 
 def test_perfect_speech_has_no_distance(pairs):
     sound = torch.from_numpy(pairs[0].samples)[None, None]
-    judges = ARCHITECTURES["hifigan"].discriminators("xtiny")
-    assert feature_matching_loss(judge(judges, sound), judge(judges, sound)).item() == 0.0
+    discriminators = ARCHITECTURES["hifigan"].discriminators("xtiny")
+    assert feature_matching_loss(discriminate(discriminators, sound), discriminate(discriminators, sound)).item() == 0.0
     assert float(torch.stack(MultiResolutionStft()(sound, sound)).abs().sum()) < 1e-6
     values = compute_distances(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
     noise = compute_distances(
@@ -221,11 +221,11 @@ def test_frozen_discriminators_contribute_without_learning(build_step, batch, ru
     """The discriminators are frozen for the set number of steps, in which the generator learns from them."""
     step = build_step(read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=2)
     for frozen in (True, True, False, False):
-        judges, generator = copied(step.state.discriminators), copied(step.state.generator)
+        discriminators, generator = copied(step.state.discriminators), copied(step.state.generator)
         terms = step(*batch)
         assert "adversarial" in terms
         assert ("discriminator" in terms) == (not frozen)
-        assert moved(judges, step.state.discriminators) == (not frozen)
+        assert moved(discriminators, step.state.discriminators) == (not frozen)
         assert moved(generator, step.state.generator)
         step.state.step += 1
 
@@ -234,9 +234,9 @@ def test_new_discriminators_are_not_frozen(build_step, batch, run):
     untrained = read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder)
     for start in (None, untrained):
         step = build_step(start, discriminator_freeze_steps=5)
-        judges = copied(step.state.discriminators)
+        discriminators = copied(step.state.discriminators)
         assert "discriminator" in step(*batch)
-        assert moved(judges, step.state.discriminators)
+        assert moved(discriminators, step.state.discriminators)
 
 
 def test_discriminators_frozen_for_a_whole_fine_tuning_are_exported_unchanged(run):
@@ -278,7 +278,7 @@ def test_features_are_matched_by_the_sum_over_all_layers_and_only_the_generated_
 def test_univnet_averages_over_its_heads_and_hifigan_sums(kind, averaged, build_step, batch):
     """Heads that score everything 0 have an error of 1 on each recording, and so has the generator."""
     step = build_step(type=kind, learning_rate=1e-9)
-    heads = [head for judges in step.state.discriminators.values() for head in judges.discriminators]
+    heads = [head for each in step.state.discriminators.values() for head in each.discriminators]
     for each in heads:
         for parameter in (each.conv_post.parametrizations.weight.original0, each.conv_post.bias):
             torch.nn.init.zeros_(parameter)
