@@ -8,10 +8,9 @@ from typing import Any
 
 from components.registry import CHAMPION, Registry
 from components.state import read_json, write_json
-from pipelines.local import PipelineError, Reporter, run_training
+from pipelines.local import PipelineError, Reporter, make_target, run_training
 from pipelines.project import Project
 from pipelines.run_records import RunRecord
-from pipelines.targets import make_target
 
 SENTENCES = {
     "en": (

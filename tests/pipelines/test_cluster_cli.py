@@ -15,7 +15,7 @@ from kfp_settings import COMMIT, IMAGES, connect
 
 from components import dvc
 from model.config.resolution import ConfigError
-from pipelines import stopping
+from pipelines import run_pods
 from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.cron import CronError
 from pipelines.project import ProjectError
@@ -146,7 +146,7 @@ def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, m
     assert (made["name"], made["cron"]) == ("myxtts-generated-tiny", "0 0 3 * * *")
     assert invoke(host, "schedule", "--remove").exit_code == 0
     assert not double.recurring
-    with pytest.raises(RunError, match="no schedule is named"):
+    with pytest.raises(RunError, match="there is no schedule"):
         invoke(host, "schedule", "--remove")
 
 
@@ -170,13 +170,13 @@ def test_cancelling_ends_the_run_its_trainjobs_and_its_pods(checkout, host, doub
         waits.append(seconds)
         kube.pods[0]["status"]["phase"] = "Failed"
 
-    monkeypatch.setattr(stopping.wait_until_stopped, "__defaults__", (ended,))
+    monkeypatch.setattr(run_pods.wait_until_stopped, "__defaults__", (ended,))
     done = invoke(host, "cancel", run.id)
     assert done.exit_code == 0, done.output
     assert done.output.splitlines() == [
-        f"asked for the end of {run.id}",
-        "deleted its TrainJob myxtts-1",
-        "its pods have ended",
+        f"cancelling {run.id}",
+        "deleted TrainJob myxtts-1",
+        "all its pods have ended",
     ]
     assert double.runs[run.id]["state"] == "CANCELING"
     assert not kube.jobs
@@ -193,12 +193,12 @@ def test_a_cancelled_run_is_shown_as_cancelled_without_a_reason(checkout, host, 
     assert done.exit_code == 1
     shown = json.loads(done.stdout)
     assert (shown["state"], shown["error"]) == ("CANCELED", "")
-    assert "is over: CANCELED" in invoke(host, "cancel", run.id).output
+    assert "has ended: CANCELED" in invoke(host, "cancel", run.id).output
 
 
 def test_pods_that_go_on_are_a_finding(checkout, host, double, kube, pipeline, told, monkeypatch):
     run = training(host, double, kube, pipeline, told)
-    monkeypatch.setattr(stopping, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(run_pods, "STOP_SECONDS", 0.0)
     done = invoke(host, "cancel", run.id)
     assert done.exit_code == 1
     assert f"still running in team: {kube.pods[0]['metadata']['name']}" in done.output

@@ -10,8 +10,7 @@ from kfp_settings import COMMIT, settings
 from components.trainjob import job_name
 from pipelines.cluster import Cluster
 from pipelines.cluster_client import ClusterError
-from pipelines.pod_logs import failure_reason, pod_logs
-from pipelines.stopping import delete_trainjobs, wait_until_stopped
+from pipelines.run_pods import delete_trainjobs, failure_reason, pod_logs, wait_until_stopped
 
 pytestmark = pytest.mark.usefixtures("logged_out")
 LATER = "beef" * 10

@@ -9,8 +9,7 @@ from kfp.dsl import base_component
 
 from model.config.resolution import ConfigError, flatten, known_keys, resolve
 from model.config.targets import ClusterConfig
-from pipelines.compiling import compile_training, manifests
-from pipelines.linting import LintError, check
+from pipelines.compiling import LintError, check, compile_training, manifests
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
 from pipelines.training_pipeline import STEP_SECTIONS, arguments
 

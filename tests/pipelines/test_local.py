@@ -12,13 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from components.launch import VARIABLE as LAUNCH
+from components.lineage import VARIABLE as LINEAGE
 from components.state import State, write_json
 from model.config.resolution import ConfigError, resolve
 from pipelines.compiling import compile_training
-from pipelines.local import PipelineError, drop_stale_cache, run_training
-from pipelines.profiles import STEPS, local_profile
+from pipelines.local import PipelineError, Target, drop_stale_cache, make_target, run_training
+from pipelines.profiles import STEPS, Profile, image_kind, local_profile
 from pipelines.run_records import RunRecord
-from pipelines.targets import make_target
 from pipelines.training_pipeline import arguments
 
 STAND_IN = """
@@ -313,3 +314,27 @@ def test_a_cached_step_holds_only_while_its_results_are_there(tmp_path, gone):
     write_json(state.folder("kfp-cache") / "train.json", {"output": {"metadata": metadata}})
     drop_stale_cache(state)
     assert not list(state.kfp_cache.iterdir())
+
+
+IMAGES = {step: f"myxtts-python-{image_kind(step)}:content-{image_kind(step)}77" for step in STEPS}
+TAGS = {"kfp.run_id": "run-7", "git.sha": "abc"}
+
+
+def test_in_containers_the_image_of_training_is_part_of_the_lineage(tmp_path):
+    config = resolve().config
+    target = Target(Profile("docker", IMAGES, 0, launch=config.launch), config)
+    told = target.told(State(tmp_path), TAGS)
+    assert json.loads(told[LINEAGE]) == {**TAGS, "image": "myxtts-python-train:content-train77"}
+    assert told["MYXTTS_STATE"] == str(tmp_path)
+
+
+def test_subprocesses_have_no_image(tmp_path):
+    told = make_target("local", resolve().config).told(State(tmp_path), TAGS)
+    assert json.loads(told[LINEAGE]) == TAGS
+
+
+def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):
+    assert LAUNCH not in make_target("local", resolve().config).told(State(tmp_path), TAGS)
+    config = resolve(overrides={"launch.launcher": "torchrun", "launch.processes": 3}).config
+    launch = json.loads(make_target("local", config).told(State(tmp_path), TAGS)[LAUNCH])["launch"]
+    assert (launch["launcher"], launch["processes"]) == ("torchrun", 3)

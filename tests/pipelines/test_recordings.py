@@ -10,8 +10,7 @@ import soundfile
 
 from model.config.data import CorpusConfig
 from model.corpus.readers import read_corpus, survey
-from pipelines.project import open_project
-from pipelines.recordings import followable
+from pipelines.project import followable, open_project
 
 
 @pytest.fixture

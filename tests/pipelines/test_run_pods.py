@@ -7,9 +7,8 @@ import argo_names
 import pytest
 
 from components.kube import KubeError
-from pipelines import stopping
-from pipelines.pod_logs import failure_reason, pod_logs
-from pipelines.stopping import delete_trainjobs, wait_until_stopped
+from pipelines import run_pods
+from pipelines.run_pods import delete_trainjobs, failure_reason, pod_logs, wait_until_stopped
 
 WORKFLOW = "myxtts-training-abcde"
 
@@ -100,7 +99,7 @@ def test_waiting_ends_when_pods_of_steps_and_workers_have_ended(kube):
 
 
 def test_pods_that_do_not_end_are_named(kube, monkeypatch):
-    monkeypatch.setattr(stopping, "STOP_SECONDS", 3)
+    monkeypatch.setattr(run_pods, "STOP_SECONDS", 3)
     kube.pods = [pod("train", 0, "Running")]
     assert wait_until_stopped("team", "run-1", [], lambda seconds: None) == [kube.pods[0]["metadata"]["name"]]
 
