@@ -27,12 +27,12 @@ STOP_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class StepPod:
-    """A pod in which a step runs or has run.
+    """A pod in which a step runs or ran.
 
     Attributes:
-        name: Of the pod.
-        step: The step's own name.
-        attempt: From 0: a step that is tried again gets another pod.
+        name: Name of the pod.
+        step: Name of the step.
+        attempt: From 0; a retried step gets another pod.
     """
 
     name: str
@@ -41,20 +41,20 @@ class StepPod:
 
     @property
     def label(self) -> str:
-        """The step, with the number of its attempt from the second one on."""
+        """Name of the step, with the number of the attempt if it is not the first."""
         return self.step + (f"({self.attempt + 1})" if self.attempt else "")
 
 
 def pod_logs(namespace: str, run_id: str, step: str = "") -> Iterator[tuple[str, str]]:
-    """(step with its attempt, line) of a run, pod by pod in the order they started.
+    """Yields the log lines of a run as (step with its attempt, line), pod by pod in the order in which they started.
 
     Args:
-        namespace: Where the run's pods are.
+        namespace: Namespace of the run's pods.
         run_id: The run.
-        step: Only this step's.
+        step: Yield only the lines of this step; '' for all steps.
 
     Raises:
-        KubeError: the pods cannot be listed or read, or there are none (any more).
+        KubeError: the pods cannot be listed or read, there are none, or they have been deleted.
     """
     core = _core()
     wanted = step.replace("-", "_")
@@ -62,7 +62,7 @@ def pod_logs(namespace: str, run_id: str, step: str = "") -> Iterator[tuple[str,
     if not chosen:
         raise KubeError(
             f"{namespace} has no pods of run {run_id}{f' of step {step}' if step else ''}: a finished run's are "
-            "removed after a while, its steps' logs are then among the run's artifacts"
+            "deleted after a while, its steps' logs are then among the run's artifacts"
         )
     for pod in chosen:
         try:
@@ -74,7 +74,7 @@ def pod_logs(namespace: str, run_id: str, step: str = "") -> Iterator[tuple[str,
 
 
 def failure_reason(namespace: str, run_id: str, step: str) -> str:
-    """What the last attempt of a step recorded when it failed or was interrupted; empty if it recorded nothing.
+    """Returns the reason that the last attempt of a step logged when it failed or was interrupted; '' if there is none.
 
     Raises:
         KubeError: the pods cannot be listed or read.
@@ -90,9 +90,9 @@ def failure_reason(namespace: str, run_id: str, step: str) -> str:
             continue
         event = json.loads(details)
         if event["state"] == "failed":
-            return event.get("error", "")
+            return str(event.get("error", ""))
         if event["state"] == "interrupted":
-            return "interrupted from outside: cancelled, or its pod was evicted"
+            return "interrupted: the run was cancelled, or the pod was evicted"
     return ""
 
 
@@ -103,28 +103,29 @@ def _core() -> Any:
 
 
 def _step_pods(core: Any, namespace: str, run_id: str) -> list[StepPod]:
-    """Pods of a run's steps in the order they started, without drivers.
+    """Returns the pods of a run's steps in the order in which they started, without drivers.
 
     Raises:
-        KubeError: they cannot be listed.
+        KubeError: the pods cannot be listed.
     """
     selector = f"pipeline/runid={run_id}"
     with asking_kubernetes(f"list the pods of {run_id} in {namespace}"):
         pods = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=TIMEOUT).items
     found = []
     for pod in sorted(pods, key=lambda item: str(item.status.start_time)):
-        if (of := step_of_pod(pod.metadata.annotations)) is not None:
-            found.append(StepPod(pod.metadata.name, *of))
+        if (parsed := step_of_pod(pod.metadata.annotations)) is not None:
+            found.append(StepPod(pod.metadata.name, *parsed))
     return found
 
 
 def _log(core: Any, namespace: str, pod: StepPod) -> str:
     with asking_kubernetes(f"read the log of {pod.name}"):
-        return core.read_namespaced_pod_log(pod.name, namespace, container=CONTAINER, _request_timeout=TIMEOUT)
+        text: str = core.read_namespaced_pod_log(pod.name, namespace, container=CONTAINER, _request_timeout=TIMEOUT)
+        return text
 
 
 def delete_trainjobs(namespace: str, run_id: str) -> list[str]:
-    """Delete the TrainJobs of a run, found by the label `pipeline/runid`; returns their names.
+    """Deletes the TrainJobs of a run, selected by the label `pipeline/runid`, and returns their names.
 
     Raises:
         KubeError: they cannot be listed or deleted.
@@ -147,7 +148,7 @@ def delete_trainjobs(namespace: str, run_id: str) -> list[str]:
             try:
                 objects.delete_namespaced_custom_object(*where, name, _request_timeout=TIMEOUT)
             except client.ApiException as error:
-                if error.status != 404:  # its own step may have deleted it a moment before
+                if error.status != 404:  # its step may have deleted it meanwhile
                     raise
     return names
 
@@ -155,10 +156,10 @@ def delete_trainjobs(namespace: str, run_id: str) -> list[str]:
 def wait_until_stopped(
     namespace: str, run_id: str, trainjobs: list[str], sleep: Callable[[float], None] = time.sleep
 ) -> list[str]:
-    """Wait, at most `STOP_SECONDS`, until the pods of a run and its TrainJobs have ended; returns those that have not.
+    """Waits up to `STOP_SECONDS` until the pods of a run and its TrainJobs have ended; returns those that have not.
 
     Raises:
-        KubeError: they cannot be listed.
+        KubeError: the pods cannot be listed.
     """
     from kubernetes import client
 
@@ -171,6 +172,7 @@ def wait_until_stopped(
 
 
 def _alive(core: Any, namespace: str, run_id: str, trainjobs: list[str]) -> list[str]:
+    """Returns the names of the pods of a run and its TrainJobs that have not ended."""
     names = set()
     for selector in (f"pipeline/runid={run_id}", *(f"{TRAINJOB_LABEL}={name}" for name in trainjobs)):
         with asking_kubernetes(f"list the pods of {run_id} in {namespace}"):

@@ -71,7 +71,7 @@ class Console:
 
 
 def show_findings(findings: Sequence[Finding], as_json: bool) -> int:
-    """Prints findings, as JSON or as text with evidence and fix; returns the exit status, 1 after a warning or an error."""
+    """Prints findings as JSON or text, and returns the exit status: 1 after a warning or an error."""
     if as_json:
         click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
     else:

@@ -101,7 +101,7 @@ def make(settings: Resolved, output: Path, as_json: bool) -> None:
 @settings_options(*INGEST_FLAGS, *VALIDATE_FLAGS, *SPLIT_FLAGS)
 @click.pass_context
 def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
-    """Run all three stages without DVC on the recordings in FOLDER: one corpus or several, in layouts of docs/corpus.md."""
+    """Run all three stages without DVC on the recordings in FOLDER: one corpus or several (docs/corpus.md)."""
     from model.config.data import CorpusConfig
     from model.config.resolution import COMMAND_LINE
     from model.corpus.readers import survey
@@ -119,7 +119,7 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
 @click.argument("folder", type=PATH, default=CORPUS)
 @json_option
 def stats(folder: Path, as_json: bool) -> None:
-    """Show clips, minutes, speakers and languages of each split, the speaking rate, and expanded numbers and symbols."""
+    """Show clips, minutes, speakers and languages of each split, speaking rate, and expanded numbers and symbols."""
     from model.corpus.stats import corpus_stats
 
     numbers = corpus_stats(folder)

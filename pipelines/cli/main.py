@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
 def program() -> None:
     """MyXTTS: trains multilingual text-to-speech voices as a machine-learning pipeline.
 
-    Exit status: 0 success, 1 a finding, a failed gate or a failed run, 2 not started (usage, settings), 130 interrupted.
+    Exit status: 0 success, 1 a finding, a failed gate or run, 2 not started (usage, settings), 130 interrupted.
     """
 
 

@@ -1,4 +1,4 @@
-"""`myxtts run`: data stages, pipeline and sample sentences in one command, and a summary with the paths of the results."""
+"""`myxtts run`: data stages, pipeline and sample sentences in one command, and a summary of the results."""
 
 import json
 import shlex

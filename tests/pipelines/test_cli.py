@@ -104,9 +104,9 @@ def test_a_run_whose_process_is_gone_counts_as_interrupted(tmp_path):
     state = State(tmp_path)
     for pid, name in ((999999999, "run-1"), (os.getpid(), "run-2")):
         folder = state.folder("runs", f"{name}-{pid}")
-        RunRecord(folder.name, folder, {"name": "m"}, started=time.time()).save()
+        RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time()).save()
     folder = state.folder("runs", f"run-0-{os.getpid()}")
-    RunRecord(folder.name, folder, {"name": "m"}, started=1.0).save()  # our number was another process's once
+    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=1.0).save()  # an earlier process had this id
     assert [record.state for record in all_runs(state)] == ["running", "interrupted", "interrupted"]
     environment = {**os.environ, "MYXTTS_STATE": str(tmp_path)}
     command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "list", "--json"]

@@ -109,7 +109,7 @@ def test_mode_and_release_are_known_through_the_web_interface_too(multi_user):
 @pytest.mark.parametrize("page", ["<html>Log in</html>", "[]", '{"status": "ok"}'])
 def test_a_login_page_in_place_of_the_api_is_named(host, double, monkeypatch, page):
     monkeypatch.setattr(double, "answer", lambda *_: json.loads(page) if page[0] != "<" else page)
-    with pytest.raises(ClusterError, match=r"perhaps a login page; see cluster\.host"):
+    with pytest.raises(ClusterError, match=r"perhaps from a login page; check cluster\.host"):
         _ = connect(host).server
 
 
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_tell_its_release_is_used_with_a_warning(host, do
     double.tag_name = "unknown"
     with caplog.at_level(logging.WARNING):
         assert connect(host).trigger(pipeline, told, "generated", COMMIT)[1]
-    assert "does not tell its release" in caplog.text
+    assert "does not report its release" in caplog.text
 
 
 @pytest.mark.parametrize("start", ["trigger", "schedule"])

@@ -228,7 +228,7 @@ def test_a_run_is_cancelled_from_another_terminal(state):
 @pytest.mark.parametrize("launcher", ["torchrun", "inline"])
 def test_steps_are_told_how_training_starts(launcher):
     config = resolve(overrides={"launch.launcher": launcher, "launch.processes": 2 if launcher == "torchrun" else 1})
-    told = make_target("local", config.config).told(State(Path("/state")), {})
+    told = make_target("local", config.config).environment(State(Path("/state")), {})
     assert ("MYXTTS_LAUNCH" in told) == (launcher == "torchrun")
 
 
@@ -322,19 +322,19 @@ TAGS = {"kfp.run_id": "run-7", "git.sha": "abc"}
 
 def test_in_containers_the_image_of_training_is_part_of_the_lineage(tmp_path):
     config = resolve().config
-    target = Target(Profile("docker", IMAGES, 0, launch=config.launch), config)
-    told = target.told(State(tmp_path), TAGS)
+    target = Target(Profile(name="docker", images=IMAGES, launch=config.launch), config)
+    told = target.environment(State(tmp_path), TAGS)
     assert json.loads(told[LINEAGE]) == {**TAGS, "image": "myxtts-python-train:content-train77"}
     assert told["MYXTTS_STATE"] == str(tmp_path)
 
 
 def test_subprocesses_have_no_image(tmp_path):
-    told = make_target("local", resolve().config).told(State(tmp_path), TAGS)
+    told = make_target("local", resolve().config).environment(State(tmp_path), TAGS)
     assert json.loads(told[LINEAGE]) == TAGS
 
 
 def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):
-    assert LAUNCH not in make_target("local", resolve().config).told(State(tmp_path), TAGS)
+    assert LAUNCH not in make_target("local", resolve().config).environment(State(tmp_path), TAGS)
     config = resolve(overrides={"launch.launcher": "torchrun", "launch.processes": 3}).config
-    launch = json.loads(make_target("local", config).told(State(tmp_path), TAGS)[LAUNCH])["launch"]
+    launch = json.loads(make_target("local", config).environment(State(tmp_path), TAGS)[LAUNCH])["launch"]
     assert (launch["launcher"], launch["processes"]) == ("torchrun", 3)

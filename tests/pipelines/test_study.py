@@ -225,7 +225,7 @@ def test_a_study_whose_every_trial_fails_ends_with_the_reason(setting, fake, mon
 
     monkeypatch.setattr(trainer, "train", breaking)
     study = open_study(setting)
-    with pytest.raises(StudyError, match="3 trials in a row failed, the last one so: not finite"):
+    with pytest.raises(StudyError, match="3 trials in a row failed, the last one with: not finite"):
         work(setting, study, 100)
 
 
