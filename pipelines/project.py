@@ -61,7 +61,7 @@ class Project:
         return model_name(self.config.registry.name, self.config.corpus.name, self.config.model_size)
 
     def sync_dvc(self) -> None:
-        """Configures DVC to use the cache of the state, and its remote unless the project has configured another one."""
+        """Configures DVC to use the cache of the state, and its remote unless the project has another one."""
         (self.folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
         settings = {
             "core": {"analytics": "false", "autostage": "false"},
@@ -83,7 +83,7 @@ class Project:
         with self.state.lock(f"project-{self.folder.name}"):
             self.write_params()
             self.sync_dvc()
-            dvc.run(self.folder, self.state, "repro", capture=False)
+            dvc.reproduce(self.folder, self.state)
             self.push()
 
     def write_params(self) -> None:
@@ -242,7 +242,7 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
 
 
 def _copy_sentences(source: Path, project: Path) -> str:
-    """Copies the sentence lists of a generated corpus into the project, since DVC reads ignore files only inside of it."""
+    """Copies the sentence lists of a generated corpus into the project: DVC reads ignore files only there."""
     lists = sorted(source.glob("sentences_*.txt"))
     if not lists:
         raise ProjectError(f"{source} contains no sentences_<language>.txt; set corpus.path to a folder that does")

@@ -106,7 +106,7 @@ def test_a_run_whose_process_is_gone_counts_as_interrupted(tmp_path):
         folder = state.folder("runs", f"{name}-{pid}")
         RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time()).save()
     folder = state.folder("runs", f"run-0-{os.getpid()}")
-    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=1.0).save()  # an earlier process had this id
+    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=1.0).save()  # another process
     assert [record.state for record in all_runs(state)] == ["running", "interrupted", "interrupted"]
     environment = {**os.environ, "MYXTTS_STATE": str(tmp_path)}
     command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "list", "--json"]

@@ -283,7 +283,7 @@ BANNED = {
     "cacheKey": lambda text: text.replace("enableCache: true", "enableCache: true\n          cacheKey: k", 1),
     "no digest": lambda text: text.replace(f"image: {TRAIN}", "image: train:latest", 1),
     "pip install": lambda text: text.replace("python3 -m kfp", "pip install x && python3 -m kfp", 1),
-    "is in the compiled pipeline": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
+    "use a secret": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
     "path on this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
     "required strings": lambda text: text.replace(
         "remote:\n        parameterType: STRING\n      train_settings",

@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from components import dvc
+from components.state import State
 from model.config.resolution import resolve
 from pipelines.project import Project, ProjectError, open_project
 
@@ -163,3 +165,17 @@ def test_runs_of_one_project_make_their_data_one_after_the_other(recordings, mon
     for thread in threads:
         thread.join(10)
     assert made == [1, 2]
+
+
+def test_the_data_stages_run_without_advice_about_git(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    folder = tmp_path / "project"
+    (folder / ".dvc").mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    (folder / "dvc.yaml").write_text("stages: {make: {cmd: echo 1 > made.txt, outs: [made.txt]}}")
+    dvc.reproduce(folder, State.locate().prepare())
+    shown = capfd.readouterr().err
+    assert "Running stage 'make'" in shown
+    assert "git" not in shown
+    assert (folder / "dvc.lock").is_file()
+    assert not (folder / ".dvc" / "config.local").exists()  # the user's own `dvc` commands keep git
