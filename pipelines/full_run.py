@@ -113,7 +113,7 @@ def full_run(
 
 
 def speak(project: Project, registry: Registry, name: str, version: str) -> list[Path]:
-    """Synthesizes the sample sentences with a registered version and returns their files, which are kept per version."""
+    """Synthesizes the sample sentences with a version of a model, once per version, and returns their files."""
     folder = project.state.folder("samples", f"{name}-v{version}")
     listing = folder / "sentences.json"
     if listing.is_file():

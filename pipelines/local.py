@@ -111,8 +111,8 @@ def _require_checkpoint(vocoder: VocoderConfig) -> None:
     path = Path(vocoder.checkpoint).expanduser()
     if vocoder.checkpoint and "://" not in vocoder.checkpoint and not path.exists():
         raise ConfigError(
-            f"vocoder.checkpoint: {path} does not exist; give a folder of `myxtts vocoder` or an official file, or leave "
-            "it empty to train from scratch"
+            f"vocoder.checkpoint: {path} does not exist; give a folder of `myxtts vocoder` or an official file, or "
+            "leave it empty to train from scratch"
         )
 
 
