@@ -65,7 +65,7 @@ def _pinned(settings: DockerConfig, kind: str) -> str:
             logger.warning(
                 "%s:%s was built from commit %s, but this is %s; `make images` rebuilds it", name, tag, built, here
             )
-        content = image.id.removeprefix("sha256:")[:12]
+        content = str(image.id).removeprefix("sha256:")[:12]
         image.tag(name, f"content-{content}")
     return f"{name}:content-{content}"
 
@@ -175,7 +175,7 @@ def _containers(engine: "DockerClient", run_id: str) -> "list[Container]":
 def record_containers(state: State, run_id: str, started: float) -> list[dict[str, Any]]:
     """Writes and returns the engine's list of the containers of a run in order, with image and exit status."""
     with _engine() as engine:
-        filters = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
+        filters: dict[str, Any] = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
         events = list(engine.events(since=int(started), until=f"{time.time():.6f}", filters=filters, decode=True))
     found: dict[str, dict[str, Any]] = {}
     for event in events:

@@ -24,7 +24,14 @@ FIELDS = ("second", "minute", "hour", "day of month", "month", "day of week")
 BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-NAMES = ({}, {}, {}, {}, {name: 1 + place for place, name in enumerate(MONTHS)}, {n: p for p, n in enumerate(DAYS)})
+NAMES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {},
+    {},
+    {name: place + 1 for place, name in enumerate(MONTHS)},
+    {name: place for place, name in enumerate(DAYS)},
+)
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 EVERY = re.compile(r"@every ((?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h))+)")
 YEARS = 5

@@ -173,7 +173,7 @@ def wait_until_stopped(
 
 def _alive(core: Any, namespace: str, run_id: str, trainjobs: list[str]) -> list[str]:
     """Returns the names of the pods of a run and its TrainJobs that have not ended."""
-    names = set()
+    names: set[str] = set()
     for selector in (f"pipeline/runid={run_id}", *(f"{TRAINJOB_LABEL}={name}" for name in trainjobs)):
         with asking_kubernetes(f"list the pods of {run_id} in {namespace}"):
             pods = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=TIMEOUT).items

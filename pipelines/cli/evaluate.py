@@ -33,12 +33,13 @@ from pipelines.cli.options import (
 def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, output: Path, as_json: bool) -> None:
     """Compute the metrics of a voice on held-out and training sentences, and write a listening report."""
     from components.registry import find_voice
+    from model.config.evaluation import EvaluateSettings
     from model.evaluation.evaluate import REPORT
     from model.evaluation.evaluate import evaluate as run
     from model.evaluation.evaluated import PARTS
     from model.evaluation.report import KIND_NAMES, MEASURES, figure
 
-    result = run(find_voice(model), features, corpus, settings.config, output)
+    result = run(find_voice(model), features, corpus, EvaluateSettings.of(settings.config), output)
     if as_json:
         click.echo(json.dumps({name: value for name, value in result.items() if name != "clips"}, ensure_ascii=False))
         return

@@ -22,7 +22,7 @@ from pipelines.cli.options import (
 
 if TYPE_CHECKING:
     from model.loop.reporting import RunLogger
-    from model.vocoder.weights import VocoderWeights
+    from model.vocoder.official import VocoderWeights
 
 track_option = click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
 output_option = click.option(
