@@ -13,7 +13,7 @@ from model.corpus.measure import Measures
 from model.corpus.problems import BAD, NOTE, SUSPECT, Problem
 from model.errors import TextError
 from model.text.encode import encode
-from model.text.identify import foreign_share, seems, spoken_length
+from model.text.identify import foreign_share, other_language, spoken_length
 
 LEAST_CLIPS = 20
 """Fewer clips of a language or speaker have no usual value that another could be far from."""
@@ -47,7 +47,7 @@ def check_text(clip: Clip, origin: str, limits: ValidationConfig) -> Iterator[Pr
     if foreign > limits.max_foreign_share:
         detail = f"{foreign:.0%} of its letters are not of language {clip.language}"
         yield problem("wrong_script", f"{detail}; validation.max_foreign_share is {limits.max_foreign_share}", SUSPECT)
-    elif other := seems(text, clip.language):
+    elif other := other_language(text, clip.language):
         yield problem("other_language", f"reads like {other}, but the clip is said to be {clip.language}", SUSPECT)
 
 
