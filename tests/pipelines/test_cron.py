@@ -1,4 +1,4 @@
-"""Schedules, read as the scheduler of Kubeflow Pipelines reads them."""
+"""Schedules are parsed as the scheduler of Kubeflow Pipelines does."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""`run --data` takes the folders that `corpus import` takes: what makes DVC give up is left out and named by ingest."""
+"""`run --data` accepts the folders that `corpus import` accepts: files that DVC cannot hash are omitted and reported."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from pipelines.project import followable, open_project
 
 @pytest.fixture
 def recordings(tmp_path):
-    """Three clips of which one is a broken link, beside an ignore file."""
+    """Three clips, one of them a broken link, and an ignore file."""
     folder = tmp_path / "mine"
     (folder / "wavs").mkdir(parents=True)
     rows = []

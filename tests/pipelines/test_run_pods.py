@@ -1,4 +1,4 @@
-"""A run's pods and TrainJobs over the Kubernetes API: logs, reasons, and what is left after a run was terminated."""
+"""Pods and TrainJobs of a run over the Kubernetes API: logs, reasons of failures, and stopping after a termination."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def pod(step: str, attempt: int = 0, phase: str = "Succeeded", log: str = "", ru
 
 
 def test_a_pods_name_says_nothing_about_its_step():
-    """The workflow's name holds `training`, so every pod's name holds `train`."""
+    """The workflow's name contains `training`, so the name of every pod contains `train`."""
     name = pod("evaluate")["metadata"]["name"]
     assert "evaluate" not in name
     assert "train" in name
@@ -82,7 +82,7 @@ def test_a_runs_trainjobs_are_deleted_and_no_others(kube):
 
 
 def test_waiting_ends_when_pods_of_steps_and_workers_have_ended(kube):
-    """Pods of a terminated run stay there until its time to live: it is their phase that counts."""
+    """Pods of a terminated run exist until its time to live; their phase decides whether they have ended."""
     kube.pods = [pod("preprocess"), pod("train", 0, "Running")]
     kube.jobs = {"a": trainjob("a", "run-1")}
     looks = []
