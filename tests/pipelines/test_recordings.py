@@ -1,4 +1,4 @@
-"""`run --data` accepts the folders that `corpus import` accepts: files that DVC cannot hash are omitted and reported."""
+"""`run --data` accepts the folders that `corpus import` accepts, without the files that DVC cannot hash."""
 
 import os
 import subprocess
