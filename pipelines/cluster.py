@@ -127,7 +127,7 @@ class Cluster:
     @cached_property
     def server(self) -> Server:
         """Mode and release of the installation."""
-        with asking(self.settings, "ask for the server's release"):
+        with asking(self.settings, "get the server's release"):
             return ask_server(self._client)
 
     @property
