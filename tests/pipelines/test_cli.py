@@ -130,12 +130,12 @@ def test_a_scheduler_that_ends_the_program_interrupts_it():
     assert (done.returncode, done.stderr) == (130, "myxtts: interrupted\n")
 
 
-@pytest.mark.parametrize("flag", ["--warmup-steps", "--no-compile"])
+@pytest.mark.parametrize("flag", ["--warmup-steps", "--disable-compile"])
 def test_a_setting_without_a_flag_is_named_with_the_option_that_changes_it(flag, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", flag, "3"])
     assert ended.value.code == 2
-    name = {"--warmup-steps": "training.warmup_steps", "--no-compile": "training.enable_compile"}[flag]
+    name = {"--warmup-steps": "training.warmup_steps", "--disable-compile": "training.enable_compile"}[flag]
     assert f"--set {name}=VALUE" in capsys.readouterr().err
 
 

@@ -238,7 +238,7 @@ def test_several_nodes_need_a_cluster():
 
 
 def test_a_mistyped_vocoder_checkpoint_is_said_before_training(tmp_path):
-    with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere is not there"):
+    with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere does not exist"):
         make_target("local", resolve(overrides={"vocoder.checkpoint": str(tmp_path / "nowhere")}).config)
     for there in (str(tmp_path), "s3://bucket/g_02500000"):  # what is elsewhere is found when it is fetched
         make_target("local", resolve(overrides={"vocoder.checkpoint": there}).config)
