@@ -112,7 +112,7 @@ def test_an_image_of_another_commit_is_warned_of(docker_double, caplog):
     docker_double.build("speech-train:v7", "7", "def456")
     named_images()
     (record,) = caplog.records
-    assert record.getMessage().startswith("speech-train:v7 was built from commit def456, this is abc123")
+    assert record.getMessage().startswith("speech-train:v7 was built from commit def456, but this is abc123")
 
 
 def test_an_image_that_was_not_built_is_named(docker_double):

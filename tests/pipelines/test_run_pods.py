@@ -61,7 +61,7 @@ def test_the_reason_of_a_failure_is_what_the_last_attempt_recorded(kube):
 
 @pytest.mark.parametrize(
     ("log", "reason"),
-    [("", ""), (event("started"), ""), (event("interrupted", seconds=2), "interrupted from outside")],
+    [("", ""), (event("started"), ""), (event("interrupted", seconds=2), "interrupted: ")],
 )
 def test_a_step_that_recorded_no_failure_gives_no_reason_of_its_own(kube, log, reason):
     kube.pods = [pod("train", 0, "Failed", log)]

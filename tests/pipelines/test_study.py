@@ -85,7 +85,8 @@ class FakeTrainer:
         voice = output / "voice"
         voice.mkdir(parents=True)
         (voice / "voice.json").write_text(json.dumps({"trained_with": config.model_dump(mode="json")}))
-        return trainer.TrainingResult(config.training.max_steps, config.training.max_steps, voice, metrics)
+        steps = config.training.max_steps
+        return trainer.TrainingResult(steps=steps, exported_step=steps, voice=voice, metrics=metrics)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def trained_with(small_features, tmp_path, monkeypatch):
 
     def train(settings, *_, **__):
         received.append(settings)
-        return TrainingResult(1, 1, Path("voice"), {})
+        return TrainingResult(steps=1, exported_step=1, voice=Path("voice"), metrics={})
 
     monkeypatch.setattr(checklist, "checklist", check)
     monkeypatch.setattr(trainer, "train", train)
