@@ -26,7 +26,7 @@ def test_a_built_store_verifies_and_describes_itself(run, small_corpus, tmp_path
 
 
 def test_findings_exit_with_1_and_name_what_is_wrong(run, small_features, tmp_path):
-    other = run("verify", small_features, "--hop-length", "128")
+    other = run("verify", small_features, "--set", "audio.hop_length=128")
     assert other.exit_code == 1
     assert "audio.hop_length 256 there, 128 here" in other.output
     missing = run("verify", tmp_path / "none", "--json")
