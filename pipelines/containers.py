@@ -176,7 +176,8 @@ def record_containers(state: State, run_id: str, started: float) -> list[dict[st
     """Writes and returns the engine's list of the containers of a run in order, with image and exit status."""
     with _engine() as engine:
         filters: dict[str, Any] = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
-        events = list(engine.events(since=int(started), until=f"{time.time():.6f}", filters=filters, decode=True))
+        now: Any = f"{time.time():.6f}"  # the engine accepts fractions of a second, the type stubs do not
+        events = list(engine.events(since=int(started), until=now, filters=filters, decode=True))
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         actor = event["Actor"]

@@ -102,7 +102,7 @@ def _given_text(text: str | None, file: Path | None) -> str:
     elif text is None and file is None and sys.stdin.isatty():
         raise click.UsageError("no text: give TEXT, --text-file, or text on standard input")
     else:
-        data, name = click.get_binary_stream("stdin").read(), "standard input"
+        data, name = sys.stdin.buffer.read(), "standard input"
     try:
         found = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
