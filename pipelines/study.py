@@ -137,17 +137,17 @@ def prepare(project: Project) -> StudyContext:
     from components.resolve_data.run import run as resolve_data
 
     os.environ["MYXTTS_STATE"] = str(project.state.root)
-    told = project.run_arguments()
-    name = study_name(project.config, told["data_hash"])
+    arguments = project.run_arguments()
+    name = study_name(project.config, arguments["data_hash"])
     folder = project.state.folder("studies", name)
-    with redirect_stdout(io.StringIO()):  # what steps say there is for a program that watches them
-        data = resolve_data(told["data_hash"], told["remote"]).write(folder / "data.json")
-        features = preprocess(str(data), told["preprocess_settings"])
+    with redirect_stdout(io.StringIO()):  # the event lines of the steps
+        data = resolve_data(arguments["data_hash"], arguments["remote"]).write(folder / "data.json")
+        features = preprocess(str(data), arguments["preprocess_settings"])
     return StudyContext(
         state=project.state,
         resolved=project.resolved,
         features=features.features,
-        experiment=told["experiment"],
+        experiment=arguments["experiment"],
         name=name,
     )
 

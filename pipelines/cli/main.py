@@ -77,9 +77,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         from components.failures import explain
 
-        if not (told := explain(error)):
+        if not (message := explain(error)):
             raise
-        _fail(told, getattr(error, "exit_code", USAGE))
+        _fail(message, getattr(error, "exit_code", USAGE))
     sys.exit(answer if isinstance(answer, int) else 0)
 
 
