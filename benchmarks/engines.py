@@ -3,7 +3,7 @@
 The recognizer transcribes evenly spaced English sentences of the shipped list. Engines that are not installed are
 skipped.
 
-    python benchmarks/engines.py --sentences 30
+    python -m benchmarks.engines --sentences 30
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from benchmarks.generated_corpus import SETTINGS, small_features
 from model.config.resolution import resolve
 from model.config.training import TrainSettings
-from model.features.index import FeatureError
+from model.errors import FeatureError
 from model.features.store import FeatureStore
 from model.loop.checkpoints import list_checkpoints
 from model.loop.reporting import read_history

@@ -70,9 +70,8 @@ def main(targets: tuple[str, ...], keep: Path | None, assignments: tuple[str, ..
 def measure(target: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Runs the pipeline twice in an empty `folder`; returns the times and results of the first run."""
     from components.state import read_json
-    from pipelines.local import run_training
+    from pipelines.local import make_target, run_training
     from pipelines.project import open_project
-    from pipelines.targets import make_target
 
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["MYXTTS_STATE"] = str(folder.resolve())

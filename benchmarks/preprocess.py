@@ -271,7 +271,7 @@ def start(clips: tuple[int, ...], as_json: bool) -> None:
             start_time = time.perf_counter()
             index = FeatureIndex.read(Path(scratch))
             opened = time.perf_counter()
-            sampler = BatchSampler(index.clips.rows["frames"].astype(np.int64), 32, seed=1)
+            sampler = BatchSampler(index.clips.rows["frames"], 32, seed=1)
             next(sampler)
             bucketed = time.perf_counter()
         figures.append(
@@ -314,7 +314,7 @@ def large_index(folder: Path, count: int) -> None:
         unknown_symbols={},
         shards=[],
         checksums=checksums,
-        clips=ClipTable(rows, names, ["one"], ["en"], RATE),
+        clips=ClipTable(rows, names, speakers=["one"], languages=["en"], sample_rate=RATE),
     ).write(folder)
 
 

@@ -62,12 +62,15 @@ def environment(state: State) -> dict[str, str]:
     }
 
 
-def run(project: Path, state: State, *arguments: str, capture: bool = True) -> str:
+def run(
+    project: Path, state: State, *arguments: str, capture: bool = True, variables: Mapping[str, str] | None = None
+) -> str:
     """Runs `dvc <arguments>` in `project` and returns its output.
 
     Args:
         capture: Whether to return the output; otherwise it goes to standard error, since standard output is for
             results alone, and '' is returned.
+        variables: Further environment variables.
 
     Raises:
         DvcError: the command failed.
@@ -75,7 +78,7 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
-        env=environment(state),
+        env={**environment(state), **(variables or {})},
         text=True,
         stdout=subprocess.PIPE if capture else STDERR,
         stderr=subprocess.STDOUT if capture else None,
@@ -88,6 +91,20 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
             f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode}){where}\n{tail}".rstrip()
         )
     return done.stdout or ""
+
+
+def reproduce(project: Path, state: State) -> None:
+    """Runs the data stages that are out of date, without DVC's advice to commit its files to git.
+
+    DVC gives this advice in a git repository unless `core.no_scm` is set. It is set in a system-wide configuration of
+    this command alone, since `dvc metrics diff` and the like need git.
+
+    Raises:
+        DvcError: a stage failed.
+    """
+    folder = state.folder("dvc-system")
+    write_text(folder / "config", "[core]\n    no_scm = true\n")
+    run(project, state, "repro", capture=False, variables={"DVC_SYSTEM_CONFIG_DIR": str(folder)})
 
 
 def push(project: Path, state: State) -> None:

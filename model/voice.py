@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.acoustic.global_variance import give_back_variance
+from model.acoustic.global_variance import restore_variance
 from model.acoustic.model import AcousticModel, ModelDimensions
 from model.audio.mel import extractor_hash
 from model.config import ModelSize, Section
@@ -105,7 +105,7 @@ class Voice(VoiceDescription):
 
     def restore_variance(self, mel: np.ndarray) -> np.ndarray:
         """Scales the variance of a predicted log-mel (S, M) to that of recordings."""
-        return give_back_variance(mel, np.array(self.variance_factors))
+        return restore_variance(mel, np.array(self.variance_factors))
 
 
 def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor]) -> Path:

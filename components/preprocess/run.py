@@ -12,7 +12,7 @@ from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.data import PreprocessSettings
 from model.features.extract import Progress, build_features
-from model.features.index import INDEX, SHARDS, read_about
+from model.features.index import INDEX, SHARDS, read_metadata
 
 MAX_EARLIER_STORES = 8
 """Most earlier stores that are searched for unchanged clips."""
@@ -48,7 +48,7 @@ def run(data: str, settings: str, parts: Sequence[str] = ()) -> PreprocessOutput
             push(folder, config.features.remote, config.features.cache_megabytes, state)
         for part in extracted:
             shutil.rmtree(part / SHARDS, ignore_errors=True)  # the store holds hard links to them by now
-    index = read_about(folder)
+    index = read_metadata(folder)
     return PreprocessOutput(
         summary=f"{index['number_of_clips']} clips, {index['number_of_frames']} frames",
         features=folder,

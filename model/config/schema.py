@@ -22,8 +22,11 @@ class Config(Section):
     """Every setting of the system."""
 
     model_size: ModelSize = "tiny"
+    """Preset of network widths, batch size, learning rate and warm-up."""
     optimization_level: OptimizationLevel = "enhanced"
+    """Preset of training techniques."""
     seed: Annotated[int, Field(ge=0)] = 1234
+    """Seed of all random numbers."""
     corpus: CorpusConfig = CorpusConfig()
     validation: ValidationConfig = ValidationConfig()
     split: SplitConfig = SplitConfig()

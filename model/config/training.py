@@ -15,6 +15,7 @@ class LossConfig(Section):
     """Weights of the loss terms, and their schedules in fractions of `training.max_steps`."""
 
     mel_loss_weight: Annotated[float, Field(gt=0)] = 2.5
+    """Weight of the mel reconstruction loss; safe from 2.5 to 5."""
     duration_loss_weight: Annotated[float, Field(ge=0)] = 0.1
     pitch_loss_weight: Annotated[float, Field(ge=0)] = 0.1
     energy_loss_weight: Annotated[float, Field(ge=0)] = 0.1
@@ -62,12 +63,14 @@ class TrainingConfig(Section):
     """Training loop: steps, batches, optimizer, schedule, clipping, averaging, checkpoints, devices."""
 
     max_steps: Positive = 1200
+    """Optimizer steps of the whole training."""
     batch_size: Positive = 16
     """Largest number of clips of an optimizer step, in each process."""
     max_batch_frames: Annotated[int, Field(ge=0)] = 0
     """Largest number of mel frames of a batch, padding included; 0 sets no limit. With a limit, batches of long clips
     have fewer clips, and all steps take about the same time and memory."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate, reached after the warm-up."""
     aligner_learning_rate_scale: Annotated[float, Field(gt=0)] = 2.0
     """Factor on the learning rate of the aligner, whose durations all other modules need."""
     learning_rate_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
@@ -76,6 +79,7 @@ class TrainingConfig(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 0.5
+    """Largest norm of the gradient; larger ones are scaled down."""
     gradient_clip_value: Annotated[float, Field(gt=0)] = 1.0
     """Limit of each gradient element, applied before the norm is clipped."""
     durations: Literal["learned", "cached"] = "learned"

@@ -50,7 +50,7 @@ def check_text(clip: Clip, origin: str, limits: ValidationConfig) -> Iterator[Pr
         detail = f"{foreign:.0%} of its letters are not in the script of language {clip.language}"
         yield problem("wrong_script", f"{detail}; validation.max_foreign_share is {limits.max_foreign_share}", SUSPECT)
     elif other := other_language(text, clip.language):
-        yield problem("other_language", f"its words are {other}, but its language is {clip.language}", SUSPECT)
+        yield problem("other_language", f"reads like {other}, but the clip is said to be {clip.language}", SUSPECT)
 
 
 def check_speech(clip: Clip, origin: str) -> Iterator[Problem]:

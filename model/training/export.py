@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model.acoustic.conditioning import Reference
-from model.acoustic.global_variance import lost_variance
+from model.acoustic.global_variance import estimate_variance_factors
 from model.acoustic.model import AcousticModel
 from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
@@ -39,7 +39,7 @@ def export_voice(config: TrainSettings, store: FeatureStore, output: Path, devic
     model.load_state_dict(chosen.ema)
     speakers = describe_speakers(model, store)
     validation = evaluation_batches(store, "validation", config.training.batch_size)
-    lost = lost_variance(model.to(device), validation)
+    lost = estimate_variance_factors(model.to(device), validation)
     voice = VoiceDescription(
         config=VoiceSettings(**{name: getattr(config, name) for name in ("model_size", "audio", "features", "model")}),
         trained_with=config.model_dump(mode="json", include={"optimization_level", "seed", "loss", "training"}),

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.acoustic.aligner import Alignment
-from model.acoustic.alignment import binarization_loss, forward_sum_loss
-from model.acoustic.attention import guided_attention_loss
+from model.acoustic.alignment import binarization_loss, forward_sum_loss, guided_attention_loss
 from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditions
-from model.acoustic.encoders import divergence
+from model.acoustic.encoders import kl_divergence
 from model.acoustic.layers import masked_mean, sequence_mask
 from model.acoustic.model import ModelOutput
 from model.config.training import LossConfig, TrainSettings
@@ -80,7 +79,7 @@ def _alignment_terms(alignment: Alignment, batch: Batch, config: LossConfig) -> 
 def _condition_terms(conditions: Conditions, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     terms = {}
     if conditions.posterior is not None and conditions.prior is not None:
-        per_dimension = divergence(conditions.posterior, conditions.prior).mean(0)  # (L,)
+        per_dimension = kl_divergence(conditions.posterior, conditions.prior).mean(0)  # (L,)
         terms["kl"] = per_dimension.clamp(min=config.kl_free_bits).mean()
     if config.use_contrastive_speaker_loss:
         terms["contrastive_speaker"] = contrastive_speaker_loss(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditions
-from model.acoustic.encoders import divergence
+from model.acoustic.encoders import kl_divergence
 from model.acoustic.layers import sequence_mask
 from model.acoustic.model import AcousticModel
 from model.audio.dtw import dtw_path
@@ -141,7 +141,7 @@ class StyleMetrics:
             self.weights.append(conditions.token_weights.mean(1))  # over heads: (B, tokens)
         if conditions.posterior is not None and conditions.prior is not None:
             self.means.append(conditions.posterior.mean)
-            self.divergences.append(divergence(conditions.posterior, conditions.prior))
+            self.divergences.append(kl_divergence(conditions.posterior, conditions.prior))
 
     def compute(self) -> dict[str, float]:
         """Returns the metrics, empty without style.

@@ -1,4 +1,4 @@
-"""`myxtts evaluate`: measures of a trained voice, and the page to listen to it."""
+"""`myxtts evaluate`: computes the metrics of a voice and writes the listening report."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,15 @@ from pathlib import Path
 import click
 
 from model.config.resolution import Resolved
-from pipelines.cli.options import PATH, corpus_option, features_option, json_option, model_option
-from pipelines.cli.settings import settings_options
+from pipelines.cli.options import (
+    MODEL_FLAGS,
+    PATH,
+    corpus_option,
+    features_option,
+    json_option,
+    model_option,
+    settings_options,
+)
 
 
 @click.command()
@@ -22,16 +29,17 @@ from pipelines.cli.settings import settings_options
     help="Folder for metrics.json and report.html.",
 )
 @json_option
-@settings_options("evaluation")
+@settings_options(*MODEL_FLAGS, "evaluation.max_clips", "evaluation.recognizer")
 def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, output: Path, as_json: bool) -> None:
-    """Measure a voice on held-out and training sentences and write a listening report."""
+    """Compute the metrics of a voice on held-out and training sentences, and write a listening report."""
     from components.registry import find_voice
+    from model.config.evaluation import EvaluateSettings
     from model.evaluation.evaluate import REPORT
     from model.evaluation.evaluate import evaluate as run
     from model.evaluation.report import KIND_NAMES, METRIC_NAMES, format_value
     from model.evaluation.results import PARTS
 
-    result = run(find_voice(model), features, corpus, settings.config, output)
+    result = run(find_voice(model), features, corpus, EvaluateSettings.of(settings.config), output)
     if as_json:
         click.echo(json.dumps({name: value for name, value in result.items() if name != "clips"}, ensure_ascii=False))
         return

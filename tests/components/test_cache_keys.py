@@ -115,7 +115,7 @@ def preprocess_step(state, tmp_path, monkeypatch) -> Step:
     about = {"content_hash": "h", "number_of_clips": 3, "number_of_frames": 9}
     monkeypatch.setattr(preprocess, "build_features", build)
     monkeypatch.setattr(preprocess, "push", lambda *_: 0)
-    monkeypatch.setattr(preprocess, "read_about", lambda folder: about)
+    monkeypatch.setattr(preprocess, "read_metadata", lambda folder: about)
     return Step(
         "preprocess", ("data",), lambda paths, told: preprocess.run(**paths, settings=told).features, tmp_path, worked
     )

@@ -9,8 +9,7 @@ from kfp.dsl import base_component
 
 from model.config.resolution import ConfigError, flatten, known_keys, resolve
 from model.config.targets import ClusterConfig
-from pipelines.compiling import compile_training, manifests
-from pipelines.linting import LintError, check
+from pipelines.compiling import LintError, check, compile_training, manifests
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
 from pipelines.training_pipeline import STEP_SETTINGS, arguments
 
@@ -90,7 +89,7 @@ def test_local_images_are_named_after_the_code():
 
 def test_an_image_per_step_reaches_the_pipeline():
     images = {step: f"local-python:{index}" for index, step in enumerate(STEPS)}
-    pipeline = next(yaml.safe_load_all(compile_training(Profile("local", images))))
+    pipeline = next(yaml.safe_load_all(compile_training(Profile(name="local", images=images))))
     executors = pipeline["deploymentSpec"]["executors"]
     found = {
         name.removeprefix("exec-").replace("-", "_"): item["container"]["image"] for name, item in executors.items()
@@ -284,8 +283,8 @@ BANNED = {
     "cacheKey": lambda text: text.replace("enableCache: true", "enableCache: true\n          cacheKey: k", 1),
     "no digest": lambda text: text.replace(f"image: {TRAIN}", "image: train:latest", 1),
     "pip install": lambda text: text.replace("python3 -m kfp", "pip install x && python3 -m kfp", 1),
-    "is compiled in": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
-    "path of this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
+    "use a secret": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
+    "path on this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
     "required strings": lambda text: text.replace(
         "remote:\n        parameterType: STRING\n      train_settings",
         "remote:\n        isOptional: true\n        parameterType: STRING\n      train_settings",
@@ -305,13 +304,13 @@ def test_the_lint_refuses_what_one_of_the_targets_cannot_run(cluster, finding):
 
 def test_the_lint_refuses_variables_that_would_replace_the_docker_runners():
     images = dict.fromkeys(STEPS, "train:1")
-    text = compile_training(Profile("docker", images))
+    text = compile_training(Profile(name="docker", images=images))
     broken = text.replace(
         "        image: train:1", "        env:\n        - name: A\n          value: b\n        image: train:1", 1
     )
     assert broken != text
     with pytest.raises(LintError, match="Docker runner"):
-        check(broken, Profile("docker", images))
+        check(broken, Profile(name="docker", images=images))
 
 
 def test_kubernetes_objects_hold_the_same_pipeline(cluster):

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from components.launch import VARIABLE as LAUNCH
+from components.lineage import VARIABLE as LINEAGE
 from components.state import State, write_json
 from model.config.resolution import ConfigError, resolve
 from pipelines.compiling import compile_training
-from pipelines.local import PipelineError, drop_stale_cache, run_training
-from pipelines.profiles import STEPS, local_profile
+from pipelines.local import PipelineError, Target, drop_stale_cache, make_target, run_training
+from pipelines.profiles import STEPS, Profile, image_kind, local_profile
 from pipelines.run_records import RunRecord
-from pipelines.targets import make_target
 from pipelines.training_pipeline import arguments
 
 STAND_IN = """
@@ -251,7 +252,7 @@ def test_a_run_is_cancelled_from_another_terminal(state):
 @pytest.mark.parametrize("launcher", ["torchrun", "inline"])
 def test_steps_are_told_how_training_starts(launcher):
     config = resolve(overrides={"launch.launcher": launcher, "launch.processes": 2 if launcher == "torchrun" else 1})
-    told = make_target("local", config.config).told(State(Path("/state")), {})
+    told = make_target("local", config.config).environment(State(Path("/state")), {})
     assert ("MYXTTS_LAUNCH" in told) == (launcher == "torchrun")
 
 
@@ -261,7 +262,7 @@ def test_several_nodes_need_a_cluster():
 
 
 def test_a_mistyped_vocoder_checkpoint_is_said_before_training(tmp_path):
-    with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere is not there"):
+    with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere does not exist"):
         make_target("local", resolve(overrides={"vocoder.checkpoint": str(tmp_path / "nowhere")}).config)
     for there in (str(tmp_path), "s3://bucket/g_02500000"):  # what is elsewhere is found when it is fetched
         make_target("local", resolve(overrides={"vocoder.checkpoint": there}).config)
@@ -337,3 +338,27 @@ def test_a_cached_step_holds_only_while_its_results_are_there(tmp_path, gone):
     write_json(state.folder("kfp-cache") / "train.json", {"output": {"metadata": metadata}})
     drop_stale_cache(state)
     assert not list(state.kfp_cache.iterdir())
+
+
+IMAGES = {step: f"myxtts-python-{image_kind(step)}:content-{image_kind(step)}77" for step in STEPS}
+TAGS = {"kfp.run_id": "run-7", "git.sha": "abc"}
+
+
+def test_in_containers_the_image_of_training_is_part_of_the_lineage(tmp_path):
+    config = resolve().config
+    target = Target(Profile(name="docker", images=IMAGES, launch=config.launch), config)
+    told = target.environment(State(tmp_path), TAGS)
+    assert json.loads(told[LINEAGE]) == {**TAGS, "image": "myxtts-python-train:content-train77"}
+    assert told["MYXTTS_STATE"] == str(tmp_path)
+
+
+def test_subprocesses_have_no_image(tmp_path):
+    told = make_target("local", resolve().config).environment(State(tmp_path), TAGS)
+    assert json.loads(told[LINEAGE]) == TAGS
+
+
+def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):
+    assert LAUNCH not in make_target("local", resolve().config).environment(State(tmp_path), TAGS)
+    config = resolve(overrides={"launch.launcher": "torchrun", "launch.processes": 3}).config
+    launch = json.loads(make_target("local", config).environment(State(tmp_path), TAGS)[LAUNCH])["launch"]
+    assert (launch["launcher"], launch["processes"]) == ("torchrun", 3)

@@ -80,4 +80,4 @@ def test_a_text_that_cannot_be_read_is_named(say, tmp_path):
     assert "story.txt: not UTF-8 (byte 0xfc at 2)" in output
     status, output, _ = say(given="  \n")
     assert status == 2
-    assert "standard input: no text in it" in output
+    assert "standard input: contains no text" in output

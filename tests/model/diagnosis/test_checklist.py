@@ -94,8 +94,20 @@ def test_errors_are_refused_with_their_fix_and_warnings_are_not():
 
 
 def statistics(levels=(-3.0, -3.5), mel_std=2.2) -> Statistics:
-    speakers = {str(level): SpeakerStatistics(10, 30.0, 0.5, level, 1.0, 14.0) for level in levels}
-    return Statistics(-5.0, mel_std, -3.0, 1.0, dict.fromkeys(speakers, (5.0, 0.2)), speakers)
+    speakers = {
+        str(level): SpeakerStatistics(
+            clips=10, seconds=30.0, voiced_share=0.5, energy_mean=level, energy_std=1.0, tokens_per_second=14.0
+        )
+        for level in levels
+    }
+    return Statistics(
+        mel_mean=-5.0,
+        mel_std=mel_std,
+        energy_mean=-3.0,
+        energy_std=1.0,
+        log_f0=dict.fromkeys(speakers, (5.0, 0.2)),
+        speakers=speakers,
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ def run(generated_features):
     return invoke
 
 
-STEPS = ("--profile-steps", "4", "--warmup-steps", "1")
+STEPS = ("--profile-steps", "4", "--set", "training.warmup_steps=1", "--set", "training.num_shape_buckets=2")
 
 
 def test_shapes_and_data_of_a_healthy_run_are_fine(run, monkeypatch):
     monkeypatch.setattr(gpu, "SLOW_DATA", 1.0)  # steps of this model take no longer than a batch
-    code, output = run("gpu", *STEPS, "--enable-static-shapes", "--num-shape-buckets", "2")
+    code, output = run("gpu", *STEPS, "--enable-static-shapes")
     assert code == 0
     assert "backward" in output
     assert "ok       shapes are few: " in output
@@ -43,7 +43,7 @@ def test_many_shapes_and_slow_data_are_found_with_their_fixes(run, monkeypatch):
         return load(*arguments)
 
     monkeypatch.setattr(Loader, "_load", slow)
-    code, output = run("gpu", *STEPS, "--batch-size", "2", "--num-shape-buckets", "2", "--buffer-size", "0", "--json")
+    code, output = run("gpu", *STEPS, "--batch-size", "2", "--buffer-size", "0", "--json")
     assert code == 1
     found = {item["check"]: item for item in json.loads(output)}
     assert found["data does not hold up training"]["severity"] == "warning"

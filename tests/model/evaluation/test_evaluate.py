@@ -24,11 +24,11 @@ from model.config.evaluation import EvaluationConfig
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.corpus.timings import write_alignments
+from model.errors import FeatureError
 from model.evaluation import recognizer
 from model.evaluation.evaluate import METRICS, REPORT, _Evaluator, choose, evaluate_voice
 from model.evaluation.metrics import Metric, not_applicable
 from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
-from model.features.index import FeatureError
 from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.acoustic.global_variance import lost_variance
+from model.acoustic.global_variance import estimate_variance_factors
 from model.audio.io import read_audio, write_audio
 from model.config.resolution import presets, resolve
 from model.config.training import TrainSettings
@@ -279,7 +279,7 @@ def test_a_voice_restores_the_variance_that_its_mels_lack(tmp_path, config, gene
     train(config(max_steps=10, variance_restoration=0.0), generated_features, tmp_path / "plain")
     restored, plain = read_voice(tmp_path / "restored" / "voice"), read_voice(tmp_path / "plain" / "voice")
     clips = evaluation_batches(FeatureStore(generated_features), "validation", 4)
-    assert restored.variance_factors == lost_variance(plain.model, clips).tolist()
+    assert restored.variance_factors == estimate_variance_factors(plain.model, clips).tolist()
     assert min(restored.variance_factors) > 1  # ten steps speak almost nothing but the mean
     assert set(plain.variance_factors) == {1.0}
 

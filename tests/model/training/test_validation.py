@@ -16,9 +16,17 @@ from model.training.validation import StyleMetrics, validate
 def used(weights=None, posterior=None, prior=None) -> dict[str, float]:
     style = StyleMetrics()
     for half in (slice(0, 2), slice(2, 4)):  # two batches
-        gaussians = [g and Gaussian(g.mean[half], g.log_variance[half]) for g in (posterior, prior)]
+        first, second = (g and Gaussian(g.mean[half], g.log_variance[half]) for g in (posterior, prior))
         chosen = None if weights is None else weights[half, None, :].expand(-1, 2, -1)
-        style.add(Conditions(torch.zeros(2, 8), torch.zeros(2, 4), chosen, *gaussians))
+        style.add(
+            Conditions(
+                vector=torch.zeros(2, 8),
+                speaker=torch.zeros(2, 4),
+                token_weights=chosen,
+                posterior=first,
+                prior=second,
+            )
+        )
     return style.compute()
 
 
@@ -48,7 +56,7 @@ def metrics_of(store, monkeypatch):
     def run(repeat: int) -> dict[str, float]:
         def speak(batch):
             spoken = batch.mel.repeat_interleave(repeat, 1)
-            return Synthesis(spoken, repeat * batch.mel_lengths, None, None)
+            return Synthesis(mel=spoken, mel_lengths=repeat * batch.mel_lengths, durations=None, prosody=None)
 
         monkeypatch.setattr(model, "synthesize_batch", speak)
         return validate(model, store, config)
