@@ -47,7 +47,7 @@ class CorpusConfig(Section):
     speaker: str = "speaker"
     """Speaker of recordings without one."""
     split_longer_than: Annotated[float, Field(ge=0)] = 0.0
-    """Recordings of more seconds are divided at pauses that their punctuation explains; 0 leaves all whole."""
+    """Longer recordings (seconds) are divided at pauses that match their punctuation; 0 divides none."""
     engine: Literal["auto", "flite", "pico", "espeak"] = "auto"
     """Synthesizer of the generated English: `auto` is the most intelligible that is installed (flite, then pico, then
     espeak). Generated Persian is always espeak."""
