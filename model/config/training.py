@@ -59,6 +59,13 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """The loop: budget, optimiser, schedule, clipping, averaging, checkpoints."""
 
+    start_from: str = "none"
+    """Voice whose weights training starts from: its folder, `models:/<name>@<alias>`,
+    `models:/<name>/<version>`, or `none`. Sizes of the model come from it unless they are given."""
+    keep_languages: bool = True
+    """Keep the languages of `start_from` that the corpus lacks."""
+    freeze: tuple[Literal["embeddings", "encoder", "aligner", "predictors", "decoder"], ...] = ()
+    """Parts of the model that keep the weights of `start_from`."""
     max_steps: Positive = 1200
     batch_size: Positive = 16
     """Most clips of an optimiser step (of each process, where several train together)."""

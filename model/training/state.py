@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from model.acoustic.model import AcousticModel, ModelDimensions
+from model.acoustic.model import AcousticModel
 from model.config import settings_hash
 from model.config.training import TrainSettings
 from model.errors import MyXTTSError
@@ -26,7 +26,7 @@ from model.loop.checkpoints import (
 from model.loop.devices import Devices, autocast_type
 from model.loop.distributed import Processes
 from model.loop.ema import ExponentialAverage
-from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
+from model.training.adaptation import StartingPoint, freeze
 from model.training.durations import DurationCache
 from model.training.guards import ParameterWatch, StepGuard
 from model.training.losses import AdaptiveWeights, unscheduled_weights
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 
 SHAPES_NO_WEIGHT = {
+    "start_from",  # the hash of its weights counts instead
     *("buffer_size", "num_workers", "num_threads", "device", "model_gpu", "data_gpu", "enable_memory_isolation"),
     *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
 }
@@ -54,16 +55,27 @@ class RunState:
         store: The features.
         folder: Of the checkpoints.
         devices, processes: Where and with whom it trains.
+        base: Folder of the voice whose weights it starts from; None trains from scratch.
     """
 
     def __init__(
-        self, config: TrainSettings, store: FeatureStore, folder: Path, devices: Devices, processes: Processes
+        self,
+        config: TrainSettings,
+        store: FeatureStore,
+        folder: Path,
+        devices: Devices,
+        processes: Processes,
+        base: Path | None = None,
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
-        self.fingerprint = run_fingerprint(config, store)
+        self.start = StartingPoint(store, config, base)
+        self.fingerprint = run_fingerprint(config, store, self.start.identity)
         torch.manual_seed(config.seed)
-        self.model = AcousticModel(config.model, model_dimensions(store)).to(devices.model)
+        self.model = AcousticModel(config.model, self.start.dimensions)
+        self.adaptation = self.start.initialize(self.model)
+        freeze(self.model, settings.freeze)
+        self.model.to(devices.model)
         for stack in (self.model.encoder, self.model.decoder):
             stack.checkpointing = settings.enable_gradient_checkpointing
         if processes.rank:  # the weights are alike, dropout is not
@@ -194,21 +206,14 @@ class RunState:
         self.step = checkpoint.step
 
 
-def model_dimensions(store: FeatureStore) -> ModelDimensions:
-    """What a model of this data must know of it."""
-    return ModelDimensions(
-        NUM_SYMBOLS,
-        NUM_STRESSES,
-        len(store.languages),
-        store.speaker_vectors.shape[1],
-        store.audio.n_mels,
-        store.statistics.mel_mean,
-        store.statistics.mel_std,
-    )
+def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") -> str:
+    """Hash of all that shapes the weights: settings, data and base voice. Only runs of equal fingerprint are resumed.
 
-
-def run_fingerprint(config: TrainSettings, store: FeatureStore) -> str:
-    """Hash of all that shapes the weights: settings and data. Runs of equal fingerprint may continue each other."""
+    Args:
+        config: Settings of the run.
+        store: Its features.
+        base: Hash of the weights that it starts from (`StartingPoint.identity`); empty from scratch.
+    """
     told = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
     told["training"] = {key: value for key, value in told["training"].items() if key not in SHAPES_NO_WEIGHT}
-    return settings_hash(told, {"features": store.content_hash})
+    return settings_hash(told, {"features": store.content_hash, "base": base})

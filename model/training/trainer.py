@@ -21,6 +21,7 @@ from model.loop.distributed import joined_processes
 from model.loop.interrupts import interruptible
 from model.loop.reporting import NullLogger, RunLogger
 from model.threads import default_threads
+from model.training.adaptation import write_report
 from model.training.export import export_voice
 from model.training.losses import leaves_parameters_out
 from model.training.profiling import StepTimer, profile_table
@@ -58,6 +59,7 @@ def train(
     logger: RunLogger | None = None,
     on_validation: Callable[[int, dict[str, float]], None] | None = None,
     profile_steps: int = 0,
+    base: Path | None = None,
 ) -> TrainingResult:
     """Train an acoustic model, or go on where an interrupted run of the same settings stopped.
 
@@ -68,6 +70,7 @@ def train(
         logger: Receives metrics, plots and audio.
         on_validation: Called with (step, metrics) after each validation; may raise `StopTraining`.
         profile_steps: Measure where the time of so many steps goes; the table is logged, and written to `profile.txt`.
+        base: Folder of the voice whose weights training starts from; None trains from scratch.
 
     Raises:
         TrainingError: the folder belongs to other settings, or the run did not recover from bad steps.
@@ -83,8 +86,11 @@ def train(
         torch.set_num_threads(settings.num_threads or default_threads(processes.world))
         store = FeatureStore.of(features)
         store.check(config.audio)
-        state = RunState(config, store, output / "checkpoints", devices, processes)
+        state = RunState(config, store, output / "checkpoints", devices, processes, base)
         if not state.resume():
+            if state.adaptation and processes.is_first:
+                write_report(output, state.adaptation)
+                log.info(state.adaptation.summary())
             state.save()  # what the run can go back to before its first interval
         if settings.enable_compile:
             compile_modules(state.model.encoder, state.model.decoder)
@@ -142,7 +148,7 @@ def train(
                     raise KeyboardInterrupt
         result = None
         if processes.is_first:
-            voice, exported_step = export_voice(config, store, output, state.devices.data)
+            voice, exported_step = export_voice(config, store, state.start, output, state.devices.data)
             result = TrainingResult(state.step, exported_step, voice, state.metrics)
         return processes.broadcast(result)
 
