@@ -15,6 +15,7 @@ from components.state import State, read_json
 from components.tracking import Delivery
 
 REQUIREMENTS = (
+    "av",
     "espeakng-loader",
     "librosa",
     "mlflow",

@@ -135,6 +135,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
     """
     with path.open("rb") as file:
         head = file.read(64)
+    notes: tuple[AudioNote, ...]
     container = container_of(head)
     if container == OTHER and path.suffix.lower() == ".mp3":  # what precedes the first frame is not of this format
         container = MP3
@@ -148,7 +149,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
         return *_decode_with_ffmpeg(path)[:2], False, ()
     if container == OGG and not ogg_is_complete(path.read_bytes()):
         raise AudioError(path, "truncated: the last page of the stream (end-of-stream mark) is missing")
-    notes: tuple[AudioNote, ...] = ()
+    notes = ()
     if container == WAV:
         declared, present = wav_data(path)
         if declared > present + NEGLIGIBLE_BYTES:
@@ -202,7 +203,7 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int, tuple[AudioNote, .
                     damaged += 1
                     continue
                 blocks += [part.to_ndarray() for frame in decoded for part in resampler.resample(frame)]
-            declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+            declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             exact = container.format.name.startswith("mov")
     except (av.error.FFmpegError, OSError) as error:
         raise AudioError(path, f"not a readable audio file ({error.strerror or error})") from error

@@ -137,6 +137,18 @@ def inferred_columns(lines: Sequence[Line], find: Finder, path: Path) -> Columns
     )
 
 
+def is_unknown_header(line: Line, others: Sequence[Line], columns: Columns, find: Finder) -> bool:
+    """Whether a first row is a header in words that are not known: it names no recording, where all others do, and has
+    nothing but single words where the others have texts."""
+    if len(line.cells) != columns.width or find(line.cells[columns.audio]) is not None:
+        return False
+    rest = [other for other in others if len(other.cells) == columns.width][:SAMPLE]
+    plain = not any(_SENTENCE.search(cell.strip()) and len(cell.split()) > 2 for cell in line.cells)
+    plain = plain and not re.search(r"[.?!,;:]", line.cells[columns.text]) and len(set(line.cells)) == columns.width
+    texts = _is_text([other.cells[columns.text] for other in rest]) if rest else False
+    return bool(plain and texts and all(find(other.cells[columns.audio]) is not None for other in rest))
+
+
 def row_cells(line: Line, columns: Columns) -> tuple[tuple[str, ...] | None, str]:
     """(cells, '') of a row that fits; (None, why) of one that does not."""
     cells = fitted(line.cells, columns.width)

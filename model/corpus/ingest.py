@@ -19,7 +19,7 @@ from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, write_manifest
 from model.corpus.problems import NOTE, Problem, write_problems
 from model.corpus.readers import read_corpus
-from model.corpus.sources import Timings, Utterance, audio_reason
+from model.corpus.sources import Sound, Timings, Utterance, audio_reason
 from model.corpus.timings import write_alignments
 from model.errors import CorpusError
 
@@ -105,7 +105,7 @@ def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] 
     if longest and not sound.timings and len(samples) > longest * rate:
         pieces = divide(samples, rate, utterance.text, longest)
         if pieces:
-            return [
+            stored = [
                 _Stored(
                     _write(
                         replace(utterance, id=f"{utterance.id}-{number}", text=piece.text),
@@ -115,9 +115,14 @@ def _store(utterance: Utterance, folder: Path, config: Config) -> list[_Stored] 
                 )
                 for number, piece in enumerate(pieces, 1)
             ]  # fmt: skip
+            return [replace(stored[0], notes=_notes(stored[0].clip.id, utterance, sound)), *stored[1:]]
     clip = _write(utterance, samples, sound.sample_rate, folder, rate)
-    notes = tuple(Problem(clip.id, utterance.origin, note.reason, note.detail, NOTE) for note in sound.notes)
-    return [_Stored(clip, utterance.origin, sound.timings, notes)]
+    return [_Stored(clip, utterance.origin, sound.timings, _notes(clip.id, utterance, sound))]
+
+
+def _notes(clip: str, utterance: Utterance, sound: Sound) -> tuple[Problem, ...]:
+    """What was put right when the recording was read."""
+    return tuple(Problem(clip, utterance.origin, note.reason, note.detail, NOTE) for note in sound.notes)
 
 
 def _write(utterance: Utterance, samples: np.ndarray, source_rate: int, folder: Path, sample_rate: int) -> Clip:

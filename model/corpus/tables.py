@@ -14,6 +14,8 @@ from typing import Any
 from model.errors import CorpusError
 
 DELIMITERS = "|\t;,"
+ONCE = ": "
+"""Separators that only end the first cell of a line: `BASIC5000_0001:text`, `clip1 text`. They are the last resort."""
 MOST_CELL_LINES = 20
 """A quoted cell of more lines has lost its closing quote."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
@@ -32,7 +34,7 @@ class Line:
 class Table:
     """A table with a header: (line number, column -> cell) of its rows, and the lines that do not fit the header."""
 
-    rows: list[tuple[int, Mapping[str, str]]]
+    rows: Sequence[tuple[int, Mapping[str, str]]]
     misfits: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -76,14 +78,19 @@ def read_lines(path: Path, form: str) -> list[tuple[int, str]]:
 
 
 def delimiter_of(lines: Sequence[str]) -> str:
-    """What separates the columns of lines: what stands equally often in most of them; '' where nothing does."""
+    """What separates the columns of lines: what stands equally often in most of them, else one of `ONCE`; '' where
+    nothing does."""
     best, chosen = 0.0, ""
     for delimiter in DELIMITERS:
         counts = Counter(_count(line, delimiter) for line in lines)
         usual, members = max(((n, m) for n, m in counts.items() if n), key=lambda item: item[1], default=(0, 0))
         if usual and members / len(lines) > best:
             best, chosen = members / len(lines), delimiter
-    return chosen if best >= 0.5 else ""
+    if best >= 0.5:
+        return chosen
+    colons = sum(":" in line.split(maxsplit=1)[0][1:] for line in lines)
+    spaces = sum(len(line.split(maxsplit=1)) == 2 for line in lines)
+    return ":" if colons == len(lines) else " " if spaces == len(lines) else ""
 
 
 def split_rows(text: str, delimiter: str) -> list[Line]:
@@ -91,6 +98,9 @@ def split_rows(text: str, delimiter: str) -> list[Line]:
     are usually part of the text, only if the row is not complete without.
     """
     physical = text.split("\n")
+    if delimiter in ONCE:
+        split = [(number, line.strip().partition(delimiter)) for number, line in enumerate(physical, 1)]
+        return [Line(number, (first.strip(), rest.strip())) for number, (first, _, rest) in split if first]
     quoted = delimiter in ",;"
     widths = Counter(line.count(delimiter) for line in physical if line.strip())
     usual = widths.most_common(1)[0][0] if widths else 0

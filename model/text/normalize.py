@@ -79,8 +79,8 @@ def normalize(text: str, language: str) -> Normalized:
         text = _rewrite(pattern, spoken, text, result.changes, rules.spaced)
     kept = []
     for character in text.translate(_AFTER_FIGURES):
-        spoken = character in " ',.?!;:…-" or character.isdecimal() or _speakable(character, rules)
-        if not (spoken or character.isspace()):
+        kept_as_is = character in " ',.?!;:…-" or character.isdecimal() or _speakable(character, rules)
+        if not (kept_as_is or character.isspace()):
             result.unknown[character] += 1
             character = " "
         kept.append(character)

@@ -85,7 +85,7 @@ def _short_months(rules: Language) -> Iterator[Rule]:
     names = "|".join(sorted(rules.short_months, key=len, reverse=True))
     stop = r"\.?" if rules.numbers == "en" else r"\."
     pattern = rf"(?<!\w)(?:({names}){stop}(?= \d)|(?<=\d )({names}){stop}(?!\w)|(?<=\d\. )({names}){stop}(?!\w))"
-    yield re.compile(pattern), lambda match: rules.short_months[match[match.lastindex]]
+    yield re.compile(pattern), lambda match: rules.short_months[next(filter(None, match.groups()))]
 
 
 def _fractions(rules: Language) -> Iterator[Rule]:

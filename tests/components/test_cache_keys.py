@@ -368,7 +368,7 @@ def test_another_checkpoint_under_the_same_path_is_another_fine_tuning(finetune_
     ("preprocess_step", "model/audio/loudness.py", True),
     ("preprocess_step", "model/text/symbols.py", True),
     ("preprocess_step", "components/preprocess/run.py", True),
-    ("preprocess_step", "model/config/sizes.yaml", True),
+    ("preprocess_step", "model/config/presets/sizes.yaml", False),  # steps are given the resolved settings
     ("preprocess_step", "model/evaluation/metrics.py", False),
     ("preprocess_step", "components/train/run.py", False),
     ("preprocess_part_step", "model/features/extractor.py", True),

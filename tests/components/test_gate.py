@@ -335,6 +335,7 @@ def test_the_champion_is_measured_on_the_candidates_sentences(state, tmp_path, m
     monkeypatch.setattr(evaluating, "measure", measure)
     registered = {
         "features": "our features",
+        "features_hash": "our content",
         "corpus": "our corpus",
         "data": "our data",
         "voice_hash": "ours",
@@ -342,4 +343,4 @@ def test_the_champion_is_measured_on_the_candidates_sentences(state, tmp_path, m
     }
     found = gate.champion_measures(state, registry, registry.version(NAME, "1"), registered)
     assert found == {key: value + 1 for key, value in GOOD.items()}
-    assert asked == [(state, voice, "theirs", "our features", "our corpus", "our data", {"seed": 7})]
+    assert asked == [(state, voice, "theirs", "our features", "our content", "our corpus", "our data", {"seed": 7})]

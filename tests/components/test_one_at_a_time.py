@@ -215,7 +215,7 @@ def test_an_evaluation_is_made_once_for_all_who_ask(state, pointer, voice, meeti
 
     def measure():
         told = json.loads(settings("evaluate"))
-        return evaluating.measure(state, voice, "v", str(tmp_path), str(tmp_path), "d", told)
+        return evaluating.measure(state, voice, "v", str(tmp_path), "f", str(tmp_path), "d", told)
 
     meeting.result = evaluated
     monkeypatch.setattr(evaluating, "open_store", lambda *_: None)

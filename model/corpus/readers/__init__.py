@@ -79,6 +79,8 @@ def survey(folder: Path) -> dict[str, Any]:
     if found and all(form == TEXT_FILES for _, form in parts):
         return {"format": found, "path": str(folder)}
     if not parts:
+        if reasons := reader("table").unreadable_tables(folder):
+            raise CorpusError("; ".join(reasons))
         raise CorpusError(
             f"{folder}: no known layout ({', '.join(RECORDED)}), nor has any folder in it; the simplest is a "
             "metadata.csv with the columns audio|text|speaker|language and the recordings beside it (docs/corpus.md)"

@@ -48,4 +48,5 @@ def read(config: CorpusConfig) -> Source:
 def _lines(path: Path) -> list[tuple[int, str, str]]:
     """(line number, first word, rest) of every line."""
     lines = read_lines(path, "one line `<id> <value>` for each recording")
-    return [(number, *[*line.strip().split(maxsplit=1), ""][:2]) for number, line in lines]
+    parts = [(number, line.strip().split(maxsplit=1)) for number, line in lines]
+    return [(number, words[0], words[1] if len(words) > 1 else "") for number, words in parts]

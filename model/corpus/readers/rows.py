@@ -49,7 +49,8 @@ class Rows:
     def source(self, recordings: Iterable[Path] = ()) -> Source:
         """The utterances; `recordings` are all that there are, for a note on those that no row names."""
         utterances = []
-        named, taken = set(), set()
+        named: set[Path] = set()
+        taken: set[str] = set()
         names: dict[str, str] = {}
         for name, rows in self.rows.items():
             named |= {row.audio for row in rows}

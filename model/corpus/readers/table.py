@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from model.config.data import CorpusConfig
 from model.corpus.columns import NAMES as COLUMNS
-from model.corpus.columns import Columns, inferred_columns, named_columns, row_cells
+from model.corpus.columns import Columns, inferred_columns, is_unknown_header, named_columns, row_cells
+from model.corpus.problems import NOTE, Problem
 from model.corpus.readers.rows import Row, Rows
 from model.corpus.recordings import Recordings, clean_path, without_suffix
 from model.corpus.sources import Source
@@ -56,7 +57,7 @@ def read(config: CorpusConfig) -> Source:
     path = Path(config.path)
     folder = path if path.is_dir() else path.parent
     recordings = Recordings(folder) if folder.is_dir() else None
-    tables = find_tables(path, recordings) if path.is_dir() else [path]
+    tables = find_tables(path, recordings) if path.is_dir() and recordings else [path]
     if recordings is None or not tables or not tables[0].is_file():
         raise CorpusError(
             f"{path if path.suffix else path / NAMES[0]}: no such table; write one with the columns audio, text, "
@@ -102,12 +103,17 @@ def add_rows(rows: Rows, path: Path, recordings: Recordings, config: CorpusConfi
         )
 
 
-def _cells_of(rows: Rows, path: Path, where: str, recordings: Recordings) -> list[tuple[int, Mapping[str, str]]]:
+def _cells_of(rows: Rows, path: Path, where: str, recordings: Recordings) -> Sequence[tuple[int, Mapping[str, str]]]:
     """(line number, what a clip needs -> cell) of every row that has recording and text; others become problems."""
     if path.suffix.lower() in JSON_SUFFIXES:
         return _records(rows, path, where)
     lines, columns = _parsed(path, recordings)
     found = []
+    if lines and is_unknown_header(lines[0], lines[1:], columns, lambda cell: recordings.find(cell, path.parent)):
+        shown = " | ".join(lines[0].cells)
+        detail = f"taken for a header and not read: {shown!r}; the columns were told by their cells"
+        rows.problems.append(Problem("", f"{where}:{lines[0].number}", "header", detail, NOTE))
+        lines = lines[1:]
     for line in lines:
         cells, detail = row_cells(line, columns)
         if cells is None:
@@ -152,7 +158,7 @@ def _lacking_header(cells: Sequence[str]) -> str:
     return f"no column for {lacking[0]} (one of {', '.join(COLUMNS[lacking[0]])})"
 
 
-def _records(rows: Rows, path: Path, where: str) -> list[tuple[int, Mapping[str, str]]]:
+def _records(rows: Rows, path: Path, where: str) -> Sequence[tuple[int, Mapping[str, str]]]:
     table = read_records(path)
     for number, detail in table.misfits:
         rows.refuse("", f"{where}:{number}", "wrong_columns", detail)
@@ -173,9 +179,20 @@ def _records(rows: Rows, path: Path, where: str) -> list[tuple[int, Mapping[str,
     return found
 
 
+def unreadable_tables(folder: Path) -> list[str]:
+    """Why files that may be the table of a folder cannot be read."""
+    reasons = []
+    for path in _candidates(folder):
+        try:
+            read_text(path, FORM)
+        except CorpusError as error:
+            reasons.append(str(error))
+    return reasons
+
+
 def _name(audio: str, found: Path, folder: Path) -> str:
     """What a clip is named by: the path as the table has it, or within the corpus where that is of the whole system."""
-    path = PurePosixPath(clean_path(audio))
+    path: PurePath = PurePosixPath(clean_path(audio))
     if path.is_absolute() or ".." in path.parts:
         path = found.relative_to(folder) if found.is_relative_to(folder) else PurePosixPath(path.name)
     return without_suffix(path.as_posix())

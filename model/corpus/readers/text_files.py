@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 from model.config.data import CorpusConfig
@@ -22,7 +23,8 @@ def recognises(folder: Path) -> bool:
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of the recordings that have a text; the speaker is the first folder that is no `wavs/` or the like.
+    """Utterances of the recordings that have a text; the speaker is the first folder that tells recordings apart and is
+    no `wavs/` or the like.
 
     Raises:
         CorpusError: no recording has a text, or a text is not UTF-8.
@@ -30,6 +32,8 @@ def read(config: CorpusConfig) -> Source:
     folder = existing_folder(config.path, "recordings and a text file of the same name for each")
     rows, recordings = Rows(folder), Recordings(folder)
     unused = []
+    levels = zip(*(_telling(path.relative_to(folder)) for path in recordings.paths), strict=False)
+    common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
     for path in recordings.paths:
         relative = path.relative_to(folder)
         place = text_of(path, folder)
@@ -42,13 +46,18 @@ def read(config: CorpusConfig) -> Source:
             if place.stat().st_size:
                 raise
             text = ""
-        named = [part for part in relative.parts[:-1] if part.lower() not in AUDIO_FOLDERS]
+        named = _telling(relative)
         name = without_suffix("/".join([*named, relative.name]))
-        speaker = named[0] if named else config.speaker
+        speaker = next(iter(named[common:] or named[-1:]), config.speaker)
         rows.add(Row(name, text, path, config.language, speaker, rows.place(place)))
     if not rows.rows:
         raise CorpusError(f"{folder}: no recording has a text file of its name ({', '.join(TEXT_SUFFIXES)})")
     return rows.source(unused)
+
+
+def _telling(relative: Path) -> list[str]:
+    """Folders of a recording whose names say something."""
+    return [part for part in relative.parts[:-1] if part.lower() not in AUDIO_FOLDERS]
 
 
 def text_of(audio: Path, folder: Path) -> Path | None:
@@ -59,5 +68,6 @@ def text_of(audio: Path, folder: Path) -> Path | None:
         if part.lower() in AUDIO_FOLDERS:
             folders += [folder.joinpath(*relative[:index], name, *relative[index + 1 : -1]) for name in TEXT_FOLDERS]
     stem = without_suffix(audio.name)
-    places = (place / f"{stem}{suffix}" for place in folders for suffix in TEXT_SUFFIXES)
+    suffixes = (*TEXT_SUFFIXES, *(suffix.upper() for suffix in TEXT_SUFFIXES))
+    places = (place / f"{stem}{suffix}" for place in folders for suffix in suffixes)
     return next((place for place in places if place.is_file()), None)

@@ -314,3 +314,52 @@ def test_a_text_file_each_is_a_corpus_and_a_missing_text_is_noted(tmp_path):
     source = read(tmp_path)
     assert [utterance.text for utterance in source.utterances] == list(TEXTS[:2])
     assert [(p.file, p.reason) for p in source.problems] == [("c03.wav", "unused_recording")]
+
+
+@pytest.mark.parametrize("join", [":", ": ", " ", "\t"])
+def test_the_first_word_of_a_line_may_be_the_recording(tmp_path, join):
+    recordings(tmp_path)
+    write_text(tmp_path / "transcript_utf8.txt", *rows(NAMES, ("At 10:30.", "Two, please.", "We: both."), join=join))
+    assert [text for text, _ in texts_and_speakers(tmp_path)] == ["At 10:30.", "Two, please.", "We: both."]
+
+
+def test_a_header_in_another_language_is_noted_and_no_clip(tmp_path):
+    recordings(tmp_path)
+    write_text(tmp_path / "Texte.csv", "Datei;Text;Sprecher", *rows(NAMES, TEXTS, WHO, join=";"))
+    assert texts_and_speakers(tmp_path) == BOTH
+    assert [(p.file, p.reason, p.severity) for p in read(tmp_path).problems] == [("Texte.csv:1", "header", "note")]
+
+
+def test_a_first_row_whose_recording_is_missing_is_no_header(tmp_path):
+    recordings(tmp_path, names=NAMES[1:])
+    write_text(tmp_path / "metadata.csv", *rows(NAMES, TEXTS))
+    assert [problem.reason for problem in read(tmp_path).problems] == ["missing_recording"]
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    recordings(tmp_path)
+    (tmp_path / "Texte.csv").write_bytes("\n".join(rows(NAMES, ("Grün.", "Blau.", "Weiß."))).encode("cp1252"))
+    with pytest.raises(CorpusError, match=r"Texte\.csv:1: not UTF-8 \(byte 0xfc"):
+        survey(tmp_path)
+
+
+def test_texts_without_names_of_recordings_are_no_table(tmp_path):
+    recordings(tmp_path)
+    write_text(tmp_path / "sentences.txt", *TEXTS)
+    with pytest.raises(CorpusError, match="no known layout"):
+        survey(tmp_path)
+
+
+def test_suffixes_of_text_files_may_be_capitals(tmp_path):
+    recordings(tmp_path, "DR1/F0", ".wav")
+    for name, text in zip(NAMES, TEXTS, strict=True):
+        write_text(tmp_path / "DR1" / "F0" / f"{name}.TXT", text)
+    assert [text for text, _ in texts_and_speakers(tmp_path)] == list(TEXTS)
+
+
+def test_the_speaker_of_text_files_is_the_first_folder_that_tells_them_apart(tmp_path):
+    for speaker, name, text in zip(WHO, NAMES, TEXTS, strict=True):
+        folder = tmp_path / "corpus" / "flac" / speaker / "day 1"
+        write_sound(folder / f"{name}.flac", seconds=0.5)
+        write_text(folder / f"{name}.txt", text)
+    assert sorted(texts_and_speakers(tmp_path)) == sorted(BOTH)
