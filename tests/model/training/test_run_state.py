@@ -50,6 +50,7 @@ def test_of_the_training_only_what_shapes_no_weight_may_change_between_the_parts
             "model_gpu",
             "num_threads",
             "num_workers",
+            "start_from",
             "variance_restoration",
         )
     ]
