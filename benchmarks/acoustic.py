@@ -1,13 +1,13 @@
-"""Speed of the acoustic model against transformers' FastSpeech2Conformer, and of the alignment search against numpy.
+"""Benchmarks the acoustic model against FastSpeech2Conformer of transformers, and the alignment search against numpy.
 
-Both models get the same number of parameters (the peer's width is chosen for it; heads and feed-forward ratio are
-equal, the layers are half as many, since a Conformer layer is about twice ours), the same batch, lengths and threads.
-Training is forward, losses, backward and optimiser step in float32. Ours learns its alignment in that step; the peer is
-given durations. In synthesis both predict durations, which are then overruled so that both speak equally long.
+Both models have the same number of parameters (the width of the peer is chosen for it; heads and feed-forward ratio are
+equal; it has half as many layers, because a Conformer layer is about twice as large), batch, lengths and threads.
+Training is forward pass, losses, backward pass and optimizer step in float32. Our model learns its alignment in that
+step; the peer receives durations. In synthesis both predict durations, which are then replaced by equal ones.
 
     pip install 'myxtts[benchmark]'
-    python benchmarks/acoustic.py
-    python benchmarks/acoustic.py --search-only
+    python -m benchmarks.acoustic
+    python -m benchmarks.acoustic --search-only
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FRAME_SECONDS = 256 / 22050
 SEARCHES = ((16, 64, 256), (16, 128, 640), (32, 200, 1000))
 
 
-def parameters_of(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def random_batch(clips: int, tokens: int, frames: int) -> Batch:
-    """Clips of equal length; a shared length favours neither side."""
+    """Returns random clips of equal length, so that padding favors neither model."""
     ids = torch.stack((torch.randint(1, 60, (clips, tokens)), torch.zeros(clips, tokens, dtype=torch.int64)), dim=2)
     return Batch(
         ids=ids,
@@ -60,11 +60,20 @@ def random_batch(clips: int, tokens: int, frames: int) -> Batch:
 
 
 def our_model(config: Config) -> AcousticModel:
-    return AcousticModel(config.model, ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 1, 256, 80, 0.0, 1.0))
+    dimensions = ModelDimensions(
+        num_symbols=NUM_SYMBOLS,
+        num_stresses=NUM_STRESSES,
+        num_languages=1,
+        speaker_vector_dim=256,
+        n_mels=80,
+        mel_mean=0.0,
+        mel_std=1.0,
+    )
+    return AcousticModel(config.model, dimensions)
 
 
 def peer_model(config: Config, parameters: int) -> nn.Module:
-    """FastSpeech2Conformer of nearly `parameters` parameters."""
+    """Returns a FastSpeech2Conformer with approximately `parameters` parameters."""
     from transformers import FastSpeech2ConformerConfig, FastSpeech2ConformerModel
 
     ours = config.model
@@ -86,7 +95,7 @@ def peer_model(config: Config, parameters: int) -> nn.Module:
     step, counts = 2 * ours.num_heads, {}
     for width in range(8 * step, 1024, 2 * step):
         with torch.device("meta"):
-            counts[width] = parameters_of(build(width))
+            counts[width] = count_parameters(build(width))
         if counts[width] > parameters:
             break
     return build(min(counts, key=lambda width: abs(counts[width] - parameters)))
@@ -127,60 +136,60 @@ def peer_step(model: nn.Module, batch: Batch) -> Callable[[], None]:
 
 
 def fixed_durations(model: nn.Module, frames: int, log: bool) -> None:
-    """Overrule what the duration predictor says, after it has computed it."""
+    """Replaces the output of the duration predictor after it has been computed."""
     value = float(np.log1p(frames)) if log else frames
     model.duration_predictor.register_forward_hook(lambda module, inputs, output: torch.full_like(output, value))
 
 
 def alternate(one: Callable[[], None], other: Callable[[], None], repeats: int) -> tuple[float, float]:
-    """Median seconds of each, taken in turns, so that other work on the machine burdens both alike."""
+    """Returns the median seconds of both; they alternate, so that other load on the machine affects both equally."""
     one(), other()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
-        for run, own in zip((one, other), times, strict=True):
-            began = time.perf_counter()
+        for run, seconds in zip((one, other), times, strict=True):
+            start = time.perf_counter()
             run()
-            own.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
     return statistics.median(times[0]), statistics.median(times[1])
 
 
 def compare(size: str, clips: int, tokens: int, frames: int, repeats: int) -> dict[str, float]:
-    """Training and synthesis of one size against the peer."""
+    """Compares training and synthesis of one model size with the peer."""
     config = resolve(None, None, {"model_size": size, "model.enable_gst": False}).config
     torch.manual_seed(0)
     ours = our_model(config)
-    peer = peer_model(config, parameters_of(ours))
+    peer = peer_model(config, count_parameters(ours))
     batch, single = random_batch(clips, tokens, frames), random_batch(1, tokens, frames)
     training = alternate(our_step(ours.train(), batch, config), peer_step(peer.train(), batch), repeats)
 
     fixed_durations(ours.eval(), frames // tokens, log=True)
     fixed_durations(peer.eval(), frames // tokens, log=False)
 
-    def speak() -> None:
+    def synthesize() -> None:
         speech = ours.synthesize(single.ids, single.token_lengths, single.speaker_vector, single.language)
         assert speech.mel.shape[1] == frames // tokens * tokens
 
     @torch.no_grad()
-    def peer_speaks() -> None:
+    def synthesize_with_peer() -> None:
         output = peer(single.ids[..., 0], speaker_embedding=single.speaker_vector, return_dict=True)
         assert output.spectrogram.shape[1] == frames // tokens * tokens
 
-    synthesis = alternate(speak, peer_speaks, 3 * repeats)
-    spoken = frames // tokens * tokens * FRAME_SECONDS
+    synthesis = alternate(synthesize, synthesize_with_peer, 3 * repeats)
+    speech_seconds = frames // tokens * tokens * FRAME_SECONDS
     return {
-        "parameters": parameters_of(ours),
-        "peer_parameters": parameters_of(peer),
+        "parameters": count_parameters(ours),
+        "peer_parameters": count_parameters(peer),
         "frames_per_second": clips * frames / training[0],
         "peer_frames_per_second": clips * frames / training[1],
         "training_ratio": training[1] / training[0],
-        "real_time_factor": synthesis[0] / spoken,
-        "peer_real_time_factor": synthesis[1] / spoken,
+        "real_time_factor": synthesis[0] / speech_seconds,
+        "peer_real_time_factor": synthesis[1] / speech_seconds,
         "synthesis_ratio": synthesis[1] / synthesis[0],
     }
 
 
 def numpy_best_path(log_emission: np.ndarray) -> np.ndarray:
-    """Monotonic alignment search of one clip (S, T), a row of tokens at a time: what one writes without a compiler."""
+    """Returns the durations (T,) of the monotonic alignment of one clip (S, T), vectorized over tokens."""
     frames, tokens = log_emission.shape
     score = np.full(tokens, -np.inf)
     score[0] = log_emission[0, 0]
@@ -197,13 +206,13 @@ def numpy_best_path(log_emission: np.ndarray) -> np.ndarray:
 
 
 def search(clips: int, tokens: int, frames: int, repeats: int) -> dict[str, float]:
-    """The compiled search against numpy, whose results are the same."""
+    """Compares the compiled search with numpy; both must give the same durations."""
     generator = torch.Generator().manual_seed(0)
     emission: Tensor = torch.randn(clips, frames, tokens, generator=generator).log_softmax(2).clamp(min=IMPOSSIBLE)
     lengths = torch.full((clips,), tokens), torch.full((clips,), frames)
     plain = emission.double().numpy()
-    wanted = np.stack([numpy_best_path(item) for item in plain])
-    assert np.array_equal(best_path(emission, *lengths).numpy(), wanted)
+    expected = np.stack([numpy_best_path(item) for item in plain])
+    assert np.array_equal(best_path(emission, *lengths).numpy(), expected)
     ours, theirs = alternate(
         lambda: best_path(emission, *lengths), lambda: [numpy_best_path(item) for item in plain], repeats
     )
@@ -218,18 +227,18 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=288)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--search-only", action="store_true", help="Only the alignment search; needs no transformers.")
+    parser.add_argument("--search-only", action="store_true", help="Only the alignment search, without transformers.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     lengths = (arguments.clips, arguments.tokens, arguments.frames)
-    found = {f"search {shape}": search(*shape, arguments.repeats) for shape in SEARCHES}
+    results = {f"search {shape}": search(*shape, arguments.repeats) for shape in SEARCHES}
     if not arguments.search_only:
-        found |= {size: compare(size, *lengths, arguments.repeats) for size in arguments.sizes}
+        results |= {size: compare(size, *lengths, arguments.repeats) for size in arguments.sizes}
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(results, indent=1))
         return
-    for name, values in found.items():
+    for name, values in results.items():
         print(name, *(f"{key} {value:,.4g}" for key, value in values.items()), sep="  ")
 
 

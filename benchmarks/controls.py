@@ -1,9 +1,9 @@
-"""Whether a trained voice obeys: pitch, energy and speed on sentences that it was not trained on.
+"""Measures the effect of pitch, energy and speed controls of a trained voice on unseen sentences.
 
-Each control is asked for alone, and its effect is measured on the waveform against the plain sentence: median F0, level
-of the louder frames, and length.
+Each control is changed alone, and its effect is measured on the waveform against the unchanged sentence: median F0,
+level of the louder frames, and length.
 
-    python benchmarks/controls.py --voice <training>/voice --features <features> --sentences 8
+    python -m benchmarks.controls --voice <training>/voice --features <features> --sentences 8
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ FACTOR = 1.2
 
 
 def unseen_sentences(store: FeatureStore, language: str, count: int) -> list[str]:
-    """Texts of held-out clips in a language that no training clip says; the first of them."""
+    """Returns the first texts of held-out clips in a language that occur in no training clip."""
     trained = {store.clips[position].text for position in store.split("train")}
     held_out = (store.clips[position] for position in store.split("validation") + store.split("test"))
     texts = (clip.text for clip in held_out if clip.language == language)
     return list(dict.fromkeys(text for text in texts if text not in trained))[:count]
 
 
-def controls(voice: Synthesizer, requests: list[tuple[str, str]], factor: float) -> dict[str, list[float]]:
-    """What each control changed, sentence by sentence, when asked for `factor`.
+def measure_controls(voice: Synthesizer, requests: list[tuple[str, str]], factor: float) -> dict[str, list[float]]:
+    """Returns the measured change of each control, sentence by sentence.
 
     Args:
         voice: A trained voice.
         requests: (speaker, text) in the speaker's own language.
-        factor: Asked of `pitch_scale`, `energy_scale` and `speed` in turn.
+        factor: Value of `pitch_scale`, `energy_scale` and `speed` in turn.
 
     Returns:
-        `pitch`, `energy`: factors on median F0 and on the level; `speed`: length before over length after.
+        `pitch` and `energy`: factors of median F0 and of the level; `speed`: original length over new length.
     """
     audio, features = voice.config.audio, voice.config.features
 
@@ -53,49 +53,48 @@ def controls(voice: Synthesizer, requests: list[tuple[str, str]], factor: float)
         loudness = np.sqrt(np.square(frames.reshape(-1, audio.hop_length)).mean(1))
         return float(np.exp(np.log(loudness[loudness > np.quantile(loudness, 0.4)]).mean()))
 
-    asked: dict[str, tuple[str, Callable[[Speech], float]]] = {
+    measurements: dict[str, tuple[str, Callable[[Speech], float]]] = {
         "pitch": ("pitch_scale", pitch),
         "energy": ("energy_scale", level),
         "speed": ("speed", lambda speech: 1 / len(speech.samples)),
     }
-    measured: dict[str, list[float]] = {name: [] for name in asked}
+    changes: dict[str, list[float]] = {name: [] for name in measurements}
     for speaker, text in requests:
         plain = voice.synthesize(text, speaker=speaker)
-        for name, (control, measure) in asked.items():
+        for name, (control, measure) in measurements.items():
             changed = voice.synthesize(text, speaker=speaker, prosody=ProsodyControls(**{control: factor}))
-            measured[name].append(measure(changed) / measure(plain))
-    return measured
+            changes[name].append(measure(changed) / measure(plain))
+    return changes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--voice", type=Path, required=True)
-    parser.add_argument("--features", type=Path, required=True, help="Store that it was trained on.")
-    parser.add_argument("--sentences", type=int, default=8, help="Of each language.")
+    parser.add_argument("--features", type=Path, required=True, help="Feature store of its training.")
+    parser.add_argument("--sentences", type=int, default=8, help="Sentences per language.")
     parser.add_argument("--factors", type=float, nargs="*", default=[FACTOR, 1 / FACTOR])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    voice, store = Synthesizer.load(arguments.voice), FeatureStore(arguments.features)
+    voice, store = Synthesizer(arguments.voice), FeatureStore(arguments.features)
     requests = []
     for language in voice.languages:
         speakers = [name for name, own in voice.voice.speaker_languages.items() if own == language]
         texts = unseen_sentences(store, language, arguments.sentences)
         requests += [(speakers[i % len(speakers)], text) for i, text in enumerate(texts)]
-    found = {}
+    results = {}
     for factor in arguments.factors:
-        measured = controls(voice, requests, factor)
-        found[f"{factor:.3f}"] = {
-            name: {"mean": float(np.mean(each)), "least": min(each), "most": max(each)}
-            for name, each in measured.items()
+        changes = measure_controls(voice, requests, factor)
+        results[f"{factor:.3f}"] = {
+            name: {"mean": float(np.mean(each)), "min": min(each), "max": max(each)} for name, each in changes.items()
         }
     if arguments.json:
-        print(json.dumps({"sentences": len(requests), "asked": found}, indent=1))
+        print(json.dumps({"sentences": len(requests), "requested": results}, indent=1))
         return
     print(f"{len(requests)} sentences")
-    for factor, each in found.items():
+    for factor, each in results.items():
         for name, values in each.items():
-            print(f"asked {factor}  {name:6} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+            print(f"requested {factor}  {name:6} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The data stages measured: how fast a large manifest is checked, and how often planted mistakes are found.
+"""Benchmarks the data stages: speed on a large manifest, and detection of planted errors.
 
-python benchmarks/corpus.py scale --clips 100000
-python benchmarks/corpus.py speakers <ingested corpus>      # clips given to a wrong speaker
-python benchmarks/corpus.py division                        # long readings, divided
+    python -m benchmarks.corpus scale --clips 100000
+    python -m benchmarks.corpus speakers <ingested corpus>      # clips with a wrong speaker label
+    python -m benchmarks.corpus division                        # division of long recordings
+
+Results are printed as text.
 """
 
 import random
@@ -16,7 +18,7 @@ import numpy as np
 
 from model.audio.io import read_source
 from model.config.schema import Config
-from model.corpus.checks import check_speakers
+from model.corpus.checks import compare_speakers
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, read_manifest
 from model.corpus.readers.generated import read_sentences
@@ -26,24 +28,33 @@ from model.text.espeak import speak
 
 RATE = 22050
 MOVED = 5
-"""Clips of one trial that are given to a wrong speaker."""
-LEAST_CLIPS = 8
-"""Of a speaker whose clips are moved."""
+"""Clips with a wrong speaker label per trial."""
+MIN_CLIPS = 8
+"""Clips that a speaker must have to take part."""
 
 
 @click.group()
 def program() -> None:
-    """Measurements of the data stages."""
+    """Benchmarks of the data stages."""
 
 
 @program.command()
 @click.option("--clips", default=100_000, show_default=True)
 def scale(clips: int) -> None:
-    """Seconds to check and to split a manifest, without its audio."""
+    """Measure the seconds to check and to split a manifest without audio."""
     generator = np.random.default_rng(0)
     words = np.array(["boat", "river", "the", "and", "morning", "late", "to", "garden", "blue", "seven"])
     manifest = [
-        Clip(f"c{n}", "", f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.", "en", f"s{n % 500}", 3.0, RATE, RATE)
+        Clip(
+            id=f"c{n}",
+            audio="",
+            text=f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.",
+            language="en",
+            speaker=f"s{n % 500}",
+            seconds=3.0,
+            sample_rate=RATE,
+            source_sample_rate=RATE,
+        )
         for n in range(clips)
     ]
     config = Config()
@@ -60,38 +71,37 @@ def scale(clips: int) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--trials", default=20, show_default=True)
 def speakers(folder: Path, trials: int) -> None:
-    """Of clips given to a wrong speaker, how many are found, and how many right ones are flagged."""
+    """Measure how many wrong speaker labels are found, and how many right ones are flagged."""
     from model.speaker_encoder import Resemblyzer
 
     clips = read_manifest(folder)
     encoder = Resemblyzer.load()
     vectors = np.stack([encoder.embed(*read_source(folder / clip.audio)) for clip in clips])
     counts = Counter(clip.speaker for clip in clips)
-    many = [speaker for speaker, count in counts.items() if count >= LEAST_CLIPS]
-    places = [place for place, clip in enumerate(clips) if clip.speaker in many]
+    candidates = [speaker for speaker, count in counts.items() if count >= MIN_CLIPS]
+    places = [place for place, clip in enumerate(clips) if clip.speaker in candidates]
     choice, origins, limits = random.Random(0), {clip.id: "" for clip in clips}, Config().validation
-    found = false = 0
+    found = false_alarms = 0
     for _ in range(trials):
         moved, labelled = choice.sample(places, MOVED), list(clips)
         for place in moved:
-            others = [speaker for speaker in many if speaker != clips[place].speaker]
+            others = [speaker for speaker in candidates if speaker != clips[place].speaker]
             labelled[place] = replace(clips[place], speaker=choice.choice(others))
-        flagged = {problem.id for problem in check_speakers(labelled, origins, vectors, limits)[0]}
+        flagged = {problem.id for problem in compare_speakers(labelled, origins, vectors, limits)[0]}
         planted = {clips[place].id for place in moved}
         found += len(flagged & planted)
-        false += len(flagged - planted)
+        false_alarms += len(flagged - planted)
     total = trials * MOVED
-    told = (
-        f"{len(clips)} clips, {len(many)} speakers of {LEAST_CLIPS} or more: found {found} of {total} planted mix-ups"
-    )
-    click.echo(f"{told}; {false} of {trials * len(clips) - total} right clips flagged")
+    click.echo(f"{len(clips)} clips, {len(candidates)} speakers with at least {MIN_CLIPS} of them: ", nl=False)
+    click.echo(f"found {found} of {total} wrong labels; ", nl=False)
+    click.echo(f"{false_alarms} of {trials * len(clips) - total} right labels flagged")
 
 
 @program.command()
 @click.option("--trials", default=60, show_default=True)
 @click.option("--longest", default=10.0, show_default=True, help="Seconds of the longest piece.")
 def division(trials: int, longest: float) -> None:
-    """Readings of several sentences with pauses at random: how many are divided, and how many of these rightly."""
+    """Measure how many recordings of several sentences with random pauses are divided, and how many correctly."""
     choice = random.Random(1)
     divided = right = 0
     for _ in range(trials):
@@ -99,18 +109,18 @@ def division(trials: int, longest: float) -> None:
         sentences = choice.sample(read_sentences("", language), choice.randint(4, 8))
         samples, texts = _reading(sentences, voice, choice)
         pieces = divide(samples, RATE, " ".join(sentences), longest)
-        said = [" ".join(piece.text for piece in pieces[: number + 1]) for number in range(len(pieces))]
+        prefixes = [" ".join(piece.text for piece in pieces[: number + 1]) for number in range(len(pieces))]
         divided += bool(pieces)
         right += bool(pieces) and all(
-            any(start <= piece.end <= end and text == so_far for start, end, text in texts)
-            for piece, so_far in zip(pieces, said, strict=True)
+            any(start <= piece.end <= end and text == prefix for start, end, text in texts)
+            for piece, prefix in zip(pieces, prefixes, strict=True)
         )
-    click.echo(f"{trials} readings: {divided} divided into pieces of at most {longest:g} s, ", nl=False)
-    click.echo(f"{right} of them at ends of sentences only, with the right texts")
+    click.echo(f"{trials} recordings: {divided} divided into pieces of at most {longest:g} s, ", nl=False)
+    click.echo(f"{right} of them at sentence ends only, with the right texts")
 
 
 def _reading(sentences: list[str], voice: str, choice: random.Random) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
-    """Samples, and for each sentence the pause behind it (from, to) and the text up to there."""
+    """Returns samples, and for each sentence the pause after it (start, end) and the text up to it."""
     noise = np.random.default_rng(choice.randrange(2**32))
     parts: list[np.ndarray] = []
     texts, position = [], 0

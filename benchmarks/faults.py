@@ -1,4 +1,4 @@
-"""Faults injected into training, and how each ends: `python -m benchmarks.faults` prints the table."""
+"""Injects faults into training and prints how each run ends: `python -m benchmarks.faults`."""
 
 import logging
 import multiprocessing
@@ -14,16 +14,15 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.small_corpus import SETTINGS, small_features
+from benchmarks.generated_corpus import SETTINGS, small_features
 from model.config.resolution import resolve
-from model.config.schema import Config
-from model.features.index import FeatureError
+from model.config.training import TrainSettings
+from model.errors import FeatureError
 from model.features.store import FeatureStore
 from model.loop.checkpoints import list_checkpoints
 from model.loop.reporting import read_history
 from model.training import state as run_state
 from model.training import step
-from model.training import step as accumulation
 from model.training.trainer import TrainingError, train
 
 RUN = {
@@ -37,16 +36,17 @@ RUN = {
 }
 KILLS = 20
 Fault = Callable[[Path, Path], str | None]
-"""(features, folder of the run) -> what it found, where that is more than the run left behind."""
+"""Runs a training with a fault, given features and run folder; returns a result, or None for `outcome` to tell."""
 
 
-def settings(**training: Any) -> Config:
-    return resolve(None, None, {**SETTINGS, **RUN, **{f"training.{key}": v for key, v in training.items()}}).config
+def settings(**training: Any) -> TrainSettings:
+    overrides = {f"training.{key}": value for key, value in training.items()}
+    return TrainSettings.of(resolve(None, None, {**SETTINGS, **RUN, **overrides}).config)
 
 
 def nan_in_data(features: Path, folder: Path) -> None:
     """One clip of the corpus is NaN."""
-    original = accumulation.loss_terms
+    original = step.loss_terms
 
     def spoiled(output: Any, batch: Any, losses: Any) -> Any:
         if bad in batch.clip_ids:
@@ -55,7 +55,7 @@ def nan_in_data(features: Path, folder: Path) -> None:
 
     store = FeatureStore(features)
     bad = store.clips[store.split("train")[0]].id
-    with patch.object(accumulation, "loss_terms", spoiled):
+    with patch.object(step, "loss_terms", spoiled):
         train(settings(), features, folder)
 
 
@@ -72,7 +72,7 @@ def nan_in_weight(features: Path, folder: Path) -> None:
             built[0].mel_head.weight[0] = float("nan")
 
     model = run_state.AcousticModel
-    with patch.object(run_state, "AcousticModel", build), at_call(accumulation, "loss_terms", 13, spoil):
+    with patch.object(run_state, "AcousticModel", build), at_call(step, "loss_terms", 13, spoil):
         train(settings(), features, folder)
 
 
@@ -97,7 +97,7 @@ def rate_too_high(features: Path, folder: Path) -> None:
 
 
 def corrupt_features(name: str) -> Fault:
-    """A bit of the largest file of this pattern in the feature store is another one."""
+    """Returns a fault: a flipped bit in the largest matching file of the feature store."""
 
     def fault(features: Path, folder: Path) -> None:
         copy = folder.with_name(f"{folder.name}-features")
@@ -109,7 +109,7 @@ def corrupt_features(name: str) -> Fault:
 
 
 def corrupt_checkpoint(features: Path, folder: Path) -> None:
-    """A bit of the last checkpoint is another one."""
+    """A bit of the last checkpoint is flipped."""
     train(settings(), features, folder)
     flip(list_checkpoints(folder / "checkpoints")[-1].path / "model.safetensors")
     train(settings(), features, folder)
@@ -117,20 +117,21 @@ def corrupt_checkpoint(features: Path, folder: Path) -> None:
 
 def out_of_memory(features: Path, folder: Path) -> None:
     """Memory holds one clip at a time only."""
-    original = accumulation.accumulate_gradients
+    original = step.accumulate_gradients
 
-    def scarce(computation: Any, batch: Any, weights: Any, parts: int) -> Any:
-        if parts < len(batch.clip_ids):
+    def scarce(context: Any, batch: Any, weights: Any, micro_batches: int) -> Any:
+        if micro_batches < len(batch.clip_ids):
             raise torch.OutOfMemoryError("simulated")
-        return original(computation, batch, weights, parts)
+        return original(context, batch, weights, micro_batches)
 
-    with patch.object(accumulation, "accumulate_gradients", scarce):
+    with patch.object(step, "accumulate_gradients", scarce):
         train(settings(), features, folder)
 
 
 def kills(features: Path, folder: Path) -> str:
-    """kill -9 at random moments of a run that is gone on with each time, until it ends; then of another one, until so
-    many processes were killed at work. The weights must equal those of a run that was left alone.
+    """Kills runs at random times with SIGKILL and resumes them until they end, for `KILLS` kills in all.
+
+    The weights must equal those of a run without interruption.
     """
     config = settings(checkpoint_interval=1)
     whole = folder.with_name("whole")
@@ -149,17 +150,17 @@ def kills(features: Path, folder: Path) -> str:
             process.join()
             killed += not ended
         compare(whole, folder)
-    return f"{killed} killed at work, {runs} runs ended with the weights of one that was left alone"
+    return f"{killed} killed, {runs} runs ended with the weights of a run without interruption"
 
 
 def compare(whole: Path, killed: Path) -> None:
-    """Weights, average and optimiser of two finished runs, bit for bit."""
+    """Checks that weights, average and optimizer state of two finished runs are equal bit for bit."""
     for name in ("model", "ema", "optimizer"):
         one, other = (
             load_file(list_checkpoints(run / "checkpoints")[-1].path / f"{name}.safetensors") for run in (whole, killed)
         )
         if one.keys() != other.keys() or not all(torch.equal(one[key], other[key]) for key in one):
-            raise AssertionError(f"{name} differs from that of the run that was left alone")
+            raise AssertionError(f"{name} differs from that of the run without interruption")
 
 
 FAULTS: dict[str, Fault] = {
@@ -167,17 +168,17 @@ FAULTS: dict[str, Fault] = {
     "NaN in a weight": nan_in_weight,
     "NaN in a gradient": nan_in_gradient,
     "learning rate x 1000": rate_too_high,
-    "a bit of a feature shard": corrupt_features("shard-*"),
-    "a bit of the speaker vectors": corrupt_features("speaker_vectors.npy"),
-    "a bit of the feature index": corrupt_features("clips.npy"),
-    "a bit of the last checkpoint": corrupt_checkpoint,
+    "a flipped bit in a feature shard": corrupt_features("shard-*"),
+    "a flipped bit in the speaker vectors": corrupt_features("speaker_vectors.npy"),
+    "a flipped bit in the feature index": corrupt_features("clips.npy"),
+    "a flipped bit in the last checkpoint": corrupt_checkpoint,
     "out of memory": out_of_memory,
     f"kill -9, {KILLS} times": kills,
 }
 
 
 def at_call(module: Any, name: str, number: int, action: Callable[[], None]) -> Any:
-    """Patch: run `action` before the `number`-th call of a function."""
+    """Returns a patch that runs `action` before the `number`-th call of a function."""
     original, calls = getattr(module, name), 0
 
     def counted(*arguments: Any) -> Any:
@@ -191,14 +192,14 @@ def at_call(module: Any, name: str, number: int, action: Callable[[], None]) -> 
 
 
 def flip(path: Path) -> None:
-    """Change one bit in the middle of a file."""
+    """Flips one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
 
 
 def outcome(fault: Fault, features: Path, folder: Path) -> str:
-    """How a run with a fault ends, from what it left behind."""
+    """Runs a training with a fault and describes how it ends, from its history and files."""
     try:
         ending = fault(features, folder) or "finished, weights finite"
         weights = load_file(folder / "voice" / "model.safetensors").values()
@@ -207,7 +208,10 @@ def outcome(fault: Fault, features: Path, folder: Path) -> str:
     except (TrainingError, FeatureError) as error:
         ending = f"stopped: {str(error).split(': ', 1)[-1][:90]}"
     records = read_history(folder / "history.jsonl") if (folder / "history.jsonl").is_file() else []
-    counts = {kind: sum(kind in line for line in records) for kind in ("skipped", "diverged", "went_back_to", "parts")}
+    counts = {
+        kind: sum(kind in line for line in records)
+        for kind in ("skipped", "diverged", "rolled_back_to", "micro_batches")
+    }
     seen = [f"{count} x {kind.replace('_', ' ')}" for kind, count in counts.items() if count]
     seen += [path.name for path in (folder / "checkpoints").glob("damaged-*")]
     return "; ".join([*seen, ending])

@@ -40,9 +40,9 @@ MUTANTS = Path(__file__).with_name("mutants")
 KILLED, TIMED_OUT, SURVIVED, ERROR = "killed", "killed (time limit)", "survived", "error"
 PASSED, FAILED, INTERRUPTED, USAGE = 0, 1, 2, 4  # exit statuses of pytest
 NOT_FOUND = re.compile(r"^ERROR: (?:file or directory )?not found:", re.MULTILINE)
-"""What pytest prints of a test that does not exist; a module that fails to load has the same exit status."""
+"""Message of pytest about a test that does not exist; a module that fails to import has the same exit status."""
 RUNNING: set[int] = set()
-"""Process groups of the test runs under way; an interrupt of the benchmark ends them."""
+"""Process groups of the running tests; an interrupt of the benchmark kills them."""
 
 
 class MutantError(ValueError):
@@ -69,7 +69,7 @@ class Mutant:
     tests: tuple[str, ...]
 
     def apply(self, root: Path) -> str:
-        """The text of the file with the bug in it.
+        """Returns the text of the file with the bug.
 
         Raises:
             MutantError: no such file, or `find` does not occur in it exactly once.
@@ -87,12 +87,12 @@ class Mutant:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of a mutant.
+    """Result of one mutant.
 
     Attributes:
         outcome: `KILLED`, `TIMED_OUT`, `SURVIVED` or `ERROR`.
         detail: The first test that failed, or the reason of an error.
-        seconds: How long the tests ran.
+        seconds: Duration of the tests.
     """
 
     mutant: Mutant
@@ -102,10 +102,10 @@ class Result:
 
 
 def read_mutants(folder: Path = MUTANTS) -> list[Mutant]:
-    """All mutants of a folder, sorted by area.
+    """Returns all mutants of a folder, sorted by area.
 
     Raises:
-        MutantError: a list that is no YAML, an entry with missing, unknown, empty or ineffective fields, or a name
+        MutantError: a list that is not YAML, an entry with missing, unknown, empty or ineffective fields, or a name
             that occurs twice.
     """
     mutants = [_parse(path, entry) for path in sorted(folder.glob("*.yaml")) for entry in _entries(path)]
@@ -143,7 +143,7 @@ def _parse(path: Path, entry: object) -> Mutant:
 
 
 def choose(mutants: Sequence[Mutant], areas: Sequence[str], names: Sequence[str]) -> list[Mutant]:
-    """The mutants of these areas or with these names; all of them where nothing is asked for.
+    """Returns the mutants of the given areas or names, or all where neither is given.
 
     Raises:
         MutantError: an area or a name that does not exist.
@@ -160,7 +160,7 @@ def choose(mutants: Sequence[Mutant], areas: Sequence[str], names: Sequence[str]
 
 
 def copy_tracked_files(root: Path, target: Path) -> Path:
-    """Copy the files under version control, as they are in the working tree, to `target`."""
+    """Copies the files under version control, as they are in the working tree, to `target`."""
     listed = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         source = root / name
@@ -171,7 +171,7 @@ def copy_tracked_files(root: Path, target: Path) -> Path:
 
 
 def run_pytest(tree: Path, tests: Iterable[str], *options: str, time_limit: float | None) -> tuple[int | None, str]:
-    """Run tests in a tree: exit status of pytest (None after `time_limit` seconds) and its output."""
+    """Runs tests in a tree; returns the exit status of pytest (None after `time_limit` seconds) and its output."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MYXTTS_")}
     # A compiled file is matched by size and whole seconds, which a mutant and its original may share.
     environment |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -200,7 +200,7 @@ def run_pytest(tree: Path, tests: Iterable[str], *options: str, time_limit: floa
 
 
 def _kill_group(group: int) -> None:
-    """End pytest and what its tests left running."""
+    """Kills pytest and the processes that its tests started."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
@@ -208,7 +208,7 @@ def _kill_group(group: int) -> None:
 
 
 def try_mutant(mutant: Mutant, tree: Path, time_limit: float) -> Result:
-    """Apply a mutant to `tree`, run its tests, and restore the tree."""
+    """Applies a mutant to `tree`, runs its tests, and restores the tree."""
     path = tree / mutant.file
     try:
         mutated = mutant.apply(tree)
@@ -230,7 +230,7 @@ def try_mutant(mutant: Mutant, tree: Path, time_limit: float) -> Result:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Killed and survived mutants of each area, and of all."""
+    """Returns a table of the killed and survived mutants of each area and in all."""
     rows = [("area", "mutants", "killed", "survived", "error")]
     for area in [*dict.fromkeys(result.mutant.area for result in results), "total"]:
         counts = Counter(result.outcome for result in results if area in (result.mutant.area, "total"))
@@ -299,7 +299,7 @@ def main(
 
 
 def _check_unmutated(trees: queue.SimpleQueue[Path], mutants: Sequence[Mutant], jobs: int) -> None:
-    """Make sure that the tests of all mutants pass without any of them."""
+    """Checks that the tests of all mutants pass without a mutant."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     if not tests:
         return

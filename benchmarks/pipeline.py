@@ -1,10 +1,10 @@
-"""What running the pipeline costs beyond its steps' work, and whether every target makes the same voice.
+"""Measures the overhead of pipeline steps, and checks that every target produces the same voice.
 
-    python benchmarks/pipeline.py --target local --target docker
+    python -m benchmarks.pipeline --target local --target docker
 
-Each target starts from nothing, in a state of its own, with the same seed and settings: a generated corpus and a model
-of seconds. Beyond the work is what a step takes outside of its own code: process or container, the executor of KFP. The
-contents of the registered models are compared file by file.
+Each target starts with an empty state folder of its own and the same seed and settings: a generated corpus and a model
+that trains in seconds. The overhead of a step is the time outside of its own code: process or container, and the KFP
+executor. The files of the registered models are compared by content.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ SETTINGS = {
 }
 LINE = re.compile(r"(?m)^([\d:.]{12}) - INFO - (?:Executing task|Task) \x1b\[\d+m'([\w-]+)'\x1b\[0m(?:$| finished)")
 VARYING = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
-"""Files in which MLflow writes ids, times and the Python it ran in."""
+"""Files in which MLflow writes ids, times and the Python version."""
 
 
 @click.command()
@@ -47,32 +47,31 @@ VARYING = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the states [default: removed at the end].")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another setting.")
 def main(targets: tuple[str, ...], keep: Path | None, assignments: tuple[str, ...]) -> None:
-    """Run the pipeline once on each target and print what it cost and made."""
+    """Run the pipeline on each target and print times and differences."""
     from pipelines.cli.options import parse_assignments
 
     settings = {**SETTINGS, **parse_assignments(assignments)}
     with tempfile.TemporaryDirectory() as scratch:
-        found = {target: measure(target, (keep or Path(scratch)) / target, settings) for target in targets}
-    for target, result in found.items():
-        beyond = {step: result["walls"][step] - seconds for step, seconds in result["steps"].items()}
+        results = {target: measure(target, (keep or Path(scratch)) / target, settings) for target in targets}
+    for target, result in results.items():
+        overhead = {step: result["walls"][step] - seconds for step, seconds in result["steps"].items()}
         click.echo(f"\n{target}: {result['seconds']:.1f} s, of which {sum(result['walls'].values()):.1f} s in steps")
-        click.echo(f"  beyond the work: {statistics.median(beyond.values()):.2f} s a step (median)")
-        click.echo(f"  started again with nothing to do: {result['again']:.1f} s")
+        click.echo(f"  overhead: {statistics.median(overhead.values()):.2f} s per step (median)")
+        click.echo(f"  second run, with every step cached: {result['again']:.1f} s")
         for step, seconds in result["steps"].items():
-            click.echo(f"  {step:<18} work {seconds:7.2f} s  beyond {beyond[step]:5.2f} s")
+            click.echo(f"  {step:<18} work {seconds:7.2f} s  overhead {overhead[step]:5.2f} s")
         for container in result["containers"]:
             click.echo(f"  {container['container']}  {container['image']:<48} exit {container['exit_status']}")
-    first, *others = found
+    first, *others = results
     for other in others:
-        compare(first, found[first], other, found[other])
+        compare(first, results[first], other, results[other])
 
 
 def measure(target: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Run the pipeline twice from nothing in `folder`; costs of the first, and what it made."""
+    """Runs the pipeline twice in an empty `folder`; returns the times and results of the first run."""
     from components.state import read_json
-    from pipelines.local import run_training
+    from pipelines.local import make_target, run_training
     from pipelines.project import open_project
-    from pipelines.targets import make_target
 
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["MYXTTS_STATE"] = str(folder.resolve())
@@ -91,27 +90,27 @@ def measure(target: str, folder: Path, settings: dict[str, Any]) -> dict[str, An
         "steps": steps,
         "walls": walls((record.folder / "log.txt").read_text("utf-8")),
         "again": again,
-        "measures": measures(read_json(Path(result["evaluation"]) / "metrics.json")),
+        "metrics": without_timing(read_json(Path(result["evaluation"]) / "metrics.json")),
         "model": registered_files(project.state, result["name"], result["version"]),
         "containers": read_json(listed) if listed.is_file() else [],
     }
 
 
-def measures(found: dict[str, Any]) -> dict[str, Any]:
-    """What evaluation measured, but for the time that speaking took."""
-    return {name: value for name, value in found.items() if name != "real_time_factor"}
+def without_timing(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Returns the metrics of an evaluation without the real-time factor."""
+    return {name: value for name, value in metrics.items() if name != "real_time_factor"}
 
 
 def walls(log: str) -> dict[str, float]:
-    """Step -> seconds from KFP's line that it begins to the one that it ended: process or container, start to end."""
+    """Returns step -> seconds between the log lines of KFP for its start and its end."""
     times: dict[str, list[datetime]] = {}
     for stamp, name in LINE.findall(log):
         times.setdefault(name.replace("-", "_"), []).append(datetime.strptime(stamp, "%H:%M:%S.%f"))
-    return {name: (found[-1] - found[0]).total_seconds() % 86400 for name, found in times.items()}
+    return {name: (stamps[-1] - stamps[0]).total_seconds() % 86400 for name, stamps in times.items()}
 
 
 def registered_files(state: Any, name: str, version: str) -> dict[str, str]:
-    """File of the registered model -> hash of its content."""
+    """Returns file of the registered model -> hash of its content."""
     import mlflow
 
     from components.registry import Registry
@@ -126,18 +125,22 @@ def registered_files(state: Any, name: str, version: str) -> dict[str, str]:
 
 
 def compare(first: str, one: dict[str, Any], second: str, other: dict[str, Any]) -> None:
-    """Say what differs between two targets; exits 1 when anything does."""
+    """Prints the differences between two targets.
+
+    Raises:
+        SystemExit: there are differences (status 1).
+    """
     files = sorted(
         name for name in {*one["model"], *other["model"]} if one["model"].get(name) != other["model"].get(name)
     )
-    measures = json.dumps(one["measures"], sort_keys=True) == json.dumps(other["measures"], sort_keys=True)
+    equal = json.dumps(one["metrics"], sort_keys=True) == json.dumps(other["metrics"], sort_keys=True)
     click.echo(
         f"\n{first} and {second}: {len(one['model'])} files of the registered model, {len(files)} differ", nl=False
     )
-    click.echo(f"; evaluation's measures {'are equal to the last digit' if measures else 'differ'}")
+    click.echo(f"; evaluation metrics {'are equal to the last digit' if equal else 'differ'}")
     for name in files:
         click.echo(f"  differs: {name}")
-    if files or not measures:
+    if files or not equal:
         raise SystemExit(1)
 
 

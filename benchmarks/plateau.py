@@ -1,8 +1,10 @@
-"""Two plateaus, and how they are left: `python -m benchmarks.plateau` trains four runs and draws docs/plateau.png.
+"""Trains with and without the plateau breaker in two scenarios, and plots the losses to docs/plateau.png.
 
-The scenarios: a flat learning rate fifteen times too high, and one twenty times too low, for the model's size. Plain
-training stalls, or crawls; `enable_plateau_breaker` notices, finds out on which side the rate is wrong, and the loss
-falls again.
+    python -m benchmarks.plateau
+
+The scenarios are a constant learning rate fifteen times too high and one twenty times too low for the model size.
+Without the plateau breaker, training stalls or hardly progresses. `enable_plateau_breaker` detects this, finds out in
+which direction the learning rate is wrong, and the loss falls again.
 """
 
 import argparse
@@ -15,8 +17,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.small_corpus import SETTINGS, small_features
+from benchmarks.generated_corpus import SETTINGS, small_features
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 from model.loop.reporting import read_history
 from model.training.trainer import train
 
@@ -55,7 +58,7 @@ def main() -> None:
             for name, breaks in (("plain", False), ("with the plateau breaker", True)):
                 overrides = {**SETTINGS, **RUN, **settings, "training.enable_plateau_breaker": breaks}
                 folder = Path(place) / scenario / name
-                train(resolve(None, None, overrides).config, features, folder)
+                train(TrainSettings.of(resolve(None, None, overrides).config), features, folder)
                 records = read_history(folder / "history.jsonl")
                 curve = [(line["step"], line["train/objective"]) for line in records if "train/objective" in line]
                 axes.plot(*zip(*curve, strict=True), label=name)

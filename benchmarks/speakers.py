@@ -1,16 +1,17 @@
-"""Whether a voice sounds like whom it should, and obeys: speaker swap, cloning, style, pitch, energy and speed.
+"""Evaluates speaker identity, cloning, style and prosody controls of trained voices.
 
-Every speaker says held-out sentences of its language, by name and from a held-out clip of its own. The speech counts as
-right when the speaker encoder (Resemblyzer) finds it nearest to the right one of all speakers' training clips. Speakers
-that were never trained on are cloned from one of their clips. What the vocoder alone costs is told by recordings that
-went through it.
+Every speaker synthesizes held-out sentences of its language, selected by name and cloned from a held-out clip. Speech
+counts as identified if, among all speakers of the training, its Resemblyzer embedding is nearest to the right one.
+Speakers without training clips are cloned from one of their clips. Vocoded recordings show the loss that is due to the
+vocoder.
 
-Without recordings, four generated English voices (flite), and a model without and one with style tokens and contrastive
-speaker loss. With them, one model with style tokens and latent; a tenth of the speakers is held out. Speakers of few
-clips are harder to align than one reader: batches are larger there, and the soft alignment is pulled late.
+Without recordings, four English voices are generated (flite), and two models are trained: a plain one, and one with
+style tokens and contrastive speaker loss. With recordings, one model with style tokens and latent is trained, and a
+tenth of the speakers is held out. Speakers with few clips are harder to align than a single reader, so batches are
+larger there and binarization of the alignment starts later.
 
-    python benchmarks/speakers.py --folder /tmp/speakers --steps 600
-    python benchmarks/speakers.py --folder /tmp/speakers --steps 2000 --recordings ../shared/data/multispeaker
+    python -m benchmarks.speakers --folder /tmp/speakers --steps 600
+    python -m benchmarks.speakers --folder /tmp/speakers --steps 2000 --recordings <folder of a multi-speaker table>
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from controls import FACTOR, controls, unseen_sentences
-from generated_data import prepare
 
+from benchmarks.controls import FACTOR, measure_controls, unseen_sentences
+from benchmarks.generated_corpus import prepare
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 from model.corpus.manifest import read_manifest
 from model.features.store import FeatureStore
 from model.speaker_encoder import Resemblyzer
@@ -51,18 +53,24 @@ RECORDED = {
     "loss.binarization_end": 0.7,
 }
 STYLE = {"model.enable_gst": True, "loss.use_contrastive_speaker_loss": True}
-KINDS = {
+VARIANTS = {
     "plain": {},
     "style tokens + contrastive": STYLE,
     "style tokens + latent": {"model.enable_gst": True, "model.use_variational_encoder": True},
 }
 SAMPLES = 10
-"""Latents that are drawn."""
+"""Latents that are sampled."""
 
 
 @dataclass
-class Judge:
-    """The speaker encoder, and what it should hear."""
+class SpeakerEvaluation:
+    """Evaluates voices by the speaker embeddings of their speech.
+
+    Attributes:
+        corpus: Folder of the corpus.
+        store: Its features, with Resemblyzer embeddings.
+        sentences: Sentences per speaker.
+    """
 
     corpus: Path
     store: FeatureStore
@@ -77,7 +85,7 @@ class Judge:
         self.centroids = np.stack([self.store.speaker_centroid(name) for name in self.seen])
 
     def clips(self, speaker: str) -> list[int]:
-        """Positions of a speaker's held-out clips."""
+        """Returns the positions of a speaker's held-out clips."""
         return [i for i in self.held_out if self.store.clips[i].speaker == speaker]
 
     def recording(self, position: int) -> Path:
@@ -86,32 +94,32 @@ class Judge:
     def texts(self, speaker: str) -> list[str]:
         return unseen_sentences(self.store, self.store.speaker_languages[speaker], self.sentences)
 
-    def swap(self, voice: Synthesizer) -> dict[str, float]:
-        """Share of speech that is nearest to its speaker among all seen ones, and its mean cosine to it."""
+    def identification(self, voice: Synthesizer) -> dict[str, float]:
+        """Returns the share of speech that is nearest to its speaker, and its mean cosine similarity."""
         by_name = [(name, text, None) for name in self.seen for text in self.texts(name)]
         by_reference = [
-            (name, text, self.recording(own[i % len(own)]))
+            (name, text, self.recording(clips[i % len(clips)]))
             for name in self.seen
-            if (own := self.clips(name))
+            if (clips := self.clips(name))
             for i, text in enumerate(self.texts(name))
         ]
-        found: dict[str, float] = {"seen speakers": len(self.seen)}
-        for way, requests in (("by name", by_name), ("by reference", by_reference)):
+        results: dict[str, float] = {"seen speakers": len(self.seen)}
+        for method, requests in (("by name", by_name), ("by reference", by_reference)):
             right, cosines = [], []
             for speaker, text, reference in requests:
                 similarity = self._similarity(voice, text, speaker, reference)
                 number = self.seen.index(speaker)
                 right.append(int(similarity.argmax()) == number)
                 cosines.append(float(similarity[number]))
-            found |= {
-                f"{way}: sentences": len(requests),
-                f"{way}: right speaker": float(np.mean(right)),
-                f"{way}: cosine": float(np.mean(cosines)),
+            results |= {
+                f"{method}: sentences": len(requests),
+                f"{method}: right speaker": float(np.mean(right)),
+                f"{method}: cosine": float(np.mean(cosines)),
             }
-        return found
+        return results
 
     def vocoded(self, voice: Synthesizer) -> dict[str, float]:
-        """Held-out recordings through mel and vocoder, judged likewise: what no acoustic model can be better than."""
+        """Returns the same metrics of held-out recordings through the vocoder, an upper bound for acoustic models."""
         right, cosines = [], []
         for position in self.held_out:
             speaker = self.store.clips[position].speaker
@@ -124,9 +132,11 @@ class Judge:
             cosines.append(float(similarity[number]))
         return {"vocoded: right speaker": float(np.mean(right)), "vocoded: cosine": float(np.mean(cosines))}
 
-    def clone(self, voice: Synthesizer) -> dict[str, float]:
-        """Speakers never heard in training: cosine of their clones to the recording cloned from, and to whom of the
-        seen speakers they are most like instead; empty where every speaker was seen."""
+    def cloning(self, voice: Synthesizer) -> dict[str, float]:
+        """Returns cosine similarities of clones of unseen speakers to their reference and to other speakers.
+
+        The result is empty if all speakers have training clips.
+        """
         own, nearest, best = [], [], []
         for speaker in self.unseen:
             position = self.clips(speaker)[0]
@@ -135,9 +145,9 @@ class Judge:
                 speech = voice.synthesize(
                     text, reference=self.recording(position), language=self.store.speaker_languages[speaker]
                 )
-                heard = self.encoder.embed(speech.samples, speech.sample_rate)
-                own.append(float(heard @ vector))
-                nearest.append(float((self.centroids @ heard).max()))
+                embedding = self.encoder.embed(speech.samples, speech.sample_rate)
+                own.append(float(embedding @ vector))
+                nearest.append(float((self.centroids @ embedding).max()))
                 best.append(own[-1] > nearest[-1])
         if not own:
             return {}
@@ -154,61 +164,61 @@ class Judge:
         return self.centroids @ self.encoder.embed(speech.samples, speech.sample_rate)
 
 
-def spread(say: Callable[[int], np.ndarray], count: int) -> float:
-    """Mean deviation of the log-mel, averaged over time, over `count` ways to say one sentence."""
-    return float(np.stack([say(i).mean(0) for i in range(count)]).std(0).mean())
+def deviation(synthesize: Callable[[int], np.ndarray], count: int) -> float:
+    """Returns the mean standard deviation of the time-averaged log-mel over `count` versions of one sentence."""
+    return float(np.stack([synthesize(i).mean(0) for i in range(count)]).std(0).mean())
 
 
-def style_spread(voice: Synthesizer, speaker: str, sentence: str) -> dict[str, float]:
-    """How much style tokens (each alone) and latent (drawn from the prior) change the mel; for the parts there are."""
-    settings, found = voice.config.model, {}
+def style_effect(voice: Synthesizer, speaker: str, sentence: str) -> dict[str, float]:
+    """Returns how much single style tokens and latents from the prior change the mel, where the model has them."""
+    settings, effects = voice.config.model, {}
     if settings.enable_gst:
         each = np.eye(settings.gst_num_style_tokens)
-        found["deviation of the mel over style tokens"] = spread(
+        effects["deviation of the mel over style tokens"] = deviation(
             lambda i: voice.synthesize(sentence, speaker=speaker, style=StyleControls(token_weights=each[i])).mel,
             len(each),
         )
     if settings.use_variational_encoder:
         torch.manual_seed(0)
-        found["deviation of the mel over latents"] = spread(
+        effects["deviation of the mel over latents"] = deviation(
             lambda _: voice.synthesize(sentence, speaker=speaker, style=StyleControls(variation=1.0)).mel, SAMPLES
         )
-    return found
+    return effects
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="Where corpus, features and trainings are, or go.")
-    parser.add_argument("--recordings", type=Path, help="A table of recordings; without it, voices are generated.")
+    parser.add_argument("--folder", type=Path, required=True, help="Folder of corpus, features and trainings.")
+    parser.add_argument("--recordings", type=Path, help="Folder of a table of recordings [default: generate voices].")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--sentences", type=int, default=6, help="Of each speaker.")
-    parser.add_argument("--kinds", nargs="*", default=[], choices=list(KINDS))
+    parser.add_argument("--sentences", type=int, default=6, help="Sentences per speaker.")
+    parser.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = {**GENERATED, "training.max_steps": arguments.steps}
-    kinds = arguments.kinds or list(KINDS)[:2]
+    variants = arguments.variants or list(VARIANTS)[:2]
     if arguments.recordings:
         settings = {**RECORDED, "corpus.path": str(arguments.recordings), "training.max_steps": arguments.steps}
-        kinds = arguments.kinds or list(KINDS)[2:]
+        variants = arguments.variants or list(VARIANTS)[2:]
     corpus, store = prepare(resolve(None, None, settings).config, arguments.folder)
-    judge = Judge(corpus, store, arguments.sentences)
-    requests = [(name, text) for i, name in enumerate(judge.seen) for text in judge.texts(name)[i % 6 :][:1]]
-    for kind in kinds:
-        config = resolve(None, None, {**settings, **KINDS[kind]}).config
-        run = arguments.folder / kind.replace(" ", "-") / str(arguments.steps)
-        trained = train(config, arguments.folder / "features", run)
-        voice = Synthesizer.load(trained.voice)
-        obeyed = controls(voice, requests[: arguments.sentences], FACTOR)
+    evaluation = SpeakerEvaluation(corpus, store, arguments.sentences)
+    requests = [(name, text) for i, name in enumerate(evaluation.seen) for text in evaluation.texts(name)[i % 6 :][:1]]
+    for variant in variants:
+        config = resolve(None, None, {**settings, **VARIANTS[variant]}).config
+        run = arguments.folder / variant.replace(" ", "-") / str(arguments.steps)
+        trained = train(TrainSettings.of(config), arguments.folder / "features", run)
+        voice = Synthesizer(trained.voice)
+        changes = measure_controls(voice, requests[: arguments.sentences], FACTOR)
         style = ("style_", "active_", "kl_")
-        found = {
-            **judge.swap(voice),
-            **judge.vocoded(voice),
-            **judge.clone(voice),
-            **{f"{name} asked x {FACTOR}": float(np.mean(each)) for name, each in obeyed.items()},
-            **style_spread(voice, *requests[0]),
+        results = {
+            **evaluation.identification(voice),
+            **evaluation.vocoded(voice),
+            **evaluation.cloning(voice),
+            **{f"{name} requested x {FACTOR}": float(np.mean(each)) for name, each in changes.items()},
+            **style_effect(voice, *requests[0]),
             **{name: value for name, value in trained.metrics.items() if name.split("/")[1].startswith(style)},
         }
-        print(json.dumps({kind: found}, indent=1), flush=True)
+        print(json.dumps({variant: results}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

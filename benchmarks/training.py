@@ -1,10 +1,12 @@
-"""What each option of training costs, saves and changes: `python -m benchmarks.training` runs and prints two tables.
+"""Benchmarks the options of training; prints a table of speed and one of numerical differences.
 
-Speed: every row is a fresh run of the same model on the same features; its first half (at least an epoch, where graphs
-are compiled) warms up, its second half is measured; of `--rounds` through all of them, each row is its fastest.
-Numbers: loss and gradient of one step, the same weights and clips, against float32 in one part without padding.
+    python -m benchmarks.training
 
-On a GPU, `normal` is trained for a minute, its utilisation is sampled every 100 ms for another and drawn:
+Speed: each row is a new run of the same model on the same features. The first half of the run (at least one epoch,
+which includes compilation) is warm-up, the second half is measured. Each row is the fastest of `--rounds` runs.
+Numbers: loss and gradient of one step with the same weights and clips, against float32 in one batch without padding.
+
+On a GPU, `normal` is trained for a minute; then its utilization is sampled every 100 ms for another minute and plotted:
 
     python -m benchmarks.training --features <store> --model-size normal --gpu-seconds 60 --plot docs/gpu.png
 """
@@ -23,11 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.small_corpus import SETTINGS, small_features
+from benchmarks.generated_corpus import SETTINGS, small_features
 from model.acoustic.batch import Batch
 from model.acoustic.model import AcousticModel
 from model.config.resolution import resolve
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.features.loader import Loader
 from model.features.store import FeatureStore
 from model.loop.distributed import Processes
@@ -35,7 +37,7 @@ from model.loop.reporting import read_history
 from model.training.adaptation import model_dimensions
 from model.training.losses import loss_weights
 from model.training.profiling import StepTimer
-from model.training.step import Computation, Objective, Precision, accumulate_gradients
+from model.training.step import ModelWithLoss, Precision, StepContext, accumulate_gradients
 from model.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -44,7 +46,7 @@ STATIC = {"enable_static_shapes": True, "num_shape_buckets": 2}
 
 @dataclass(frozen=True)
 class Variant:
-    """A run with `options`, to be compared with the run named `against`."""
+    """A run with `options`, which is compared with the run named `against`."""
 
     name: str
     against: str
@@ -57,31 +59,31 @@ VARIANTS = (
     Variant("without prefetch", DEFAULT, {"buffer_size": 0}),
     Variant("without bfloat16", DEFAULT, {"use_mixed_precision": False}),
     Variant("with checkpointing", DEFAULT, {"enable_gradient_checkpointing": True}),
-    Variant("with accumulation, 4 parts", DEFAULT, {"gradient_accumulation_steps": 4}),
+    Variant("with accumulation, 4 micro-batches", DEFAULT, {"gradient_accumulation_steps": 4}),
     Variant("with adaptive loss weights", DEFAULT, {"enable_adaptive_loss_weights": True}),
     Variant("with static shapes", DEFAULT, STATIC),
     Variant("with static shapes, compiled", "with static shapes", {**STATIC, "enable_compile": True}),
 )
-SPEED_COLUMNS = ("run", "ms a step", "to default", "frames/s", "data wait", "shapes", "graphs", "after the 1st epoch")
+SPEED_COLUMNS = ("run", "ms per step", "to default", "frames/s", "data wait", "shapes", "graphs", "after the 1st epoch")
 NUMBER_COLUMNS = ("computed", "loss differs by", "gradient differs by", "kept for the backward pass")
 PUBLISHED = 148_000
-"""Frames per second of FastPitch in mixed precision on one A100, as NVIDIA's model page has it."""
+"""Frames per second of FastPitch in mixed precision on one A100, as published by NVIDIA."""
 
 
-def settings(size: str, **training: Any) -> Config:
+def settings(size: str, **training: Any) -> TrainSettings:
     overrides = {f"training.{key}": value for key, value in training.items()}
-    return resolve(None, None, {**SETTINGS, "model_size": size, **overrides}).config
+    return TrainSettings.of(resolve(None, None, {**SETTINGS, "model_size": size, **overrides}).config)
 
 
 def speed(store: FeatureStore, folder: Path, size: str, steps: int, options: dict[str, Any]) -> dict[str, float]:
-    """The second half of a run, as the run itself logged it."""
+    """Returns the logged values of the second half of a run."""
     half = steps // 2
     run = {"max_steps": 2 * half, "log_interval": half, "warmup_steps": 1}
     run |= {"enable_evaluation": False, "checkpoint_interval": 10 * steps}
     config = settings(size, **run, **options)
-    with_epochs = Loader(store, config)
-    epoch = len(with_epochs.batches.sampler.order(0))
-    with_epochs.close()
+    loader = Loader(store, config)
+    epoch = len(loader.batches.sampler.order(0))
+    loader.close()
     if half < epoch:
         raise SystemExit(f"an epoch has {epoch} batches: give --steps {2 * epoch} or more, to measure after the first")
     train(config, store, folder)
@@ -91,17 +93,17 @@ def speed(store: FeatureStore, folder: Path, size: str, steps: int, options: dic
 
 
 def numbers(store: FeatureStore, size: str) -> list[list[str]]:
-    """Rows: the same step computed in other ways. Dropout is off: it draws by shape."""
-    still = dict.fromkeys(("dropout", "predictor_dropout", "predictor_input_dropout", "aligner_dropout"), 0.0)
+    """Returns rows for one step computed in several ways, without dropout, whose masks depend on the shape."""
+    no_dropout = dict.fromkeys(("dropout", "predictor_dropout", "predictor_input_dropout", "aligner_dropout"), 0.0)
     config = settings(size, **STATIC, buffer_size=0)
-    config = config.model_copy(update={"model": config.model.model_copy(update=still)})
+    config = config.model_copy(update={"model": config.model.model_copy(update=no_dropout)})
     loader = Loader(store, config)
     batches = [next(loader) for _ in loader.batches.sampler.order(0)]
     padded = max(batches, key=lambda batch: batch.mel.shape[1] - int(batch.mel_lengths.max()))
     position = {clip.id: number for number, clip in enumerate(store.clips)}
     plain = loader.batches.load([position[name] for name in padded.clip_ids], 0)
 
-    def step(batch: Batch, parts: int = 1, kind: torch.dtype | None = None, checkpointing: bool = False) -> Any:
+    def step(batch: Batch, micro_batches: int = 1, kind: torch.dtype | None = None, checkpointing: bool = False) -> Any:
         kept: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -113,32 +115,34 @@ def numbers(store: FeatureStore, size: str) -> list[list[str]]:
         model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
         weights, scaler = loss_weights(config.loss, 1.0), torch.amp.GradScaler("cpu", enabled=False)
         precision = Precision(CPU, kind, trim=False)
-        objective = Objective(model, config.loss, precision)
-        computation = Computation(objective, precision, scaler, Processes(), StepTimer(CPU))
+        model_with_loss = ModelWithLoss(model, config.loss, precision)
+        context = StepContext(
+            model=model_with_loss, precision=precision, scaler=scaler, processes=Processes(), timer=StepTimer(CPU)
+        )
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = accumulate_gradients(computation, batch, weights, parts).total
+            loss = accumulate_gradients(context, batch, weights, micro_batches).total
         own = {p.untyped_storage().data_ptr() for p in model.parameters()}
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
         return loss, gradient, sum(size for place, size in kept.items() if place not in own)
 
     def row(name: str, result: Any) -> list[str]:
         loss, gradient, kept = result
-        far = float((gradient - exact[1]).norm() / exact[1].norm())
-        return [name, f"{abs(loss / exact[0] - 1):.1e}", f"{far:.1e}", f"{kept / 2**20:.0f} MiB"]
+        difference = float((gradient - exact[1]).norm() / exact[1].norm())
+        return [name, f"{abs(loss / exact[0] - 1):.1e}", f"{difference:.1e}", f"{kept / 2**20:.0f} MiB"]
 
     exact = step(plain)
     shape, bucket = plain.mel.shape[1], padded.mel.shape[1]
     return [
-        row("in one part, float32, unpadded", exact),
+        row("in one batch, float32, unpadded", exact),
         row(f"padded to its bucket, {shape} to {bucket} frames", step(padded)),
-        row("in 4 parts", step(plain, parts=4)),
+        row("in 4 micro-batches", step(plain, micro_batches=4)),
         row("checkpointed", step(plain, checkpointing=True)),
         row("in bfloat16", step(plain, kind=torch.bfloat16)),
     ]
 
 
 def gpu_report(features: Path, folder: Path, size: str, seconds: int, plot: Path | None) -> str:
-    """Utilisation of the GPU and frames per second, while another process trains on it, after a minute of warm-up."""
+    """Returns GPU utilization and frames per second of a training process, after a minute of warm-up."""
     options = {"device": "cuda", "enable_static_shapes": True, "buffer_size": 100, "num_workers": 4}
     config = settings(size, **options, enable_evaluation=False, log_interval=50)
     training = multiprocessing.get_context("spawn").Process(target=train, args=(config, features, folder), daemon=True)
@@ -149,20 +153,20 @@ def gpu_report(features: Path, folder: Path, size: str, seconds: int, plot: Path
             raise SystemExit("the training ended before it logged a step; its error is above")
         time.sleep(1.0)
     time.sleep(60)
-    samples = sample_utilisation(seconds)
+    samples = sample_utilization(seconds)
     speeds = [line["train/frames_per_second"] for line in read_history(history) if "train/mel" in line]
     training.kill()
     training.join()
     if plot is not None:
-        draw_utilisation(samples, plot)
+        plot_utilization(samples, plot)
     return (
-        f"{torch.cuda.get_device_name()}: utilisation mean {fmean(samples):.1f} % (bar 95), lowest {min(samples)} % "
+        f"{torch.cuda.get_device_name()}: utilization mean {fmean(samples):.1f} % (bar 95), lowest {min(samples)} % "
         f"(bar 80); {speeds[-1]:.0f} frames/s, {speeds[-1] / PUBLISHED:.2f} of the published {PUBLISHED}"
     )
 
 
-def sample_utilisation(seconds: int) -> list[int]:
-    """Percent, every 100 ms."""
+def sample_utilization(seconds: int) -> list[int]:
+    """Returns the GPU utilization in percent, sampled every 100 ms."""
     command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100", "-i", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         samples = [int(process.stdout.readline()) for _ in range(10 * seconds)]
@@ -170,37 +174,37 @@ def sample_utilisation(seconds: int) -> list[int]:
     return samples
 
 
-def draw_utilisation(samples: list[int], path: Path) -> None:
+def plot_utilization(samples: list[int], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
     axes.plot([number / 10 for number in range(len(samples))], samples)
-    axes.set(xlabel="seconds", ylabel="utilisation, %", ylim=(0, 102), title="GPU utilisation in training")
+    axes.set(xlabel="seconds", ylabel="utilization (%)", ylim=(0, 102), title="GPU utilization in training")
     figure.savefig(path, dpi=90)
 
 
 def speed_table(store: FeatureStore, place: Path, size: str, steps: int, rounds: int) -> list[str]:
-    """Rows, each the fastest of its runs: whatever else a machine does only ever makes a run slower."""
+    """Returns rows with the fastest of each variant's runs, because other load only makes a run slower."""
     best: dict[str, dict[str, float]] = {}
     for turn in range(rounds):
         for number, variant in enumerate(VARIANTS):
-            found = speed(store, place / f"{turn}-{number}", size, steps, variant.options)
-            if turn == 0 or found["time/step_ms"] < best[variant.name]["time/step_ms"]:
-                best[variant.name] = found
-    rows = []
+            values = speed(store, place / f"{turn}-{number}", size, steps, variant.options)
+            if turn == 0 or values["time/step_ms"] < best[variant.name]["time/step_ms"]:
+                best[variant.name] = values
+    rows: list[str] = []
     for variant in VARIANTS:
-        found, base = best[variant.name], best[variant.against]
-        compared = f"x {found['time/step_ms'] / base['time/step_ms']:.2f}"
+        values, base = best[variant.name], best[variant.against]
+        compared = f"x {values['time/step_ms'] / base['time/step_ms']:.2f}"
         cells = (
             variant.name,
-            f"{found['time/step_ms']:.0f}",
+            f"{values['time/step_ms']:.0f}",
             compared if variant.against == DEFAULT else f"{compared} of {variant.against}",
-            f"{found['train/frames_per_second']:.0f}",
-            f"{100 * found['time/data_share']:.2f} %",
-            f"{found['train/distinct_shapes']:.0f}",
-            f"{found['graphs']:.0f}",
-            f"{found['later_graphs']:.0f}",
+            f"{values['train/frames_per_second']:.0f}",
+            f"{100 * values['time/data_share']:.2f} %",
+            f"{values['train/distinct_shapes']:.0f}",
+            f"{values['graphs']:.0f}",
+            f"{values['later_graphs']:.0f}",
         )
         rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -208,12 +212,12 @@ def speed_table(store: FeatureStore, place: Path, size: str, steps: int, rounds:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=Path, help="feature store [default: a generated one of 28 sentences]")
+    parser.add_argument("--features", type=Path, help="feature store [default: generated, 28 sentences]")
     parser.add_argument("--model-size", default="tiny")
-    parser.add_argument("--steps", type=int, default=48, help="of each run; the second half is measured")
-    parser.add_argument("--rounds", type=int, default=2, help="each row is its fastest run")
-    parser.add_argument("--gpu-seconds", type=int, default=0, help="sample a GPU's utilisation for so long instead")
-    parser.add_argument("--plot", type=Path, help="draw the utilisation there")
+    parser.add_argument("--steps", type=int, default=48, help="steps per run; the second half is measured")
+    parser.add_argument("--rounds", type=int, default=2, help="runs per row, of which the fastest counts")
+    parser.add_argument("--gpu-seconds", type=int, default=0, help="sample GPU utilization for this time instead")
+    parser.add_argument("--plot", type=Path, help="image file of the utilization")
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     if arguments.gpu_seconds and not torch.cuda.is_available():

@@ -1,9 +1,9 @@
-"""What a voice was never trained for: every speaker in every language, and texts longer than any recording.
+"""Evaluates a voice beyond its training: every speaker in every language, and texts longer than any recording.
 
-Speech counts as right when the speaker encoder (Resemblyzer) finds it nearest to its own speaker's training clips. The
-character error is of the offline recogniser, so of English alone.
+Speech counts as identified if its Resemblyzer embedding is nearest to the right one of all speakers. The character
+error rate is by the offline recognizer, so for English only.
 
-    python benchmarks/untrained.py --voice <voice> --features <features> --corpus <corpus>
+    python -m benchmarks.untrained --voice <voice> --features <features> --corpus <corpus>
 """
 
 from __future__ import annotations
@@ -39,73 +39,80 @@ TEXTS = {
 }
 
 
-def crossing(voice: Synthesizer, store: FeatureStore, listener: recognizer.Recognizer) -> None:
-    """Print, for every speaker and language, whose voice it is and how well it is understood."""
-    judge = Resemblyzer.load()
-    known = np.stack([store.speaker_centroid(name) for name in voice.speakers])
+def crossing(voice: Synthesizer, store: FeatureStore, background: recognizer.Recognizer) -> None:
+    """Prints speaker identification and character error rate of every speaker in every language."""
+    encoder = Resemblyzer.load()
+    centroids = np.stack([store.speaker_centroid(name) for name in voice.speakers])
     print(f"{'speaker':16} {'language':8} {'right':>5} {'CER':>6}  cosine to {', '.join(voice.speakers)}")
-    for number, speaker in enumerate(voice.speakers):
+    for index, speaker in enumerate(voice.speakers):
         for language in (name for name in voice.languages if name in TEXTS):
             speech = [voice.synthesize(text, language, speaker) for text in TEXTS[language]]
-            cosines = judge.embed_many([said.samples for said in speech], voice.sample_rate) @ known.T
-            right = (cosines.argmax(1) == number).mean()
-            heard = f"{'-':>6}"
+            cosines = encoder.embed_many([each.samples for each in speech], voice.sample_rate) @ centroids.T
+            right = (cosines.argmax(1) == index).mean()
+            error = f"{'-':>6}"
             if recognizer.understands(language):
-                heard = (
-                    f"{np.mean([error(*pair, listener) for pair in zip(TEXTS[language], speech, strict=True)]):6.3f}"
-                )
+                pairs = zip(TEXTS[language], speech, strict=True)
+                error = f"{np.mean([character_error(text, each, background) for text, each in pairs]):6.3f}"
             means = ", ".join(f"{cosine:.2f}" for cosine in cosines.mean(0))
-            print(f"{speaker:16} {language:8} {right:5.2f} {heard}  {means}", flush=True)
+            print(f"{speaker:16} {language:8} {right:5.2f} {error}  {means}", flush=True)
 
 
 def cloning(voice: Synthesizer, store: FeatureStore, corpus: Path) -> None:
-    """Print whose voice a clone of each speaker's first held-out recording has in the languages it does not speak."""
-    judge, recordings = Resemblyzer.load(), {clip.id: corpus / clip.audio for clip in read_manifest(corpus)}
-    known = np.stack([store.speaker_centroid(name) for name in voice.speakers])
+    """Prints speaker identification of clones of a held-out recording of each speaker in its foreign languages."""
+    encoder, recordings = Resemblyzer.load(), {clip.id: corpus / clip.audio for clip in read_manifest(corpus)}
+    centroids = np.stack([store.speaker_centroid(name) for name in voice.speakers])
     held_out = [store.clips[position] for split in ("validation", "test") for position in store.split(split)]
-    for number, speaker in enumerate(voice.speakers):
+    for index, speaker in enumerate(voice.speakers):
         clip = next(clip for clip in held_out if clip.speaker == speaker)
         for language in (name for name in voice.languages if name in TEXTS and name != clip.language):
-            for told in ("", clip.language):
+            for reference_language in ("", clip.language):
                 speech = [
-                    voice.synthesize(text, language, reference=recordings[clip.id], reference_language=told)
+                    voice.synthesize(
+                        text, language, reference=recordings[clip.id], reference_language=reference_language
+                    )
                     for text in TEXTS[language]
                 ]
-                cosines = judge.embed_many([said.samples for said in speech], voice.sample_rate) @ known.T
-                right, cosine = (cosines.argmax(1) == number).mean(), cosines[:, number].mean()
-                print(f"{speaker:16} {language:8} {right:5.2f} {cosine:6.2f}  cloned, reference language {told or '-'}")
+                cosines = encoder.embed_many([each.samples for each in speech], voice.sample_rate) @ centroids.T
+                right, cosine = (cosines.argmax(1) == index).mean(), cosines[:, index].mean()
+                print(
+                    f"{speaker:16} {language:8} {right:5.2f} {cosine:6.2f}  cloned, "
+                    f"reference language {reference_language or '-'}"
+                )
 
 
-def long_texts(voice: Synthesizer, store: FeatureStore, listener: recognizer.Recognizer) -> None:
-    """Print the character error of all English sentences said one by one and at once."""
+def long_texts(voice: Synthesizer, store: FeatureStore, background: recognizer.Recognizer) -> None:
+    """Prints the character error rate of all English sentences one by one and as one text."""
     longest = max(store.clips[position].seconds for position in store.split("train"))
     for speaker in (name for name, language in voice.voice.speaker_languages.items() if language == "en"):
-        alone = [error(text, voice.synthesize(text, "en", speaker), listener) for text in TEXTS["en"]]
-        whole = " ".join(TEXTS["en"])
-        speech = voice.synthesize(whole, "en", speaker)
+        single = [character_error(text, voice.synthesize(text, "en", speaker), background) for text in TEXTS["en"]]
+        joined = " ".join(TEXTS["en"])
+        speech = voice.synthesize(joined, "en", speaker)
         print(
-            f"{speaker:16} one by one {np.mean(alone):.3f}, at once {error(whole, speech, listener):.3f} "
+            f"{speaker:16} one by one {np.mean(single):.3f}, as one text "
+            f"{character_error(joined, speech, background):.3f} "
             f"({len(speech.samples) / speech.sample_rate:.1f} s; longest training clip {longest:.1f} s)"
         )
 
 
-def error(text: str, speech: Speech, listener: recognizer.Recognizer) -> float:
-    """Character error rate of what is heard of an English text."""
+def character_error(text: str, speech: Speech, background: recognizer.Recognizer) -> float:
+    """Returns the character error rate of speech of an English text."""
     samples = resample(speech.samples, speech.sample_rate, recognizer.SAMPLE_RATE)
-    return recognizer.character_error(normalize(text, "en").text, listener.submit(samples).result())
+    return recognizer.character_error(normalize(text, "en").text, background.submit(samples).result())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--voice", type=Path, required=True, help="folder of a voice that speaks English")
-    parser.add_argument("--features", type=Path, required=True, help="what it was trained on (vectors of Resemblyzer)")
-    parser.add_argument("--corpus", type=Path, required=True, help="the recordings that these were made from")
+    parser.add_argument(
+        "--features", type=Path, required=True, help="features of its training, with Resemblyzer embeddings"
+    )
+    parser.add_argument("--corpus", type=Path, required=True, help="corpus of these features")
     arguments = parser.parse_args()
-    voice, store = Synthesizer.load(arguments.voice), FeatureStore(arguments.features)
-    with recognizer.Recognizer(1) as listener:
-        crossing(voice, store, listener)
+    voice, store = Synthesizer(arguments.voice), FeatureStore(arguments.features)
+    with recognizer.Recognizer(1) as background:
+        crossing(voice, store, background)
         cloning(voice, store, arguments.corpus)
-        long_texts(voice, store, listener)
+        long_texts(voice, store, background)
 
 
 if __name__ == "__main__":

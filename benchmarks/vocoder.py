@@ -1,14 +1,14 @@
-"""Speed of neural vocoders as we speak with them, against their plain form and against transformers' own.
+"""Benchmarks the inference speed of neural vocoders against their plain form and against transformers.
 
-Three programs with the same weights make the same mel into sound: ours (folded weights and fast layers, as
-`NeuralVocoder` runs; also in bfloat16), the plain form (weight norm computed in every pass, one-dimensional
-convolutions, float32), and `SpeechT5HifiGan` or `UnivNetModel` of the same dimensions (there is none for v3). They take
-turns, and the fastest pass of each counts, because other work on the machine only ever adds time; one thread is timed
-by what it computed, several by the clock. Figures are seconds of speech per second. The weights are random, and the
-largest difference of samples is shown beside their level.
+Three implementations with the same weights vocode the same mel: `NeuralVocoder` (folded weights and fast layers; also
+in bfloat16), the plain form (weight norm computed in every pass, one-dimensional convolutions, float32), and
+`SpeechT5HifiGan` or `UnivNetModel` of the same dimensions (there is none for v3). They alternate, and the fastest pass
+of each counts, because other load on the machine only adds time. One thread is timed by its processor time, several by
+the clock. Figures are seconds of speech per second. The weights are random; the largest difference of samples is
+printed with their level.
 
     pip install 'myxtts[benchmark]'
-    python benchmarks/vocoder.py --threads 1 2
+    python -m benchmarks.vocoder --threads 1 2
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder
 from model.vocoder.architectures import build_generator
+from model.vocoder.hifigan import HifiGan
+from model.vocoder.layers import SameConv1d
 from model.vocoder.official import VocoderWeights
-from model.vocoder.univnet import TAPS
-from model.vocoder.weights import State, fold, official_state
+from model.vocoder.univnet import TAPS, UnivNet
+from model.vocoder.weights import State, fold_norms, official_state
 
 SIZES = ("hifigan-v1", "hifigan-v2", "hifigan-v3", "univnet-c16")
 AUDIO = AudioConfig()
 MEL_LEVEL = 5.0
 LEVEL = 0.3
-"""Deviation of the samples before the last tanh."""
+"""Standard deviation of the samples before the last tanh."""
 UNIVNET_NAMES = {
     "res_stack.": "resblocks.",
     "input_conv.0.": "input_conv.",
@@ -49,28 +51,30 @@ UNIVNET_NAMES = {
     "convt_pre.conv1.": "convt_pre.",
     "conv_post.conv1.": "conv_post.",
 }
-"""Ours -> the peer's, replaced one after the other."""
+"""Substring of our layer names -> that of transformers, replaced in this order."""
 
 
-def a_mel(frames: int) -> np.ndarray:
-    """(S, M) of the level and the spread of speech."""
+def random_mel(frames: int) -> np.ndarray:
+    """Returns a random log-mel (S, M) with the mean and deviation of speech."""
     return np.random.default_rng(0).normal(-MEL_LEVEL, 2.0, (frames, AUDIO.n_mels)).astype(np.float32)
 
 
-def loud_generator(kind: str, variant: str, mel: Tensor) -> nn.Module:
-    """A generator whose random weights keep the signal's level from layer to layer: else rounding errors would grow."""
+def random_generator(kind: str, variant: str, mel: Tensor) -> HifiGan | UnivNet:
+    """Returns a generator whose random weights keep the level of the signal, so that rounding errors stay small."""
     torch.manual_seed(0)
     generator = build_generator(kind, variant, AUDIO).eval()
-    last = generator.conv_post if kind == "hifigan" else generator.conv_post[1]
+    assert isinstance(generator, HifiGan | UnivNet)
+    last = generator.conv_post if isinstance(generator, HifiGan) else generator.conv_post[1]
+    assert isinstance(last, SameConv1d)
     with torch.no_grad():
         for name, layer in generator.named_modules():
             if parametrize.is_parametrized(layer, "weight"):
-                spread = layer.weight[0].numel() ** -0.5
-                if name.endswith("kernel_conv"):  # what it makes are weights themselves
-                    spread *= (TAPS * generator.size.channels) ** -0.5
+                std = layer.weight[0].numel() ** -0.5
+                if name.endswith("kernel_conv"):  # its output is used as weights
+                    std *= (TAPS * generator.size.channels) ** -0.5
                 elif layer.in_channels == AUDIO.n_mels:
-                    spread /= MEL_LEVEL
-                layer.weight = torch.randn_like(layer.weight) * spread
+                    std /= MEL_LEVEL
+                layer.weight = torch.randn_like(layer.weight) * std
         levels: list[float] = []
         hook = last.register_forward_hook(lambda module, inputs, output: levels.append(float(output.std())))
         generator(mel)
@@ -80,7 +84,10 @@ def loud_generator(kind: str, variant: str, mel: Tensor) -> nn.Module:
 
 
 def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor | None], Tensor] | None:
-    """transformers' model of the same dimensions with the same weights: (1, M, S), noise -> (1, N)."""
+    """Returns the model of transformers with the same dimensions and weights, from mel (1, M, S) and noise to (1, N).
+
+    It is None where transformers has none.
+    """
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig, UnivNetConfig, UnivNetModel
 
     size = ARCHITECTURES[kind].variants[variant]
@@ -102,11 +109,11 @@ def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor 
             named[name.replace("conv_blocks.", "resblocks.").replace(".conv1.", ".conv.") if inner else name] = tensor
         peer.load_state_dict(named)
         return lambda mel, noise: peer(mel.transpose(1, 2), noise.transpose(1, 2)).waveforms
-    if not size.double:
+    if not size.paired:
         return None
     settings = SpeechT5HifiGanConfig(
         upsample_initial_channel=size.channels,
-        upsample_rates=list(size.rates),
+        upsample_rates=list(size.strides),
         upsample_kernel_sizes=list(size.kernels),
         resblock_kernel_sizes=list(size.resblock_kernels),
         resblock_dilation_sizes=[list(dilations) for dilations in size.resblock_dilations],
@@ -117,78 +124,81 @@ def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor 
     return lambda mel, noise: peer(mel.transpose(1, 2))
 
 
-def in_turns(programs: dict[str, Callable[[], np.ndarray]], repeats: int) -> dict[str, float]:
-    """Seconds of each program's fastest pass."""
+def time_in_turns(programs: dict[str, Callable[[], np.ndarray]], repeats: int) -> dict[str, float]:
+    """Returns the seconds of each program's fastest pass."""
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     best = dict.fromkeys(programs, float("inf"))
-    for turn in range(repeats + 1):  # the first one warms up
+    for turn in range(repeats + 1):  # the first one is warm-up
         for name, program in programs.items():
-            began = clock()
+            start = clock()
             program()
-            best[name] = min(best[name], clock() - began) if turn else best[name]
+            best[name] = min(best[name], clock() - start) if turn else best[name]
     return best
 
 
 def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, float]:
-    """Times real time, ratios and differences of one size."""
+    """Returns speeds, ratios and sample differences of one size."""
     kind, _, variant = name.partition("-")
-    mel = a_mel(frames)
-    plain = loud_generator(kind, variant, torch.from_numpy(mel.T)[None])
+    mel = random_mel(frames)
+    plain = random_generator(kind, variant, torch.from_numpy(mel.T)[None])
     state = official_state(plain)
-    weights = VocoderWeights(kind, variant, AUDIO, 1, state, {}, "drawn")
+    weights = VocoderWeights(
+        kind=kind, variant=variant, audio=AUDIO, steps=1, generator=state, discriminators={}, origin="random"
+    )
     ours = NeuralVocoder.from_weights(weights, VocoderConfig(type=kind, variant=variant, chunk_frames=frames))
-    whole = nn.functional.pad(torch.from_numpy(mel.T)[None], (0, plain.tail_frames), value=SILENCE)
-    noise = ours.noise(whole.shape[2])
+    padded = nn.functional.pad(torch.from_numpy(mel.T)[None], (0, plain.tail_frames), value=SILENCE)
+    noise = ours.noise(padded.shape[2])
     count = frames * plain.hop
 
     def run_plain() -> np.ndarray:
         with torch.inference_mode():
-            return plain(whole, noise)[0, 0, :count].numpy()
+            return plain(padded, noise)[0, 0, :count].numpy()
 
     programs = {"ours": lambda: ours(mel), "plain": run_plain}
     if computes_in_bfloat16():
-        rough = VocoderConfig(type=kind, variant=variant, chunk_frames=frames, precision="bfloat16")
-        programs["bfloat16"] = (lambda vocoder: lambda: vocoder(mel))(NeuralVocoder.from_weights(weights, rough))
+        bfloat16 = VocoderConfig(type=kind, variant=variant, chunk_frames=frames, precision="bfloat16")
+        programs["bfloat16"] = (lambda vocoder: lambda: vocoder(mel))(NeuralVocoder.from_weights(weights, bfloat16))
     folded = build_generator(kind, variant, AUDIO)
     folded.load_state_dict(plain.state_dict())
-    peer = peer_of(kind, variant, fold(folded).state_dict()) if with_peer else None
+    peer = peer_of(kind, variant, fold_norms(folded).state_dict()) if with_peer else None
     if peer is not None:
 
         def run_peer() -> np.ndarray:
             with torch.inference_mode():
-                return peer(whole, noise)[0, :count].numpy()
+                return peer(padded, noise)[0, :count].numpy()
 
         programs["transformers"] = run_peer
     samples = {program: run() for program, run in programs.items()}
-    seconds = in_turns(programs, repeats)
-    spoken = count / AUDIO.sample_rate
-    found = {f"x_real_time_{program}": spoken / spent for program, spent in seconds.items()}
+    seconds = time_in_turns(programs, repeats)
+    speech_seconds = count / AUDIO.sample_rate
+    results = {f"x_real_time_{program}": speech_seconds / spent for program, spent in seconds.items()}
     for program in programs:
         if program != "ours":
-            found[f"ratio_to_{program}"] = seconds[program] / seconds["ours"]
-            found[f"difference_to_{program}"] = float(np.abs(samples[program] - samples["ours"]).max())
-    return found | {"level": float(samples["ours"].std())}
+            results[f"ratio_to_{program}"] = seconds[program] / seconds["ours"]
+            results[f"difference_to_{program}"] = float(np.abs(samples[program] - samples["ours"]).max())
+    results["level"] = float(samples["ours"].std())
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=SIZES)
-    parser.add_argument("--frames", type=int, default=344, help="344 are four seconds.")
+    parser.add_argument("--frames", type=int, default=344, help="Mel frames; 344 are four seconds.")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="*", default=[1])
-    parser.add_argument("--no-peer", action="store_true", help="Leave transformers out; it need not be installed.")
+    parser.add_argument("--no-peer", action="store_true", help="Without transformers.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = {}
+    results = {}
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         for name in arguments.sizes:
             values = compare(name, arguments.frames, arguments.repeats, not arguments.no_peer)
-            found[f"{name}, {threads} threads"] = values
+            results[f"{name}, {threads} threads"] = values
             if not arguments.json:
                 print(f"{name}, {threads} threads", *(f"{k} {v:.3g}" for k, v in values.items()), sep="  ", flush=True)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

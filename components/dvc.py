@@ -1,6 +1,7 @@
-"""DVC as a program: the few commands the system needs, run as a subprocess so that DVC's internals stay its own."""
+"""Runs the few DVC commands that the system needs, as a subprocess: DVC's Python API is not stable."""
 
 import configparser
+import io
 import os
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import yaml
 
-from components.outage import outlast
+from components.outage import retry_during_outage
 from components.state import State
 from model.errors import MyXTTSError
+from model.files import write_text
 
 REMOTE = "storage"
 STDERR = 2
-AWAY = (
+"""File descriptor."""
+OUTAGE = (
     "could not connect",
     "failed to connect",
     "connection",
@@ -26,7 +29,7 @@ AWAY = (
     "an error occurred (500)",
     "an error occurred (503)",
 )
-"""What DVC's last lines hold when a remote's server is not there or overloaded."""
+"""Parts of DVC's last lines when the server of a remote is down or overloaded (in lower case)."""
 
 REFUSED = (
     "forbidden",
@@ -36,7 +39,7 @@ REFUSED = (
     "invalidaccesskeyid",
     "no credentials",
 )
-"""What they hold when it does not accept who we say we are."""
+"""Parts of DVC's last lines when the server refuses the credentials (in lower case)."""
 
 
 class DvcError(MyXTTSError):
@@ -44,9 +47,9 @@ class DvcError(MyXTTSError):
 
 
 def environment(state: State) -> dict[str, str]:
-    """Environment of DVC and of the commands of its stages.
+    """Returns the environment of DVC and of the commands of its stages.
 
-    DVC keeps pickles in its site cache, by default in a folder anyone can write to: here it is private.
+    DVC keeps pickles in its site cache, by default in a folder that anyone can write to; here it is private.
     """
     private = state.folder("dvc-site")
     private.chmod(0o700)
@@ -59,12 +62,15 @@ def environment(state: State) -> dict[str, str]:
     }
 
 
-def run(project: Path, state: State, *arguments: str, capture: bool = True) -> str:
-    """Run `dvc <arguments>` in `project`.
+def run(
+    project: Path, state: State, *arguments: str, capture: bool = True, variables: Mapping[str, str] | None = None
+) -> str:
+    """Runs `dvc <arguments>` in `project` and returns its output.
 
     Args:
-        capture: Return the output; otherwise it goes to the terminal (our stderr: results alone are for stdout) and ''
-            is returned.
+        capture: Whether to return the output; otherwise it goes to standard error, since standard output is for
+            results alone, and '' is returned.
+        variables: Further environment variables.
 
     Raises:
         DvcError: the command failed.
@@ -72,7 +78,7 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
-        env=environment(state),
+        env={**environment(state), **(variables or {})},
         text=True,
         stdout=subprocess.PIPE if capture else STDERR,
         stderr=subprocess.STDOUT if capture else None,
@@ -80,61 +86,71 @@ def run(project: Path, state: State, *arguments: str, capture: bool = True) -> s
     )
     if done.returncode:
         tail = "\n".join((done.stdout or "").strip().splitlines()[-12:])
-        where = "" if capture else f"; it says why above, with paths below {project}"
+        where = "" if capture else f"; its output above says why (paths are relative to {project})"
         raise DvcError(
             f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode}){where}\n{tail}".rstrip()
         )
     return done.stdout or ""
 
 
-def push(project: Path, state: State) -> None:
-    """Push what the remote lacks; a server that is away for a while is waited for, and what it has is not sent again.
+def reproduce(project: Path, state: State) -> None:
+    """Runs the data stages that are out of date, without DVC's advice to commit its files to git.
+
+    DVC gives this advice in a git repository unless `core.no_scm` is set. It is set in a system-wide configuration of
+    this command alone, since `dvc metrics diff` and the like need git.
 
     Raises:
-        DvcError: the push failed, or the server stayed away.
+        DvcError: a stage failed.
     """
-    # Not quietly: DVC would keep the reason of a failure to itself.
-    outlast(lambda: run(project, state, "push"), is_away, f"pushing to {remote_url(project)}")
+    folder = state.folder("dvc-system")
+    write_text(folder / "config", "[core]\n    no_scm = true\n")
+    run(project, state, "repro", capture=False, variables={"DVC_SYSTEM_CONFIG_DIR": str(folder)})
 
 
-def is_away(error: Exception) -> bool:
-    """Whether a remote was not reached; what it lacks, or refuses, it will lack in a minute too."""
-    return _says(error, AWAY) and not is_refusal(error)  # DVC words a refusal as "failed to connect", too
+def push(project: Path, state: State) -> None:
+    """Pushes the data that the remote lacks, and retries while its server does not answer.
+
+    Raises:
+        DvcError: the push failed, or the outage lasted too long.
+    """
+    # Without `--quiet`, with which DVC does not print the reason of a failure.
+    retry_during_outage(lambda: run(project, state, "push"), is_outage, f"pushing to {remote_url(project)}")
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether a remote refused our credentials."""
-    return _says(error, REFUSED)
+def is_outage(error: BaseException) -> bool:
+    """Returns whether the server of a remote did not answer, so that a retry may help."""
+    return _mentions(error, OUTAGE) and not is_refusal(error)  # DVC calls a refusal "failed to connect", too
 
 
-def _says(error: Exception, signs: tuple[str, ...]) -> bool:
-    return isinstance(error, DvcError) and any(sign in str(error).lower() for sign in signs)
+def is_refusal(error: BaseException) -> bool:
+    """Returns whether a remote refused the credentials."""
+    return _mentions(error, REFUSED)
+
+
+def _mentions(error: BaseException, parts: tuple[str, ...]) -> bool:
+    return isinstance(error, DvcError) and any(part in str(error).lower() for part in parts)
 
 
 def write_config(project: Path, settings: Mapping[str, Mapping[str, str]], name: str = "config.local") -> None:
-    """Write a DVC configuration file of `project`, leaving it untouched when it already says the same."""
+    """Writes a DVC configuration file of `project`, unless the file holds the same settings already."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_dict(settings)
     path = project / ".dvc" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        parser.write(file)
-    if path.is_file() and path.read_bytes() == partial.read_bytes():
-        partial.unlink()
-        return
-    os.replace(partial, path)
+    text = io.StringIO()
+    parser.write(text)
+    if not path.is_file() or path.read_text("utf-8") != text.getvalue():
+        write_text(path, text.getvalue())
 
 
 def read_config(project: Path, *names: str) -> dict[str, dict[str, str]]:
-    """The settings in DVC configuration files of `project`, later names over earlier ones; {} where there are none."""
+    """Returns the settings in DVC configuration files of `project`; later files override earlier ones."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read([project / ".dvc" / name for name in names], encoding="utf-8")
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
 def remote_url(project: Path) -> str:
-    """Address of the project's default remote; a local folder as an absolute path.
+    """Returns the address of the project's default remote; a local folder as an absolute path.
 
     Raises:
         DvcError: no default remote is configured.
@@ -152,7 +168,7 @@ def remote_url(project: Path) -> str:
 
 
 def output_hash(project: Path, path: str) -> str:
-    """Content hash (`<md5>.dir`) that `dvc.lock` records for the stage output `path`.
+    """Returns the content hash (`<md5>.dir`) that `dvc.lock` records for the stage output `path`.
 
     Raises:
         DvcError: the stages have not been run.

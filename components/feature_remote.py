@@ -1,23 +1,24 @@
-"""Feature shards on S3: pushed by their checksums, and read through a local folder of bounded size."""
+"""Feature shards on S3, named by their checksums and read through a local cache of bounded size."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.object_store import ObjectStore
-from components.state import State, read_json, write_json
+from components.state import State, read_json
 from model.features.index import SHARDS, FeatureIndex
 from model.features.shards import ShardCache
 from model.features.store import FeatureStore
+from model.files import write_json
 
 CACHE = "shard-cache"
-"""In the state: shards of all stores whose shards are elsewhere."""
-ELSEWHERE = "remote.json"
-"""In a store's folder: where its shards are, and how much of them may be kept here."""
+"""Folder of the state: local cache of the remote shards of all stores."""
+REMOTE_FILE = "remote.json"
+"""File in a store's folder: the address of its remote shards, and the size of their local cache."""
 
 
 @dataclass(frozen=True)
 class FetchShard:
-    """Fetches shards from an address."""
+    """Downloads shards from S3."""
 
     remote: ObjectStore
 
@@ -26,33 +27,33 @@ class FetchShard:
 
 
 def push(folder: Path, url: str, cache_megabytes: int, state: State) -> int:
-    """Move the shards of a store to S3; its index stays here.
+    """Moves the shards of a store to S3; its index stays local.
 
-    Shards are named by their checksums: those that the remote has from any earlier store or an interrupted push are
-    not sent again. As many as the cache may hold stay here.
+    Shards are named by their checksums, so those that the remote holds already, from another store or an interrupted
+    push, are not uploaded again. The local cache keeps as many as it may hold.
 
     Returns:
-        Number of shards that were sent.
+        Number of uploaded shards.
     """
     remote = ObjectStore(url)
     names = FeatureIndex.read(folder).shards
-    there = remote.names(f"{SHARDS}/")
-    sent = [name for name in names if f"{SHARDS}/{name}" not in there and (folder / SHARDS / name).is_file()]
-    for name in sent:
+    stored = remote.names(f"{SHARDS}/")
+    missing = [name for name in names if f"{SHARDS}/{name}" not in stored and (folder / SHARDS / name).is_file()]
+    for name in missing:
         remote.upload(folder / SHARDS / name, f"{SHARDS}/{name}")
-    write_json(folder / ELSEWHERE, {"url": url, "cache_megabytes": cache_megabytes})
+    write_json(folder / REMOTE_FILE, {"url": url, "cache_megabytes": cache_megabytes})
     cache = _cache(url, cache_megabytes, state)
     for name in names:
         cache.adopt(folder / SHARDS / name)
-    return len(sent)
+    return len(missing)
 
 
 def open_store(folder: Path, state: State) -> FeatureStore:
-    """The store in a folder, wherever its shards are."""
-    if not (folder / ELSEWHERE).is_file():
+    """Opens the store in a folder, with local or remote shards."""
+    if not (folder / REMOTE_FILE).is_file():
         return FeatureStore(folder)
-    elsewhere = read_json(folder / ELSEWHERE)
-    return FeatureStore(folder, _cache(elsewhere["url"], elsewhere["cache_megabytes"], state))
+    remote = read_json(folder / REMOTE_FILE)
+    return FeatureStore(folder, _cache(remote["url"], remote["cache_megabytes"], state))
 
 
 def _cache(url: str, megabytes: int, state: State) -> ShardCache:

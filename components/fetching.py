@@ -1,8 +1,6 @@
-"""Checkpoints from elsewhere: fetched once, checked by their SHA-256, and read from disk ever after."""
+"""Downloads checkpoints once, checks their SHA-256, and keeps them on disk."""
 
-import hashlib
 import logging
-import os
 import shutil
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -12,27 +10,28 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from model.errors import MyXTTSError
+from model.files import atomic_write, sha256_of_file
 
 logger = logging.getLogger(__name__)
 
 COMPANION = "config.json"
-"""Official HiFi-GAN weights have their mel settings in this file beside them."""
+"""File beside official HiFi-GAN weights that holds their mel settings."""
 WEIGHTS = "generator.safetensors"
-"""What a folder of `myxtts vocoder` is told apart by."""
+"""Weights in a folder of `myxtts vocoder`; their SHA-256 identifies the folder."""
 TIMEOUT_SECONDS = 60
 
 
 class FetchError(MyXTTSError):
-    """A file could not be fetched or is not the one that was asked for; the message says which and the cure."""
+    """A file could not be fetched or has another SHA-256; the message says which and the fix."""
 
 
 def open_https(address: str) -> BinaryIO:
-    """A file of a web server, to read from."""
+    """Opens a file of a web server for reading."""
     return urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS)
 
 
 def open_s3(address: str) -> BinaryIO:
-    """An object of an S3 store, to read from; credentials and endpoint as boto3 finds them in the environment."""
+    """Opens an S3 object for reading; boto3 takes credentials and endpoint from the environment."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -49,16 +48,16 @@ OPENERS: Mapping[str, Callable[[str], BinaryIO]] = {"https": open_https, "s3": o
 def fetch_checkpoint(
     source: str, sha256: str, folder: Path, openers: Mapping[str, Callable[[str], BinaryIO]] = OPENERS
 ) -> Path:
-    """Where a checkpoint is on disk: its own path, or the place that it was fetched to.
+    """Returns the path of a checkpoint on disk, and downloads it first if it is remote.
 
     Args:
-        source: A path, `https://...` or `s3://bucket/key`; a `config.json` beside a fetched file comes along.
-        sha256: Of the file, or of a folder's `generator.safetensors`; required where it is fetched.
-        folder: Fetched files are kept in it, under their hash.
-        openers: Scheme -> how its files are opened.
+        source: A path, `https://...` or `s3://bucket/key`; a `config.json` beside a remote file is downloaded too.
+        sha256: SHA-256 of the file, or of a folder's `generator.safetensors`; required for remote files.
+        folder: Downloaded files are kept in it, under their hash.
+        openers: Scheme -> function that opens its files.
 
     Raises:
-        FetchError: not there, not to be had, or another file than the hash says; nothing half-fetched is left.
+        FetchError: the file is missing, cannot be downloaded, or has another SHA-256; no partial download is left.
     """
     scheme, found, _ = source.partition("://")
     if not found:
@@ -66,11 +65,10 @@ def fetch_checkpoint(
     if scheme not in openers:
         raise FetchError(f"{source}: cannot fetch {scheme}://, only {', '.join(f'{name}://' for name in openers)}")
     if not sha256:
-        raise FetchError(f"{source}: give its SHA-256 (vocoder.checkpoint_sha256); what is fetched is checked")
+        raise FetchError(f"{source}: give its SHA-256 (vocoder.checkpoint_sha256), which is required for remote files")
     target = folder / sha256 / Path(urlsplit(source).path).name
     if not target.is_file():
         logger.info("fetching %s", source)
-        target.parent.mkdir(parents=True, exist_ok=True)
         companion = source.rpartition("/")[0] + f"/{COMPANION}"
         _download(companion, target.with_name(COMPANION), openers[scheme], required=False)
         _download(source, target, openers[scheme], sha256)
@@ -78,18 +76,15 @@ def fetch_checkpoint(
 
 
 def local_sha256(source: str) -> str:
-    """SHA-256 of the checkpoint at a path of this machine; '' where there is none, or the source is elsewhere."""
+    """Returns the SHA-256 of a local checkpoint; '' where the file does not exist or the source is remote."""
     path = Path(source).expanduser()
     file = path / WEIGHTS if path.is_dir() else path
-    if not source or not file.is_file():
-        return ""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return sha256_of_file(file) if source and file.is_file() else ""
 
 
 def _local(path: Path, sha256: str) -> Path:
     if not path.exists():
-        raise FetchError(f"{path}: no such checkpoint")
+        raise FetchError(f"{path}: no such checkpoint; give the path of an existing file or folder")
     if sha256:
         _compare(local_sha256(str(path)), sha256, str(path))
     return path
@@ -98,21 +93,20 @@ def _local(path: Path, sha256: str) -> Path:
 def _download(
     source: str, target: Path, opener: Callable[[str], BinaryIO], sha256: str = "", required: bool = True
 ) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with closing(opener(source)) as stream, partial.open("wb") as file:
-            shutil.copyfileobj(stream, file)
-        if sha256:
-            with partial.open("rb") as file:
-                _compare(hashlib.file_digest(file, "sha256").hexdigest(), sha256, source)
-        partial.replace(target)
+        with atomic_write(target) as partial:
+            with closing(opener(source)) as stream, partial.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+            if sha256:
+                _compare(sha256_of_file(partial), sha256, source)
     except OSError as error:
         if required:
-            raise FetchError(f"{source}: could not be fetched ({error}); see that the address is right") from error
-    finally:
-        partial.unlink(missing_ok=True)
+            raise FetchError(f"{source}: could not be fetched ({error}); check the address") from error
 
 
 def _compare(found: str, wanted: str, source: str) -> None:
     if found != wanted.lower():
-        raise FetchError(f"{source}: its SHA-256 is {found}, not {wanted}; it is damaged or another file")
+        raise FetchError(
+            f"{source}: its SHA-256 is {found}, not {wanted}; the file is damaged or another one: "
+            "download it again, or correct the hash"
+        )

@@ -1,7 +1,7 @@
-"""A sign of life that a training step leaves on the shared volume, so that its workers do not outlive it.
+"""Heartbeat file that a training step updates on the shared volume, so that its workers end when the step is killed.
 
-Workers are processes or pods of their own: when the step is killed, nobody tells them. They compare what they read with
-what they read before, by their own clock, since clocks of nodes differ.
+Workers are separate processes or pods, which are not notified when the step is killed. They watch for changes of the
+file's content by their own clock, since the clocks of nodes differ.
 """
 
 import contextlib
@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from model.files import write_text
+
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10.0
 SILENCE_SECONDS = 300.0
-"""Longer than a step that is tried again takes to come back: pause, scheduling, image."""
+"""Longest silence; longer than a retried step needs to start again (pause, scheduling, image)."""
 
 
 @contextlib.contextmanager
 def beating(path: Path) -> Iterator[None]:
-    """Inside, the file changes every `BEAT_SECONDS`; afterwards it is gone.
+    """Updates a heartbeat file every `BEAT_SECONDS` while the block runs, then removes it.
 
     Args:
-        path: The file, on a volume that the workers see.
+        path: The file, on a volume that the workers can read.
     """
     ended = threading.Event()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +37,7 @@ def beating(path: Path) -> Iterator[None]:
         while not ended.wait(BEAT_SECONDS):
             try:
                 _beat(path)
-            except OSError as error:  # a full or restarting volume: the workers bear some silence
+            except OSError as error:  # a full or restarting volume: the workers tolerate some silence
                 logger.warning("%s cannot be written: %s", path, error)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -49,12 +51,12 @@ def beating(path: Path) -> Iterator[None]:
 
 
 def stop_without(path: Path, stop: Callable[[], None] | None = None) -> threading.Thread:
-    """Watch a step's heartbeat from a worker, in a thread.
+    """Starts a thread of a worker that watches the step's heartbeat.
 
     Args:
-        path: The step's file.
-        stop: Called once the file is gone, or has not changed for `SILENCE_SECONDS`; by default the process gets
-            SIGTERM, on which training saves itself between two steps.
+        path: The step's heartbeat file.
+        stop: Called once when the file is gone or has not changed for `SILENCE_SECONDS`. By default the process gets
+            SIGTERM, on which training saves a checkpoint between two steps.
     """
     thread = threading.Thread(target=_watch, args=(path, stop or _terminate), name="heartbeat-watch", daemon=True)
     thread.start()
@@ -62,7 +64,7 @@ def stop_without(path: Path, stop: Callable[[], None] | None = None) -> threadin
 
 
 def _watch(path: Path, stop: Callable[[], None]) -> None:
-    last, heard = b"", time.monotonic()
+    last, changed = b"", time.monotonic()
     while True:
         try:
             beat = path.read_bytes()
@@ -73,8 +75,8 @@ def _watch(path: Path, stop: Callable[[], None]) -> None:
             logger.warning("%s cannot be read: %s", path, error)
             beat = last
         if beat != last:
-            last, heard = beat, time.monotonic()
-        elif time.monotonic() - heard > SILENCE_SECONDS:
+            last, changed = beat, time.monotonic()
+        elif time.monotonic() - changed > SILENCE_SECONDS:
             logger.error("no heartbeat of the step that started this worker for %.0f s; stopping", SILENCE_SECONDS)
             break
         time.sleep(BEAT_SECONDS / 2)
@@ -82,10 +84,7 @@ def _watch(path: Path, stop: Callable[[], None]) -> None:
 
 
 def _beat(path: Path) -> None:
-    """Write in one move: a reader never finds the file missing or torn."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(str(time.time_ns()), "ascii")
-    os.replace(partial, path)
+    write_text(path, str(time.time_ns()))
 
 
 def _terminate() -> None:

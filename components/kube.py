@@ -1,4 +1,4 @@
-"""The Kubernetes API, as seen from a pod or from a machine with a kubeconfig."""
+"""Access to the Kubernetes API from a pod, or from a machine with a kubeconfig."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 from model.errors import MyXTTSError
 
 TIMEOUT = (5.0, 60.0)
-"""Seconds to connect and to answer; by default the client would wait for ever."""
+"""Timeouts in seconds to connect and to answer; by default the client waits forever."""
 
 
 class KubeError(MyXTTSError):
@@ -15,10 +15,10 @@ class KubeError(MyXTTSError):
 
 
 def api_client() -> Any:
-    """A client with the pod's service account, or with the kubeconfig (`KUBECONFIG`) of this machine.
+    """Returns a client with the pod's service account, or with the kubeconfig (`KUBECONFIG`) of this machine.
 
     Raises:
-        KubeError: there is neither.
+        KubeError: neither exists.
     """
     from kubernetes import client, config
 
@@ -29,24 +29,24 @@ def api_client() -> Any:
         try:
             config.load_kube_config(client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
-            raise KubeError(f"no Kubernetes API to talk to ({error}); set KUBECONFIG") from error
+            raise KubeError(f"no Kubernetes API is configured ({error}); set KUBECONFIG") from error
     return client.ApiClient(configuration)
 
 
 def reason(error: Any) -> str:
-    """An API error in one line."""
+    """Returns an API error in one line."""
     return " ".join(f"{error.status} {error.reason}: {error.body or ''}".split())[:300]
 
 
 @contextlib.contextmanager
 def asking_kubernetes(what: str) -> Iterator[None]:
-    """Turn the client's errors into one line.
+    """Turns the client's errors inside the block into a `KubeError` of one line.
 
     Args:
-        what: What is being asked, for the error.
+        what: The operation in the infinitive, for the message.
 
     Raises:
-        KubeError: the API refuses, or does not answer.
+        KubeError: the API refused, or did not answer.
     """
     from kubernetes import client
     from urllib3.exceptions import HTTPError

@@ -1,7 +1,7 @@
-"""How training starts: in the step's own process, in several beside it, or on several nodes by Kubeflow Trainer.
+"""Launchers of a training: in the step's own process, in several local processes, or on several nodes.
 
-Whatever the launcher, a worker is `python -m <module> <request>`, and several of them are started by the same command,
-`python -m torch.distributed.run -m <module> <request>`: how many, and where the others are, stands in the environment
+With every launcher a worker is `python -m <module> <request>`, and several workers are started by
+`python -m torch.distributed.run -m <module> <request>`. Their number and addresses are given by the environment
 (`PET_NNODES`, `PET_NPROC_PER_NODE`, ...), which Kubeflow Trainer sets on its nodes and this module on one machine.
 """
 
@@ -17,32 +17,35 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.failures import explained
+from components.contracts import StepError
+from components.failures import explain
 from components.heartbeat import beating, stop_without
-from components.runner import StepError, log_to_output
-from components.state import read_json, write_json
+from components.runner import log_to_output
+from components.state import read_json
+from model.files import write_json
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "MYXTTS_LAUNCH"
-"""Set by the target: JSON of the settings `launch`, and on a cluster of what the workers' pods get."""
+"""Environment variable that the target sets: JSON of the section `launch` and, on a cluster, of the pods' settings."""
 
 GRACE_SECONDS = 60.0
+"""Time that workers have to end by themselves."""
 
 
 def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Run `module.work(request)` as the target says, and return what the first process answers.
+    """Runs `module.work(request)` with the launcher that the target set, and returns the result of the first process.
 
     Args:
         module: Module with a function `work(request) -> dict`; run as a program it calls `worker_main`.
         request: JSON data.
-        folder: Where request and answer lie, on a volume that every worker sees.
+        folder: Folder of the request and the answer, on a volume that every worker can read.
 
     Raises:
-        StepError: workers ended without an answer, or with an error (its text).
+        StepError: the workers failed (the message is the error of the first), or ended without an answer.
     """
-    told = json.loads(os.environ.get(VARIABLE, "{}"))
-    launcher = told.get("launch", {}).get("launcher", "inline")
+    settings = json.loads(os.environ.get(VARIABLE, "{}"))
+    launcher = settings.get("launch", {}).get("launcher", "inline")
     if launcher == "inline":
         return importlib.import_module(module).work(request)
     answer, heartbeat = folder / "answer.json", folder / "heartbeat"
@@ -51,11 +54,11 @@ def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, A
     with beating(heartbeat):
         if launcher == "torchrun":
             answer.unlink(missing_ok=True)
-            status = _on_this_machine(command, told["launch"]["processes"], answer)
+            status = _run_torchrun(command, settings["launch"]["processes"], answer)
         else:
             from components.trainjob import run_trainjob
 
-            status = run_trainjob(command, folder.name, told, answer)
+            status = run_trainjob(command, folder.name, settings, answer)
     outcome = read_json(answer) if answer.is_file() else {"error": f"no worker of {' '.join(command)} answered"}
     if status or "error" in outcome:
         raise StepError(outcome.get("error") or f"the workers ended with {status}; their output above says why")
@@ -63,14 +66,14 @@ def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, A
 
 
 def worker_command(module: str, request: Path) -> list[str]:
-    """The command of every node, on one machine and in a TrainJob."""
+    """Returns the command of every node, on one machine and in a TrainJob."""
     return ["python", "-m", "torch.distributed.run", "-m", module, str(request)]
 
 
 def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-    """What a worker does as a program: work, and leave the first process's answer or error where the step looks.
+    """Main function of a worker: runs `work`; the first process writes its result or error to the answer file.
 
-    It stops when the heartbeat of the step that started it does.
+    The worker stops when the heartbeat of the step that started it stops.
     """
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     stop_without(Path(request["heartbeat"]))
@@ -79,36 +82,39 @@ def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     try:
         outcome = work(request)
     except Exception as error:
-        if is_first() and (told := explained(error)):
-            write_json(Path(request["answer"]), {"error": told})
+        if is_first() and (message := explain(error)):
+            write_json(Path(request["answer"]), {"error": message})
         raise
     if is_first():
         write_json(Path(request["answer"]), outcome)
 
 
 def is_first() -> bool:
-    """Whether this process speaks and records: the only one, or the first of several."""
+    """Returns whether this process logs and records: the only one, or the first of several."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def default_processes() -> int:
-    """One training process per GPU; without a GPU two, if there are two cores."""
+    """Returns the number of training processes: one per GPU, or up to two on the cores of a machine without GPUs."""
     import torch
 
     return torch.cuda.device_count() or min(2, torch.cpu.get_capabilities().get("num_physical_cores", 1))
 
 
-def _on_this_machine(command: list[str], processes: int, answer: Path) -> int:
-    """Exit status of the workers. They talk over the loopback, whatever the machine's name resolves to."""
+def _run_torchrun(command: list[str], processes: int, answer: Path) -> int:
+    """Starts the workers on this machine and returns their exit status.
+
+    They communicate over the loopback interface, whatever the machine's name resolves to.
+    """
     processes = processes or default_processes()
-    told = {"PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
-    told["PET_LOCAL_ADDR"] = "127.0.0.1"  # in a container without a network its name leads nowhere
-    usual = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, *command[1:]], env={**usual, **os.environ, **told})
+    required = {"PET_STANDALONE": "1", "PET_NNODES": "1", "PET_NPROC_PER_NODE": str(processes)}
+    required["PET_LOCAL_ADDR"] = "127.0.0.1"  # a container without a network cannot resolve its own name
+    defaults = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, *command[1:]], env={**defaults, **os.environ, **required})
     try:
         return _wait(process, answer)
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)  # workers save themselves before they end
+        process.send_signal(signal.SIGINT)  # workers save a checkpoint before they end
         try:
             process.wait(GRACE_SECONDS)
         finally:
@@ -116,14 +122,14 @@ def _on_this_machine(command: list[str], processes: int, answer: Path) -> int:
         raise
 
 
-def _wait(process: subprocess.Popen, answer: Path) -> int:
-    """Wait for the workers to end; once they have answered, not longer than a while."""
+def _wait(process: subprocess.Popen[bytes], answer: Path) -> int:
+    """Waits for the workers to end, at most `GRACE_SECONDS` after they have answered; returns their exit status."""
     while True:
         try:
             return process.wait(1.0)
         except subprocess.TimeoutExpired:
             if answer.is_file() and time.time() - answer.stat().st_mtime > GRACE_SECONDS:
-                log.warning("the workers answered %.0f s ago and have not ended; ending them", GRACE_SECONDS)
+                log.warning("the workers answered %.0f s ago but still run; terminating them", GRACE_SECONDS)
                 process.terminate()
                 process.wait(GRACE_SECONDS)
                 return 0

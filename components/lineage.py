@@ -1,10 +1,11 @@
-"""Where a model comes from: the tags that every run and model version carries."""
+"""Lineage of a model: the tags of its code, data and settings that every run and model version carries."""
 
-import hashlib
 import json
 import os
 import subprocess
 from pathlib import Path
+
+from model.files import sha256_of_file
 
 VARIABLE = "MYXTTS_LINEAGE"
 DIRTY = "-dirty"
@@ -12,9 +13,9 @@ DIRTY = "-dirty"
 
 
 def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
-    """Tags known at the start of a pipeline run.
+    """Returns the tags that are known at the start of a pipeline run.
 
-    They travel to the steps in the environment, not as inputs: a commit that changes no step must not re-run it.
+    Steps receive them in the environment instead of as inputs, so that a commit that changes no step re-runs none.
 
     Args:
         project: Folder with `params.yaml` and `dvc.lock`.
@@ -25,14 +26,14 @@ def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
     for key, name in (("dvc.lock.sha256", "dvc.lock"), ("params.sha256", "params.yaml")):
         path = project / name
         if path.is_file():
-            tags[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+            tags[key] = sha256_of_file(path)
     return tags
 
 
 def git_state(code: Path) -> dict[str, str]:
-    """Commit of `code` and whether tracked files differ from it.
+    """Returns the commit of `code` and whether tracked files differ from it, as tags.
 
-    An image names its commit in `MYXTTS_GIT_SHA`, with the suffix `-dirty` when it was built from changed files.
+    In an image, `MYXTTS_GIT_SHA` holds the commit, with the suffix `-dirty` if it was built from changed files.
     """
     if built := os.environ.get("MYXTTS_GIT_SHA"):
         sha = built.removesuffix(DIRTY)
@@ -48,7 +49,7 @@ def git_state(code: Path) -> dict[str, str]:
 
 
 def current() -> dict[str, str]:
-    """The tags that the pipeline's target handed to this step: on a cluster, run and image as variables of the pod."""
+    """Returns the tags of this step's pipeline run; on a cluster, variables of the pod add the run and the image."""
     tags = json.loads(os.environ.get(VARIABLE, "{}"))
     for tag, variable in (("kfp.run_id", "KFP_RUN_ID"), ("image", "MYXTTS_IMAGE")):
         if value := os.environ.get(variable):

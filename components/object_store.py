@@ -1,6 +1,7 @@
-"""Files on S3, by name under an address: the few operations that features and recordings need."""
+"""Objects on S3 under one address: the few operations that features and recordings need."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ class ObjectStoreError(MyXTTSError):
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """The objects under `s3://bucket/prefix`. Can be sent to other processes: each connects for itself.
+    """The objects under `s3://bucket/prefix`. Instances can be pickled; every process opens its own connection.
 
     Endpoint and credentials come from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ACCESS_KEY_ID`, ...).
     """
@@ -27,18 +28,18 @@ class ObjectStore:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(SCHEME) or not self._bucket:
-            raise ObjectStoreError(f"`{self.url}` is no address of the form s3://bucket/prefix")
+            raise ObjectStoreError(f"`{self.url}` is not an address of the form s3://bucket/prefix")
 
     def download(self, name: str, path: Path) -> None:
-        """Write the object `name` to a file."""
+        """Downloads the object `name` to a file."""
         self._call("download_file", name, self._bucket, self._key(name), str(path))
 
     def upload(self, path: Path, name: str) -> None:
-        """Store a file as `name`; an object appears whole or not at all."""
+        """Uploads a file as the object `name`; S3 makes this atomic."""
         self._call("upload_file", name, str(path), self._bucket, self._key(name))
 
     def names(self, prefix: str = "") -> set[str]:
-        """Names of the objects that begin with `prefix`."""
+        """Returns the names of the objects that begin with `prefix`."""
         begin = len(self._key(""))
         pages = self._call("get_paginator", prefix, "list_objects_v2")
         found = _guarded(self.url, lambda: list(pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix))))
@@ -56,7 +57,7 @@ class ObjectStore:
         return _guarded(f"{self.url}/{name}", lambda: getattr(_client(os.environ.get(ENDPOINT)), operation)(*arguments))
 
 
-def _guarded(address: str, operation: Any) -> Any:
+def _guarded(address: str, operation: Callable[[], Any]) -> Any:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -1,56 +1,64 @@
-"""Outlasting a server that is away for a while: S3 during a fetch, MLflow or its artifact store during an upload."""
+"""Retries operations while a server, such as S3 or MLflow, does not answer."""
 
 import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-Answer = TypeVar("Answer")
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_fixed
+
+Result = TypeVar("Result")
 
 OUTAGE_SECONDS = 120.0
-"""A server that stays away longer fails the step; a cluster then tries the step again."""
+"""A longer outage fails the step; a cluster then retries the step."""
 PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
 
-def outlast(
-    action: Callable[[], Answer],
-    is_outage: Callable[[Exception], bool],
+def retry_during_outage(
+    action: Callable[[], Result],
+    is_outage: Callable[[BaseException], bool],
     what: str,
     seconds: float = OUTAGE_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Answer:
-    """The answer of `action`, called again while it fails for an outage; other errors pass at once.
+) -> Result:
+    """Returns the result of `action`, which is called again while it fails because of an outage.
 
     Args:
-        action: May be called several times.
+        action: May be called several times. Its other errors are raised at once.
         is_outage: Whether an error may be gone in a moment.
-        what: Named in the log.
-        seconds: How long it is tried; the last error passes then.
-        sleep: Waits between two calls.
-        clock: Seconds.
+        what: Description of the action, for the log.
+        seconds: Time after which the last error is raised.
+        sleep: Waits so many seconds between two calls.
+        clock: Returns the time in seconds.
     """
     deadline = clock() + seconds
-    while True:
-        try:
-            return action()
-        except Exception as error:
-            if not is_outage(error) or clock() + PAUSE_SECONDS > deadline:
-                raise
-            logger.warning("%s: %s; trying again until %.0f s have passed", what, _last_line(error), seconds)
-        sleep(PAUSE_SECONDS)
+
+    def log_retry(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.warning("%s: %s; retrying until %.0f s have passed", what, _last_line(error), seconds)
+
+    retrying = Retrying(
+        retry=retry_if_exception(is_outage),
+        wait=wait_fixed(PAUSE_SECONDS),
+        stop=lambda _: clock() + PAUSE_SECONDS > deadline,
+        sleep=sleep,
+        before_sleep=log_retry,
+        reraise=True,
+    )
+    return retrying(action)
 
 
 def storage_errors() -> tuple[type[Exception], ...]:
-    """What S3 that is not there raises through MLflow's client, which passes it on as it is."""
+    """Returns the exceptions of an S3 server that does not answer; MLflow's client does not convert them."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     return Boto3Error, BotoCoreError, ClientError
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException | None) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

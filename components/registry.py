@@ -1,4 +1,4 @@
-"""The model registry: versions and the aliases `candidate`, `champion` and `previous`, moved one process at a time."""
+"""Model registry: versions, and the aliases `candidate`, `champion` and `previous`, moved by one process at a time."""
 
 import re
 import time
@@ -14,28 +14,29 @@ from model.errors import MyXTTSError
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
-MEASURE = "measure."
+METRIC_TAG = "measure."
+"""Prefix of the tags that hold metrics."""
 NAME = re.compile(r"[\w.-]+")
-"""What the name of a registered model may hold; MLflow takes more, its own queries do not."""
+"""Allowed names of registered models; MLflow accepts others, but its queries cannot find them."""
 SCHEME = "models:/"
 
 
 class RegistryError(MyXTTSError):
-    """A registry operation is not possible; the message says why and what is."""
+    """A registry operation is not possible; the message says why, and which is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Version:
     """One version of a registered model.
 
     Attributes:
         name: Registered model.
         number: Version number, as MLflow writes it.
-        tags: Lineage, measures (`measure.<name>`) and gate results.
-        aliases: Aliases that point at it.
-        source: Where its files are.
-        run_id: MLflow run that made it.
-        created: Seconds since the epoch.
+        tags: Lineage, metrics (`measure.<name>`) and gate results.
+        aliases: Aliases of the version.
+        source: URI of its files.
+        run_id: MLflow run of its training.
+        created: Time of registration, in seconds since the epoch.
     """
 
     name: str
@@ -47,30 +48,32 @@ class Version:
     created: float
 
     @property
-    def measures(self) -> dict[str, float]:
-        return {key.removeprefix(MEASURE): float(value) for key, value in self.tags.items() if key.startswith(MEASURE)}
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the version's evaluation."""
+        found = {key: float(value) for key, value in self.tags.items() if key.startswith(METRIC_TAG)}
+        return {key.removeprefix(METRIC_TAG): value for key, value in found.items()}
 
 
 def model_name(template: str, corpus: str, size: str) -> str:
-    """Name of the registered model for a corpus and a size, from the template `registry.name`.
+    """Returns the name of the registered model for a corpus and a size, from the template `registry.name`.
 
     Raises:
-        RegistryError: the template uses another placeholder, or gives a name that no model can have.
+        RegistryError: the template has another placeholder, or results in an invalid name.
     """
     try:
         name = template.format(corpus=corpus, size=size)
     except (KeyError, IndexError, ValueError) as error:
-        raise RegistryError(f"registry.name = {template!r}: only {{corpus}} and {{size}} can stand in it") from error
+        raise RegistryError(f"registry.name = {template!r}: use no placeholders but {{corpus}} and {{size}}") from error
     if not NAME.fullmatch(name):
-        raise RegistryError(f"registry.name = {template!r}: {name!r} holds more than letters, digits, `.`, `_` and `-`")
+        raise RegistryError(f"registry.name = {template!r}: {name!r} may hold only letters, digits, `.`, `_` and `-`")
     return name
 
 
 class Registry:
-    """Versions and aliases in the state's MLflow.
+    """Registered models, versions and aliases in MLflow.
 
     Args:
-        state: The state whose registry this is.
+        state: State whose tracking server holds the registry.
     """
 
     def __init__(self, state: State) -> None:
@@ -78,8 +81,9 @@ class Registry:
         self.client: Any = client(state)
 
     def names(self) -> list[str]:
-        """All registered models."""
-        found, token = [], None
+        """Returns the names of all registered models."""
+        found: list[str] = []
+        token: str | None = None
         while token != "":
             page = self.client.search_registered_models(page_token=token)
             found += [model.name for model in page]
@@ -87,7 +91,7 @@ class Registry:
         return sorted(found)
 
     def versions(self, name: str) -> list[Version]:
-        """Versions of a model, newest first; none when the model is unknown."""
+        """Returns the versions of a model, newest first; none if the model is unknown."""
         if not NAME.fullmatch(name):
             return []
         aliases = self.aliases(name)
@@ -106,7 +110,7 @@ class Registry:
         return sorted(found, key=lambda version: int(version.number), reverse=True)
 
     def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version number."""
+        """Returns the version number of each alias of a model."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -118,10 +122,10 @@ class Registry:
         return {alias: str(number) for alias, number in model.aliases.items()}
 
     def version(self, name: str, which: str) -> Version:
-        """A version by number or alias.
+        """Returns a version by number or alias.
 
         Raises:
-            RegistryError: there is none.
+            RegistryError: it does not exist.
         """
         versions = self.versions(name)
         for item in versions:
@@ -133,7 +137,7 @@ class Registry:
         raise RegistryError(f"{name} has no version `{which}`; it has: {known}")
 
     def unknown(self, name: str) -> RegistryError:
-        """The error for a model that is not there, with those that are."""
+        """Returns the error for an unknown model, which lists the known ones."""
         return RegistryError(f"no model is named {name!r}; registered models: {', '.join(self.names()) or 'none yet'}")
 
     def promote(
@@ -144,22 +148,22 @@ class Registry:
         reason: str,
         check: Callable[[Version], None] | None = None,
     ) -> None:
-        """Make a version the champion; the old champion stays reachable as `previous`.
+        """Makes a version the champion; the old champion gets the alias `previous`.
 
         Args:
             name: Registered model.
             number: Version to promote.
-            expected_champion: Champion that the decision compared with ('' for none, `None` for any).
-            reason: Kept as a tag.
-            check: Called with the new champion after the switch; when it raises, everything is put back.
+            expected_champion: Champion that the version was compared with ('' for none, `None` for any).
+            reason: Stored as a tag.
+            check: Called with the new champion after the aliases moved; if it raises, they are restored.
 
         Raises:
-            RegistryError: the champion is no longer the one that was compared with.
+            RegistryError: the champion is no longer the expected one.
         """
         with self.state.lock(f"registry-{name}"):
             target = self.version(name, number)
             champion = self.aliases(name).get(CHAMPION, "")
-            if champion == number:  # by an equal run beside this one, perhaps
+            if champion == number:  # perhaps by an equal run in parallel
                 return
             if expected_champion is not None and champion != expected_champion:
                 raise RegistryError(
@@ -175,13 +179,13 @@ class Registry:
                 self.client.delete_model_version_tag(name, number, ROLLED_BACK)
 
     def rollback(self, name: str, reason: str) -> tuple[str, str]:
-        """Give the champion's place back to `previous`; no retraining, and the gate will not undo it by itself.
+        """Makes `previous` the champion again; the gate does not promote the version that was rolled back.
 
         Returns:
-            (version that was champion, version that is champion now).
+            (old champion, new champion), as version numbers.
 
         Raises:
-            RegistryError: there is no such model, or no previous champion.
+            RegistryError: the model does not exist, or has no previous champion.
         """
         if not self.versions(name):
             raise self.unknown(name)
@@ -189,7 +193,7 @@ class Registry:
             aliases = self.aliases(name)
             if CHAMPION not in aliases or PREVIOUS not in aliases:
                 raise RegistryError(
-                    f"{name} has no previous champion to go back to; `myxtts registry list` shows its versions"
+                    f"{name} has no previous champion to roll back to; `myxtts registry list` shows its versions"
                 )
             old = self.version(name, CHAMPION)
             restored = self.version(name, PREVIOUS)
@@ -200,10 +204,10 @@ class Registry:
             return old.number, restored.number
 
     def voice_folder(self, uri: str) -> Path:
-        """The voice folder of `models:/<name>@<alias>` or `models:/<name>/<number>`.
+        """Downloads the voice of `models:/<name>@<alias>` or `models:/<name>/<number>` and returns its folder.
 
         Raises:
-            RegistryError: malformed, or no such version.
+            RegistryError: the URI is malformed, or the version does not exist.
         """
         name, which = parse_uri(uri)
         version = self.version(name, which)
@@ -212,11 +216,11 @@ class Registry:
         folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
         for voice in sorted(folder.rglob("voice.json")):
             return voice.parent
-        raise RegistryError(f"{uri} (version {version.number}) holds no voice.json under {folder}; register it again")
+        raise RegistryError(f"{uri} (version {version.number}) has no voice.json in {folder}; register it again")
 
     @contextmanager
     def _moved(self, name: str, champion: str, previous: str) -> Iterator[None]:
-        """Move both aliases ('' removes one); put them back when moving them or the block fails."""
+        """Moves both aliases ('' removes one), and restores them if that or the block fails."""
         before = self.aliases(name)
         try:
             self._set(name, CHAMPION, champion)
@@ -238,15 +242,15 @@ class Registry:
 
 
 def is_registered(model: str) -> bool:
-    """Whether a user names a registered model rather than a folder."""
+    """Returns whether `model` is the URI of a registered model rather than a folder."""
     return model.startswith(SCHEME)
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
-    """`models:/name@alias` or `models:/name/number` -> (name, alias or number).
+    """Splits `models:/name@alias` or `models:/name/number` into the name and the alias or number.
 
     Raises:
-        RegistryError: neither form.
+        RegistryError: the URI has neither form.
     """
     path = uri.removeprefix(SCHEME)
     for separator in ("@", "/"):
@@ -257,20 +261,20 @@ def parse_uri(uri: str) -> tuple[str, str]:
 
 
 def find_voice(model: str) -> Path:
-    """The voice folder that a user names: its path, or `models:/...` in the current project's registry."""
+    """Returns the folder of a voice, given as a path or as `models:/...` in the current project's registry."""
     return Registry(State.locate()).voice_folder(model) if is_registered(model) else Path(model)
 
 
 def registered_speaker_encoder(voice: Path) -> Path | None:
-    """The weights that `register` laid beside a voice, for cloning where there are no others; `None` without them."""
+    """Returns the speaker encoder's weights that `register` stored beside a voice; `None` where there are none."""
     return next(voice.parent.glob("*.safetensors"), None)
 
 
 def smoke_test(version: Version) -> None:
-    """Load a version as MLflow serves it and let it speak one sentence.
+    """Loads a version as MLflow serves it and synthesizes one sentence.
 
     Raises:
-        RegistryError: what it returns is not audible speech.
+        RegistryError: the result is not audible speech.
     """
     import io
 
@@ -280,10 +284,10 @@ def smoke_test(version: Version) -> None:
     import soundfile
 
     loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
-    answer = loaded.predict(pd.DataFrame({"text": ["One two three."]}))
-    samples, rate = soundfile.read(io.BytesIO(answer["audio"].iloc[0]), dtype="float32")
-    if len(samples) < rate // 10 or not np.isfinite(samples).all() or float(np.abs(samples).max()) < 1e-3:
+    result = loaded.predict(pd.DataFrame({"text": ["One two three."]}))
+    samples, sample_rate = soundfile.read(io.BytesIO(result["audio"].iloc[0]), dtype="float32")
+    if len(samples) < sample_rate // 10 or not np.isfinite(samples).all() or float(np.abs(samples).max()) < 1e-3:
         raise RegistryError(
-            f"{version.name} version {version.number} spoke {len(samples) / rate:.2f} s of "
+            f"{version.name} version {version.number} synthesized {len(samples) / sample_rate:.2f} s of "
             f"{'silence' if len(samples) else 'nothing'} in its smoke test; it was not promoted"
         )

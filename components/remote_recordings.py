@@ -1,4 +1,4 @@
-"""Recordings read straight from a DVC remote on S3: for corpora that the disk does not hold."""
+"""Recordings that are streamed from a DVC remote on S3, for corpora that do not fit the disk."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from model.features.extractor import Recordings, unusable
 
 
 class RemoteRecordings(Recordings):
-    """The corpus with the DVC hash `data_hash` in a remote, one clip at a time.
+    """The corpus with the DVC hash `data_hash` in a remote, downloaded one clip at a time.
 
-    DVC names files by their MD5, so what has changed is known without reading any recording.
+    DVC names files by their MD5, so changed recordings are found without downloading any.
     """
 
     def __init__(self, remote: str, data_hash: str) -> None:
@@ -39,7 +39,7 @@ class RemoteRecordings(Recordings):
 
     @contextmanager
     def file(self, clip: Clip) -> Iterator[Path]:
-        """A clip's recording in a file that is gone after the block."""
+        """Yields the path of a clip's recording, a temporary file that is removed after the block."""
         with tempfile.TemporaryDirectory() as scratch:
             path = self._download(self.digest(clip), Path(scratch) / Path(clip.audio).name)
             with path.open("rb") as file:
@@ -50,7 +50,9 @@ class RemoteRecordings(Recordings):
 
     def _digest_of(self, name: str) -> str:
         if name not in self.digests:
-            raise FeatureError(f"{self}: has no file {name}; it is no split corpus, or its push was cut off")
+            raise FeatureError(
+                f"{self}: has no file {name}; it is not a split corpus, or its push was interrupted; push it again"
+            )
         return self.digests[name]
 
     def _download(self, digest: str, path: Path) -> Path:

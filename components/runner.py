@@ -1,7 +1,4 @@
-"""What every pipeline step shares: how it reports itself, how it fails, and the pointers that it hands on.
-
-Steps pass small JSON pointers to folders in the state, never the audio or weights themselves.
-"""
+"""Runs one pipeline step in its process: reports its progress, its errors and its end, and writes its record."""
 
 import atexit
 import contextlib
@@ -13,38 +10,38 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from components.failures import explained
-from components.state import read_json, write_json
+from components.contracts import StepError
+from components.failures import explain
 from components.termination import on_termination
-from model.errors import MyXTTSError
+from model.config import StepSettings
 
 EVENT = "::step::"
-
-
+"""Starts the lines of a step's output that a program reads."""
 EXECUTOR = "kfp.dsl.executor_main"
-"""The program that a step's process runs."""
+"""Module that KFP runs in a step's process."""
+
+Settings = TypeVar("Settings", bound=StepSettings)
 
 
-logger = logging.getLogger(__name__)
+class OutputArtifact(Protocol):
+    """The part of a KFP output artifact that a step uses."""
 
-
-class StepError(MyXTTSError):
-    """A step cannot go on; the message says what is wrong, where, and what to do."""
+    path: str
+    metadata: dict[str, Any]
 
 
 def emit(step: str, state: str, **details: Any) -> None:
-    """Tell whoever reads this process's output what the step is doing: one line that a program can parse."""
-    # Nobody listening any more must not keep an interrupted training from saving itself.
+    """Writes an event of a step to standard output, as one line of JSON after `EVENT`."""
+    # A closed pipe must not keep an interrupted training from saving its checkpoint.
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(f"{EVENT} {json.dumps({'step': step, 'state': state, **details})}\n")
         sys.stdout.flush()
 
 
 def log_to_output() -> None:
-    """Send the log of this process to its standard output, where a step's lines are read."""
+    """Sends the log of this process to standard output, where a step's lines are read."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
     logging.captureWarnings(True)
     for noisy in ("alembic", "mlflow", "matplotlib", "numba", "py.warnings"):
@@ -52,13 +49,13 @@ def log_to_output() -> None:
 
 
 @dataclass
-class Ending:
-    """The last thing that a step's process does: it ends, without taking apart what torch and MLflow have imported.
+class QuickExit:
+    """Exit handler that ends the process at once, without tearing down torch and MLflow.
 
-    Python would need up to seconds for that, and free nothing that the end of the process does not free.
+    The teardown takes up to seconds and frees nothing that the end of the process does not free.
 
     Attributes:
-        status: Exit status; None while the step runs.
+        status: Exit status; None while the step runs, which leaves the exit to Python.
     """
 
     status: int | None = None
@@ -72,63 +69,65 @@ class Ending:
         os._exit(self.status)
 
 
-def run_step(step: str, artifact: Any, **inputs: Any) -> None:
-    """Run `components.<step>.run.run(**inputs)` and write the pointer that it returns to the output artifact.
+def run_step(step: str, artifact: OutputArtifact, **inputs: Any) -> None:
+    """Runs `components.<step>.run.run(**inputs)` and writes the record that it returns to the output artifact.
 
-    The body of every component: an error that a user can mend becomes one line and exit status 1, as a pod must end. A
-    step that is terminated records it at once, whatever it is doing.
+    Every component consists of this call. An error that a user can fix becomes one line and exit status 1. A step that
+    is terminated reports it at once, whatever it is doing.
 
     Args:
         step: Name of the component's folder.
-        artifact: The component's output artifact; the pointer becomes its file and its metadata.
-        **inputs: Strings, and paths of input artifacts.
+        artifact: The component's output artifact; the record becomes its file and its metadata.
+        **inputs: Text parameters, and paths of input artifacts.
     """
     log_to_output()
-    ending = Ending()
+    quick_exit = QuickExit()
     if getattr(sys.modules["__main__"].__spec__, "name", "") == EXECUTOR:
-        atexit.register(ending)  # before anything that the step registers, so that it comes after all of that
+        atexit.register(quick_exit)  # before the handlers that the step registers, since it must run after them
     emit(step, "started")
     started = time.monotonic()
-    terminated: list[str] = []
+    interrupted: list[str] = []
 
-    def record() -> None:
-        terminated.append(step)
-        emit(step, "interrupted", seconds=round(time.monotonic() - started, 2))
+    def seconds() -> float:
+        return round(time.monotonic() - started, 2)
+
+    def report_interrupt() -> None:
+        interrupted.append(step)
+        emit(step, "interrupted", seconds=seconds())
 
     try:
-        with on_termination(record):
-            pointer = importlib.import_module(f"components.{step}.run").run(**inputs)
+        with on_termination(report_interrupt):
+            output = importlib.import_module(f"components.{step}.run").run(**inputs)
     except Exception as error:  # noqa: BLE001 - the outermost frame of a process: reported in full, then exit
-        told = explained(error)
-        if not told:
+        message = explain(error)
+        if not message:
             traceback.print_exc(file=sys.stdout)
-            told = f"{error}" or type(error).__name__
-        seconds = round(time.monotonic() - started, 2)
-        report = {"report": str(error.report)} if getattr(error, "report", None) else {}
-        emit(step, "failed", seconds=seconds, error=told, **report)
-        ending.status = 1
+            message = f"{error}" or type(error).__name__
+        path = getattr(error, "report", None)  # of a failed gate
+        report = {"report": str(path)} if path else {}
+        emit(step, "failed", seconds=seconds(), error=message, **report)
+        quick_exit.status = 1
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        if not terminated:
-            record()
-        ending.status = 130
+        if not interrupted:
+            report_interrupt()
+        quick_exit.status = 130
         raise SystemExit(130) from None
-    write_json(Path(artifact.path), pointer)
-    artifact.metadata.update({key: value for key, value in pointer.items() if isinstance(value, str)})
-    emit(step, "finished", seconds=round(time.monotonic() - started, 2), message=pointer.get("summary", ""))
-    ending.status = 0
+    output.write(artifact.path)
+    artifact.metadata.update(output.metadata())
+    emit(step, "finished", seconds=seconds(), message=output.summary)
+    quick_exit.status = 0
 
 
-def read_pointer(path: str) -> dict[str, Any]:
-    """The pointer of an input artifact, checked to lead to a folder that is still there.
+def parse_settings(kind: type[Settings], text: str) -> Settings:
+    """Reads the settings that a step was given.
 
     Raises:
-        StepError: the folder that it points to is gone.
+        StepError: a setting is missing, unknown or out of range.
     """
-    pointer = read_json(Path(path))
-    if not Path(pointer["folder"]).is_dir():
+    try:
+        return kind.from_json(text)
+    except ValueError as error:
         raise StepError(
-            f"{pointer['folder']} is gone, but the pipeline's cache still points there; "
-            "run the pipeline again (stale cache entries are dropped at its start)"
-        )
-    return pointer
+            f"the step cannot use its settings: {error}; compile the pipeline with the same version of this program"
+        ) from error

@@ -1,4 +1,4 @@
-"""The one folder that runs leave their results in, and where each kind of result lies inside it."""
+"""The state folder, which holds everything that runs leave behind, and the place of each kind of result in it."""
 
 import fcntl
 import json
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import MyXTTSError
+from model.files import write_json
+
+__all__ = ["State", "StateError", "read_json", "write_json"]
 
 VARIABLE = "MYXTTS_STATE"
 FOLDER = ".myxtts"
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class StateError(MyXTTSError):
-    """The state folder cannot be found or used; the message says what to do."""
+    """The state folder, or a file in it, cannot be found or used; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,25 @@ class State:
     """Paths inside one state folder (all absolute).
 
     Attributes:
-        root: The folder; everything that a run leaves behind is below it.
+        root: The state folder.
     """
 
     root: Path
 
     @classmethod
     def locate(cls, start: Path | None = None) -> "State":
-        """The state of the project that `start` (default: the current folder) lies in.
+        """Returns the state of the project that `start` (default: the current folder) lies in.
 
-        `MYXTTS_STATE` wins; then a state folder that `start` is inside of; then `.myxtts` of the nearest project
+        That is, in this order: `MYXTTS_STATE`; a state folder that contains `start`; `.myxtts` of the nearest project
         folder (one with a `dvc.yaml`).
 
         Raises:
-            StateError: `start` is in no project and the variable is not set, or it names a file.
+            StateError: `start` is not in a project and the variable is not set, or it names a file.
         """
         if moved := os.environ.get(VARIABLE):
             root = Path(moved).expanduser().resolve()
             if root.exists() and not root.is_dir():
-                raise StateError(f"{VARIABLE} names {root}, which is no folder; give it a folder, or unset it")
+                raise StateError(f"{VARIABLE} names {root}, which is not a folder; set it to a folder, or unset it")
             return cls(root)
         here = (start or Path.cwd()).resolve()
         for folder in (here, *here.parents):
@@ -57,18 +60,18 @@ class State:
             if (folder / PROJECT_FILE).is_file():
                 return cls(folder / FOLDER)
         raise StateError(
-            f"{here} lies in no project (no {PROJECT_FILE} here or above); "
+            f"{here} is not in a project (no {PROJECT_FILE} in it or above it); "
             f"change into the project's folder or set {VARIABLE} to a state folder"
         )
 
     def prepare(self) -> "State":
-        """Create the folder (readable by its owner only: it holds recordings and databases)."""
+        """Creates the folder, readable by its owner only since it holds recordings and databases."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.root / MARKER).touch()
         return self
 
     def folder(self, *parts: str) -> Path:
-        """A folder below the root, created."""
+        """Creates a folder below the root, if needed, and returns it."""
         path = self.root.joinpath(*parts)
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -117,27 +120,18 @@ class State:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold the state's lock `name`: one process at a time, released by the kernel when its holder dies."""
+        """Holds the lock `name` of the state while the block runs; the kernel releases it when the process dies."""
         with (self.folder("locks") / name).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.warning("waiting for another process that is at work on %s", name)
+                logger.warning("waiting for another process that works on %s", name)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write `value` in one move, so that a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, path)
-    return path
-
-
 def read_json(path: Path) -> Any:
-    """The value stored in `path`.
+    """Returns the JSON value of a file.
 
     Raises:
         StateError: the file is missing or is not JSON.

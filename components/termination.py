@@ -1,7 +1,7 @@
-"""What a step does when it is told to end: record it at once, end its children, and let its work save itself.
+"""Handling of SIGTERM in a step: report it at once, end worker processes, and let a training save a checkpoint.
 
-On a cluster a terminated step has about a second: the launcher, its parent, does not wait for it. What only happens
-between two training steps would come too late, so the record is written by a thread as soon as the signal arrives.
+On a cluster a terminated step has about a second, since the KFP launcher, its parent, does not wait for it. Between two
+training steps would be too late, so a thread reports the termination as soon as the signal arrives.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 END = b"\0"
-"""Ends the listening thread; no signal has this number."""
+"""Byte that ends the listening thread; no signal has this number."""
 
 
 @contextlib.contextmanager
 def on_termination(record: Callable[[], None]) -> Iterator[None]:
-    """Inside, SIGTERM calls `record` at once, ends the worker processes and raises KeyboardInterrupt.
+    """Makes SIGTERM call `record` at once, end the worker processes and raise KeyboardInterrupt while the block runs.
 
-    Code that handles SIGTERM itself, as training does to stop between two steps, still gets it; `record` is called all
-    the same, even while the main thread is busy in a library that releases the interpreter's lock, such as torch.
+    Code that handles SIGTERM itself, as training does to stop between two steps, still receives it. `record` is called
+    even while the main thread is busy in a library that releases the interpreter's lock, such as torch.
 
     Args:
-        record: Called once, from a thread of its own.
+        record: Called once, from another thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
-"""MLflow as the place where runs are recorded, without letting it slow or stop the work.
+"""Records runs in MLflow without slowing or stopping the work.
 
-Metrics and artifacts go to a spool on disk first; a background thread delivers them in batches. A dead server
-costs nothing but delay: what was not delivered is sent when the same run is opened again.
+Metrics and artifacts are appended to a spool on disk, and a background thread delivers them in batches. While the
+server does not answer they wait; what is left at the end is delivered when the same run is opened again.
 """
 
 import json
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from components.outage import storage_errors
-from components.state import State, read_json, write_json
+from components.state import State, read_json
 from model.errors import MyXTTSError
+from model.files import trim_incomplete_line, write_json
 
 BATCH = 1000
+"""Most metric values of a request, a limit of MLflow."""
 KEY_TAG = "myxtts.key"
 
 logger = logging.getLogger(__name__)
@@ -28,24 +30,24 @@ class TrackingError(MyXTTSError):
 
 
 def tracking_uri(state: State) -> str:
-    """Address of the tracking server: `MLFLOW_TRACKING_URI`, else a database in the state.
+    """Returns the address of the tracking server: `MLFLOW_TRACKING_URI`, else a database in the state folder.
 
     Raises:
-        TrackingError: in a pod without the variable, where a local database would vanish with the pod.
+        TrackingError: the variable is not set in a pod, where a local database would be lost with the pod.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise TrackingError(
-            "MLFLOW_TRACKING_URI is not set in this pod: what it records would vanish with it; "
-            "give the pipeline's profile the address of the MLflow server"
+            "MLFLOW_TRACKING_URI is not set in this pod, so its records would be lost; "
+            "set cluster.tracking_uri to the address of the MLflow server and compile the pipeline again"
         )
     return f"sqlite:///{state.tracking_database}"
 
 
 def client(state: State) -> Any:
-    """An `MlflowClient` of the state's server; the local database is created first where it is missing."""
-    # A server that does not answer must fail at once: by default MLflow retries for four minutes.
+    """Returns an `MlflowClient` of the tracking server; a missing local database is created first."""
+    # A request to a server that does not answer must fail soon: by default MLflow retries for four minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -55,14 +57,14 @@ def client(state: State) -> Any:
 
     for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):  # after the import, which sets up MLflow's logging
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    initialise(state, uri)
+    initialize(state, uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     return mlflow.MlflowClient(uri)
 
 
-def initialise(state: State, uri: str = "") -> None:
-    """Create the local database once, in one process: parallel first starts would break it."""
+def initialize(state: State, uri: str = "") -> None:
+    """Creates the local database in one process at a time, since parallel first starts would damage it."""
     uri = uri or tracking_uri(state)
     if not uri.startswith("sqlite:///"):
         return
@@ -80,7 +82,7 @@ def initialise(state: State, uri: str = "") -> None:
 
 
 def experiment_id(client: Any, state: State, name: str) -> str:
-    """Id of the experiment `name`, created where it is missing (artifacts at an absolute place in the state)."""
+    """Returns the id of the experiment `name`, which is created if needed (local artifacts below the state folder)."""
     from mlflow.exceptions import MlflowException
 
     if found := client.get_experiment_by_name(name):
@@ -89,23 +91,23 @@ def experiment_id(client: Any, state: State, name: str) -> str:
     location = state.folder("mlartifacts", name).as_uri() if local else None
     try:
         return client.create_experiment(name, artifact_location=location)
-    except MlflowException:  # another process was first
+    except MlflowException:  # another process may have created it meanwhile
         if found := client.get_experiment_by_name(name):
             return found.experiment_id
         raise
 
 
 class MlflowRunLogger:
-    """A `RunLogger` whose calls only append to a file.
+    """`RunLogger` that appends to a spool file, from which a background thread delivers to MLflow.
 
     Args:
-        state: Where the local database lies.
-        spool: Folder of the undelivered records; opening it again continues the same MLflow run.
+        state: State folder with the local database.
+        spool: Folder of the undelivered records; opening it again resumes the same MLflow run.
         experiment: Name of the MLflow experiment.
-        run_name: Shown in the MLflow UI.
+        run_name: Name of the run in the MLflow UI.
         tags: Tags of the run.
         params: Parameters of the run, by dotted key.
-        parent_run_id: Run that this one is a child of.
+        parent_run_id: Parent run; '' for none.
         dataset: `name`, `digest` (a DVC hash fits MLflow's 36 characters) and `source` of the training data.
         interval: Seconds between deliveries.
     """
@@ -133,7 +135,7 @@ class MlflowRunLogger:
         }
         write_json(spool / "header.json", header)
         self._delivery = Delivery(state, spool)
-        _trim_torn_line(spool / "records.jsonl")
+        trim_incomplete_line(spool / "records.jsonl")
         self._records = (spool / "records.jsonl").open("a", encoding="utf-8")
         self._interval = interval
         self._stopping = threading.Event()
@@ -145,7 +147,7 @@ class MlflowRunLogger:
 
     @property
     def run_id(self) -> str:
-        """The MLflow run, or '' while the server has not answered yet."""
+        """Id of the MLflow run; '' while the server has not answered."""
         return self._delivery.run_id
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -155,7 +157,7 @@ class MlflowRunLogger:
         self._append({"artifact": str(Path(path).resolve()), "folder": folder})
 
     def close(self, status: str = "FINISHED", timeout: float = 30.0) -> None:
-        """Deliver what is left within `timeout` seconds and mark the run; never raises for a dead server."""
+        """Delivers the remaining records for at most `timeout` seconds and sets the run's status; never raises."""
         with self._lock:
             if self._records.closed:
                 return
@@ -166,7 +168,7 @@ class MlflowRunLogger:
         self._thread.join(timeout)
         if self._thread.is_alive() or self._delivery.pending():
             logger.warning(
-                "MLflow did not take all records; they wait in %s and are sent when this run is opened again",
+                "MLflow did not accept all records; the rest is delivered from %s when this run is opened again",
                 self._delivery.spool,
             )
 
@@ -174,7 +176,7 @@ class MlflowRunLogger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close with the status that says how the work ended."""
+        """Closes the run with the status that matches how the block ended."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         self.close("FINISHED" if kind is None else "KILLED" if interrupted else "FAILED")
 
@@ -193,10 +195,10 @@ class MlflowRunLogger:
 
 
 class Delivery:
-    """Sends the records of a spool, remembering how far it came; may be repeated at any time by one process.
+    """Delivers the records of a spool and stores its position; one process at a time may repeat it at any time.
 
     Args:
-        state: Where the local database lies.
+        state: State folder with the local database.
         spool: Folder with `header.json` and `records.jsonl`.
     """
 
@@ -209,30 +211,31 @@ class Delivery:
         self.run_id: str = read_json(run)["run_id"] if run.is_file() else ""
 
     def pending(self) -> int:
-        """Bytes of the spool that have not been delivered."""
+        """Returns the number of bytes of the spool that have not been delivered."""
         records = self.spool / "records.jsonl"
         return (records.stat().st_size if records.is_file() else 0) - self._position()
 
     def attempt(self) -> bool:
-        """Try to deliver everything; False (and a log line) when the server did not take it."""
+        """Tries to deliver everything; returns False, after a log line, if the server did not accept it."""
         from mlflow.exceptions import MlflowException
 
+        outages: list[type[Exception]] = [MlflowException, OSError, *storage_errors()]
         try:
             self.send()
-        except (MlflowException, OSError, *storage_errors()) as error:
+        except tuple(outages) as error:
             self.failures += 1
             if self.failures == 1:
-                logger.warning("MLflow does not answer, records wait in %s: %s", self.spool, error)
+                logger.warning("MLflow does not answer; records wait in %s: %s", self.spool, error)
             return False
         self.failures = 0
         return True
 
     def send(self) -> None:
-        """Deliver all complete records.
+        """Delivers all complete records.
 
         Raises:
-            MlflowException, OSError, errors of boto3: server or artifact store did not take them; what they took is
-                remembered.
+            MlflowException, OSError, errors of boto3: the server or the artifact store did not accept them; the
+                position after the last accepted batch is stored.
         """
         self._client = self._client or client(self.state)
         if not self.run_id:
@@ -266,7 +269,7 @@ class Delivery:
         return read_json(path)["position"] if path.is_file() else 0
 
     def _batches(self) -> Iterator[tuple[list[dict[str, Any]], int]]:
-        """Complete records from the last delivered position on, with the position after each batch."""
+        """Yields batches of complete records after the last delivered position, each with the position after it."""
         path = self.spool / "records.jsonl"
         if not path.is_file():
             return
@@ -276,7 +279,7 @@ class Delivery:
             file.seek(position)
             for line in file:
                 if not line.endswith(b"\n"):
-                    break  # its writer is in the middle of it
+                    break  # still being written
                 record = json.loads(line)
                 size = len(record.get("metrics", ()))
                 if batch and values + size > BATCH:
@@ -316,7 +319,7 @@ class Delivery:
         elif path.is_file():
             self._client.log_artifact(self.run_id, str(path), folder or None)
         else:
-            logger.warning("%s was removed before MLflow took it; the run lacks it", path)
+            logger.warning("%s was removed before it was delivered to MLflow; the run lacks it", path)
 
 
 def append_to_run(
@@ -327,20 +330,13 @@ def append_to_run(
     step: int = 0,
     folder: str = "evaluation",
 ) -> Delivery:
-    """Add values, and files under a folder, to the run behind a spool whose logger is closed; try to deliver them."""
+    """Adds metrics, and files in a folder, to the run of a spool whose logger is closed, and tries to deliver them."""
     now = int(time.time() * 1000)
-    records = [{"time": now, "step": step, "metrics": dict(metrics)}]
+    records: list[dict[str, Any]] = [{"time": now, "step": step, "metrics": dict(metrics)}]
     records += [{"artifact": str(path.resolve()), "folder": folder} for path in artifacts if path.is_file()]
-    _trim_torn_line(spool / "records.jsonl")
+    trim_incomplete_line(spool / "records.jsonl")
     with (spool / "records.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
     delivery = Delivery(state, spool)
     delivery.attempt()
     return delivery
-
-
-def _trim_torn_line(path: Path) -> None:
-    """Cut a last line that a killed writer left half-written, so that the next record starts a line of its own."""
-    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)

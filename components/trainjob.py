@@ -1,4 +1,4 @@
-"""Training on several nodes: a TrainJob of Kubeflow Trainer, submitted by the training step, which waits for it."""
+"""Training on several nodes: the training step submits a TrainJob of Kubeflow Trainer and waits for it."""
 
 import hashlib
 import logging
@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.contracts import StepError
 from components.kube import api_client, reason
-from components.runner import StepError
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 MANAGER = "myxtts.pipelines/train"
 NODE = "node"
 """Name of the replicated job and of its container in the runtimes of Kubeflow Trainer."""
 STATE_MOUNT = "/state"
-HANDED_ON = ("MYXTTS_STATE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+PASSED_ON = ("MYXTTS_STATE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 S3_VARIABLES = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
 POLL_SECONDS = 10.0
 
@@ -28,21 +28,23 @@ class TrainJobError(StepError):
     """A TrainJob could not be submitted, was lost or failed; the message says which and why."""
 
 
-def render(name: str, command: list[str], told: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The TrainJob as a Kubernetes object.
+def render(
+    name: str, command: list[str], settings: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns the TrainJob as a Kubernetes object.
 
     Args:
-        name: Of the object.
-        command: Of every node.
-        told: `launch` and `cluster`, as the target told the step.
-        environment: Of the step: image, pod and the variables that are handed on.
+        name: Name of the object.
+        command: Command of every node.
+        settings: Sections `launch` and `cluster`, as the target gave them to the step.
+        environment: Environment of the step: image, pod and the variables that are passed on to the workers.
     """
-    launch, cluster = told["launch"], told["cluster"]
+    launch, cluster = settings["launch"], settings["cluster"]
     amounts = {"cpu": cluster["train_cpu"], "memory": cluster["train_memory"]}
     limits = {"memory": cluster["train_memory"]}
     if cluster["accelerators"]:
         limits[cluster["accelerator"]] = amounts[cluster["accelerator"]] = str(cluster["accelerators"])
-    values = [{"name": key, "value": environment[key]} for key in HANDED_ON if key in environment]
+    values: list[dict[str, Any]] = [{"name": key, "value": environment[key]} for key in PASSED_ON if key in environment]
     if cluster["s3_secret"]:
         values += [
             {"name": key, "valueFrom": {"secretKeyRef": {"name": cluster["s3_secret"], "key": entry}}}
@@ -51,7 +53,11 @@ def render(name: str, command: list[str], told: Mapping[str, Any], environment: 
     labels = {"app.kubernetes.io/part-of": "myxtts", "pipeline/runid": environment.get("KFP_RUN_ID", "")}
     if cluster["queue"]:
         labels["kueue.x-k8s.io/queue-name"] = cluster["queue"]
-    metadata = {"name": name, "namespace": cluster["namespace"], "labels": {k: v for k, v in labels.items() if v}}
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": cluster["namespace"],
+        "labels": {key: value for key, value in labels.items() if value},
+    }
     if owner := _owner(environment):
         metadata["ownerReferences"] = [owner]
     return {
@@ -75,7 +81,7 @@ def render(name: str, command: list[str], told: Mapping[str, Any], environment: 
 
 
 def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
-    """What the trainer's own fields cannot say: volumes, scheduling, identity."""
+    """Returns the patch of the pod template: volumes, scheduling and identity, for which there are no other fields."""
     pod: dict[str, Any] = {
         "serviceAccountName": cluster["service_account"],
         "securityContext": {"runAsNonRoot": True},
@@ -103,7 +109,7 @@ def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_toleration(text: str) -> dict[str, str]:
-    """`key=value:effect` or `key:effect` as the parts of a toleration."""
+    """Returns the fields of the toleration `key=value:effect` or `key:effect`."""
     taint, _, effect = text.rpartition(":")
     key, given, value = taint.partition("=")
     operator = {"operator": "Equal", "value": value} if given else {"operator": "Exists"}
@@ -113,36 +119,36 @@ def parse_toleration(text: str) -> dict[str, str]:
 def run_trainjob(
     command: list[str],
     key: str,
-    told: Mapping[str, Any],
+    settings: Mapping[str, Any],
     answer: Path,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Submit the TrainJob of this training, or adopt the one that an earlier try of this step left; wait; pass on logs.
+    """Submits the TrainJob of a training, or adopts that of an earlier attempt; waits for it and prints its log.
 
     Args:
-        command: Of every node.
-        key: Names the training; with the run's id it names the job.
-        told: `launch` and `cluster`.
-        answer: File that the workers write their answer to. Removed before a job is submitted, so that no earlier
-            job's answer is read; kept when a job is adopted, since it may have answered already.
-        sleep: Waits between two looks.
+        command: Command of every node.
+        key: Identifies the training; with the run's id it gives the name of the job.
+        settings: Sections `launch` and `cluster`.
+        answer: File that the workers write their answer to. Removed before a job is submitted, so that the answer of
+            an earlier job is not read; kept when a job is adopted, since it may have answered already.
+        sleep: Waits so many seconds between two polls.
 
     Returns:
-        0 when it completed, 1 when it failed.
+        0 if the job completed, 1 if it failed.
 
     Raises:
-        TrainJobError: it could not be submitted or vanished.
+        TrainJobError: the job could not be submitted, or disappeared.
         KeyboardInterrupt: the step was interrupted; the job has been deleted.
     """
     name = job_name(os.environ.get("KFP_RUN_ID", ""), key)
-    body = render(name, command, told, os.environ)
+    body = render(name, command, settings, os.environ)
     job = _Job(name, body["metadata"]["namespace"])
     try:
         job.submit_or_adopt(body, answer, sleep)
         while True:
-            job.pass_on_logs()
+            job.print_new_log()
             if (ended := job.ended()) is not None:
-                job.pass_on_logs()
+                job.print_new_log()
                 return ended
             sleep(POLL_SECONDS)
     except KeyboardInterrupt:
@@ -151,18 +157,20 @@ def run_trainjob(
 
 
 def job_name(run_id: str, key: str) -> str:
-    """Deterministic, so that a step tried again finds its job: hash of run and training."""
+    """Returns the job's name, a hash of run and training: a retried step finds its job by it."""
     return f"myxtts-{hashlib.sha256(f'{run_id}/{key}'.encode()).hexdigest()[:16]}"
 
 
 def _owner(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """The step's pod: what it owns is removed with it."""
+    """Returns an owner reference to the step's pod, with which the job is removed; None outside of a pod."""
     if "KFP_POD_NAME" not in environment or "KFP_POD_UID" not in environment:
         return None
     return {"apiVersion": "v1", "kind": "Pod", "name": environment["KFP_POD_NAME"], "uid": environment["KFP_POD_UID"]}
 
 
 class _Job:
+    """A TrainJob in the cluster."""
+
     def __init__(self, name: str, namespace: str) -> None:
         from kubernetes import client
 
@@ -177,13 +185,13 @@ class _Job:
     def submit_or_adopt(self, body: Mapping[str, Any], answer: Path, sleep: Callable[[float], None]) -> None:
         known = self._get()
         if known is not None and _ended(known) == 1:
-            logger.info("TrainJob %s failed in an earlier try; it is replaced", self._name)
+            logger.info("TrainJob %s failed in an earlier attempt; it is replaced", self._name)
             self.delete()
             while self._get() is not None:
                 sleep(POLL_SECONDS / 5)
             known = None
         if known is not None:
-            logger.info("TrainJob %s is there already; waiting for it", self._name)
+            logger.info("TrainJob %s exists already; waiting for it", self._name)
             self._own(known, body["metadata"].get("ownerReferences", []))
             return
         answer.unlink(missing_ok=True)
@@ -191,13 +199,13 @@ class _Job:
             self._objects.create_namespaced_custom_object(*self._where, dict(body))
         except self._api_error as error:
             raise TrainJobError(
-                f"the TrainJob {self._name} was refused in {self._namespace}: {reason(error)}; is Kubeflow Trainer "
-                "there, and may the service account create trainjobs (infra/kubernetes/base/runner.yaml)?"
+                f"the TrainJob {self._name} was refused in {self._namespace}: {reason(error)}; check that Kubeflow "
+                "Trainer is installed and the service account may create trainjobs (infra/kubernetes/base/runner.yaml)"
             ) from error
         logger.info("TrainJob %s submitted", self._name)
 
     def _own(self, known: Mapping[str, Any], owners: list[dict[str, Any]]) -> None:
-        """The pod of this try owns it too: the earlier pod's removal must not take it away."""
+        """Makes the pod of this attempt an owner too: removal of the earlier pod must not remove the job."""
         before = known["metadata"].get("ownerReferences", [])
         added = [item for item in owners if item["uid"] not in {owner["uid"] for owner in before}]
         if added:
@@ -205,10 +213,10 @@ class _Job:
             self._objects.patch_namespaced_custom_object(*self._where, self._name, change)
 
     def ended(self) -> int | None:
-        """0 completed, 1 failed, `None` still on its way.
+        """Returns 0 if the job completed, 1 if it failed, `None` while it runs.
 
         Raises:
-            TrainJobError: it is gone.
+            TrainJobError: the job no longer exists.
         """
         job = self._get()
         if job is None:
@@ -216,14 +224,15 @@ class _Job:
         return _ended(job)
 
     def delete(self) -> None:
+        """Deletes the job if it exists."""
         try:
             self._objects.delete_namespaced_custom_object(*self._where, self._name)
         except self._api_error as error:
             if error.status != 404:
                 raise TrainJobError(f"cannot delete TrainJob {self._name}: {reason(error)}") from error
 
-    def pass_on_logs(self) -> None:
-        """Lines of the first node since the last look; none while its pod is not there yet."""
+    def print_new_log(self) -> None:
+        """Prints the new log lines of the first node, if its pod has started."""
         selector = f"jobset.sigs.k8s.io/jobset-name={self._name},batch.kubernetes.io/job-completion-index=0"
         try:
             for pod in self._core.list_namespaced_pod(self._namespace, label_selector=selector).items:
@@ -236,10 +245,10 @@ class _Job:
 
     def _print_new(self, text: str) -> None:
         for line in text.splitlines():
-            stamp, _, words = line.partition(" ")
+            stamp, _, message = line.partition(" ")
             if stamp > self._seen:
                 self._seen = stamp
-                sys.stdout.write(f"{words}\n")  # the step's own output, where the workers' events are read
+                sys.stdout.write(f"{message}\n")  # the step's output, where the events of workers are read
         sys.stdout.flush()
 
     def _get(self) -> dict[str, Any] | None:
@@ -248,7 +257,7 @@ class _Job:
         except self._api_error as error:
             if error.status == 404:
                 return None
-            raise TrainJobError(f"cannot look at TrainJob {self._name}: {reason(error)}") from error
+            raise TrainJobError(f"cannot read TrainJob {self._name}: {reason(error)}") from error
 
 
 def _ended(job: Mapping[str, Any]) -> int | None:

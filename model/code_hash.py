@@ -1,7 +1,7 @@
 """Hash of the code that a pipeline step or a data stage runs.
 
-A step's cache key holds the hash of every module of this project that the step can import, so that a changed statement
-makes its earlier results stale. Comments, docstrings and formatting do not count.
+The cache key of a step includes the hash of every module of this project that the step can import, so that a changed
+statement invalidates earlier results. Comments, docstrings and formatting do not change the hash.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NOT_DATA = (".py", ".pyc", ".md")
 
 @cache
 def code_hash(*modules: str, exclude: tuple[str, ...] = ()) -> str:
-    """Returns a hash (16 hex digits) of modules, of all that they import from this project, and of their data files.
+    """Returns a hash (16 hex digits) of modules, of everything they import from this project, and of their data files.
 
     Args:
         *modules: Dotted names.
-        exclude: Packages that are left out, such as `model.config` where each setting is tracked by itself.
+        exclude: Packages to leave out, such as `model.config` where settings are tracked separately.
     """
     digest = hashlib.sha256()
     for path in sorted(source_files(*modules, exclude=exclude)):
@@ -35,8 +35,8 @@ def code_hash(*modules: str, exclude: tuple[str, ...] = ()) -> str:
 def source_files(*modules: str, exclude: tuple[str, ...] = ()) -> set[Path]:
     """Returns the files of this project that modules can reach: imported modules and the data files that they read.
 
-    Imports are found by parsing the sources, those inside functions included, so nothing is executed. A data file
-    belongs to every module of its folder; a page (`.html`) only to the module of its name.
+    Imports are found by parsing the sources, including functions, without executing them. A data file belongs to every
+    module of its folder; a page (`.html`) only to the module of the same name.
     """
     files: set[Path] = set()
     pending, seen = list(modules), set()
@@ -61,7 +61,7 @@ def imported_names(path: Path, package: str) -> tuple[str, ...]:
 
     Args:
         path: A Python source.
-        package: The package it lies in, which relative imports start from.
+        package: The package that contains it, for relative imports.
     """
     return tuple(_imports(ast.parse(path.read_bytes(), filename=str(path)), package))
 
@@ -76,7 +76,7 @@ def relative_name(path: Path) -> str:
 
 
 def _code(path: Path) -> bytes:
-    """The statements of a source without comments, docstrings and formatting."""
+    """Returns the statements of a source without comments, docstrings and formatting."""
     tree = ast.parse(path.read_bytes(), filename=str(path))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

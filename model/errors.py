@@ -2,24 +2,24 @@
 
 
 class MyXTTSError(Exception):
-    """Base class of every error that a user can fix; its message says what is wrong, where, and what to do."""
+    """Base class of every error that a user can fix; the message says what is wrong, where, and how to fix it."""
 
 
 class CorpusError(MyXTTSError):
-    """A corpus cannot be made, read, checked or split as a whole; the message says why and what to do."""
+    """A corpus cannot be made, read, checked or split; the message says why and how to fix it."""
 
 
 class FeatureError(MyXTTSError):
-    """Features are missing, damaged, or made with other settings; the message names both sides and the cure."""
+    """Features are missing, damaged, or made with other settings; the message names both settings and the fix."""
 
 
 class TextError(MyXTTSError):
-    """A text cannot be spoken, or a language is unknown; the message says which and what to do."""
+    """A text cannot be spoken, or its language is unknown; the message says which and how to fix it."""
 
 
 class VocoderError(MyXTTSError):
-    """A mel spectrogram that the vocoder cannot turn into sound, or weights that are missing or do not fit."""
+    """A vocoder cannot synthesize a mel spectrogram, or its weights are missing or incompatible."""
 
 
 class CheckpointFormatError(VocoderError):
-    """A vocoder file is missing, damaged, of another architecture or made for other mel settings."""
+    """A vocoder's file is missing, damaged, of another architecture, or made for other mel settings."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, hashed, and read back after a crash."""
+"""Atomic writes, hashes, and JSON lines that survive a crash."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an exception.
 
-    Readers see the old content or the new, never a part. The block writes a file or makes a folder; a folder replaces
-    the one that is there. After an exception the temporary path is removed and `path` is as it was.
+    Readers see the old content or the new, never a part of it. The block writes a file or makes a folder, which
+    replaces an existing one. After an exception the temporary path is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
@@ -45,14 +45,31 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def write_json_lines(path: Path, records: Iterable[Any]) -> Path:
+    """Writes one JSON value per line atomically and returns `path`."""
+    return write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Returns the JSON values of a file that `write_json_lines` wrote; a last line that a crash cut off is left out."""
+    return [json.loads(line) for line in complete_lines(path)]
+
+
 def sha256_of_file(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def trim_incomplete_line(path: Path) -> None:
+    """Removes a last line that a crash cut short, so that an appended record starts on a new line."""
+    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
 def complete_lines(path: Path) -> list[bytes]:
-    """Returns the lines of a file without their newlines; a last line that a crash cut short is left out."""
+    """Returns the lines of a file without their newlines; a last line that a crash cut off is left out."""
     return path.read_bytes().split(b"\n")[:-1]
 
 

@@ -1,4 +1,13 @@
-"""Text to speech with a trained voice: text + speaker (or a reference recording) -> waveform."""
+"""Text to speech with a trained voice: text and a speaker, or a reference recording, to a waveform.
+
+Load a voice, synthesize, clone and save::
+
+    from model.synthesis import Synthesizer
+
+    voice = Synthesizer("voice")
+    voice.synthesize("Good morning.").save("morning.wav")
+    voice.synthesize("Good morning.", reference="me.wav").save("cloned.wav")
+"""
 
 from __future__ import annotations
 
@@ -14,33 +23,33 @@ import torch
 
 from model.acoustic.conditioning import Reference, Style
 from model.acoustic.model import ProsodyShift
-from model.audio.io import read_recording, resample
+from model.audio.io import read_recording, resample, write_audio
 from model.audio.mel import MelExtractor, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.reference import check_reference
-from model.audio.trimming import shaped, shaping
+from model.audio.trimming import trim_and_gain, trim_and_normalize
 from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
 from model.text.encode import encode
 from model.vocoder import build_vocoder
-from model.voice import Speaker, Voice, read_voice
+from model.voice import Speaker, read_voice
 
 log = logging.getLogger(__name__)
 
 
 class SynthesisError(MyXTTSError):
-    """A request that the voice cannot fulfil; the message names what is known."""
+    """The voice cannot fulfill a request; the message names what it can do."""
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
+def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise SynthesisError(f"{name} is {value}, but must lie between {low} and {high}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProsodyControls:
-    """How the melody, level and rhythm of speech are changed.
+    """Changes of speed, pitch and level.
 
     Attributes:
         speed: 0.25 to 4; above 1 is faster.
@@ -56,47 +65,47 @@ class ProsodyControls:
     energy_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _within("speed", self.speed, 0.25, 4.0)
-        _within("pitch_scale", self.pitch_scale, 0.5, 2.0)
-        _within("energy_scale", self.energy_scale, 0.1, 10.0)
+        _check_range("speed", self.speed, 0.25, 4.0)
+        _check_range("pitch_scale", self.pitch_scale, 0.5, 2.0)
+        _check_range("energy_scale", self.energy_scale, 0.1, 10.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StyleControls:
-    """In which style speech is: by default that of the recording that is cloned, or the usual style of the speaker.
+    """Speaking style; by default that of the reference recording, or the mean style of the speaker.
 
     Attributes:
-        reference: A recording whose style is taken, whoever speaks in it.
-        token_weights: Weights of the style tokens instead, from 0; they are scaled to a sum of 1.
-        latent: Values of the latent instead of the reference's, or of those the text lets expect.
-        variation: 0 to 2; without a reference, how far the latent strays at random from the expected one.
+        reference: Recording of any speaker whose style is used.
+        token_weights: Weights of the style tokens, at least 0; they are normalized to a sum of 1.
+        latent: Latent vector that replaces the one of the reference or of the prior.
+        variation: 0 to 2; standard deviation of the latent around the mean of the prior, without a reference.
 
     Raises:
         SynthesisError: the variation is out of range.
     """
 
-    reference: Path | None = None
+    reference: Path | str | None = None
     token_weights: Sequence[float] | None = None
     latent: Sequence[float] | None = None
     variation: float = 0.0
 
     def __post_init__(self) -> None:
-        _within("variation", self.variation, 0.0, 2.0)
+        _check_range("variation", self.variation, 0.0, 2.0)
 
 
-AS_PREDICTED, USUAL_STYLE = ProsodyControls(), StyleControls()
+UNCHANGED_PROSODY, DEFAULT_STYLE = ProsodyControls(), StyleControls()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Speech:
-    """Synthesised speech.
+    """Synthesized speech.
 
     Attributes:
         samples: (N,) float32 in [-1, 1].
-        sample_rate: Hz.
-        mel: (S, M) log-mel that the vocoder was given.
-        durations: (T,) frames per token.
-        phones: (T,) names of the tokens.
+        sample_rate: In Hz.
+        mel: Log-mel (S, M), the input of the vocoder.
+        durations: Frames per token (T,).
+        phones: Names of the T tokens.
     """
 
     samples: np.ndarray
@@ -105,27 +114,35 @@ class Speech:
     durations: np.ndarray
     phones: list[str]
 
+    def save(self, path: Path | str) -> Path:
+        """Writes a 16-bit WAV or FLAC file, by the suffix of the path, and returns the path.
+
+        Raises:
+            AudioError: another suffix, or the file cannot be written.
+        """
+        return write_audio(path, self.samples, self.sample_rate)
+
 
 class Synthesizer:
-    """A voice with its vocoder, ready to speak.
+    """A voice with its vocoder.
 
     Args:
-        voice: The voice.
-        speaker_encoder: Saved weights of the pretrained speaker encoder, for cloning where there are no others.
+        voice: Folder of an exported voice.
+        speaker_encoder: Weights of the pretrained speaker encoder that cloning needs, where the voice was trained with
+            one that is not installed as a package.
+
+    Raises:
+        VoiceError: the folder holds no trained voice of this version.
+        VocoderError: the weights of its vocoder are missing or do not fit.
     """
 
-    def __init__(self, voice: Voice, speaker_encoder: Path | None = None):
-        self.voice = voice
+    def __init__(self, voice: Path | str, speaker_encoder: Path | None = None) -> None:
+        self.voice = read_voice(Path(voice))
         self._speaker_encoder_weights = speaker_encoder
-        self.config = voice.config
-        self.vocoder = build_vocoder(VocoderConfig(**voice.config.vocoder), voice.config.audio, voice.vocoder)
+        self.config = self.voice.config
+        self.vocoder = build_vocoder(VocoderConfig(**self.config.vocoder), self.config.audio, self.voice.vocoder)
         self._speaker_encoder: SpeakerEncoder | None = None
         self._warned: set[str] = set()
-
-    @classmethod
-    def load(cls, folder: Path, speaker_encoder: Path | None = None) -> Synthesizer:
-        """Open a voice folder; see `model.voice.read_voice` for what is refused."""
-        return cls(read_voice(Path(folder)), speaker_encoder)
 
     @property
     def speakers(self) -> list[str]:
@@ -144,74 +161,82 @@ class Synthesizer:
         text: str,
         language: str = "",
         speaker: str = "",
-        reference: Path | None = None,
+        *,
+        reference: Path | str | None = None,
         reference_language: str = "",
-        prosody: ProsodyControls = AS_PREDICTED,
-        style: StyleControls = USUAL_STYLE,
+        prosody: ProsodyControls = UNCHANGED_PROSODY,
+        style: StyleControls = DEFAULT_STYLE,
     ) -> Speech:
-        """Speak `text`.
+        """Synthesizes a text.
 
         Args:
-            text: Any length above nothing.
-            language: One of `languages`; empty means that of the speaker or of the reference, or the first.
-            speaker: One of `speakers`; empty means the first that speaks the language. Ignored with a reference.
-            reference: A recording whose voice is cloned.
-            reference_language: What is spoken in it, where the text is of another language: the voice then keeps its
-                sound, as that of a speaker does.
-            prosody, style: How.
+            text: Text of any length.
+            language: One of `languages`; by default the language of the speaker or of the reference.
+            speaker: One of `speakers`; by default the first one of the language. Ignored where there is a reference.
+            reference: Recording of the voice to clone.
+            reference_language: Language of the reference where the text is in another one; the cloned voice then keeps
+                its timbre.
+            prosody: Speed, pitch and level.
+            style: Speaking style.
 
         Raises:
-            SynthesisError: an unknown speaker or language, or a style control of a part that this voice was trained
-                without.
-            AudioError: a reference cannot be read, or has no voice in it; a poor one is warned about.
+            SynthesisError: the speaker or language is unknown, or a style control needs a part that the model lacks.
+            AudioError: a reference cannot be read or holds no voice; a poor one is logged as a warning.
             SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
-            TextError: nothing to speak in `text`.
+            TextError: the text has nothing to speak.
         """
         if reference_language and reference is None:
-            raise SynthesisError("reference_language is of no recording; give a reference, or leave it out")
+            raise SynthesisError("reference_language requires reference; give a reference, or leave it out")
         speaker = speaker or self._default_speaker(language or reference_language)
         if speaker not in self.voice.speakers:
             raise SynthesisError(f"unknown speaker {speaker!r}; this voice has: {', '.join(self.speakers)}")
         own = reference_language if reference else self.voice.speaker_languages[speaker]
         language = language or own or self.voice.speaker_languages[speaker]
-        number, own_number = self._number(language), self._number(own or language)
+        index, own_index = self._language_index(language), self._language_index(own or language)
 
         tokens = encode(text, language)
         if tokens.unknown:
-            log.warning("not spoken, no symbol for: %s", dict(tokens.unknown))
+            log.warning("skipped, no symbol for: %s", dict(tokens.unknown))
         known = self.voice.speakers[speaker]
-        vector = torch.tensor([known.vector]) if reference is None else self._speaker_of(reference)
-        say = partial(
+        vector = torch.tensor([known.vector]) if reference is None else self._embed_speaker(Path(reference))
+        predict = partial(
             self.voice.model.synthesize,
             torch.from_numpy(tokens.ids)[None],
             torch.tensor([len(tokens.ids)]),
             vector,
-            torch.tensor([number]),
+            torch.tensor([index]),
             self._style(known, style, reference),
-            None if own_number == number else torch.tensor([own_number]),
+            None if own_index == index else torch.tensor([own_index]),
         )
-        result = say(
+        result = predict(
             ProsodyShift(
-                prosody.speed,
-                math.log(prosody.pitch_scale) / known.log_f0_std,
-                math.log(prosody.energy_scale) / self.voice.energy_std,
+                speed=prosody.speed,
+                pitch=math.log(prosody.pitch_scale) / known.log_f0_std,
+                energy=math.log(prosody.energy_scale) / self.voice.energy_std,
             )
         )
         mel = self.voice.restore_variance(result.mel[0].numpy())
         if prosody.pitch_scale != 1 or prosody.energy_scale != 1:
-            plain = self.voice.restore_variance(say(ProsodyShift(prosody.speed)).mel[0].numpy())
-            mel, samples = self._made_up_for(mel, plain, prosody.pitch_scale, prosody.energy_scale)
+            plain = self.voice.restore_variance(predict(ProsodyShift(speed=prosody.speed)).mel[0].numpy())
+            mel, samples = self._complete_prosody(mel, plain, prosody.pitch_scale, prosody.energy_scale)
         else:
             samples = self.vocoder(mel)
-        return Speech(samples, self.sample_rate, mel, result.durations[0].numpy(), tokens.phones)
+        return Speech(
+            samples=samples,
+            sample_rate=self.sample_rate,
+            mel=mel,
+            durations=result.durations[0].numpy(),
+            phones=tokens.phones,
+        )
 
-    def _made_up_for(
+    def _complete_prosody(
         self, mel: np.ndarray, plain: np.ndarray, pitch_scale: float, energy_scale: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Log-mel and samples as asked for: what the model did of a change, against `plain`, and the rest made up.
+        """Returns log-mel and samples with exactly the requested changes of pitch and energy.
 
-        A model of minutes of speech follows pitch and energy only as far as its speakers went; the rest of the energy
-        is a gain, the rest of the pitch is scaled on the waveform.
+        A model of minutes of speech follows pitch and energy only within the range of its speakers. The difference to
+        the prediction without changes, `plain`, shows how far it did; the rest of the energy is applied as a gain, the
+        rest of the pitch is scaled on the waveform.
         """
         gained = float(np.mean(frame_energy(mel) - frame_energy(plain)))
         mel = mel + np.float32(math.log(energy_scale) - gained)
@@ -221,13 +246,13 @@ class Synthesizer:
         settings = (self.config.audio, self.config.features)
         tracks = [track_pitch(sound, *settings) for sound in (samples, self.vocoder(plain))]
         if not all((track > 0).any() for track in tracks):
-            return mel, samples  # nothing is voiced: there is no pitch to scale
+            return mel, samples  # no voiced frame, so there is no pitch to scale
         reached, before = (float(np.median(track[track > 0])) for track in tracks)
         return mel, scale_pitch(samples, *settings, pitch_scale * before / reached)
 
     @torch.no_grad()
     def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Align recorded speech: ids (T, 2), log-mel (S, M) -> durations (T,) frames, soft alignment (S, T)."""
+        """Aligns tokens (T, 2) with a log-mel (S, M); returns frames per token (T,) and the soft alignment (S, T)."""
         alignment = self.voice.model.align(
             torch.from_numpy(np.asarray(ids, dtype=np.int64))[None],
             torch.tensor([len(ids)]),
@@ -237,51 +262,54 @@ class Synthesizer:
         return alignment.durations[0].numpy(), alignment.log_soft[0].exp().numpy()
 
     def _default_speaker(self, language: str) -> str:
+        """Returns the first speaker of a language; of any language where none is given or no speaker has it."""
         speaking = [name for name, own in self.voice.speaker_languages.items() if language in ("", own)]
         return speaking[0] if speaking else self.speakers[0]
 
-    def _number(self, language: str) -> int:
-        """Position of a language among those of the voice."""
+    def _language_index(self, language: str) -> int:
         if language not in self.languages:
             raise SynthesisError(f"unknown language {language!r}; this voice has: {', '.join(self.languages)}")
         return self.languages.index(language)
 
-    def _speaker_of(self, reference: Path) -> torch.Tensor:
-        """(1, V) vector of the pretrained encoder, or (1, E) embedding of the model's own."""
-        samples = self._recording(reference)
-        if not self.config.model.use_pretrained_speaker_encoder:
-            return self.voice.model.conditioning.encode_reference(self._heard(samples)).speaker
-        if self._speaker_encoder is None:
-            self._speaker_encoder = load_speaker_encoder(self.config.features, self._speaker_encoder_weights)
-        return torch.from_numpy(self._speaker_encoder.embed(samples, self.sample_rate))[None]
+    def _embed_speaker(self, reference: Path) -> torch.Tensor:
+        """Returns the embedding of a recording, (1, V) by the pretrained encoder or (1, E) by the model's own."""
+        samples = self._read_reference(reference)
+        if self.config.model.use_pretrained_speaker_encoder:
+            if self._speaker_encoder is None:
+                self._speaker_encoder = load_speaker_encoder(self.config.features, self._speaker_encoder_weights)
+            return torch.from_numpy(self._speaker_encoder.embed(samples, self.sample_rate))[None]
+        speaker = self.voice.model.conditioning.encode_reference(self._reference(samples)).speaker
+        assert speaker is not None  # a model without a pretrained encoder has its own
+        return speaker
 
-    def _recording(self, path: Path) -> np.ndarray:
-        """(N,) samples of a recording, trimmed and as loud as those that the features were made from."""
+    def _read_reference(self, path: Path) -> np.ndarray:
+        """Returns the samples (N,) of a recording, trimmed and normalized as in the features."""
         recording = read_recording(path)
         samples = resample(recording.samples, recording.sample_rate, self.sample_rate)
-        warnings = check_reference(Path(path), samples, self.config.audio, self.config.features)
+        warnings = check_reference(path, samples, self.config.audio, self.config.features)
         for warning in (*(f"{path}: {note.detail}" for note in recording.notes), *warnings):
-            if warning not in self._warned:  # one recording may lend its voice and its style
+            if warning not in self._warned:  # a recording can be the reference of both speaker and style
                 self._warned.add(warning)
                 log.warning("%s", warning)
-        return shaped(samples, *shaping(samples, self.sample_rate, self.config.features))
+        return trim_and_normalize(samples, *trim_and_gain(samples, self.sample_rate, self.config.features))
 
-    def _heard(self, samples: np.ndarray) -> Reference:
+    def _reference(self, samples: np.ndarray) -> Reference:
         return Reference.from_recordings([MelExtractor(self.config.audio).numpy(samples)])
 
-    def _style(self, speaker: Speaker, controls: StyleControls, cloned: Path | None) -> Style:
+    def _style(self, speaker: Speaker, controls: StyleControls, cloned: Path | str | None) -> Style:
         settings = self.config.model
-        for name, given, part, key in (
+        for name, given, present, key in (
             ("style_weights", controls.token_weights is not None, settings.enable_gst, "enable_gst"),
             ("latent", controls.latent is not None, settings.use_variational_encoder, "use_variational_encoder"),
             ("variation", controls.variation > 0, settings.use_variational_encoder, "use_variational_encoder"),
         ):
-            if given and not part:
+            if given and not present:
                 raise SynthesisError(f"{name}: this voice was trained without model.{key}")
         style, reference = Style(temperature=controls.variation), controls.reference or cloned
         if reference is not None and settings.has_style:
-            heard = self.voice.model.conditioning.encode_reference(self._heard(self._recording(reference)))
-            style.token_weights, style.latent = heard.token_weights, heard.latent
+            samples = self._read_reference(Path(reference))
+            encoding = self.voice.model.conditioning.encode_reference(self._reference(samples))
+            style.token_weights, style.latent = encoding.token_weights, encoding.latent
         elif settings.enable_gst:
             style.token_weights = torch.tensor([speaker.style])
         if controls.token_weights is not None:
@@ -295,10 +323,12 @@ class Synthesizer:
         return style
 
     def _token_weights(self, weights: Sequence[float]) -> torch.Tensor:
+        """Returns normalized weights of the style tokens (1, heads, tokens), the same for every head."""
         heads, tokens = self.config.model.gst_num_heads, self.config.model.gst_num_style_tokens
         row = torch.tensor(list(weights), dtype=torch.float32)
         if len(row) != tokens or bool((row < 0).any()) or not 0 < float(row.sum()) < math.inf:
             raise SynthesisError(
-                f"style_weights are {list(weights)}; give {tokens} numbers from 0, not all 0: one for each style token"
+                f"style_weights are {list(weights)}; give {tokens} numbers, at least 0 and not all 0: "
+                "one for each style token"
             )
         return (row / row.sum()).expand(1, heads, tokens)

@@ -1,7 +1,8 @@
-"""The voice: a trained acoustic model as a folder that needs nothing else to speak.
+"""Voice: a trained acoustic model as a self-contained folder.
 
-`model.safetensors` holds the weights, `voice.json` what they fit: settings, extractor and symbol hashes, speakers with
-their vectors and pitch statistics, languages. Training writes it, synthesis and the registry read it.
+`model.safetensors` holds the weights. `voice.json` holds settings, hashes of the feature extractor and the symbol
+table, speakers with their embeddings and pitch statistics, and languages. Training writes the folder; synthesis and
+the registry read it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.acoustic.global_variance import give_back_variance
+from model.acoustic.global_variance import restore_variance
 from model.acoustic.model import AcousticModel, ModelDimensions
 from model.audio.mel import extractor_hash
 from model.config import ModelSize, Section
@@ -31,17 +32,17 @@ FORMAT = 4
 
 
 class VoiceError(MyXTTSError):
-    """A voice folder is missing, damaged, untrained or made by another version; the message says which and the cure."""
+    """A voice folder is missing, damaged, untrained or made by another version; the message names the fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """One voice of the training data.
+    """A speaker of the training data.
 
     Attributes:
-        vector: Unit vector of the speaker encoder that the model was trained with.
-        log_f0_mean, log_f0_std: Of its log F0 (Hz).
-        style: (heads, tokens) mean weights that its recordings give the style tokens; None without style tokens.
+        vector: Unit speaker embedding of the encoder that the model was trained with.
+        log_f0_mean, log_f0_std: Mean and standard deviation of the log F0 (F0 in Hz).
+        style: Mean style token weights (heads, tokens) of the recordings; None without style tokens.
     """
 
     vector: list[float]
@@ -51,9 +52,9 @@ class Speaker:
 
 
 class VoiceSettings(Section):
-    """Settings that a voice needs in order to speak; a change of any other key leaves old voices readable.
+    """Settings that synthesis needs; changes of other settings leave existing voices readable.
 
-    `vocoder` is empty until a vocoder is chosen, and validated by whoever builds it.
+    `vocoder` is empty until a vocoder is chosen; it is validated when the vocoder is built.
     """
 
     model_size: ModelSize
@@ -65,13 +66,13 @@ class VoiceSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceDescription:
-    """What `voice.json` records of a voice.
+    """Contents of `voice.json`.
 
     Attributes:
-        config: Settings that synthesis reads.
-        trained_with: Settings of the training, for the record only.
-        dimensions: Sizes of the model that the data decide.
-        speakers: Name -> speaker embedding, pitch and style.
+        config: Settings of synthesis.
+        trained_with: Settings of the training; informational.
+        dimensions: Dimensions of the model that depend on the data.
+        speakers: Name -> speaker.
         languages: Language codes, in the order of the model's embeddings.
         speaker_languages: Speaker -> language of its recordings.
         energy_std: Standard deviation of the log energies of the training data.
@@ -94,10 +95,10 @@ class VoiceDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class Voice(VoiceDescription):
-    """A loaded voice, ready to speak.
+    """A loaded voice.
 
     Attributes:
-        model: In evaluation mode.
+        model: Acoustic model in evaluation mode.
         vocoder: Folder of a neural vocoder's weights; None where the voice has none.
     """
 
@@ -105,8 +106,8 @@ class Voice(VoiceDescription):
     vocoder: Path | None = None
 
     def restore_variance(self, mel: np.ndarray) -> np.ndarray:
-        """Gives a predicted log-mel (S, M) the variance of a recording's."""
-        return give_back_variance(mel, np.array(self.variance_factors))
+        """Scales the variance of a predicted log-mel (S, M) to that of recordings."""
+        return restore_variance(mel, np.array(self.variance_factors))
 
 
 def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor]) -> Path:
@@ -144,7 +145,7 @@ def read_voice(folder: Path) -> Voice:
     try:
         config = VoiceSettings.model_validate(description["config"])
     except ValidationError as error:
-        raise VoiceError(f"{folder / DESCRIPTION}: settings that this version does not know: {error}") from error
+        raise VoiceError(f"{folder / DESCRIPTION}: unknown settings, export the voice again: {error}") from error
     dimensions = ModelDimensions(**description["dimensions"])
     model = AcousticModel(config.model, dimensions)
     try:

@@ -1,8 +1,8 @@
-"""Names of Argo Workflows' nodes read back as the pipeline's steps and their attempts.
+"""Maps the nodes of an Argo workflow to the pipeline's steps and their attempts.
 
 Kubeflow Pipelines reports a run as Argo's nodes: the workflow itself, `root`, drivers, one node per step and, below it,
-`executor` with one node per attempt (`executor(0)`, `executor(1)`, ...). Pods carry the full name of their node
-(`<workflow>.root.train.executor(1)`) in an annotation; their own names only hold a template and a hash.
+`executor` with one node per attempt (`executor(0)`, `executor(1)`, ...). An annotation of a pod contains the full name
+of its node (`<workflow>.root.train.executor(1)`); the name of the pod contains only a template and a hash.
 """
 
 import re
@@ -14,24 +14,24 @@ from typing import Any
 from pipelines.profiles import STEPS
 
 NODE_NAME = "workflows.argoproj.io/node-name"
-"""Annotation of every pod of a workflow."""
+"""Annotation of all pods of a workflow."""
 PARTS = ("preprocess_part", "preprocess_joined")
-"""Steps that `cluster.preprocess_parts` makes of `preprocess`."""
+"""Steps that replace `preprocess` if `cluster.preprocess_parts` is above 1."""
 KNOWN = frozenset((*STEPS, *PARTS))
 ATTEMPT = re.compile(r"executor\((\d+)\)")
 INDEX = re.compile(r"\([^)]*\)$")
 ORDER = ("FAILED", "CANCELING", "RUNNING", "PAUSED", "PENDING", "SUCCEEDED", "SKIPPED")
-"""Of several nodes of one step, such as the parts of `preprocess`, the first of these states is the step's."""
+"""If a step has several nodes, such as the parts of `preprocess`, its state is the first of these that a node has."""
 BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class StepStatus:
-    """A step of a run.
+    """Status of a step of a run.
 
     Attributes:
-        state: State of its node, as Kubeflow Pipelines names them.
-        attempts: Pods that it has had; 0 when it was served from the cache or has not started.
+        state: State of its node, in the terms of Kubeflow Pipelines.
+        attempts: Number of its pods so far; 0 if it was taken from the cache or has not started.
     """
 
     state: str
@@ -39,9 +39,9 @@ class StepStatus:
 
 
 def step_statuses(tasks: Iterable[Any]) -> dict[str, StepStatus]:
-    """Steps of a run by their own names, in the order in which they started.
+    """Returns the status of each step of a run, in the order in which they started.
 
-    Nodes of attempts do not say which step they belong to: it is the one that started last before them.
+    The node of an attempt does not name its step: it belongs to the step that started last before it.
 
     Args:
         tasks: The `task_details` of a run.
@@ -62,7 +62,7 @@ def step_statuses(tasks: Iterable[Any]) -> dict[str, StepStatus]:
 
 
 def step_of_pod(annotations: dict[str, str] | None) -> tuple[str, int] | None:
-    """(step, attempt from 0) of a pod, or `None` for a driver and other helpers."""
+    """Returns (step, attempt from 0) of a pod; `None` for drivers and other helpers."""
     *path, last = (annotations or {}).get(NODE_NAME, "").split(".")
     if not path or INDEX.sub("", last) != "executor":
         return None

@@ -1,7 +1,7 @@
-"""`--target cluster`: runs of Kubeflow Pipelines, triggered and watched over its API.
+"""`--target cluster`: starts, watches and schedules runs of Kubeflow Pipelines over its API, with KFP's client.
 
-KFP's own client sends the requests. This module adds errors of one line, runs that are not started twice, steps by
-their own names, and a watch that outlives a restarting server and ends when a run is cancelled.
+Equal runs are started only once, steps have the names of the pipeline definition, and watching a run survives a
+restart of the server.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from pipelines.cluster_client import (
     ask_server,
     asking,
     check_server,
-    made_once,
+    create_once,
     make_client,
     uploading,
 )
@@ -36,28 +36,30 @@ SUCCEEDED = ("SUCCEEDED", "SKIPPED")
 FAILED = ("FAILED", "CANCELED")
 UNWANTED = (*FAILED, "CANCELING")
 SETTLED_SECONDS = 1.5
+"""Time between the start of a run and a look for equal runs that were started at the same moment."""
 OVERLAP_SECONDS = 10.0
-"""A run can be listed this long after its time of creation: the server writes its row once the workflow exists."""
+"""A run may be listed this long after its creation: the server stores it once the workflow exists."""
 PAGE = 50
+"""Number of objects in one answer of the server."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClusterRun:
     """A run as the cluster reports it.
 
     Attributes:
-        id: Given by the server.
-        name: Model and fingerprint: equal names mean equal pipeline, images, data and settings.
-        state: PENDING, RUNNING, PAUSED, CANCELING, or how it ended: SUCCEEDED, SKIPPED, FAILED, CANCELED.
+        id: Id from the server.
+        name: Model and hash; equal names mean equal pipeline, images, data and settings.
+        state: PENDING, RUNNING, PAUSED, CANCELING, SUCCEEDED, SKIPPED, FAILED or CANCELED.
         link: Address in the web interface.
-        created: When it was started, ISO 8601.
-        error: Which step failed; `pod_logs.failure_reason` knows why.
+        created: Start, ISO 8601.
+        error: Which step failed; `run_pods.failure_reason` returns why.
         experiment: Id of its experiment.
-        schedule: Id of the schedule that started it; empty when a person or a program did.
+        schedule: Id of the schedule that started it; '' if none did.
         steps: Step -> state, in the order in which they started.
-        attempts: Step -> pods that it has had, of steps that were not served from the cache.
+        attempts: Step -> number of its pods so far, for steps that were not taken from the cache.
     """
 
     id: str
@@ -81,21 +83,21 @@ class ClusterRun:
 
     @property
     def failed_step(self) -> str:
-        """The step that failed; empty if none did."""
+        """The step that failed; '' if none did."""
         return next((step for step, state in self.steps.items() if state == "FAILED"), "")
 
     def progress(self, step: str) -> str:
-        """State of a step, with the number of its attempt from the second one on."""
+        """Returns the state of a step, with the number of the attempt if it is not the first."""
         attempt = self.attempts.get(step, 0)
         return self.steps[step] + (f" (attempt {attempt})" if attempt > 1 else "")
 
     def plain(self) -> dict[str, Any]:
-        """The run as JSON data."""
+        """Returns the run as JSON data."""
         return {**vars(self), "steps": dict(self.steps), "attempts": dict(self.attempts)}
 
 
 def run_name(model: str, pipeline: str, arguments: Mapping[str, str]) -> str:
-    """Name of a run: the model, and a fingerprint of the compiled pipeline (with its images), data and settings."""
+    """Returns the name of a run: model, and hash of the compiled pipeline (with its images), data and settings."""
     settings = json.dumps([pipeline, dict(arguments)], sort_keys=True)
     return f"{model}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
@@ -104,13 +106,13 @@ class Cluster:
     """Kubeflow Pipelines at the address and in the namespace of the settings.
 
     Args:
-        settings: The cluster's.
-        sleep: Waits between two looks at a run.
-        records: Folder in which it is recorded what was cancelled from here: the server reports such runs as failed,
-            and its history shows the cancellation only if it looked at the run in between.
+        settings: Settings of the cluster.
+        sleep: Function that waits between two requests for the status of a run.
+        records: Folder that records which runs were cancelled from this machine. The server reports them as failed, and
+            its history shows the cancellation only if it checked the run in between.
 
     Raises:
-        ClusterError: no address, no readable token, or the API refuses us.
+        ClusterError: the address or the token is missing, or the API refuses it.
     """
 
     def __init__(
@@ -124,13 +126,13 @@ class Cluster:
 
     @cached_property
     def server(self) -> Server:
-        """The installation's mode and release."""
-        with asking(self.settings, "ask for the server's release"):
+        """Mode and release of the installation."""
+        with asking(self.settings, "get the server's release"):
             return ask_server(self._client)
 
     @property
     def workflow_namespace(self) -> str:
-        """Where pods and TrainJobs of runs are: a single-user installation executes them where it runs itself."""
+        """Namespace of pods and TrainJobs: a single-user installation executes them in its own namespace."""
         return self.settings.namespace if self.server.multi_user else self.settings.kfp_namespace
 
     def trigger(
@@ -142,22 +144,22 @@ class Cluster:
         force: bool = False,
         linger: float = SETTLED_SECONDS,
     ) -> tuple[ClusterRun, bool]:
-        """Start a run, or find the one that already does or did the same.
+        """Starts a run, or finds an equal one that is active or has succeeded.
 
         Args:
             pipeline: Compiled pipeline.
             arguments: Its arguments.
-            experiment: Name of the experiment, created where it is missing.
+            experiment: Name of the experiment, created if it is missing.
             commit: Git commit that names the pipeline's version.
-            force: Start even if an equal run is going on or has succeeded.
-            linger: Seconds in which to look for an equal run that was started at the same moment; `wait` goes on
-                looking.
+            force: Start even if there is an equal run.
+            linger: Seconds in which to look for an equal run that was started at the same moment; `wait` continues
+                the search.
 
         Returns:
             (the run, whether it was started now).
 
         Raises:
-            ClusterError: the server does not fit the settings, or refuses.
+            ClusterError: the server does not fit the settings, or refuses the request.
         """
         name = run_name(arguments["name"], pipeline, arguments)
         check_server(self.settings, self.server)
@@ -180,16 +182,17 @@ class Cluster:
     def _start(
         self, pipeline: str, arguments: Mapping[str, str], experiment_id: str, commit: str, name: str
     ) -> ClusterRun:
+        """Starts a run of the pipeline's version, which is uploaded if it is missing."""
         import kfp_server_api
 
         pipeline_id, version_id = self._version(pipeline, commit)
         try:
             return self._create_run(experiment_id, name, arguments, pipeline_id, version_id)
         except kfp_server_api.ApiException as error:
-            # A version that was deleted in between is an internal error of the server.
+            # The server reports a version that was deleted meanwhile as an internal error.
             if error.status != 500 or self._version(pipeline, commit) == (pipeline_id, version_id):
                 raise
-            logger.warning("version %s of the pipeline was deleted a moment ago; uploaded again", version_id)
+            logger.warning("version %s of the pipeline was deleted meanwhile; uploading it again", version_id)
         return self._create_run(experiment_id, name, arguments, *self._version(pipeline, commit))
 
     def _create_run(
@@ -206,10 +209,10 @@ class Cluster:
         return self._run(started)
 
     def _first(self, own: ClusterRun) -> ClusterRun:
-        """The first of the runs of this name; if that is another one, `own` is withdrawn.
+        """Returns the first of the runs with the name of `own`; if that is another run, `own` is terminated.
 
-        The server takes any number of runs of one name, so whoever triggers at the same moment starts one too. All
-        triggers order them alike, and the first of all is never withdrawn, however late it is listed.
+        The server accepts several runs of one name, so clients that start a run at the same moment each get one. All
+        clients sort the runs in the same way, and the first one is never terminated, however late it is listed.
         """
         found = self._wanted(own.experiment, own.name)
         first = min((own, *found), key=_order)
@@ -218,20 +221,20 @@ class Cluster:
         return first
 
     def get(self, run_id: str) -> ClusterRun:
-        """A run by its id."""
-        with asking(self.settings, f"look at run {run_id}"):
+        """Returns a run by its id."""
+        with asking(self.settings, f"get the status of run {run_id}"):
             return self._run(self._client.get_run(run_id))
 
     def runs(self, limit: int) -> list[ClusterRun]:
-        """Runs of the namespace, newest first."""
+        """Returns runs of the namespace, newest first."""
         with asking(self.settings, "list runs"):
             return [self._run(item) for item in islice(self._items(), limit)]
 
     def cancel(self, run_id: str) -> ClusterRun:
-        """End a run, and record that it was asked for; its TrainJobs are deleted by `run_pods.delete_trainjobs`.
+        """Terminates a run and records this; `run_pods.delete_trainjobs` deletes its TrainJobs.
 
         Returns:
-            The run as it was found; if it is over, nothing was done.
+            The run before the termination. A run that has ended is left as it is.
         """
         with asking(self.settings, f"cancel run {run_id}", changing=True):
             found = self._run(self._client.get_run(run_id))
@@ -244,7 +247,7 @@ class Cluster:
             return found
 
     def _terminate(self, run_id: str) -> None:
-        """Terminate a run that may be over or terminated already, which the server answers with 400."""
+        """Terminates a run. One that has ended or is being terminated is left as it is (the server answers 400)."""
         import kfp_server_api
 
         try:
@@ -256,15 +259,15 @@ class Cluster:
     def wait(
         self, run_id: str, report: Callable[[str, str], None] = lambda *_: None, unique: bool = False
     ) -> ClusterRun:
-        """Watch a run until it is over, however it ends.
+        """Watches a run until it ends, and returns it.
 
         Args:
             run_id: The run.
             report: Called with (step, state) at every change.
-            unique: Withdraw the run, and watch the other, once an equal one turns out to have been started before it.
+            unique: If an equal run was started before this one, terminate this one and watch the other.
 
         Raises:
-            ClusterError: the API was gone for longer than `cluster.outage_seconds`, or refuses us.
+            ClusterError: the API did not answer for `cluster.outage_seconds`, or refuses a request.
         """
         known: dict[str, str] = {}
         silent = watched = 0.0
@@ -278,7 +281,7 @@ class Cluster:
                 if silent >= self.settings.outage_seconds:
                     raise
                 if not silent:
-                    logger.warning("%s; trying again for %.0f s", error, self.settings.outage_seconds)
+                    logger.warning("%s; retrying for %.0f s", error, self.settings.outage_seconds)
                 silent += self.settings.poll_seconds
             else:
                 silent = 0.0
@@ -292,25 +295,25 @@ class Cluster:
             self._sleep(self.settings.poll_seconds)
 
     def _settled(self, run: ClusterRun) -> ClusterRun:
-        with asking(self.settings, f"look for runs equal to {run.id}"):
+        with asking(self.settings, f"find runs equal to {run.id}"):
             return self._first(run)
 
     def schedule(
         self, pipeline: str, arguments: Mapping[str, str], experiment: str, commit: str, cron: str, name: str
     ) -> str:
-        """Start runs by the clock; a schedule of the same name is replaced.
+        """Creates a schedule of runs; it replaces a schedule of the same name.
 
         Args:
             pipeline, arguments, experiment, commit: As in `trigger`.
             cron: Six fields, seconds first, or a descriptor such as `@daily`.
-            name: Of the schedule.
+            name: Name of the schedule.
 
         Returns:
-            The schedule's id.
+            Id of the schedule.
 
         Raises:
-            CronError: the server would refuse `cron`, or read it as something else.
-            ClusterError: the server does not fit the settings, or refuses.
+            CronError: the server would refuse or misread `cron`.
+            ClusterError: the server does not fit the settings, or refuses the request.
         """
         parse_cron(cron)
         check_server(self.settings, self.server)
@@ -329,17 +332,18 @@ class Cluster:
                 version_id=version_id,
                 service_account=self.settings.service_account,
             )
-            for item in old:  # the server cannot change one, and two would run everything twice
+            for item in old:  # the server cannot change a schedule, and two would start everything twice
                 self._client.delete_recurring_run(item)
-            return made.recurring_run_id
+            schedule_id: str = made.recurring_run_id
+            return schedule_id
 
     def schedules(self) -> list[dict[str, str]]:
-        """Schedules of the namespace: `id`, `name`, `cron` and `status`."""
+        """Returns the schedules of the namespace with `id`, `name`, `cron` and `status`."""
         with asking(self.settings, "list schedules"):
             return list(self._schedules())
 
     def unschedule(self, name: str) -> int:
-        """Remove the schedules of this name; returns how many there were."""
+        """Removes the schedules of this name and returns their number."""
         with asking(self.settings, f"remove schedule {name}"):
             found = [item["id"] for item in self._schedules() if item["name"] == name]
             for item in found:
@@ -349,9 +353,9 @@ class Cluster:
     def _equal_run(
         self, experiment_id: str, name: str, pipeline: str, arguments: Mapping[str, str]
     ) -> ClusterRun | None:
-        """The first of the equal runs that are going on or have succeeded.
+        """Returns the first equal run that is active or has succeeded.
 
-        Runs of a schedule are named after their workflow: they are equal by their arguments and pipeline version.
+        Runs of a schedule are named after their workflow; their arguments and pipeline version are compared instead.
         """
         found = self._wanted(experiment_id, name)
         for item in self._items(experiment_id=experiment_id, where=("NOT_EQUALS", "recurring_run_id", "")):
@@ -362,7 +366,7 @@ class Cluster:
         return min(found, key=_order, default=None)
 
     def _is_of(self, source: Any, pipeline: str) -> bool:
-        """Whether a version of the pipeline, as a run refers to it, is of this text."""
+        """Whether the pipeline version that a run refers to was uploaded from this text."""
         import kfp_server_api
 
         if source is None:
@@ -370,18 +374,18 @@ class Cluster:
         try:
             version = self._client.get_pipeline_version(source.pipeline_id, source.pipeline_version_id)
         except kfp_server_api.ApiException as error:
-            if error.status != 404:  # deleted since: what the run did cannot be told any more
+            if error.status != 404:  # the version has been deleted, so nothing is known of it
                 raise
             return False
-        return version.display_name.endswith(f"-{_fingerprint(pipeline)}")
+        return str(version.display_name).endswith(f"-{_fingerprint(pipeline)}")
 
     def _wanted(self, experiment_id: str, name: str) -> list[ClusterRun]:
-        """Runs of this name that are going on or have succeeded."""
+        """Returns the runs of this name that are active or have succeeded."""
         runs = map(self._run, self._items(experiment_id=experiment_id, where=("EQUALS", "display_name", name)))
         return [run for run in runs if run.state not in UNWANTED]
 
     def _experiment(self, name: str) -> str:
-        """The id of the experiment, created where it is missing."""
+        """Returns the id of the experiment, which is created if it is missing."""
         import kfp_server_api
 
         namespace = self.settings.namespace
@@ -394,35 +398,36 @@ class Cluster:
             wanted = kfp_server_api.V2beta1Experiment(display_name=name, namespace=namespace)
             return self._client._experiment_api.experiment_service_create_experiment(experiment=wanted).experiment_id
 
-        return find() or made_once(make, find)
+        return find() or create_once(make, find)
 
     def _version(self, pipeline: str, commit: str) -> tuple[str, str]:
-        """(pipeline id, version id) of this very text, uploaded where it is missing."""
+        """Returns (pipeline id, version id) of this text, which is uploaded if it is missing."""
         version = f"{commit[:12]}-{_fingerprint(pipeline)}"
         with tempfile.TemporaryDirectory() as folder, uploading(self.settings):
             path = Path(folder) / f"{NAME}.yaml"
             path.write_text(pipeline, "utf-8")
             upload, add = self._client.upload_pipeline, self._client.upload_pipeline_version
-            pipeline_id = self._pipeline_id() or made_once(
+            pipeline_id = self._pipeline_id() or create_once(
                 lambda: upload(str(path), NAME, namespace=self.settings.namespace).pipeline_id, self._pipeline_id
             )
-            version_id = self._version_id(pipeline_id, version) or made_once(
+            version_id = self._version_id(pipeline_id, version) or create_once(
                 lambda: add(str(path), version, pipeline_id=pipeline_id).pipeline_version_id,
                 lambda: self._version_id(pipeline_id, version),
             )
             return pipeline_id, version_id
 
     def _pipeline_id(self) -> str:
-        """The pipeline's id in our namespace: without one, the server lists only those shared by all."""
+        """Returns the pipeline's id in our namespace (the server otherwise lists only shared pipelines), or ''."""
         listed = self._client.list_pipelines(page_size=PAGE, namespace=self.settings.namespace, filter=_named(NAME))
         return next((known.pipeline_id for known in listed.pipelines or ()), "")
 
     def _version_id(self, pipeline_id: str, version: str) -> str:
+        """Returns the id of a version by its name, or ''."""
         listed = self._client.list_pipeline_versions(pipeline_id, page_size=PAGE, filter=_named(version))
         return next((known.pipeline_version_id for known in listed.pipeline_versions or ()), "")
 
     def _items(self, experiment_id: str | None = None, where: tuple[str, str, str] | None = None) -> Iterator[Any]:
-        """Runs as the server lists them, newest first, that a predicate (operation, key, text) holds for."""
+        """Yields the server's runs, newest first, for which a predicate (operation, key, text) is true."""
         pages = _pages(
             lambda token: self._client.list_runs(
                 page_token=token,
@@ -437,6 +442,7 @@ class Cluster:
             yield from page.runs or ()
 
     def _schedules(self) -> Iterator[dict[str, str]]:
+        """Yields the schedules of the namespace."""
         pages = _pages(
             lambda token: self._client.list_recurring_runs(
                 page_token=token, page_size=PAGE, namespace=self.settings.namespace
@@ -453,6 +459,7 @@ class Cluster:
                 }
 
     def _run(self, item: Any) -> ClusterRun:
+        """Converts a run of KFP's client."""
         tasks = item.run_details.task_details if item.run_details else None
         steps = step_statuses(tasks or ())
         states = {step: status.state for step, status in steps.items()}
@@ -475,23 +482,24 @@ class Cluster:
         return replace(run, error=_error(item, run)) if state == "FAILED" else run
 
     def _cancelled(self, item: Any) -> bool:
-        """Whether a run that failed was cancelled: the server's history says it, or our own record."""
+        """Whether a failed run was cancelled, by the server's history or the record of this machine."""
         before = [status.state for status in item.state_history or () if status.state != "FAILED"]
         asked = self._records is not None and (self._records / item.run_id).exists()
         return asked or before[-1:] == ["CANCELING"]
 
 
 def _error(item: Any, run: ClusterRun) -> str:
-    """Which step failed; the server itself only reports errors in its own records."""
+    """Returns which step failed. The server itself reports only errors of its own."""
     if item.error and item.error.message:
-        return item.error.message
+        return str(item.error.message)
     if not (step := run.failed_step):
-        return "no step failed: see the run's page"
+        return "no step failed; see the page of the run"
     attempts = run.attempts.get(step, 0)
     return f"step {step} failed" + (f" in {attempts} attempts" if attempts > 1 else "")
 
 
 def _order(run: ClusterRun) -> tuple[str, str]:
+    """Returns the key by which all clients sort equal runs."""
     return run.created, run.id
 
 
@@ -500,6 +508,7 @@ def _fingerprint(pipeline: str) -> str:
 
 
 def _pages(ask: Callable[[str], Any]) -> Iterator[Any]:
+    """Yields all pages of a list; `ask` requests the page of a token."""
     token = ""
     while True:
         page = ask(token)
@@ -514,5 +523,5 @@ def _named(name: str) -> str:
 
 
 def _filter(operation: str, key: str, text: str) -> str:
-    """A filter, escaped once: the server unescapes filters once more than HTTP does, so that + and % would be lost."""
+    """Returns a filter, escaped once, since the server unescapes filters once more than HTTP requires."""
     return quote(json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": text}]}))

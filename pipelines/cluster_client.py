@@ -1,4 +1,4 @@
-"""KFP's own client as it is wanted here: where the API is, who we are to it, and errors of one line with their fix."""
+"""Sets up KFP's client (address, credentials) and turns its errors into one line with a fix."""
 
 import contextlib
 import io
@@ -19,28 +19,29 @@ TOKEN = "MYXTTS_KFP_TOKEN"
 SERVICE = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
 """Address of the API from inside the cluster; the namespace is the one of Kubeflow Pipelines, not of the runs."""
 PROJECTED_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
-"""Where a pod finds its service account's token for the API (a projected volume), as in KFP's own client."""
+"""Path of the service account's token for the API in a pod (a projected volume), as in KFP's client."""
 TRANSIENT = (429, 502, 503, 504)
-Made = TypeVar("Made")
+"""HTTP status codes after which a request is worth a retry."""
+Created = TypeVar("Created")
 
 logger = logging.getLogger(__name__)
 
 
 class ClusterError(MyXTTSError):
-    """The cluster cannot be used as asked; the message says what to do."""
+    """The cluster refuses a request or does not fit the settings; the message says how to fix it."""
 
 
 class Unreachable(ClusterError):
-    """The API does not answer, or answers that it cannot just now: worth another try."""
+    """The API does not answer or is temporarily unavailable; the request can be retried."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """What an installation of Kubeflow Pipelines says about itself.
+    """Mode and release of an installation of Kubeflow Pipelines.
 
     Attributes:
-        multi_user: Whether namespaces are kept apart; else all runs execute in the server's own namespace.
-        release: (major, minor), or `None` where the server does not know its release.
+        multi_user: Whether each run executes in its own namespace; else all execute in the server's namespace.
+        release: (major, minor); `None` if the server does not report it.
     """
 
     multi_user: bool
@@ -48,24 +49,24 @@ class Server:
 
 
 def make_client(settings: ClusterConfig) -> Any:
-    """A `kfp.Client` of this cluster.
+    """Returns a `kfp.Client` of this cluster.
 
     Raises:
-        ClusterError: a file that the settings name is missing, or a token has no address to go with.
+        ClusterError: a file of the settings is missing, or there is a token but no address.
     """
     import kfp
 
     for name in (settings.token_file, settings.ca_certificate):
         if name and not Path(name).is_file():
-            raise ClusterError(f"{name} is no file; see cluster.token_file and cluster.ca_certificate")
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it announces every retry
+            raise ClusterError(f"{name} is not a file; check cluster.token_file and cluster.ca_certificate")
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would log every retry
 
     class Client(kfp.Client):
-        """Keeps the runs' namespace apart from the one in which the SDK looks for the service."""
+        """Client with separate namespaces for the runs and for the service of the API."""
 
         def _load_context_setting_or_default(self) -> None:
             super()._load_context_setting_or_default()
-            # Set here, or the constructor would ask the server for it, for half a minute if there is none.
+            # Without it the constructor asks the server, for half a minute if no server answers.
             self._context_setting["namespace"] = settings.namespace
 
     host = settings.host or os.environ.get("KF_PIPELINES_ENDPOINT") or in_cluster_address(settings)
@@ -74,7 +75,7 @@ def make_client(settings: ClusterConfig) -> Any:
         projected = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", PROJECTED_TOKEN)
         token_file = projected if Path(projected).is_file() else ""
     if not host and (token or token_file):
-        raise ClusterError(f"cluster.host is not set, so {TOKEN} and cluster.token_file have no server; set it")
+        raise ClusterError(f"cluster.host is not set, but there is a token ({TOKEN} or cluster.token_file); set it")
     return Client(
         host=host or None,
         namespace=settings.kfp_namespace,
@@ -86,13 +87,13 @@ def make_client(settings: ClusterConfig) -> Any:
 
 
 def in_cluster_address(settings: ClusterConfig) -> str:
-    """Address of the API's service for a pod; empty outside a cluster."""
+    """Returns the address of the API's service for a pod; '' outside of a cluster."""
     inside = "KUBERNETES_SERVICE_HOST" in os.environ
     return SERVICE.format(namespace=settings.kfp_namespace) if inside else ""
 
 
 def _token_file(path: str) -> Any:
-    """Credentials that read the file before every request: tokens of service accounts are renewed in place."""
+    """Returns credentials that read the file before each request, since it is replaced when the token is renewed."""
     from kfp.client.token_credentials_base import TokenCredentialsBase
 
     class TokenFile(TokenCredentialsBase):
@@ -103,15 +104,15 @@ def _token_file(path: str) -> Any:
 
 
 def ask_server(client: Any) -> Server:
-    """The server's mode and release, from its health endpoint (the SDK's own call leaves the release out).
+    """Returns the server's mode and release from its health endpoint (the call of the SDK omits the release).
 
-    Behind the web interface's address, its own server answers in place of the API server, with other names.
+    At the address of the web interface, its server answers in place of the API server, with other field names.
 
     Raises:
         Unreachable: the web interface answers, but the API server behind it does not.
-        ClusterError: something else answers.
+        ClusterError: another program answers.
     """
-    told = client._healthz_api.api_client.call_api(
+    health = client._healthz_api.api_client.call_api(
         "/apis/v2beta1/healthz",
         "GET",
         header_params={"Accept": "application/json"},
@@ -119,28 +120,28 @@ def ask_server(client: Any) -> Server:
         auth_settings=["Bearer"],
         _return_http_data_only=True,
     )
-    if isinstance(told, dict) and told.get("apiServerReady") is False:
+    if isinstance(health, dict) and health.get("apiServerReady") is False:
         raise Unreachable("the web interface of Kubeflow Pipelines answers, but its API server does not")
-    if not isinstance(told, dict) or "multi_user" not in told:
+    if not isinstance(health, dict) or "multi_user" not in health:
         raise ClusterError(
-            "what answers is not Kubeflow Pipelines, perhaps a login page; see cluster.host, which ends in /pipeline "
-            f"behind Kubeflow's gateway, and the token ({TOKEN} or cluster.token_file)"
+            "the answer is not from Kubeflow Pipelines, perhaps from a login page; check cluster.host, which ends in "
+            f"/pipeline behind Kubeflow's gateway, and the token ({TOKEN} or cluster.token_file)"
         )
-    found = re.match(r"v?(\d+)\.(\d+)", told.get("tag_name") or told.get("apiServerTagName") or "")
-    return Server(bool(told["multi_user"]), (int(found[1]), int(found[2])) if found else None)
+    found = re.match(r"v?(\d+)\.(\d+)", health.get("tag_name") or health.get("apiServerTagName") or "")
+    return Server(bool(health["multi_user"]), (int(found[1]), int(found[2])) if found else None)
 
 
 def check_server(settings: ClusterConfig, server: Server) -> None:
-    """Refuse an installation that would run the compiled pipeline in another way than it was compiled for.
+    """Refuses an installation that would not run the compiled pipeline as intended.
 
     Raises:
-        ClusterError: it is older than `cluster.backend_version`, or executes runs in another namespace.
+        ClusterError: the server is older than `cluster.backend_version`, or executes runs in another namespace.
     """
     wanted = tuple(int(part) for part in settings.backend_version.split("."))
     if server.release is None:
         logger.warning(
-            "the server does not tell its release; see that it is Kubeflow Pipelines %s or later, as "
-            "cluster.backend_version says: an older one drops volumes and secrets silently",
+            "the server does not report its release; make sure that it is Kubeflow Pipelines %s or later, as in "
+            "cluster.backend_version: an older one silently drops volumes and secrets",
             settings.backend_version,
         )
     elif server.release < wanted:
@@ -159,17 +160,17 @@ def check_server(settings: ClusterConfig, server: Server) -> None:
 
 @contextlib.contextmanager
 def asking(settings: ClusterConfig, what: str, changing: bool = False) -> Iterator[None]:
-    """Turn the client's errors into ours, and keep it from printing.
+    """Converts the exceptions of the client and suppresses its output.
 
     Args:
-        settings: The cluster's.
-        what: What is being asked, for the error.
-        changing: Whether it creates something: an internal error of the server is then final, since its cause is as a
-            rule what was sent.
+        settings: Settings of the cluster.
+        what: Description of the request, for the error message.
+        changing: Whether the request creates something. Then an internal error of the server is not worth a retry,
+            since its usual cause is the request.
 
     Raises:
         Unreachable: the API does not answer.
-        ClusterError: it refuses.
+        ClusterError: the API refuses the request.
     """
     import kfp_server_api
     import urllib3
@@ -189,7 +190,7 @@ def asking(settings: ClusterConfig, what: str, changing: bool = False) -> Iterat
 
 @contextlib.contextmanager
 def uploading(settings: ClusterConfig) -> Iterator[None]:
-    """Explain the errors of the upload handlers, which answer 400 without a reason to whoever may not upload.
+    """Explains errors of an upload: its handlers answer 400 without a reason if the permission is missing.
 
     Raises:
         ClusterError: the upload is refused.
@@ -205,17 +206,17 @@ def uploading(settings: ClusterConfig) -> Iterator[None]:
         hint = ""
         if error.status == 400 and text.startswith("Failed to create a pipeline"):
             hint = (
-                f"; the server answers so when the token is not valid (see {TOKEN}) or lacks the right to create "
+                f"; this is the answer to a token that is not valid (check {TOKEN}) or lacks the permission to create "
                 f"pipelines in namespace {settings.namespace} (infra/kubernetes/base/runner.yaml)"
             )
         raise ClusterError(f"cannot upload the pipeline: {error.status}: {text}{hint}") from error
 
 
-def made_once(make: Callable[[], Made], find: Callable[[], Made]) -> Made:
-    """What `make` creates; where another process has created it a moment before, what `find` finds.
+def create_once(make: Callable[[], Created], find: Callable[[], Created]) -> Created:
+    """Returns the object that `make` creates, or the one that `find` finds if another process has created it.
 
     Raises:
-        ClusterError: the server says that it is there already, but does not list it.
+        ClusterError: the server reports that the object exists, but does not list it.
     """
     import kfp_server_api
 
@@ -226,13 +227,14 @@ def made_once(make: Callable[[], Made], find: Callable[[], Made]) -> Made:
             raise
         if not (found := find()):
             raise ClusterError(
-                f"{error_message(error)}: the server says that it exists, but does not list it in this namespace; "
-                "look for an archived or a shared one of this name"
+                f"{error_message(error)}: the server reports that it exists, but does not list it in this namespace; "
+                "look for an archived or a shared object of this name"
             ) from error
         return found
 
 
 def _explained(status: int | None, message: str, what: str, where: str, namespace: str, changing: bool) -> ClusterError:
+    """Returns the exception for an error status of the API."""
     if status == 401:
         fix = f"{where} does not accept the token (401); renew {TOKEN} or the file of cluster.token_file"
         return ClusterError(f"cannot {what}: {fix}")
@@ -245,13 +247,13 @@ def _explained(status: int | None, message: str, what: str, where: str, namespac
 
 
 def error_message(error: Any) -> str:
-    """The reason in an API error: a field of its JSON, by the names that the server's handlers use, or plain text."""
+    """Returns the reason in an API error: a field of its JSON, whose name depends on the handler, or its text."""
     try:
-        told = json.loads(error.body or "{}")
+        answer = json.loads(error.body or "{}")
     except ValueError:
         return _short(error.body)
     fields = ("error_message", "message", "error", "error_details")
-    found = [told[name] for name in fields if told.get(name)] if isinstance(told, dict) else [told]
+    found = [answer[name] for name in fields if answer.get(name)] if isinstance(answer, dict) else [answer]
     return _short(found[0] if found else error.reason or "no reason given")
 
 

@@ -1,19 +1,38 @@
-"""Pipelines as the YAML that Kubeflow Pipelines takes; the same input gives the same bytes."""
+"""Compiles the pipeline to YAML, the same input to the same bytes, and refuses what one of the targets cannot run."""
 
 import hashlib
+import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.linting import check
+import yaml
+
+from model.errors import MyXTTSError
 from pipelines.profiles import Profile
+
+FORBIDDEN_KEYS = {
+    "cacheKey": "the cluster ignores it, and the local runner would ignore the inputs",
+    "workspace": "a step that uses it is never cached",
+    "importer": "the local runner cannot import artifacts",
+    "createPvc": "the local runner cannot create volumes",
+    "artifactIterator": "a choice between artifacts fails in the local runner",
+}
+SECRET = re.compile(r"(?i)(secret|password|token|credential)(?!.*(name|key_id))")
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|Users|mnt|work)/")
+
+
+class LintError(MyXTTSError):
+    """A compiled pipeline would not run on every target; the message names the feature and why it is banned."""
 
 
 def compile_training(profile: Profile) -> str:
-    """The training pipeline for a target as YAML text.
+    """Compiles the training pipeline for a target and returns the YAML text.
 
     Raises:
-        LintError: it has a feature that the target, or the other targets, cannot run.
+        LintError: the pipeline uses a feature that one of the targets cannot run.
     """
     text = _compiled(profile)
     check(text, profile)
@@ -21,11 +40,11 @@ def compile_training(profile: Profile) -> str:
 
 
 def manifests(profile: Profile, namespace: str, commit: str) -> str:
-    """The pipeline and its version as Kubernetes objects, for a cluster that is driven from a git repository.
+    """Returns the pipeline and its version as Kubernetes objects, for a cluster managed from a git repository.
 
     Args:
-        profile: A cluster's profile.
-        namespace: Where the objects go.
+        profile: Profile of a cluster.
+        namespace: Namespace of the objects.
         commit: Git commit that names the version, together with a hash of the pipeline and its image digests.
     """
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
@@ -34,7 +53,7 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
 
     text = _compiled(profile)
     check(text, profile)
-    # The server refuses to change a version, so its name must change with all that it holds, such as image digests.
+    # The server refuses to change a version, so its name must change with its content, image digests included.
     content = hashlib.sha256(text.encode()).hexdigest()[:8]
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
@@ -46,6 +65,7 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
 
 
 def _compiled(profile: Profile, **options: Any) -> str:
+    """Compiles the pipeline with KFP, without checks."""
     from kfp import compiler
 
     from pipelines.training_pipeline import training_pipeline
@@ -54,3 +74,61 @@ def _compiled(profile: Profile, **options: Any) -> str:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(training_pipeline(profile), str(path), **options)
         return path.read_text("utf-8")
+
+
+def check(text: str, profile: Profile) -> None:
+    """Refuses a compiled pipeline that would not run on every target.
+
+    Raises:
+        LintError: there are findings; the message lists all of them.
+    """
+    if found := list(findings(text, profile)):
+        raise LintError(
+            "the compiled pipeline would not run on every target:\n" + "\n".join(f"  {item}" for item in found)
+        )
+
+
+def findings(text: str, profile: Profile) -> Iterator[str]:
+    """Yields every banned feature of a compiled pipeline, as one line of text."""
+    pipeline, *platform = yaml.safe_load_all(text)
+    for path, key, value in _walk(pipeline):
+        if key in FORBIDDEN_KEYS:
+            yield f"{path}: {key} is banned: {FORBIDDEN_KEYS[key]}"
+        if key == "artifactSelectors" and len(value) != 1:
+            yield f"{path}: {key} is banned: a choice between artifacts fails in the local runner"
+    for name, parameter in pipeline["root"].get("inputDefinitions", {}).get("parameters", {}).items():
+        if parameter != {"parameterType": "STRING"}:
+            yield f"parameter {name}: only required strings reach the steps unchanged on every target"
+    for name, executor in pipeline["deploymentSpec"]["executors"].items():
+        yield from _container(name, executor.get("container", {}), profile)
+    if "pip install" in text:
+        yield "`pip install`: a step must not install packages when it runs"
+    if found := MACHINE_PATH.search(text):
+        yield f"a path on this machine: {found.group()}"
+    if platform and profile.cluster is None:
+        yield "pod settings in a pipeline for this machine"
+
+
+def _container(name: str, container: dict[str, Any], profile: Profile) -> Iterator[str]:
+    """Yields the banned features of one step's container."""
+    if "kfp.dsl.executor_main" not in str(container):
+        yield f"{name}: not a Python component; the local runner cannot run other containers"
+    image = container.get("image", "")
+    if profile.cluster is not None and not DIGEST.search(image):
+        yield f"{name}: image {image} has no digest; the tag could name other code later"
+    for variable in container.get("env", []):
+        if SECRET.search(variable["name"]):
+            yield f"{name}: the value of {variable['name']} is in the compiled pipeline; use a secret"
+    if profile.name == "docker" and container.get("env"):
+        yield f"{name}: environment variables of a task replace those of the Docker runner"
+
+
+def _walk(node: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yields (path of the parent, key, value) of every mapping entry in a YAML document."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield path, key, value
+            yield from _walk(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _walk(value, f"{path}[{index}]")

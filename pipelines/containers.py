@@ -1,22 +1,29 @@
-"""`--target docker`: the pipeline's steps in containers of this machine's engine, by KFP's own runner for it.
+"""`--target docker`: the pipeline's steps in containers on this machine, started by KFP's Docker runner.
 
-The state is mounted at its own path, so that what a step leaves is found by a step outside of containers and the other
-way round. Containers run as an ordinary user, without capabilities, on a read-only file system.
+The state is mounted at its own path, so that paths are the same inside and outside of containers. Containers run as an
+ordinary user, without capabilities, on a read-only file system.
 """
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.lineage import git_state
-from components.state import State, write_json
+from components.state import State
 from model.config.schema import Config
 from model.config.targets import DockerConfig
 from model.errors import MyXTTSError
+from model.files import write_json
 from pipelines.profiles import STEPS, Profile, image_kind
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
 
 LABEL = "myxtts.run"
 COMMIT_LABEL = "org.opencontainers.image.revision"
@@ -27,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 class ContainerError(MyXTTSError):
-    """The engine cannot run the steps; the message says what to do."""
+    """The Docker engine cannot run the steps; the message says how to fix it."""
 
 
 def docker_profile(config: Config) -> Profile:
-    """The profile of this machine's images, each named after its content: a rebuilt image makes old results stale.
+    """Returns the profile of this machine's images, named by content so that a rebuilt image makes results stale.
 
     Raises:
         ContainerError: no engine answers, or an image has not been built.
@@ -40,11 +47,11 @@ def docker_profile(config: Config) -> Profile:
         raise ContainerError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target docker")
     kinds = {kind: _pinned(config.docker, kind) for kind in sorted({image_kind(step) for step in STEPS})}
     images = {step: kinds[image_kind(step)] for step in STEPS}
-    return Profile("docker", images, config.docker.retries, launch=config.launch)
+    return Profile(name="docker", images=images, retries=config.docker.retries, launch=config.launch)
 
 
 def _pinned(settings: DockerConfig, kind: str) -> str:
-    """A tag that only this very image has: the engine's runner cannot be given an image by its id."""
+    """Returns a tag that only this image has, since KFP's runner does not accept image ids."""
     import docker
 
     name, tag = f"{settings.image}-{kind}", settings.tag
@@ -56,18 +63,18 @@ def _pinned(settings: DockerConfig, kind: str) -> str:
         built, here = image.labels.get(COMMIT_LABEL, "unknown"), git_state(Path(__file__).parent)["git.sha"]
         if built != here:
             logger.warning(
-                "%s:%s was built from commit %s, this is %s; `make images` builds it anew", name, tag, built, here
+                "%s:%s was built from commit %s, but this is %s; `make images` rebuilds it", name, tag, built, here
             )
-        content = image.id.removeprefix("sha256:")[:12]
+        content = str(image.id).removeprefix("sha256:")[:12]
         image.tag(name, f"content-{content}")
     return f"{name}:content-{content}"
 
 
-def _engine() -> Any:
-    """A client of the engine.
+def _engine() -> "AbstractContextManager[DockerClient]":
+    """Returns a client of the engine, closed by `with`.
 
     Raises:
-        ContainerError: none answers.
+        ContainerError: no engine answers.
     """
     import docker
 
@@ -78,40 +85,32 @@ def _engine() -> Any:
         raise ContainerError(
             f"no Docker engine answers ({error}); start one (or set DOCKER_HOST), or use --target local"
         ) from error
-    return _Closing(client)
+    return contextlib.closing(client)
 
 
-class _Closing:
-    def __init__(self, client: Any) -> None:
-        self._client = client
+def runner_arguments(config: DockerConfig, state: State, run_id: str, variables: Iterable[str]) -> dict[str, Any]:
+    """Returns the arguments of KFP's Docker runner for all containers of a run, as JSON data.
 
-    def __enter__(self) -> Any:
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-
-def runner_arguments(config: DockerConfig, state: State, run_id: str, told: Iterable[str]) -> dict[str, Any]:
-    """What KFP's runner hands to the engine for each container, as JSON data.
-
-    Of variables it has only the names: their values, secrets among them, are the worker's own environment.
+    It contains only the names of environment variables; their values, secrets among them, come from the environment of
+    the worker process.
 
     Args:
-        config: The target's settings.
-        state: Mounted at its own path.
-        run_id: Label by which the run's containers are found.
-        told: Names of the variables that the steps are told.
+        config: Settings of the target.
+        state: State folder, mounted at its own path.
+        run_id: Value of the label that marks the containers of the run.
+        variables: Names of the environment variables of the steps.
 
     Raises:
         ContainerError: a variable of `docker.pass_environment` is not set.
     """
     if missing := [name for name in config.pass_environment if name not in os.environ]:
-        raise ContainerError(f"docker.pass_environment names {', '.join(missing)}, but your environment lacks it")
+        raise ContainerError(
+            f"docker.pass_environment names {', '.join(missing)}, which is not set in this environment; set it"
+        )
     root = str(state.root)
     arguments = {
         "mounts": [{"Type": "bind", "Source": root, "Target": root, "ReadOnly": False}],
-        "environment": [*told, *config.pass_environment],
+        "environment": [*variables, *config.pass_environment],
         "user": container_user(config),
         "network_mode": config.network,
         "mem_limit": config.memory.lower().removesuffix("i"),
@@ -129,14 +128,14 @@ def runner_arguments(config: DockerConfig, state: State, run_id: str, told: Iter
 
 
 def container_user(config: DockerConfig) -> str:
-    """`uid:gid` of the containers: never root's by default."""
+    """Returns `uid:gid` of the containers, by default never root's."""
     if config.user:
         return config.user
     return f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else IMAGE_USER
 
 
 def hand_over(state: State, user: str) -> None:
-    """Give the state to the containers' user where root starts them (root keeps its access)."""
+    """Changes the owner of the state to the containers' user if this process is root, which keeps its access."""
     if os.geteuid():
         return
     uid, gid = (int(part) for part in user.split(":"))
@@ -149,16 +148,16 @@ def hand_over(state: State, user: str) -> None:
 
 
 def stop(run_id: str, grace: float = STOP_SECONDS) -> None:
-    """Interrupt the run's containers, so that training saves itself; kill what is left after `grace` seconds."""
+    """Interrupts the containers of a run, so that training saves a checkpoint, and kills them after `grace` seconds."""
     import docker
 
     with _engine() as engine:
         deadline = time.monotonic() + grace
         for container in _containers(engine, run_id):
-            try:  # the engine would signal only the shell that KFP starts the step from
+            try:  # the engine would signal only the shell that starts the step
                 container.exec_run(["sh", "-c", "kill -INT -1"], detach=True)
             except docker.errors.APIError:
-                continue  # it has just ended
+                continue  # it has ended meanwhile
         while time.monotonic() < deadline and _containers(engine, run_id):
             time.sleep(0.2)
         for container in _containers(engine, run_id):
@@ -168,15 +167,17 @@ def stop(run_id: str, grace: float = STOP_SECONDS) -> None:
                 continue
 
 
-def _containers(engine: Any, run_id: str) -> list[Any]:
+def _containers(engine: "DockerClient", run_id: str) -> "list[Container]":
+    """Returns the running containers of a run."""
     return engine.containers.list(filters={"label": f"{LABEL}={run_id}"}, ignore_removed=True)
 
 
 def record_containers(state: State, run_id: str, started: float) -> list[dict[str, Any]]:
-    """The engine's own account of the run: its containers in order, image and exit status (`containers.json`)."""
+    """Writes and returns the engine's list of the containers of a run in order, with image and exit status."""
     with _engine() as engine:
-        filters = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
-        events = list(engine.events(since=int(started), until=f"{time.time():.6f}", filters=filters, decode=True))
+        filters: dict[str, Any] = {"label": f"{LABEL}={run_id}", "type": "container", "event": ["start", "die"]}
+        now: Any = f"{time.time():.6f}"  # the engine accepts fractions of a second, the type stubs do not
+        events = list(engine.events(since=int(started), until=now, filters=filters, decode=True))
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         actor = event["Actor"]

@@ -1,7 +1,7 @@
-"""Schedules as the scheduler of Kubeflow Pipelines reads them: robfig/cron 1.2, seconds first.
+"""Parses schedules as the scheduler of Kubeflow Pipelines does (robfig/cron 1.2, seconds first).
 
-The server takes the weekday as optional, so that a crontab line of five fields is accepted and means something else:
-`0 3 * * *` starts a run in the third minute of every hour. Here six fields or a descriptor are required.
+The server accepts a crontab line of five fields but reads it differently, because it treats the weekday as optional:
+`0 3 * * *` starts a run in the third minute of every hour. This module requires six fields or a descriptor.
 """
 
 import re
@@ -24,11 +24,18 @@ FIELDS = ("second", "minute", "hour", "day of month", "month", "day of week")
 BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-NAMES = ({}, {}, {}, {}, {name: 1 + place for place, name in enumerate(MONTHS)}, {n: p for p, n in enumerate(DAYS)})
+NAMES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {},
+    {},
+    {name: place + 1 for place, name in enumerate(MONTHS)},
+    {name: place for place, name in enumerate(DAYS)},
+)
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 EVERY = re.compile(r"@every ((?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h))+)")
 YEARS = 5
-"""The scheduler looks no further ahead; a schedule without a time until then never runs."""
+"""Horizon of the scheduler: a schedule without a time within it never runs."""
 
 
 class CronError(MyXTTSError):
@@ -37,13 +44,13 @@ class CronError(MyXTTSError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """When runs start.
+    """Times at which runs start.
 
     Attributes:
-        text: As written, and as the server is told.
+        text: Schedule as written and as sent to the server.
         fields: Allowed values of second, minute, hour, day of month, month, day of week; empty with `every`.
-        any_day: Whether one of the two fields of days is a star, so that both must match; else one suffices.
-        every: Distance of runs that start at regular intervals.
+        any_day: Whether day of month or day of week is a star: then both must match, else one of them suffices.
+        every: Interval between runs; zero for a schedule of fields.
     """
 
     text: str
@@ -52,7 +59,7 @@ class Schedule:
     every: timedelta = timedelta()
 
     def times(self, after: datetime) -> Iterator[datetime]:
-        """The times after `after`, in its time zone; none that is more than five years ahead."""
+        """Yields the times after `after` in its time zone, up to five years ahead."""
         if self.every:
             while True:
                 after = after.replace(microsecond=0) + self.every
@@ -76,10 +83,10 @@ class Schedule:
 
 
 def parse_cron(text: str) -> Schedule:
-    """Read a schedule of six fields or a descriptor.
+    """Parses a schedule of six fields or a descriptor.
 
     Raises:
-        CronError: it has another number of fields, or a value that the server does not take.
+        CronError: the number of fields or a value is not valid.
     """
     if found := EVERY.fullmatch(text):
         amounts = re.findall(r"([\d.]+)([a-z]+)", found[1])
@@ -96,23 +103,24 @@ def parse_cron(text: str) -> Schedule:
         )
     fields = tuple(_field(part, place) for place, part in enumerate(parts))
     if not all(fields):
-        raise CronError(f"--cron '{text}' has a field that allows nothing")
+        raise CronError(f"--cron '{text}' has a field without any value")
     return Schedule(text, fields, any_day=any(_starred(part) for part in (parts[3], parts[5])))
 
 
 def next_times(schedule: Schedule, after: datetime, count: int = 3) -> list[datetime]:
-    """The next `count` times.
+    """Returns the next `count` times.
 
     Raises:
         CronError: there is none in the next five years.
     """
     found = [at for at, _ in zip(schedule.times(after), range(count), strict=False)]
     if not found:
-        raise CronError(f"--cron '{schedule.text}' never comes: no such day in the next {YEARS} years")
+        raise CronError(f"--cron '{schedule.text}' never starts a run: there is no such day in the next {YEARS} years")
     return found
 
 
 def _field(text: str, place: int) -> frozenset[int]:
+    """Returns the values that a field allows, such as `1-5`, `*/10` or `mon,wed`."""
     low, high = BOUNDS[place]
     allowed: set[int] = set()
     for item in filter(None, text.split(",")):

@@ -1,17 +1,19 @@
-"""The newcomer's way: data stages, pipeline, a few spoken sentences, and where everything is."""
+"""A full run: data stages, training pipeline, and a few sentences synthesized by the new voice."""
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.base_voice import NONE
 from components.registry import CHAMPION, Registry
-from components.state import read_json, write_json
-from pipelines.local import PipelineError, Reporter, run_training
-from pipelines.project import Project
+from components.state import read_json
+from model.files import write_json
+from pipelines.local import PipelineError, Reporter, make_target, run_training
+from pipelines.project import Project, open_project
 from pipelines.run_records import RunRecord
-from pipelines.targets import make_target
 
 SENTENCES = {
     "en": (
@@ -25,25 +27,25 @@ SENTENCES = {
         "کتاب روی میز کنار پنجره است.",
     ),
 }
-"""What a new voice says; of languages after the first, one sentence each."""
+"""Sample sentences by language; languages after the first one of a voice get one sentence each."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Outcome:
-    """What a full run leaves to look at.
+    """Results of a full run.
 
     Attributes:
-        record: The pipeline's run.
-        error: Why the pipeline failed, '' when it passed.
+        record: Record of the pipeline run.
         name: Registered model.
         size: Model size.
-        version: This run's version, '' when it came to none.
-        champion: The model's champion now, '' for none.
-        samples: Spoken sentences.
-        spoken_by: Version that spoke them.
+        error: Why the pipeline failed; '' if it succeeded.
+        version: Model version of this run; '' if none was registered.
+        champion: Current champion of the model; '' for none.
+        samples: Audio files of the sample sentences.
+        spoken_by: Model version that synthesized them.
         report: Evaluation report.
         alignment: Newest alignment plot.
-        seconds: Part of the run -> wall time.
+        seconds: Part of the run -> wall time in seconds.
     """
 
     record: RunRecord
@@ -59,23 +61,25 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """The outcome as JSON data."""
+        """Returns the results as JSON data."""
         values = {name: value for name, value in vars(self).items() if name not in ("record", "samples")}
         paths = {name: str(values[name]) if values[name] else "" for name in ("report", "alignment")}
         return {**values, **paths, "samples": [str(path) for path in self.samples], "run": self.record.plain()}
 
 
-def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> Outcome:
-    """Everything from the recordings on; what is unchanged is not done again.
+def full_run(
+    project: Project, report: Reporter, output: Callable[[str], None], announce: Callable[[str], None]
+) -> Outcome:
+    """Runs data stages, pipeline and sample sentences; unchanged parts are reused.
 
     Args:
-        project: The project whose data and settings are used.
-        report: Hears of the pipeline's steps.
-        output: Hears of other lines of the steps.
-        announce: Hears the name of each part as it begins.
+        project: Project with data and settings.
+        report: Called with every change of a pipeline step.
+        output: Called with every other line of the steps' output.
+        announce: Called with the name of each part when it starts.
 
     Returns:
-        The outcome; a failed pipeline is in its `error`, with what there is to look at nevertheless.
+        The outcome. If the pipeline failed, `error` says why, and the other fields hold what it made until then.
     """
     seconds: dict[str, float] = {}
     project.require_sound()
@@ -83,6 +87,11 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
     announce("data: dvc repro, dvc push")
     with _timed(seconds, "data"):
         project.make_data()
+    if project.config.training.start_from != NONE:
+        announce("base voice")
+        with _timed(seconds, "base voice"):
+            project = project.with_base(lambda settings: make_base(settings, report, output, announce))
+        announce(f"starts from {project.config.training.start_from}; another: --start-from, from scratch: none")
     announce("pipeline: Kubeflow Pipelines, local runner")
     error = ""
     with _timed(seconds, "pipeline"):
@@ -91,7 +100,9 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
         except PipelineError as failure:
             error = str(failure)
             record = failure.record
-    outcome = Outcome(record, project.model_name, project.config.model_size, error, seconds=seconds)
+    outcome = Outcome(
+        record=record, name=project.model_name, size=project.config.model_size, error=error, seconds=seconds
+    )
     result = record.result()
     if not result:
         return outcome
@@ -107,29 +118,41 @@ def full_run(project: Project, report: Reporter, output: Any, announce: Any) -> 
     return outcome
 
 
+def make_base(
+    settings: Mapping[str, Any], report: Reporter, output: Callable[[str], None], announce: Callable[[str], None]
+) -> None:
+    """Makes a base voice; whether it passes the gate does not matter, since trainings only start from it."""
+    announce("there is no base voice for these languages and this size yet: it is made once, from generated speech")
+    full_run(open_project(overrides=settings), report, output, announce)
+
+
 def speak(project: Project, registry: Registry, name: str, version: str) -> list[Path]:
-    """Let a registered version say its sentences; a version never changes, so what it said before is kept."""
+    """Synthesizes the sample sentences with a version of a model, once per version, and returns their files."""
     folder = project.state.folder("samples", f"{name}-v{version}")
     listing = folder / "sentences.json"
     if listing.is_file():
         return [folder / item for item in read_json(listing)]
-    from model.audio.io import write_audio
     from model.synthesis import Synthesizer
 
-    synthesizer = Synthesizer.load(registry.voice_folder(f"models:/{name}/{version}"))
-    spoken = {}
+    synthesizer = Synthesizer(registry.voice_folder(f"models:/{name}/{version}"))
+    spoken: dict[str, str] = {}
     for language, text, speaker in sentences(synthesizer.voice.speaker_languages):
         speech = synthesizer.synthesize(text, language, speaker)
         file = "-".join(filter(None, (str(len(spoken) + 1), language, speaker))) + ".wav"
-        write_audio(folder / file, speech.samples, speech.sample_rate)
+        speech.save(folder / file)
         spoken[file] = text
     write_json(listing, spoken)
     return [folder / item for item in spoken]
 
 
 def sentences(speakers: dict[str, str]) -> list[tuple[str, str, str]]:
-    """(language, text, speaker or '' for whoever speaks it) of a voice's speakers and their languages: three sentences
-    in the main language (English where there is a choice), one in each other, and that one by a main speaker too.
+    """Returns the sample sentences of a voice as (language, text, speaker; '' for the default speaker).
+
+    Three are in the main language (English if the voice has it). Each other language has one, which is also spoken by
+    a speaker of the main language.
+
+    Args:
+        speakers: Speaker -> language.
     """
     known = [language for language in SENTENCES if language in speakers.values()]
     wanted = [
@@ -142,7 +165,8 @@ def sentences(speakers: dict[str, str]) -> list[tuple[str, str, str]]:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], part: str):
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Adds the wall time of the block to `seconds`."""
     started = time.monotonic()
     try:
         yield

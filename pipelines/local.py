@@ -1,6 +1,7 @@
-"""Runs the training pipeline on this machine: KFP's local runners in a process group of their own, steps reported.
+"""Runs the training pipeline on this machine, with steps in subprocesses (`--target local`) or containers (`docker`).
 
-The steps are subprocesses (`--target local`) or containers (`--target docker`).
+KFP's local runner runs in a process group of its own (`pipelines.local_worker`); this module starts it, follows its
+output and ends it.
 """
 
 import json
@@ -13,17 +14,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from components.contracts import PATH_FIELDS
+from components.launch import VARIABLE as LAUNCH
 from components.runner import EVENT
 from components.state import State, read_json, write_json
+from model.config.resolution import ConfigError
+from model.config.schema import Config
+from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
-from pipelines.profiles import local_profile
+from pipelines.profiles import Profile, local_profile
 from pipelines.run_records import RunRecord, StepRecord
-from pipelines.targets import Target
 
 GRACE_SECONDS = 20.0
+"""Time between the interrupt of a run's processes and their kill, in which training saves a checkpoint."""
+SAVE_SECONDS = 1.0
+"""Least time between two writes of the progress within a step."""
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
 
 
@@ -35,6 +44,77 @@ class PipelineError(MyXTTSError):
     def __init__(self, message: str, record: RunRecord) -> None:
         super().__init__(message)
         self.record = record
+
+
+@dataclass(frozen=True)
+class Target:
+    """Environment of the steps on this machine.
+
+    Attributes:
+        profile: Profile for the compilation.
+        config: Settings of the containers; `None` for subprocesses.
+    """
+
+    profile: Profile
+    config: Config | None = None
+
+    def environment(self, state: State, lineage: Mapping[str, str]) -> dict[str, str]:
+        """Returns the environment variables of all steps."""
+        tags = dict(lineage)
+        if self.config is not None:
+            tags["image"] = self.profile.images["train"]
+        values = {"MYXTTS_STATE": str(state.root), "MYXTTS_LINEAGE": json.dumps(tags)}
+        if self.profile.launch.launcher != "inline":
+            values[LAUNCH] = json.dumps({"launch": self.profile.launch.model_dump()})
+        return values
+
+    def containers(self, state: State, run_id: str, variables: Mapping[str, str]) -> dict[str, Any]:
+        """Returns the arguments of KFP's Docker runner; {} for subprocesses."""
+        if self.config is None:
+            return {}
+        from pipelines.containers import runner_arguments
+
+        return runner_arguments(self.config.docker, state, run_id, variables)
+
+    def begin(self, state: State) -> None:
+        """Prepares the state before the first step."""
+        if self.config is not None:
+            from pipelines.containers import container_user, hand_over
+
+            hand_over(state, container_user(self.config.docker))
+
+    def end(self, state: State, run_id: str, started: float) -> None:
+        """Stops the containers of a run that has ended in any way, and records the engine's list of them."""
+        if self.config is not None:
+            from pipelines.containers import record_containers, stop
+
+            stop(run_id)
+            record_containers(state, run_id, started)
+
+
+def make_target(name: str, config: Config) -> Target:
+    """Returns the target `local` or `docker` for these settings.
+
+    Raises:
+        ContainerError: the engine or an image is missing.
+        ConfigError: the launcher needs a cluster, or the vocoder checkpoint does not exist.
+    """
+    if name == "docker":
+        from pipelines.containers import docker_profile
+
+        return Target(docker_profile(config), config)
+    _require_checkpoint(config.vocoder)
+    return Target(local_profile(config.launch))
+
+
+def _require_checkpoint(vocoder: VocoderConfig) -> None:
+    """Refuses a mistyped path of the vocoder checkpoint before training rather than after it."""
+    path = Path(vocoder.checkpoint).expanduser()
+    if vocoder.checkpoint and "://" not in vocoder.checkpoint and not path.exists():
+        raise ConfigError(
+            f"vocoder.checkpoint: {path} does not exist; give a folder of `myxtts vocoder` or an official file, or "
+            "leave it empty to train from scratch"
+        )
 
 
 Reporter = Callable[[str, StepRecord, Mapping[str, Any]], None]
@@ -49,19 +129,19 @@ def run_training(
     output: Callable[[str], None] = lambda _: None,
     target: Target | None = None,
 ) -> RunRecord:
-    """Run the pipeline, steps whose inputs and code are unchanged from the cache.
+    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache.
 
     Args:
-        state: Where everything lies.
+        state: State folder.
         arguments: See `pipelines.training_pipeline.arguments`.
-        lineage: Run id -> tags that the steps put on runs and model versions.
-        report: Hears of every change of a step.
-        output: Hears of every other line that a step writes.
-        target: What runs the steps [default: subprocesses].
+        lineage: Function from the run id to the tags of MLflow runs and model versions.
+        report: Called with every change of a step.
+        output: Called with every other line that a step writes.
+        target: Environment of the steps [default: subprocesses].
 
     Raises:
-        PipelineError: a step failed; `run.json` of the run tells which.
-        KeyboardInterrupt: after every process of the run has ended.
+        PipelineError: a step failed; `run.json` of the run names it.
+        KeyboardInterrupt: raised after all processes of the run have ended.
     """
     from pipelines.compiling import compile_training
 
@@ -70,16 +150,18 @@ def run_training(
     drop_stale_cache(state)
     identifier = time.strftime("run-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
     folder = state.folder("runs", identifier)
-    record = RunRecord(identifier, folder, dict(arguments), started=time.time(), target=target.profile.name)
+    record = RunRecord(
+        id=identifier, folder=folder, arguments=dict(arguments), started=time.time(), target=target.profile.name
+    )
     record.save()
     pipeline = folder / "pipeline.yaml"
     pipeline.write_text(compile_training(target.profile), "utf-8")
-    told = target.told(state, lineage(identifier))
+    variables = target.environment(state, lineage(identifier))
     request = {
         "pipeline": str(pipeline),
         "arguments": dict(arguments),
         "run": identifier,
-        "containers": target.containers(state, identifier, told),
+        "containers": target.containers(state, identifier, variables),
         "pipeline_root": str(state.folder("runs", identifier, "outputs")),
         "workspace": str(state.folder("runs", identifier, "workspace")),
         "result": str(folder / "result.json"),
@@ -87,7 +169,7 @@ def run_training(
     }
     environment = {
         **os.environ,
-        **told,
+        **variables,
         "TMPDIR": str(state.folder("runs", identifier, "tmp")),  # the local runner leaves a folder there per task
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
@@ -96,12 +178,15 @@ def run_training(
     target.begin(state)
     watcher = _Watcher(record, report, output)
     try:
-        with _group(command, environment, folder) as process, (folder / "log.txt").open("w", encoding="utf-8") as log:
-            for line in process.stdout:
+        with (
+            (folder / "log.txt").open("w", encoding="utf-8") as log,
+            _process_group(command, environment, folder) as run,
+        ):
+            for line in run.output:
                 log.write(line)
                 log.flush()
-                watcher.hear(line)
-            status = process.wait()
+                watcher.read(line)
+            status = run.process.wait()
     except KeyboardInterrupt:
         watcher.end("interrupted")
         raise
@@ -114,17 +199,17 @@ def run_training(
 
 
 def drop_stale_cache(state: State) -> None:
-    """Remove cache entries that no longer hold, so that their steps run again instead of pointing into nothing.
+    """Removes cache entries whose results no longer exist, so that their steps run again.
 
-    An entry holds while its folders exist, its model version is registered, and the champion is the one that its gate
-    left behind.
+    An entry is valid while its folders exist, its model version is registered, and the champion is still the one after
+    its gate.
     """
     entries = {}
     for entry in state.kfp_cache.glob("*.json"):
         try:
             outputs = json.loads(entry.read_text("utf-8"))
         except (OSError, json.JSONDecodeError):
-            outputs = {"unreadable": {"metadata": {"folder": ""}}}
+            outputs = {"unreadable": {"metadata": dict.fromkeys(PATH_FIELDS, "")}}
         entries[entry] = [value.get("metadata") or {} for value in outputs.values() if isinstance(value, dict)]
     registered = any("version" in metadata for found in entries.values() for metadata in found)
     known = _registry_state(state) if registered else {}
@@ -134,7 +219,7 @@ def drop_stale_cache(state: State) -> None:
 
 
 def _registry_state(state: State) -> dict[tuple[str, str], str]:
-    """(model, version) -> the model's champion."""
+    """Returns (model, version) -> champion of the model."""
     from components.registry import CHAMPION, Registry
 
     registry = Registry(state)
@@ -146,7 +231,7 @@ def _registry_state(state: State) -> dict[tuple[str, str], str]:
 
 
 def _holds(metadata: Mapping[str, str], known: Mapping[tuple[str, str], str]) -> bool:
-    if not all(metadata[key] and Path(metadata[key]).exists() for key in ("folder", "voice") if key in metadata):
+    if not all(metadata[key] and Path(metadata[key]).exists() for key in PATH_FIELDS if key in metadata):
         return False
     if "version" not in metadata:
         return True
@@ -155,7 +240,7 @@ def _holds(metadata: Mapping[str, str], known: Mapping[tuple[str, str], str]) ->
 
 
 class _Watcher:
-    """Turns the run's output into records: the steps' event lines into states, the rest into plain output."""
+    """Follows the output of a run: event lines update the record, other lines are passed on."""
 
     def __init__(self, record: RunRecord, report: Reporter, output: Callable[[str], None]) -> None:
         self._record = record
@@ -164,12 +249,14 @@ class _Watcher:
         self._current = ""
         self._running = False
         self._error = ""
+        self._saved = 0.0
         self._tail: deque[str] = deque(maxlen=15)
 
-    def hear(self, line: str) -> None:
+    def read(self, line: str) -> None:
+        """Processes one line of output."""
         if not (found := STEP_LINE.search(line)):
             self._tail.append(line.rstrip())
-            if self._running and line.strip():  # outside of steps only KFP itself speaks
+            if self._running and line.strip():  # between steps only KFP itself writes
                 self._output(line.strip())
             return
         details = json.loads(found.group(1))
@@ -177,7 +264,10 @@ class _Watcher:
         step = self._record.steps[name]
         if happened == "started":
             self._mark_cached(before=name)
-            step.state, self._current, self._running = "running", name, True
+            step.state, step.started = "running", time.time()
+            self._current, self._running = name, True
+        elif happened == "progress":
+            step.done, step.total = details.get("done", 0), details.get("total", 0)
         elif happened in ("finished", "failed", "interrupted"):
             self._running = False
             step.state = "done" if happened == "finished" else happened
@@ -187,11 +277,12 @@ class _Watcher:
             if happened == "failed" and "report" in details:
                 write_json(self._record.folder / "failure.json", read_json(Path(details["report"])))
         self._report(name, step, details)
-        if happened != "progress":
+        if happened != "progress" or time.monotonic() - self._saved > SAVE_SECONDS:
+            self._saved = time.monotonic()
             self._record.save()
 
     def end(self, state: str) -> None:
-        """The run is over: steps that never spoke were served from the cache, when it went well."""
+        """Closes the record of a run; steps of a successful run that wrote nothing were taken from the cache."""
         if state == "done":
             self._mark_cached(before="")
         for step in self._record.steps.values():
@@ -202,6 +293,7 @@ class _Watcher:
         self._record.save()
 
     def explain(self, log: Path) -> str:
+        """Returns the error message of a failed run."""
         where = f"step {self._current}" if self._current else "the run"
         error = self._error or "\n".join(self._tail)
         return f"{where} failed: {error}\nlog: {log}"
@@ -215,9 +307,17 @@ class _Watcher:
                 self._report(name, step, {})
 
 
+@dataclass(frozen=True)
+class _RunningProcess:
+    """Leader of a process group, and its output as text lines."""
+
+    process: subprocess.Popen[str]
+    output: IO[str]
+
+
 @contextmanager
-def _group(command: list[str], environment: Mapping[str, str], folder: Path) -> Iterator[subprocess.Popen]:
-    """A process group that cannot outlive this block: interrupted first (training saves itself), then killed."""
+def _process_group(command: list[str], environment: Mapping[str, str], folder: Path) -> Iterator[_RunningProcess]:
+    """Starts a process group and ends it with the block: first an interrupt, on which training saves, then a kill."""
     process = subprocess.Popen(
         command,
         env=dict(environment),
@@ -231,9 +331,10 @@ def _group(command: list[str], environment: Mapping[str, str], folder: Path) -> 
         bufsize=1,
         start_new_session=True,
     )
+    assert process.stdout is not None  # a pipe
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield process
+        yield _RunningProcess(process, process.stdout)
     finally:
         _end_group(process)
         signal.signal(signal.SIGTERM, before)
@@ -243,25 +344,28 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _end_group(process: subprocess.Popen) -> None:
+def _end_group(process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
     try:
         if _signal(process.pid, signal.SIGINT):
             while time.monotonic() < deadline and _alive(process):
                 time.sleep(0.05)
-    finally:  # a second interrupt ends the waiting at once
+    finally:  # also after a second interrupt, which skips the rest of the grace time
         _signal(process.pid, signal.SIGKILL)
         process.wait()
         for stream in (process.stdin, process.stdout):
-            stream.close()
+            if stream is not None:
+                stream.close()
 
 
-def _alive(process: subprocess.Popen) -> bool:
-    process.poll()  # reap the leader, or its zombie would keep the group's id alive
+def _alive(process: subprocess.Popen[str]) -> bool:
+    """Whether a process of the group still runs."""
+    process.poll()  # reaps the leader: as a zombie it would keep the group alive
     return _signal(process.pid, 0)
 
 
 def _signal(group: int, number: int) -> bool:
+    """Sends a signal to a process group; returns whether there is one."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

@@ -1,6 +1,6 @@
-"""The process that runs one pipeline under KFP's local runner; `pipelines.local` starts and watches it.
+"""Process that runs one pipeline with KFP's local runner; `pipelines.local` starts and follows it.
 
-It leads its own process group, and ends the whole group when its starter dies: the starter holds the other end of its
+It leads its own process group, and ends the whole group when the process that started it dies, which closes its
 standard input.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 
 def main() -> None:
-    """Run the request (a JSON file named on the command line): pipeline file, arguments, folders."""
-    signal.signal(signal.SIGINT, _interrupted)
+    """Runs the pipeline of the request, a JSON file given on the command line."""
+    signal.signal(signal.SIGINT, _on_interrupt)
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    watch = threading.Thread(target=_end_with_starter, args=(request,), name="starter-watch", daemon=True)
+    watch = threading.Thread(target=_end_with_parent, args=(request,), name="parent-watch", daemon=True)
     watch.start()
 
     from kfp import components, local
@@ -35,13 +35,14 @@ def main() -> None:
         decision = pipeline(**request["arguments"]).output
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except RuntimeError as error:  # kfp.local's way to say that a task failed; the task has said why
+    except RuntimeError as error:  # a task failed; the task itself has reported the reason
         sys.stdout.write(f"{error}\n")
         raise SystemExit(1) from None
     os.replace(shutil.copyfile(decision.path, request["result"] + ".partial"), request["result"])
 
 
 def _runner(containers: dict[str, Any]) -> Any:
+    """Returns KFP's runner for subprocesses or, with arguments for containers, for Docker."""
     from kfp import local
 
     if not containers:
@@ -50,11 +51,10 @@ def _runner(containers: dict[str, Any]) -> Any:
     return local.DockerRunner(**{**containers, "environment": values})
 
 
-def _interrupted(*_: object) -> None:
-    """A running step gets the same interrupt and fails once it has saved itself; only between steps is it ours.
+def _on_interrupt(*_: object) -> None:
+    """Raises KeyboardInterrupt between steps. A running step gets the same signal, saves its work and fails.
 
-    Setting a handler at all matters too: a shell that starts jobs in the background ignores interrupts for them, and
-    the steps would inherit that.
+    The handler also keeps steps from inheriting an ignored SIGINT, which shells set for background jobs.
     """
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -62,10 +62,11 @@ def _interrupted(*_: object) -> None:
         raise KeyboardInterrupt from None
 
 
-def _end_with_starter(request: dict[str, Any]) -> None:
+def _end_with_parent(request: dict[str, Any]) -> None:
+    """Waits until the parent process dies, then ends the process group and the containers."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    if request["containers"]:  # they are the engine's children, not ours
+    if request["containers"]:  # children of the engine, not of this process
         from pipelines.containers import stop
 
         stop(request["run"])

@@ -1,4 +1,4 @@
-"""Where a pipeline runs: what differs between processes, containers and a cluster, and how it gets onto a task."""
+"""Profiles: what differs between a pipeline in processes, in containers and on a cluster, applied to its tasks."""
 
 import json
 from collections.abc import Mapping
@@ -13,29 +13,29 @@ from model.config.targets import ClusterConfig, LaunchConfig
 
 STEPS = ("resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
 DATA_STEPS = ("resolve_data",)
-"""Steps that run in the image `data`; the others compute, in the image `train`."""
+"""Steps that run in the image `data`; the others run in the image `train`."""
 TRAINING_STEPS = ("train", "finetune_vocoder")
 """Steps that get the accelerators."""
 LAUNCHED_STEPS = ("train",)
-"""Steps whose work a launcher can spread; under `trainjob` the workers get the accelerators, not the step itself."""
+"""Steps that a launcher can distribute; with `trainjob` its workers get the accelerators instead of the step."""
 NOT_RETRIED = ("gate",)
-"""A voice that did not pass will not pass the second time."""
+"""Steps whose failure is a result: a voice that failed the gate fails it again."""
 BACKOFF_SECONDS = 30
-"""Pause before the second attempt of a step in a pod."""
+"""Pause before the first retry of a step in a pod."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A target of the pipeline.
+    """Settings of the pipeline for one target.
 
     Attributes:
         name: `local`, `docker` or `cluster`.
-        images: Step -> image. Locally the name only carries the hash of the step's code, so that a changed line
-            makes the cached result stale; nothing is pulled.
-        retries: Times that a failed step is tried again.
-        cluster: What pods get; `None` where there are none.
-        launch: How training starts in a pod.
-        preprocess_parts: Pods that preprocess side by side; on one machine the processes of one step do.
+        images: Step -> image. For subprocesses no image is pulled; its name contains the hash of the step's code, so
+            that a changed statement makes the cached result stale.
+        retries: Number of retries of a failed step.
+        cluster: Settings of the pods; `None` on this machine.
+        launch: Settings of the launcher of training.
+        preprocess_parts: Number of pods that preprocess in parallel; 1 on this machine, where one step uses processes.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Profile:
 
 
 def local_profile(launch: LaunchConfig | None = None) -> Profile:
-    """Subprocesses on this machine; every step's image is named after the code that it runs.
+    """Returns the profile of subprocesses on this machine, with images named after the code of each step.
 
     Raises:
         ConfigError: the launcher needs a cluster.
@@ -58,11 +58,11 @@ def local_profile(launch: LaunchConfig | None = None) -> Profile:
     if launch.launcher == "trainjob":
         raise ConfigError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target local")
     images = {step: f"local-python:{code_hash(f'components.{step}.run')}" for step in STEPS}
-    return Profile("local", images, launch=launch)
+    return Profile(name="local", images=images, launch=launch)
 
 
 def cluster_profile(config: Config) -> Profile:
-    """Pods of Kubeflow Pipelines, the state on a shared volume, credentials from secrets of the namespace.
+    """Returns the profile of a cluster: pods with the state on a shared volume and credentials from secrets.
 
     Raises:
         ConfigError: an image is not set.
@@ -73,19 +73,26 @@ def cluster_profile(config: Config) -> Profile:
         if not image:
             raise ConfigError(
                 f"cluster.{kind}_image is not set; push the image myxtts-python-{kind} that `make images` built and "
-                f"give its digest (registry/myxtts-python-{kind}@sha256:...)"
+                f"set its digest (registry/myxtts-python-{kind}@sha256:...)"
             )
     by_step = {step: images[image_kind(step)] for step in STEPS}
-    return Profile("cluster", by_step, settings.retries, settings, config.launch, settings.preprocess_parts)
+    return Profile(
+        name="cluster",
+        images=by_step,
+        retries=settings.retries,
+        cluster=settings,
+        launch=config.launch,
+        preprocess_parts=settings.preprocess_parts,
+    )
 
 
 def image_kind(step: str) -> str:
-    """The image that a step runs in: `data` or `train`."""
+    """Returns the image of a step: `data` or `train`."""
     return "data" if step in DATA_STEPS else "train"
 
 
 def place(task: Any, step: str, profile: Profile) -> None:
-    """Give a task of the pipeline its image, its retries and, on a cluster, all that its pod needs."""
+    """Sets image and retries of a pipeline task and, on a cluster, the settings of its pod."""
     task.set_container_image(profile.images[step])
     if profile.retries and step not in NOT_RETRIED:
         task.set_retry(num_retries=profile.retries, **_backoff(profile))
@@ -94,10 +101,10 @@ def place(task: Any, step: str, profile: Profile) -> None:
 
 
 def _backoff(profile: Profile) -> dict[str, Any]:
-    """How long to wait before a step is tried again, and how long to go on trying.
+    """Returns the pauses between attempts and the time limit for all of them.
 
-    Argo stops retrying, and kills the attempt that runs, once the first attempt started longer ago than the maximum:
-    it must cover every attempt at its full timeout and the pauses between them, which double.
+    Argo stops retrying and kills the running attempt when the time since the first attempt exceeds the limit, so it
+    must cover all attempts with their full timeout and the pauses between them, which double.
     """
     if profile.cluster is None:
         return {"backoff_duration": "0s"}
@@ -107,11 +114,12 @@ def _backoff(profile: Profile) -> dict[str, Any]:
 
 
 def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfig) -> None:
+    """Sets variables, secrets, volume, timeout and resources of a task's pod."""
     from kfp import kubernetes
 
     for key, value in _environment(step, profile, settings).items():
         task.set_env_variable(key, value)
-    # The run's name must not be an input, or no step would ever be served from the cache.
+    # Not an input of the step: the run id would make every cache key unique.
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     if settings.s3_secret:
         kubernetes.use_secret_as_env(task, secret_name=settings.s3_secret, secret_key_to_env=S3_KEYS)
@@ -129,6 +137,7 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
 
 
 def _give_accelerators(task: Any, settings: ClusterConfig) -> None:
+    """Sets resources, accelerators, shared memory and placement of a training step's pod."""
     from kfp import kubernetes
 
     task.set_cpu_request(settings.train_cpu).set_memory_request(settings.train_memory)
@@ -162,14 +171,14 @@ WORKER_KEYS = (
     "queue",
     "step_timeout_seconds",
 )
-"""What the training step must know to ask for workers of its own."""
+"""Settings of the cluster that the training step needs to create the TrainJob of its workers."""
 
 S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
-"""Key in the secret -> variable: only these names ever stand in a compiled pipeline."""
+"""Key of the secret -> environment variable. A compiled pipeline contains only these names, no values."""
 
 
 def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[str, str]:
-    """Variables of a step's pod. None is part of the cache key: where a step runs shapes no result."""
+    """Returns the environment variables of a step's pod. They are not part of the cache key: they change no result."""
     values = {
         "MYXTTS_STATE": STATE_MOUNT,
         "MYXTTS_IMAGE": profile.images[step],
@@ -178,19 +187,19 @@ def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[s
     if settings.s3_endpoint:
         values["AWS_ENDPOINT_URL"] = settings.s3_endpoint
     if step in LAUNCHED_STEPS and profile.launch.launcher != "inline":
-        told = {"launch": profile.launch.model_dump(), "cluster": settings.model_dump(include=set(WORKER_KEYS))}
-        values[LAUNCH] = json.dumps(told, sort_keys=True)
+        launch = {"launch": profile.launch.model_dump(), "cluster": settings.model_dump(include=set(WORKER_KEYS))}
+        values[LAUNCH] = json.dumps(launch, sort_keys=True)
     return values
 
 
 def pipeline_config(profile: Profile) -> Any:
-    """What holds for a run as a whole: deadline and time to live, where the cluster's release knows them."""
+    """Returns deadline and time to live of a run; `None` on this machine or if the cluster's release has neither."""
     from kfp import dsl
 
     settings = profile.cluster
     if settings is None or _release(settings.backend_version) < (2, 17):
         return None
-    # The manifests of 2.17 set times to live for success and for failure, and Argo prefers those to a common one.
+    # The manifests of 2.17 set times to live for success and failure, which Argo prefers to the common one.
     return dsl.PipelineConfig(
         ttl_seconds_after_finished=settings.keep_seconds,
         ttl_seconds_after_success=settings.keep_seconds,

@@ -1,52 +1,61 @@
-"""A project folder: `params.yaml`, `dvc.yaml` and the data stages' outputs, from which a pipeline run is started."""
+"""Project folders: `params.yaml`, `dvc.yaml` and the outputs of the data stages, the inputs of a pipeline run."""
 
 import hashlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from components import dvc, lineage
+from components.base_voice import NONE, BaseVoice, find_base
 from components.registry import model_name
-from components.state import PROJECT_FILE, State, read_json, write_json
-from model.config.resolution import Resolved, flatten, nest, resolve
+from components.state import PROJECT_FILE, State, read_json
+from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
 from model.config.schema import Config
 from model.corpus.readers import survey
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
-from pipelines.recordings import followable, mirror_of
+from model.files import write_json, write_text
+from pipelines.base_voices import AUTO, base_languages, ensure_base, find_made_base, spoken_languages
 from pipelines.training_pipeline import arguments
 
 CORPUS = "data/corpus"
-"""The stage output that a pipeline run is given by its hash."""
+"""Output of the last data stage; a pipeline run gets its hash."""
+
+IGNORE_FILE = ".dvcignore"
+"""DVC refuses a dependency that contains such a file."""
 
 DATA_SECTIONS = ("corpus", "validation", "split", "audio", "seed")
 
 
 class ProjectError(MyXTTSError):
-    """A project folder cannot be made or used; the message says what to do."""
+    """A project folder cannot be created or used; the message says how to fix it."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder that DVC's stages run in, and the settings of the runs that start from it.
+    """A folder in which DVC's stages run, and the settings of the runs that start from it.
 
     Attributes:
-        folder: Holds `params.yaml` and `dvc.yaml`.
-        state: Where results go.
-        resolved: Settings, with the command line's on top.
-        params: Text of its `params.yaml` where it is a folder of its own in the state; '' for the root.
+        folder: Folder of `params.yaml` and `dvc.yaml`.
+        state: State folder, which receives the results.
+        resolved: Settings, including those of the command line.
+        params: Text of the `params.yaml` of a project folder in the state; '' for the root project.
+        sources: `params.yaml`, settings file and overrides that `resolved` was made of.
     """
 
     folder: Path
     state: State
     resolved: Resolved
     params: str = ""
+    sources: tuple[Path | None, Path | None, Mapping[str, Any]] = (None, None, MappingProxyType({}))
 
     @property
     def config(self) -> Config:
@@ -57,7 +66,7 @@ class Project:
         return model_name(self.config.registry.name, self.config.corpus.name, self.config.model_size)
 
     def sync_dvc(self) -> None:
-        """Point DVC at this state's cache, and at its remote unless the project has set another one."""
+        """Configures DVC to use the cache of the state, and its remote unless the project has another one."""
         (self.folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
         settings = {
             "core": {"analytics": "false", "autostage": "false"},
@@ -72,24 +81,24 @@ class Project:
         dvc.write_config(self.folder, settings)
 
     def make_data(self) -> None:
-        """Run the data stages that are out of date, and push their outputs where the pipeline fetches them.
+        """Runs the data stages that are out of date, and pushes their outputs to the remote.
 
-        Runs of the same project wait for each other here; each makes the data of its own settings.
+        A lock serializes runs of the same project, so that each makes the data of its own settings.
         """
         with self.state.lock(f"project-{self.folder.name}"):
             self.write_params()
             self.sync_dvc()
-            dvc.run(self.folder, self.state, "repro", capture=False)
+            dvc.reproduce(self.folder, self.state)
             self.push()
 
     def write_params(self) -> None:
-        """Let `params.yaml` say what this project's settings are, leaving it untouched when it does already."""
+        """Writes the `params.yaml` of a project folder in the state, unless it has this content already."""
         path = self.folder / "params.yaml"
         if self.params and not (path.is_file() and path.read_text("utf-8") == self.params):
-            path.write_text(self.params, "utf-8")
+            write_text(path, self.params)
 
     def push(self) -> None:
-        """Push the corpus; nothing to do when this very hash was pushed to this remote before."""
+        """Pushes the corpus, unless this hash was pushed to this remote before."""
         remote, digest = dvc.remote_url(self.folder), dvc.output_hash(self.folder, CORPUS)
         record = self.state.root / "pushed.json"
         pushed: dict[str, list[str]] = read_json(record) if record.is_file() else {}
@@ -99,11 +108,11 @@ class Project:
         write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})
 
     def require_pushed(self) -> None:
-        """Refuse to go on with data that a cluster could not fetch.
+        """Refuses data that a cluster could not fetch.
 
         Raises:
             ProjectError: the remote is a folder of this machine, or lacks the corpus.
-            DvcError: the remote cannot be asked.
+            DvcError: the remote does not answer.
         """
         self.sync_dvc()
         remote = dvc.remote_url(self.folder)
@@ -119,66 +128,98 @@ class Project:
             )
 
     def require_sound(self) -> None:
-        """Refuse settings that no run should begin with; before the data is made, since that may take long.
+        """Refuses dangerous settings before the data is made, since that may take long.
 
         Raises:
             ChecklistError: the checklist has an error.
-            RegistryError: the model could not be registered by its name.
+            RegistryError: the name of the model is not valid.
         """
         refuse(checklist(self.config))
-        _ = self.model_name
+        _ = self.model_name  # raises RegistryError
 
-    def run_arguments(self) -> dict[str, str]:
-        """What the pipeline is given: the hash of the data as `dvc.lock` has it, and the settings of each step.
+    def with_base(self, make: Callable[[Mapping[str, Any]], None] | None = None) -> "Project":
+        """Returns the project with the settings that follow from its base voice, pinned to a version and its weights.
+
+        Args:
+            make: Runs a pipeline with the given settings, to make the base voice of `auto` if there is none yet;
+                without it the training then starts from scratch.
 
         Raises:
-            ChecklistError: settings that no run should begin with.
+            BaseVoiceError: `training.start_from` names no voice.
+            ManifestError: the data are not made yet.
+        """
+        wanted = self.config.training.start_from
+        if wanted == NONE:
+            return self
+        languages, seconds = spoken_languages(self.folder / CORPUS)
+        base = self._automatic_base(languages, make) if wanted == AUTO else find_base(wanted, self.state)
+        params, config_file, overrides = self.sources
+        pinned = {"training.start_from": base.uri if base else NONE}
+        if base:
+            pinned["training.start_from_sha256"] = base.weights_sha256
+        derived = base_layers(base.config, seconds) if base else {}
+        return replace(self, resolved=resolve(params, config_file, {**overrides, **pinned}, derived))
+
+    def _automatic_base(
+        self, languages: set[str], make: Callable[[Mapping[str, Any]], None] | None
+    ) -> BaseVoice | None:
+        if self.config.corpus.format == "generated":
+            return None
+        chosen, size = base_languages(languages), self.config.model_size
+        return ensure_base(self.state, chosen, size, make) if make else find_made_base(self.state, chosen, size)
+
+    def run_arguments(self) -> dict[str, str]:
+        """Returns the arguments of the pipeline: the hash of the data in `dvc.lock`, and the settings of each step.
+
+        Raises:
+            ChecklistError: the checklist has an error.
         """
         self.require_sound()
         digest = dvc.output_hash(self.folder, CORPUS)
-        return arguments(self.config, digest, dvc.remote_url(self.folder), self.model_name)
+        project = self.with_base()
+        return arguments(project.config, digest, dvc.remote_url(self.folder), project.model_name)
 
     def lineage(self, run_id: str) -> dict[str, str]:
-        """Tags of a run that starts from here; see `components.lineage`."""
+        """Returns the lineage tags of a run of this project; see `components.lineage`."""
         return lineage.collect(self.folder, Path(__file__).parent, run_id)
 
 
 def open_project(
     data: Path | None = None, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Project:
-    """The project to work in.
+    """Opens the project of a command.
 
-    Without other data than the root's it is the root itself (the nearest folder with a `dvc.yaml`). With a folder of
-    recordings, or with settings on the command line that change the data, it is a project folder of its own in the
-    state, whose `params.yaml` says so: the root's files stay as they are.
+    It is the root project (the nearest folder with a `dvc.yaml`), unless `data` is given or other settings change the
+    data: then it is a project folder in the state, with a `params.yaml` of its own, and the root's files do not change.
 
     Args:
         data: Folder of recordings in a known layout, or of several such corpora.
-        config_file: Settings laid over `params.yaml`.
+        config_file: Settings that override `params.yaml`.
         overrides: Settings by dotted key.
 
     Raises:
-        ProjectError: `data` is not a folder, or there is no project here.
-        ConfigError: bad settings.
+        ProjectError: `data` is not a folder, or the current folder is in no project.
+        ConfigError: a setting is not valid.
     """
     root = find_root()
     overrides = dict(overrides or {})
     state = State.locate(root).prepare()
     if data is not None:
         overrides = {**_recorded(data, state, "corpus.format" in overrides), **overrides}
-    layered = resolve(root / "params.yaml", config_file, overrides)
+    sources = (root / "params.yaml", config_file, overrides)
+    layered = resolve(*sources)
     base = resolve(root / "params.yaml")
     if _data_settings(layered.config) == _data_settings(base.config):
-        return Project(root, state, layered)
+        return Project(root, state, layered, sources=sources)
     folder = state.folder("projects", layered.config.corpus.name)
-    with state.lock(f"project-{folder.name}"):  # its data may be in the making
-        project = Project(folder, state, layered, _write_project(root, folder, layered))
+    with state.lock(f"project-{folder.name}"):  # another process may be making its data
+        project = Project(folder, state, layered, _write_project(root, folder, layered), sources)
         project.write_params()
     return project
 
 
 def find_root() -> Path:
-    """The nearest folder with a `dvc.yaml`, from the current folder upwards.
+    """Returns the nearest folder with a `dvc.yaml`, from the current folder upwards.
 
     Raises:
         ProjectError: there is none.
@@ -187,10 +228,11 @@ def find_root() -> Path:
     for folder in (here, *here.parents):
         if (folder / PROJECT_FILE).is_file():
             return folder
-    raise ProjectError(f"{here} lies in no project (no {PROJECT_FILE} here or above); change into the checkout first")
+    raise ProjectError(f"{here} is in no project (no {PROJECT_FILE} here or above); change into the checkout first")
 
 
 def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
+    """Returns the corpus settings of a folder of recordings, with a project name that no other folder uses."""
     folder = data.expanduser().resolve()
     if not folder.is_dir():
         raise ProjectError(f"{data} is not a folder; give the folder that holds the recordings and their transcripts")
@@ -205,7 +247,7 @@ def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
 
 
 def _is_of_another(project: Path, recordings: Path) -> bool:
-    """Whether a project's recordings are those of another folder of the same name."""
+    """Whether the project of this name belongs to another folder of recordings."""
     params = project / "params.yaml"
     if not params.is_file():
         return False
@@ -218,7 +260,7 @@ def _data_settings(config: Config) -> dict[str, Any]:
 
 
 def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
-    """Write or refresh the project folder for data of its own, but for its params.yaml, whose text is returned."""
+    """Writes or updates a project folder in the state, without its params.yaml, whose text is returned."""
     stages = root / PROJECT_FILE
     _copy_if_changed(stages, folder / PROJECT_FILE)
     values = flatten(resolved.config.model_dump(mode="json"))
@@ -226,7 +268,8 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
     chosen = {
         key: values[key]
         for key, origin in resolved.origins.items()
-        if not origin.startswith(preset) or key.partition(".")[0] in DATA_SECTIONS  # DVC wants its parameters written
+        if not origin.startswith(preset)
+        or key.partition(".")[0] in DATA_SECTIONS  # DVC requires the parameters of its stages in the file
     }
     if resolved.config.corpus.format == "generated":
         chosen["corpus.path"] = _copy_sentences(root / (resolved.config.corpus.path or "model/corpus"), folder)
@@ -237,10 +280,10 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
 
 
 def _copy_sentences(source: Path, project: Path) -> str:
-    """The lists of a generated corpus, in the project itself: DVC follows no ignore file outside of a project."""
+    """Copies the sentence lists of a generated corpus into the project: DVC reads ignore files only there."""
     lists = sorted(source.glob("sentences_*.txt"))
     if not lists:
-        raise ProjectError(f"{source} holds no sentences_<language>.txt; set corpus.path to a folder that does")
+        raise ProjectError(f"{source} contains no sentences_<language>.txt; set corpus.path to a folder that does")
     (project / "sentences").mkdir(exist_ok=True)
     for path in lists:
         _copy_if_changed(path, project / "sentences" / path.name)
@@ -253,5 +296,51 @@ def _copy_if_changed(source: Path, target: Path) -> None:
 
 
 def _own_core(root: Path) -> dict[str, str]:
-    """The root's DVC settings hold here too (its remote, above all), but this folder is in no git repository."""
+    """Returns the `core` section of the root's DVC configuration, for a folder outside of git."""
     return {**dvc.read_config(root, "config").get("core", {}), "no_scm": "true", "analytics": "false"}
+
+
+def followable(recordings: Path, project: Path) -> Path:
+    """Returns a folder of the recordings that DVC can hash: without broken links and ignore files.
+
+    It is the folder itself if it has neither, else a folder of links in `project`, updated at every call. Files that
+    are left out are missing there, so that `ingest` reports them.
+
+    Args:
+        recordings: Absolute path.
+        project: Folder for the links.
+    """
+    kept = {path.relative_to(recordings): path for path, fits in _files(recordings) if fits}
+    if all(fits for _, fits in _files(recordings)):
+        return recordings
+    mirror = mirror_of(recordings, project)
+    mirror.mkdir(parents=True, exist_ok=True)
+    for path, _ in _files(mirror):
+        relative = path.relative_to(mirror)
+        if relative not in kept or path.readlink() != kept[relative]:
+            path.unlink()
+    for relative, path in kept.items():
+        link = mirror / relative
+        if not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    return mirror
+
+
+def mirror_of(recordings: Path, project: Path) -> Path:
+    """Returns the folder for the links to the files of `recordings`."""
+    return project / f"recordings-{hashlib.sha256(str(recordings).encode()).hexdigest()[:6]}"
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yields the files below a folder and whether DVC can hash each; linked folders are entered, each once."""
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        for name in files:
+            path = Path(root) / name
+            yield path, path.is_file() and name != IGNORE_FILE

@@ -1,42 +1,64 @@
-"""What is known of the pipeline runs of this machine: one `run.json` a run, written as it goes."""
+"""Records of the pipeline runs of this machine: one `run.json` per run, updated while it runs."""
 
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.state import State, read_json, write_json
+from components.state import State, read_json
 from model.errors import MyXTTSError
+from model.files import write_json
 from pipelines.profiles import STEPS
 
 CLOCK_SLACK_SECONDS = 60.0
-"""A clock that was set right meanwhile must not make a living run a dead one."""
+"""Tolerance for a change of the clock between the start of a process and the record of its run."""
 
 
 class RunError(MyXTTSError):
-    """There is no such run, or it is not in a state for what was asked; the message says what there is."""
+    """A run does not exist or is not in the required state; the message says which runs there are."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class StepRecord:
-    """How one step of a run went: `waiting`, `running`, `cached`, `done`, `failed` or `interrupted`."""
-
-    state: str = "waiting"
-    seconds: float = 0.0
-    message: str = ""
-
-
-@dataclass
-class RunRecord:
-    """One run, as `run.json` in its folder keeps it.
+    """Status of one step of a run.
 
     Attributes:
-        id: Name of the run, sortable by time.
+        state: `waiting`, `running`, `cached`, `done`, `failed` or `interrupted`.
+        started: Start, in seconds since the epoch; 0 before it.
+        seconds: Time that the step has taken so far.
+        done: Units of work done, such as training steps.
+        total: Units of work in all; 0 if the step does not report its progress.
+        message: Summary of a finished step, or the error of a failed one.
+    """
+
+    state: str = "waiting"
+    started: float = 0.0
+    seconds: float = 0.0
+    done: int = 0
+    total: int = 0
+    message: str = ""
+
+    @property
+    def progress(self) -> str:
+        """Progress of a running step such as `120/500`; '' if it has reported none."""
+        return f"{self.done}/{self.total}" if self.state == "running" and self.total else ""
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """Status of one run, stored as `run.json` in its folder.
+
+    Attributes:
+        id: Name of the run, sortable by time; ends with the id of its process.
+        folder: Folder of the run.
+        arguments: Arguments of the pipeline.
         state: `running`, `done`, `failed` or `interrupted`.
-        arguments: What the pipeline was given.
+        started: Start, in seconds since the epoch.
+        seconds: Time that the run has taken so far.
         target: `local` or `docker`.
-        steps: Step -> how it went.
+        steps: Step -> its status.
     """
 
     id: str
@@ -50,53 +72,67 @@ class RunRecord:
 
     @property
     def process(self) -> int:
-        """The process that runs it."""
+        """Id of the process that runs the pipeline."""
         return int(self.id.rpartition("-")[2])
 
     @property
     def progress(self) -> str:
-        """The steps in a few words: how many are done, and those that are not."""
+        """Summary of the steps: numbers of finished ones, and the step that runs or failed."""
         counts = Counter(step.state for step in self.steps.values())
-        told = [f"{counts[state]} {state}" for state in ("cached", "done") if counts[state]]
-        told += [
-            f"{name} {step.state}"
+        parts = [f"{counts[state]} {state}" for state in ("cached", "done") if counts[state]]
+        parts += [
+            f"{name} {step.state} {step.progress}".rstrip()
             for name, step in self.steps.items()
             if step.state in ("running", "failed", "interrupted")
         ]
-        return ", ".join(told) or "nothing done yet"
+        return ", ".join(parts) or "no step started"
 
     def is_alive(self) -> bool:
-        """Whether its process still runs: this very one, not another that was given its number later."""
+        """Whether the process of the run still exists; a later process with the same id does not count."""
         started = process_start(self.process)
         return started is not None and started <= self.started + CLOCK_SLACK_SECONDS
 
     def result(self) -> dict[str, Any]:
-        """Where everything of a finished run is: the last step's pointer; of a failed gate, its report; else {}."""
+        """Returns the output of the last step, or the report of a failed gate; {} if there is neither."""
         for name in ("result.json", "failure.json"):
             if (self.folder / name).is_file():
-                return read_json(self.folder / name)
+                result: dict[str, Any] = read_json(self.folder / name)
+                return result
         return {}
 
     def plain(self) -> dict[str, Any]:
-        """The record as JSON data."""
+        """Returns the record as JSON data."""
         values = {name: value for name, value in vars(self).items() if name not in ("folder", "steps")}
         return {**values, "steps": {name: dict(vars(step)) for name, step in self.steps.items()}}
 
     def save(self) -> None:
-        """Write `run.json`."""
+        """Writes `run.json`."""
         write_json(self.folder / "run.json", self.plain())
 
     @classmethod
     def load(cls, folder: Path) -> "RunRecord":
-        """The record that a run left in its folder."""
+        """Reads the record of the run in `folder`."""
         plain = read_json(folder / "run.json")
         saved = plain.pop("steps")
         steps = {name: StepRecord(**saved.get(name, {})) for name in STEPS}
         return cls(folder=folder, steps=steps, **plain)
 
+    def update(self) -> None:
+        """Sets the times of a running run to now, and its state to `interrupted` if its process is gone."""
+        if self.state != "running":
+            return
+        now = time.time()
+        if not self.is_alive():
+            self.state = "interrupted"
+            now = (self.folder / "run.json").stat().st_mtime  # the last sign of life
+        self.seconds = round(max(now - self.started, 0.0), 2)
+        for step in self.steps.values():
+            if step.state == "running":
+                step.state, step.seconds = self.state, round(max(now - step.started, 0.0), 2)
+
 
 def process_start(process: int) -> float | None:
-    """When a process of this machine was started (seconds since the epoch); `None` when there is none."""
+    """Returns the start of a process of this machine in seconds since the epoch; `None` if it does not exist."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:
@@ -106,19 +142,18 @@ def process_start(process: int) -> float | None:
 
 
 def all_runs(state: State) -> list[RunRecord]:
-    """Every recorded run, newest first; one whose process is gone without a word counts as interrupted."""
+    """Returns all recorded runs with their current status, newest first."""
     records = [RunRecord.load(path.parent) for path in sorted(state.runs.glob("run-*/run.json"), reverse=True)]
     for record in records:
-        if record.state == "running" and not record.is_alive():
-            record.state = "interrupted"
+        record.update()
     return records
 
 
 def find_run(state: State, identifier: str | None) -> RunRecord:
-    """A run by its id, or the newest.
+    """Returns a run by its id, or the newest one.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such run.
     """
     records = all_runs(state)
     for record in records:
@@ -126,4 +161,4 @@ def find_run(state: State, identifier: str | None) -> RunRecord:
             return record
     if not records:
         raise RunError(f"{state.root} has no runs yet; `myxtts run` makes the first")
-    raise RunError(f"no run {identifier} in {state.root}; `myxtts pipeline list` shows those that there are")
+    raise RunError(f"no run {identifier} in {state.root}; `myxtts pipeline list` lists all runs")

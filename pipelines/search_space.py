@@ -1,24 +1,27 @@
-"""What a study may change, as data: setting -> range, per model size."""
+"""Search space of a study: the range of each searched setting, per model size."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from model.config.resolution import batch_range, presets
 
+if TYPE_CHECKING:
+    import optuna
+
 VERSION = 1
-"""Part of a study's name: trials of another space do not compare."""
+"""Part of a study's name: trials of different search spaces are not comparable."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Range:
-    """An interval to search.
+    """Interval of a setting.
 
     Attributes:
         low: Smallest value.
         high: Largest value.
         log: Search on a logarithmic scale.
-        step: Grid of whole numbers; 0 searches real numbers.
+        step: Step of a grid of integers; 0 for real numbers.
     """
 
     low: float
@@ -26,37 +29,39 @@ class Range:
     log: bool = False
     step: int = 0
 
-    def suggest(self, trial: Any, name: str) -> float | int:
-        """Let an Optuna trial choose a value."""
+    def suggest(self, trial: "optuna.Trial", name: str) -> float | int:
+        """Returns the value that an Optuna trial suggests."""
         if self.step:
             return trial.suggest_int(name, int(self.low), int(self.high), step=self.step)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def contains(self, value: float) -> bool:
-        """Whether `value` is one that `suggest` could give."""
+        """Whether `suggest` could return `value`."""
         on_grid = not self.step or (value - self.low) % self.step == 0
         return self.low <= value <= self.high and on_grid
 
 
-WEIGHTS = {"loss.mel_loss_weight": Range(2.5, 5.0)}
-"""Loss weights in their safe ranges. They cannot move the objective, which is unweighted."""
+WEIGHTS = {"loss.mel_loss_weight": Range(low=2.5, high=5.0)}
+"""Loss weights in their safe ranges. They do not scale the objective, which is unweighted."""
 
-LATENT_WEIGHTS = {"loss.kl_loss_weight": Range(0.5, 2.0)}
-"""Searched besides where the model has a variational encoder."""
+LATENT_WEIGHTS = {"loss.kl_loss_weight": Range(low=0.5, high=2.0)}
+"""Searched in addition if the model has a variational encoder."""
 
 LEARNING_RATE_FACTOR = 3.0
-"""The learning rate is searched this far below and above the preset of the size."""
+"""The learning rate is searched from the preset of the size divided by this factor to the preset times it."""
 
 
 def search_space(size: str, variational: bool = False) -> dict[str, Range]:
-    """The ranges of a model size, by dotted setting; `variational` says whether it has a variational encoder."""
+    """Returns the ranges of a model size by dotted setting; `variational`: the model has a variational encoder."""
     low, high = batch_range(size)
     preset = presets()[0][size]["training"]
-    rate, batch = preset["learning_rate"], preset["batch_size"]
-    grid = math.gcd((high - low) // 2, batch - low)  # holds the preset's own batch
+    learning_rate, batch_size = preset["learning_rate"], preset["batch_size"]
+    grid = math.gcd((high - low) // 2, batch_size - low)  # so that the preset's batch size is on the grid
     return {
         **WEIGHTS,
         **(LATENT_WEIGHTS if variational else {}),
-        "training.batch_size": Range(low, high, step=grid),
-        "training.learning_rate": Range(rate / LEARNING_RATE_FACTOR, rate * LEARNING_RATE_FACTOR, log=True),
+        "training.batch_size": Range(low=low, high=high, step=grid),
+        "training.learning_rate": Range(
+            low=learning_rate / LEARNING_RATE_FACTOR, high=learning_rate * LEARNING_RATE_FACTOR, log=True
+        ),
     }

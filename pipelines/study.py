@@ -1,4 +1,4 @@
-"""Hyperparameter studies: Optuna trials that train for an equal number of samples and are judged without weights."""
+"""Hyperparameter studies: Optuna trials that train on equal numbers of samples and minimize an unweighted error."""
 
 import importlib.util
 import io
@@ -15,55 +15,59 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 
 from components import lineage
-from components.state import State, write_json
+from components.state import State
 from components.tracking import MlflowRunLogger, client, experiment_id
 from model.config.resolution import Resolved, batch_range, flatten, resolve
 from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.errors import MyXTTSError
 from pipelines.project import Project
 from pipelines.search_space import VERSION, Range, search_space
 
 OBJECTIVE = "validation/mel"
-"""Unweighted, so that no searched weight can lower it by itself."""
+"""Metric that a study minimizes. It is unweighted, so that a searched loss weight does not scale it."""
 
 RUNGS = 6
-"""Validations per trial, at equal numbers of samples, where the pruner compares."""
+"""Number of validations of a trial, at equal numbers of samples, after which the pruner compares trials."""
 
 STORAGE_VARIABLE = "MYXTTS_STUDY_STORAGE"
+"""Environment variable with the URL of the database of the studies."""
 OPENED = "opened"
-"""Attribute of a study: how often; with the same seed every time, workers would suggest what others have tried."""
+"""Study attribute: how often it was opened. It changes the seed, so that workers do not repeat each other's trials."""
 ERROR = "error"
-"""Attribute of a failed trial: why."""
-MOST_FAILURES = 3
-"""In a row, before a worker gives up."""
+"""Trial attribute: why the trial failed."""
+MAX_CONSECUTIVE_FAILURES = 3
+"""Number of failed trials in a row after which a worker stops."""
 FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
 class StudyError(MyXTTSError):
-    """A study cannot be opened or run; the message says what to do."""
+    """A study cannot be opened or run; the message says how to fix it."""
 
 
-def storage(state: State) -> Any:
-    """Where trials are kept: the URL in `MYXTTS_STUDY_STORAGE`, else a journal file in the state.
+def storage(state: State) -> optuna.storages.BaseStorage:
+    """Returns the storage of studies: the database in `MYXTTS_STUDY_STORAGE`, else a journal file in the state.
 
     Raises:
-        StudyError: in a pod without the variable.
+        StudyError: the database cannot be used, or the variable is not set in a pod.
     """
     if url := os.environ.get(STORAGE_VARIABLE):
         return _database(url)
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        raise StudyError(f"{STORAGE_VARIABLE} is not set in this pod; give it the database of the studies")
+        raise StudyError(f"{STORAGE_VARIABLE} is not set in this pod; set it to the URL of the database of the studies")
     path = state.prepare().study_journal
-    _trim_torn_tail(path)
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    _truncate_partial_line(path)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
-def _database(url: str) -> Any:
+def _database(url: str) -> optuna.storages.RDBStorage:
+    """Connects to the database of the studies; trials of a dead worker fail after its heartbeats stop."""
     import sqlalchemy.exc
 
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats
     try:
         return optuna.storages.RDBStorage(
             url,
@@ -71,45 +75,45 @@ def _database(url: str) -> Any:
             heartbeat_interval=60,
             grace_period=600,
         )
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:  # an address may name a driver that is not there
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:  # the URL may name a driver that is not installed
         reason = str(error).partition("\n")[0]
         raise StudyError(
-            f"the database of the studies cannot be used ({reason}); see that {STORAGE_VARIABLE} has the form "
+            f"the database of the studies cannot be used ({reason}); check that {STORAGE_VARIABLE} has the form "
             "postgresql+pg8000://user:password@host:5432/name and that the server answers"
         ) from error
 
 
-def _trim_torn_tail(path: Path) -> None:
-    """Cut a last line that a killed worker left half-written: the next record would be lost in it."""
+def _truncate_partial_line(path: Path) -> None:
+    """Removes a last line that a killed worker wrote only partly, since the next record would be appended to it."""
     if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)
 
 
 def study_name(config: Config, data_hash: str) -> str:
-    """One study per model size, search space and data: other trials do not compare."""
+    """Returns the name of the study for a model size, search space and data, whose trials are comparable."""
     latent = "-latent" if config.model.use_variational_encoder else ""
     return f"{config.model_size}{latent}-{data_hash[:8]}-v{VERSION}"
 
 
 def sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """A Gaussian process finds the optimum of so few dimensions in the fewest trials; it needs torch and scipy."""
+    """Returns a Gaussian-process sampler, which needs the fewest trials here, or TPE without torch and scipy."""
     if importlib.util.find_spec("torch") and importlib.util.find_spec("scipy"):
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=4)
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What all trials of a study share.
+@dataclass(frozen=True, kw_only=True)
+class StudyContext:
+    """Data and settings that all trials of a study share.
 
     Attributes:
-        state: Where trials leave their files.
-        resolved: Settings that a trial's values are laid over.
+        state: State folder, which receives the files of the trials.
+        resolved: Settings that the values of a trial override.
         features: Feature store to train on.
         experiment: MLflow experiment.
-        name: Of the study.
+        name: Name of the study.
     """
 
     state: State
@@ -127,8 +131,8 @@ class Setting:
         return self.state.folder("studies", self.name)
 
 
-def prepare(project: Project) -> Setting:
-    """Make sure that the features of the project's data are there, by the pipeline's own steps."""
+def prepare(project: Project) -> StudyContext:
+    """Fetches the project's data and extracts its features, by the steps of the pipeline."""
     from components.preprocess.run import run as preprocess
     from components.resolve_data.run import run as resolve_data
 
@@ -137,19 +141,25 @@ def prepare(project: Project) -> Setting:
     name = study_name(project.config, told["data_hash"])
     folder = project.state.folder("studies", name)
     with redirect_stdout(io.StringIO()):  # what steps say there is for a program that watches them
-        data = write_json(folder / "data.json", resolve_data(told["data_hash"], told["remote"]))
+        data = resolve_data(told["data_hash"], told["remote"]).write(folder / "data.json")
         features = preprocess(str(data), told["preprocess_settings"])
-    return Setting(project.state, project.resolved, Path(features["folder"]), told["experiment"], name)
+    return StudyContext(
+        state=project.state,
+        resolved=project.resolved,
+        features=features.features,
+        experiment=told["experiment"],
+        name=name,
+    )
 
 
-def open_study(setting: Setting) -> optuna.Study:
-    """The study, created once with its MLflow parent run and the settings as they stand as its first trial."""
-    config = setting.config
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by `work`, without tracebacks
-    with setting.state.lock("study"):
+def open_study(context: StudyContext) -> optuna.Study:
+    """Opens the study, created once with its MLflow parent run and a first trial of the unchanged settings."""
+    config = context.config
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `work` reports the trials, without tracebacks
+    with context.state.lock("study"):
         study = optuna.create_study(
-            study_name=setting.name,
-            storage=storage(setting.state),
+            study_name=context.name,
+            storage=storage(context.state),
             pruner=optuna.pruners.MedianPruner(
                 n_startup_trials=config.study.pruner_startup_trials,
                 n_warmup_steps=config.study.pruner_warmup_evaluations,
@@ -158,10 +168,10 @@ def open_study(setting: Setting) -> optuna.Study:
             load_if_exists=True,
         )
         if "mlflow_run" not in study.user_attrs:
-            mlflow_client = client(setting.state)
-            experiment = experiment_id(mlflow_client, setting.state, setting.experiment)
-            tags = {**lineage.current(), "optuna.study": setting.name}
-            parent = mlflow_client.create_run(experiment, tags=tags, run_name=f"study {setting.name}")
+            mlflow_client = client(context.state)
+            experiment = experiment_id(mlflow_client, context.state, context.experiment)
+            tags = {**lineage.current(), "optuna.study": context.name}
+            parent = mlflow_client.create_run(experiment, tags=tags, run_name=f"study {context.name}")
             study.set_user_attr("mlflow_run", parent.info.run_id)
             study.set_user_attr("space", {key: vars(item) for key, item in space_of(config).items()})
             _enqueue_baseline(study, config)
@@ -173,7 +183,7 @@ def open_study(setting: Setting) -> optuna.Study:
 
 
 def load_study(project: Project) -> optuna.Study:
-    """The study of a project's data and settings, as it stands.
+    """Loads the existing study of a project's data and settings.
 
     Raises:
         StudyError: there is none yet.
@@ -186,11 +196,12 @@ def load_study(project: Project) -> optuna.Study:
 
 
 def space_of(config: Config) -> dict[str, Range]:
-    """The ranges that a study of these settings searches."""
+    """Returns the search space of a study with these settings."""
     return search_space(config.model_size, config.model.use_variational_encoder)
 
 
 def _enqueue_baseline(study: optuna.Study, config: Config) -> None:
+    """Makes the unchanged settings the first trial."""
     values = flatten(config.model_dump())
     space = space_of(config)
     baseline = {key: values[key] for key, interval in space.items() if interval.contains(values[key])}
@@ -198,7 +209,7 @@ def _enqueue_baseline(study: optuna.Study, config: Config) -> None:
 
 
 def _fail_orphans(study: optuna.Study) -> None:
-    """Trials of workers that died on this machine would stay `running` for ever: fail them and try again."""
+    """Fails and enqueues again the running trials of workers on this machine that have died."""
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         host, _, pid = trial.user_attrs.get("worker", "").partition(":")
         if host == socket.gethostname() and not Path(f"/proc/{pid}").is_dir():
@@ -207,15 +218,15 @@ def _fail_orphans(study: optuna.Study) -> None:
 
 
 def work(
-    setting: Setting,
+    context: StudyContext,
     study: optuna.Study,
     trials: int,
     report: Callable[[optuna.trial.FrozenTrial], None] = lambda _: None,
 ) -> None:
-    """Run trials until the study has `trials` finished ones, whoever ran them.
+    """Runs trials until the study has `trials` finished ones, including those of other workers.
 
     Raises:
-        StudyError: several of our trials in a row failed: their settings cannot be the reason of all.
+        StudyError: `MAX_CONSECUTIVE_FAILURES` trials of this worker failed in a row.
     """
     from model.training.trainer import TrainingError
 
@@ -224,47 +235,47 @@ def work(
     def finished() -> int:
         return len(study.get_trials(deepcopy=False, states=FINISHED))
 
-    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def after_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         report(trial)
         if trial.state == optuna.trial.TrialState.FAIL:
             failures.append(trial.user_attrs[ERROR])
         else:
             failures.clear()
-        if finished() >= trials or len(failures) == MOST_FAILURES:
+        if finished() >= trials or len(failures) == MAX_CONSECUTIVE_FAILURES:
             study.stop()
 
     if finished() < trials:
-        study.optimize(lambda trial: objective(setting, study, trial), callbacks=[tell], catch=(TrainingError,))
-    if len(failures) == MOST_FAILURES:
-        raise StudyError(f"{MOST_FAILURES} trials in a row failed, the last one so: {failures[-1]}")
+        study.optimize(lambda trial: objective(context, study, trial), callbacks=[after_trial], catch=(TrainingError,))
+    if len(failures) == MAX_CONSECUTIVE_FAILURES:
+        raise StudyError(f"{MAX_CONSECUTIVE_FAILURES} trials in a row failed, the last one with: {failures[-1]}")
 
 
-def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> float:
-    """Train one trial and return its unweighted validation mel error.
+def objective(context: StudyContext, study: optuna.Study, trial: optuna.Trial) -> float:
+    """Trains one trial and returns its unweighted validation mel error.
 
     Raises:
-        optuna.TrialPruned: other trials were better at the same number of samples.
+        optuna.TrialPruned: other trials had a lower error at the same number of samples.
     """
     from model.training.trainer import StopTraining, TrainingError, train
 
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-    values = {key: interval.suggest(trial, key) for key, interval in space_of(setting.config).items()}
-    config = trial_config(setting.resolved, values)
+    values = {key: interval.suggest(trial, key) for key, interval in space_of(context.config).items()}
+    config = trial_config(context.resolved, values)
     trial.set_user_attr("used", {key: flatten(config.model_dump())[key] for key in values})
     trial.set_user_attr("max_steps", config.training.max_steps)
-    folder = setting.folder / f"trial-{trial.number}"
+    folder = context.folder / f"trial-{trial.number}"
     tracker = MlflowRunLogger(
-        setting.state,
+        context.state,
         folder / "mlflow",
-        setting.experiment,
+        context.experiment,
         run_name=f"trial-{trial.number}",
-        tags={**lineage.current(), "optuna.study": setting.name, "optuna.trial": str(trial.number)},
+        tags={**lineage.current(), "optuna.study": context.name, "optuna.trial": str(trial.number)},
         params=values,
         parent_run_id=study.user_attrs["mlflow_run"],
     )
     pruned = False
 
-    def judge(step: int, metrics: Mapping[str, float]) -> None:
+    def report_validation(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal pruned
         rung = math.ceil(step / config.training.evaluation_interval)  # the last step need not be a multiple
         trial.report(metrics[OBJECTIVE], rung)
@@ -273,8 +284,8 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
             raise StopTraining(f"pruned at rung {rung}")
 
     try:
-        with tracker, suppress(StopTraining):  # a pruned trial's run has finished, too
-            result = train(config, setting.features, folder, tracker, judge)
+        with tracker, suppress(StopTraining):  # the MLflow run of a pruned trial ends as finished
+            result = train(TrainSettings.of(config), context.features, folder, tracker, report_validation)
     except TrainingError as error:
         trial.set_user_attr(ERROR, str(error))
         raise
@@ -294,11 +305,11 @@ def objective(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> flo
 
 
 def trial_config(resolved: Resolved, values: Mapping[str, Any]) -> Config:
-    """Settings of a trial: equal samples whatever the batch, so that a small batch is not judged by fewer looks.
+    """Returns the settings of a trial, with as many steps as give every batch size the same number of samples.
 
     Args:
-        resolved: The study's settings.
-        values: What the trial chose, by dotted setting.
+        resolved: Settings of the study.
+        values: Values of the trial by dotted setting.
     """
     base = resolved.config
     largest = batch_range(base.model_size)[1]
@@ -314,10 +325,10 @@ def trial_config(resolved: Resolved, values: Mapping[str, Any]) -> Config:
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
-    """The finished trial with the lowest error; its attribute `used` holds the settings that it really had.
+    """Returns the complete trial with the lowest error; its attribute `used` holds the settings of its training.
 
     Raises:
-        StudyError: no trial has finished.
+        StudyError: no trial is complete.
     """
     if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
         raise StudyError(f"study {study.study_name} has no complete trial yet; run `myxtts study run` first")

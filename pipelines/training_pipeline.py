@@ -1,6 +1,5 @@
 """The training pipeline: one definition for this machine and for a cluster."""
 
-import json
 from typing import Any
 
 from kfp import dsl
@@ -14,25 +13,30 @@ from components.preprocess_part.component import preprocess_part
 from components.register.component import register
 from components.resolve_data.component import resolve_data
 from components.train.component import train
-from model.config.resolution import subset
+from model.config import StepSettings
+from model.config.data import PreprocessSettings
+from model.config.evaluation import EvaluateSettings, GateSettings
 from model.config.schema import Config
+from model.config.training import TrainSettings
+from model.config.vocoder import FinetuneVocoderSettings
 from pipelines.profiles import Profile, pipeline_config, place
 
 NAME = "myxtts-training"
 
-
-STEP_SECTIONS = {
-    "preprocess": ("audio", "features"),
-    "train": ("model_size", "optimization_level", "seed", "audio", "model", "loss", "training"),
-    "finetune_vocoder": ("seed", "audio", "vocoder"),
-    "evaluate": ("seed", "audio", "evaluation"),
-    "gate": ("registry",),
+STEP_SETTINGS: dict[str, type[StepSettings]] = {
+    "preprocess": PreprocessSettings,
+    "train": TrainSettings,
+    "finetune_vocoder": FinetuneVocoderSettings,
+    "evaluate": EvaluateSettings,
+    "gate": GateSettings,
 }
-"""The settings that each step is told: a change of any other setting leaves its cached result valid."""
+"""Step -> type of its settings. A change of any other setting leaves the step's cached result valid."""
 
 
 def arguments(config: Config, data_hash: str, remote: str, name: str) -> dict[str, str]:
-    """Arguments of a run: hashes, names and settings as JSON strings (KFP would turn whole numbers in dicts to floats).
+    """Returns the arguments of a run: hashes, names, and each step's settings as JSON.
+
+    Settings are passed as text because KFP would turn whole numbers in dictionaries into floats.
 
     Args:
         config: Resolved settings.
@@ -40,30 +44,26 @@ def arguments(config: Config, data_hash: str, remote: str, name: str) -> dict[st
         remote: DVC remote that holds it.
         name: Registered model.
     """
-    told = {
-        f"{step}_settings": json.dumps(_told(config, step), sort_keys=True, ensure_ascii=False)
-        for step in STEP_SECTIONS
-    }
-    return {"data_hash": data_hash, "remote": remote, "experiment": config.corpus.name, "name": name, **told}
+    pinned = pin_checkpoints(config)
+    settings = {f"{step}_settings": kind.of(pinned).to_json() for step, kind in STEP_SETTINGS.items()}
+    return {"data_hash": data_hash, "remote": remote, "experiment": config.corpus.name, "name": name, **settings}
 
 
-def _told(config: Config, step: str) -> dict[str, Any]:
-    settings = subset(config, *STEP_SECTIONS[step])
-    if step == "preprocess":  # as with the vocoder's checkpoint below: the weights' content counts, not their path
-        features = settings["features"]
-        features["speaker_encoder_sha256"] = features["speaker_encoder_sha256"] or local_sha256(
-            features["speaker_encoder_weights"]
-        )
-    if step == "finetune_vocoder":  # a checkpoint that changed under its path is another one
-        vocoder = settings["vocoder"]
-        vocoder["checkpoint_sha256"] = vocoder["checkpoint_sha256"] or local_sha256(vocoder["checkpoint"])
-    if step == "gate":
-        settings["registry"].pop("name")  # the resolved name is an argument of its own
-    return settings
+def pin_checkpoints(config: Config) -> Config:
+    """Returns the settings with the SHA-256 of local checkpoints, so that a changed file makes cached results stale."""
+    features, vocoder = config.features, config.vocoder
+    encoder = features.speaker_encoder_sha256 or local_sha256(features.speaker_encoder_weights)
+    checkpoint = vocoder.checkpoint_sha256 or local_sha256(vocoder.checkpoint)
+    return config.model_copy(
+        update={
+            "features": features.model_copy(update={"speaker_encoder_sha256": encoder}),
+            "vocoder": vocoder.model_copy(update={"checkpoint_sha256": checkpoint}),
+        }
+    )
 
 
 def training_pipeline(profile: Profile) -> Any:
-    """The pipeline, bound to a target."""
+    """Returns the pipeline of a target."""
 
     @dsl.pipeline(
         name=NAME,
@@ -92,13 +92,33 @@ def training_pipeline(profile: Profile) -> Any:
                 place(extracted, "preprocess", profile)
             shards = dsl.Collected(extracted.outputs["shards"])
             prepared = preprocess_joined(data=data, settings=preprocess_settings, parts=shards)
-        trained = train(features=prepared.outputs["features"], settings=train_settings, experiment=experiment)
+        features = prepared.outputs["features"]
+        trained = train(data=data, features=features, settings=train_settings, experiment=experiment)
+        training = trained.outputs["training"]
         finetuned = finetune_vocoder(
-            training=trained.outputs["training"], settings=finetune_vocoder_settings, experiment=experiment
+            data=data,
+            features=features,
+            training=training,
+            settings=finetune_vocoder_settings,
+            experiment=experiment,
         )
-        evaluated = evaluate(finetuning=finetuned.outputs["finetuning"], settings=evaluate_settings)
-        registered = register(evaluation=evaluated.outputs["evaluation"], name=name)
-        decided = gate(registration=registered.outputs["registration"], settings=gate_settings)
+        finetuning = finetuned.outputs["finetuning"]
+        evaluated = evaluate(
+            data=data, features=features, training=training, finetuning=finetuning, settings=evaluate_settings
+        )
+        evaluation = evaluated.outputs["evaluation"]
+        registered = register(
+            data=data, features=features, training=training, finetuning=finetuning, evaluation=evaluation, name=name
+        )
+        decided = gate(
+            data=data,
+            features=features,
+            training=training,
+            evaluation=evaluation,
+            registration=registered.outputs["registration"],
+            settings=gate_settings,
+            evaluate_settings=evaluate_settings,
+        )
         tasks = {
             "resolve_data": resolved,
             "preprocess": prepared,

@@ -115,7 +115,7 @@ def empty_database(tmp_path_factory) -> Path:
     state = State(tmp_path_factory.mktemp("template"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.initialise(state)
+        tracking.initialize(state)
     return state.root
 
 

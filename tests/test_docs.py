@@ -1,28 +1,53 @@
-"""The docs name what there is: settings, tests, files, commands and each other."""
+"""README and docs: what they name exists, and their commands and examples run as they are written."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import click.testing
 import pytest
+from documented import PAGES, REMOTE, ROOT, Checkout, command_lines, python_examples
 
 from model.config.resolution import known_keys
 from pipelines.cli.main import program
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TAGS = {"features.hash"}
 """Tags of lineage whose names begin like a section of the settings."""
 SECTIONS = {key.split(".")[0] for key in known_keys() if "." in key}
+PROGRAMS = {"cp", "curl", "docker", "dvc", "export", "for", "kubectl", "make", "myxtts", "pip", "pytest", "python"}
+PROGRAMS |= {"torchrun"}
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+QUICK = re.compile(r"myxtts (config|registry list|pipeline list)\b")
+"""Commands that need no data and no voice."""
+WITHOUT_RUN = {
+    "...": "an excerpt of a command",
+    "g_02500000": "a file of the official program",
+    "make test": "this test suite",
+    "torchrun": "distributed training has tests of its own",
+}
+"""Part of a command line -> why it is not run."""
 
 
-@pytest.fixture(params=PAGES, ids=lambda page: page.name)
+@pytest.fixture(params=PAGES, ids=NAMES)
 def page(request) -> Path:
     return request.param
 
 
 def code(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", page.read_text("utf-8"))
+
+
+def commands(page: Path) -> list[str]:
+    """Returns the command lines of a page, those within sentences included."""
+    inline = [text for text in code(page) if re.match(rf"({'|'.join(PROGRAMS)}) [\w.<'-]", text)]
+    return [part for line in [*command_lines(page), *inline] for part in without_comment(line).split(" && ")]
+
+
+def without_comment(line: str) -> str:
+    return re.sub(r"\s+#.*$", "", line)
 
 
 def test_every_setting_is_one(page):
@@ -48,15 +73,97 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_every_command_and_flag_is_one(page):
-    """Of command lines (`myxtts train --find-lr ...`), in blocks and within sentences."""
-    text = re.sub(r"\\\n\s*", " ", page.read_text("utf-8"))
-    lines = re.findall(r"^(?:\S+ )?(myxtts [^#`\n]+)", text, re.MULTILINE) + re.findall(r"`(myxtts [^`\n]+)`", text)
-    for line in lines:
+    for line in commands(page):
+        if not line.startswith("myxtts "):
+            continue
         command: click.Command = program
-        words = line.split(" && ")[0].split()[1:]
-        while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        words = line.split()[1:]
+        while words and isinstance(command, click.Group) and re.match(r"\w", words[0]):
             command = command.get_command(click.Context(command), words.pop(0))
             assert command is not None, line
         known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
-        known |= {"--help"}
-        assert {word.split("=")[0] for word in words if re.match("--[a-z]", word)} <= known, line
+        assert {word.split("=")[0] for word in words if re.match("--[a-z]", word)} <= {*known, "--help"}, line
+
+
+def test_every_command_line_is_of_a_known_program(page):
+    first = {re.sub(r"^\w+=\S+ ", "", line).split()[0] for line in map(without_comment, command_lines(page))}
+    assert first <= PROGRAMS
+
+
+def test_every_make_target_is_one(page):
+    for line in commands(page):
+        if line.startswith("make "):
+            target = line.split()[1]
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+
+
+def test_every_script_and_its_options_exist(page):
+    """Also the files that `pytest` and `TESTS=` name."""
+    for line in commands(page):
+        words = line.replace("TESTS=", "").split()
+        assert all((ROOT / word).exists() for word in words if re.fullmatch(r"(tests|benchmarks|infra)/[\w./-]+", word))
+        if words[0] != "python":
+            continue
+        name = words[2].replace(".", "/") if words[1] == "-m" else words[1].removesuffix(".py")
+        source = (ROOT / name).with_suffix(".py").read_text("utf-8")
+        flags = {word.split("=")[0] for word in words[2:] if word.startswith("--")}
+        assert all(f'"{flag}"' in source or f'"{flag}/' in source for flag in flags), line
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Checkout:
+    return Checkout.create(tmp_path_factory.mktemp("documented") / "checkout")
+
+
+def runnable(page: Path) -> list[str]:
+    lines = [line for line in command_lines(page) if not REMOTE.search(without_comment(line))]
+    return [line for line in lines if not any(part in without_comment(line) for part in WITHOUT_RUN)]
+
+
+def test_quick_commands_run_on_a_fresh_checkout(checkout, state):
+    """All that need neither data nor a voice, of all pages, in one shell."""
+    inline = [text for page in PAGES for text in code(page)]
+    lines = {line for page in PAGES for line in [*command_lines(page), *inline] if QUICK.match(line)}
+    lines = {line for line in lines if "--target" not in line and "..." not in line}
+    assert {line.split()[1] for line in lines} == {"config", "registry", "pipeline"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkout.folder)
+        for line in sorted(lines):
+            words = shlex.split(line, comments=True)[1:]
+            done = click.testing.CliRunner().invoke(program, words, catch_exceptions=False, standalone_mode=False)
+            assert not done.exception, line
+
+
+@pytest.fixture(scope="module")
+def readme_was_run(checkout) -> Checkout:
+    """The checkout after all commands of the README, in their order, with a voice that the examples can load."""
+    for line in runnable(PAGES[0]):
+        checkout.run(line)
+    return checkout
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_written(readme_was_run):
+    assert (readme_was_run.folder / "cloned.wav").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [text for page in PAGES for text in python_examples(page)])
+def test_python_examples_run_as_written(readme_was_run, text):
+    (readme_was_run.folder / "cloned.wav").unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=readme_was_run.folder,
+        env=readme_was_run.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (readme_was_run.folder / "cloned.wav").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if runnable(page)], ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run_as_written(readme_was_run, page):
+    for line in runnable(page):
+        readme_was_run.run(line)

@@ -4,8 +4,23 @@ from kfp import dsl
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def evaluate(finetuning: dsl.Input[dsl.Model], settings: str, evaluation: dsl.Output[dsl.Artifact]):
-    """Measures of the voice on held-out and training sentences."""
+def evaluate(
+    data: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    training: dsl.Input[dsl.Model],
+    finetuning: dsl.Input[dsl.Model],
+    settings: str,
+    evaluation: dsl.Output[dsl.Artifact],
+) -> None:
+    """Evaluates the voice on held-out and training sentences."""
     from components.runner import run_step
 
-    run_step("evaluate", evaluation, finetuning=finetuning.path, settings=settings)
+    run_step(
+        "evaluate",
+        evaluation,
+        data=data.path,
+        features=features.path,
+        training=training.path,
+        finetuning=finetuning.path,
+        settings=settings,
+    )

@@ -1,101 +1,92 @@
-"""Measure a voice on held-out and training sentences, and put the measures into its MLflow run."""
+"""Evaluates a voice on held-out and training sentences, and adds the metrics to its MLflow run."""
 
-import json
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.contracts import EvaluateOutput, FinetuneVocoderOutput, PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.feature_remote import open_store
-from components.gate.measures import measures
-from components.runner import read_pointer
+from components.gate.metrics import gate_metrics
+from components.runner import parse_settings
 from components.state import State, read_json
 from components.tracking import append_to_run
 from model.code_hash import code_hash
 from model.config import settings_hash
+from model.config.evaluation import EvaluateSettings
 from model.config.resolution import flatten
-from model.config.schema import Config
 from model.evaluation.evaluate import evaluate
+from model.files import atomic_write
 
 
-def run(finetuning: str, settings: str) -> dict[str, Any]:
-    """Evaluate a voice with its vocoder, or find it evaluated.
+def run(data: str, features: str, training: str, finetuning: str, settings: str) -> EvaluateOutput:
+    """Evaluates a voice with its vocoder, or reuses its evaluation.
 
     Args:
-        finetuning: Path of the pointer that `finetune_vocoder` wrote.
-        settings: JSON of the sections that evaluation reads.
-
-    Returns:
-        That pointer with `folder` = the evaluation (`metrics.json`, `report.html`).
+        data: Path of the `ResolveDataOutput`.
+        features: Path of the `PreprocessOutput`.
+        training: Path of the `TrainOutput`, whose MLflow run gets the metrics.
+        finetuning: Path of the `FinetuneVocoderOutput`.
+        settings: JSON of the `EvaluateSettings`.
     """
-    trained = read_pointer(finetuning)
-    told = json.loads(settings)
-    folder = measure(
-        State.locate(),
-        Path(trained["voice"]),
-        trained["voice_hash"],
-        trained["features"],
-        trained["features_hash"],
-        trained["corpus"],
-        trained["data"],
-        told,
+    voice = FinetuneVocoderOutput.read(finetuning)
+    state = State.locate()
+    folder = evaluation_of(
+        voice=voice.voice,
+        voice_hash=voice.voice_hash,
+        corpus=ResolveDataOutput.read(data),
+        store=PreprocessOutput.read(features),
+        settings=parse_settings(EvaluateSettings, settings),
+        state=state,
     )
     metrics = read_json(folder / "metrics.json")
-    append_to_run(
-        State.locate(), Path(trained["spool"]), numbers(metrics), [folder / "metrics.json", folder / "report.html"]
-    )
-    return {
-        **trained,
-        "folder": str(folder),
-        "evaluation_settings": json.dumps(told, sort_keys=True),
-        "summary": ", ".join(
-            f"{name.replace('_', ' ')} {value:.3f}" for name, value in measures(metrics).items() if value is not None
-        ),
-    }
+    files = [folder / "metrics.json", folder / "report.html"]
+    append_to_run(state, TrainOutput.read(training).spool, mlflow_metrics(metrics), files)
+    shown = {name: value for name, value in gate_metrics(metrics).items() if value is not None}
+    summary = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shown.items())
+    return EvaluateOutput(summary=summary, evaluation=folder)
 
 
-def measure(
-    state: State,
+def evaluation_of(
+    *,
     voice: Path,
     voice_hash: str,
-    features: str,
-    features_hash: str,
-    corpus: str,
-    data_hash: str,
-    told: Mapping[str, Any],
+    corpus: ResolveDataOutput,
+    store: PreprocessOutput,
+    settings: EvaluateSettings,
+    state: State,
 ) -> Path:
-    """Folder with the measures of `voice` on this data under these settings, measured now if it is not there yet.
+    """Returns the folder with the metrics of a voice on this data under these settings; evaluates it first if needed.
 
     Args:
+        voice: Folder of the voice.
+        voice_hash: Identifies the voice, its vocoder and its settings.
+        corpus: The recordings.
+        store: Their features. The voice is compared with recordings as the features were made of them (trimming,
+            loudness, pitch range), so their hash is part of the key: a champion's own features may be others.
+        settings: Settings of the evaluation.
         state: Where results are kept.
-        voice: Exported voice.
-        voice_hash: Identifies it, vocoder and settings included.
-        features: Folder of the features.
-        features_hash: Content hash of the features. The voice is compared with recordings as the features were made of
-            them (trimming, loudness, pitch range), which the voice's own hash does not tell when it is the champion.
-        corpus: Folder of the corpus that the features were made from.
-        data_hash: DVC hash of that corpus.
-        told: Settings of the evaluation.
     """
-    code = code_hash("components.evaluate.run")
     key = settings_hash(
-        {"voice": voice_hash, "features": features_hash, "data": data_hash, "settings": told, "code": code}
+        {
+            "voice": voice_hash,
+            "features": store.features_hash,
+            "data": corpus.data_hash,
+            "settings": settings.model_dump(mode="json"),
+            "code": code_hash("components.evaluate.run"),
+        }
     )
     folder = state.evaluation(key)
     with state.lock(f"evaluation-{key}"):
         if not (folder / "metrics.json").is_file():
-            partial = folder.with_name(f".{key}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            evaluate(voice, open_store(Path(features), state), Path(corpus), Config.model_validate(told), partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            with atomic_write(folder) as partial:
+                partial.mkdir()
+                evaluate(voice, open_store(store.features, state), corpus.corpus, settings, partial)
     return folder
 
 
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The measured values as MLflow metrics; what does not apply is left out, never logged as 0."""
+def mlflow_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the finite numbers of `metrics.json` under the names of MLflow; what does not apply is left out."""
     return {
         f"evaluation/{name.removesuffix('.value').replace('.', '/')}": float(value)
         for name, value in flatten(metrics).items()

@@ -1,40 +1,36 @@
-"""Give a trained voice its vocoder: trained on the recordings, then fine-tuned on the voice's own mels.
+"""Gives a trained voice its vocoder: trained on the recordings, then fine-tuned on the mels that the voice predicts.
 
-Griffin-Lim needs neither: the voice is passed on with its settings, and nothing heavy is imported.
+Griffin-Lim needs no training: the voice is copied with the vocoder's settings, and torch is not imported.
 """
 
-import json
-from pathlib import Path
-from typing import Any
-
-from components.runner import read_pointer
+from components.contracts import FinetuneVocoderOutput, PreprocessOutput, ResolveDataOutput, TrainOutput
+from components.runner import parse_settings
 from components.state import State
 from model.code_hash import code_hash
 from model.config import settings_hash
-from model.config.schema import Config
+from model.config.vocoder import FinetuneVocoderSettings
 from model.voice_folder import voice_hash, with_vocoder
 
 
-def run(training: str, settings: str, experiment: str) -> dict[str, Any]:
-    """Train and fine-tune, go on, or find the voice with its vocoder there.
+def run(data: str, features: str, training: str, settings: str, experiment: str) -> FinetuneVocoderOutput:
+    """Trains and fine-tunes a vocoder, resumes an interrupted fine-tuning, or reuses a finished one.
 
     Args:
-        training: Path of the pointer that `train` wrote.
-        settings: JSON of the sections that the vocoder reads.
+        data: Path of the `ResolveDataOutput`.
+        features: Path of the `PreprocessOutput`.
+        training: Path of the `TrainOutput`.
+        settings: JSON of the `FinetuneVocoderSettings`.
         experiment: Name of the MLflow experiment.
-
-    Returns:
-        The training's pointer with `folder` (the fine-tuning), `training`, `voice` (with its vocoder) and `voice_hash`.
     """
-    trained = read_pointer(training)
-    told = json.loads(settings)
-    config = Config.model_validate(told)
+    corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
+    trained = TrainOutput.read(training)
+    config = parse_settings(FinetuneVocoderSettings, settings)
     state = State.locate()
     key = settings_hash(
         {
-            "voice": voice_hash(Path(trained["voice"])),
-            "features": trained["features_hash"],
-            "settings": told,
+            "voice": voice_hash(trained.voice),
+            "features": store.features_hash,
+            "settings": config.model_dump(mode="json"),
             "code": code_hash("components.finetune_vocoder.run"),
         }
     )
@@ -43,17 +39,18 @@ def run(training: str, settings: str, experiment: str) -> dict[str, Any]:
     with state.lock(f"vocoder-{key}"):
         if config.vocoder.type == "griffin_lim":
             folder.mkdir(parents=True, exist_ok=True)
-            with_vocoder(Path(trained["voice"]), voice, config.vocoder, None)
+            with_vocoder(trained.voice, voice, config.vocoder, None)
             summary = "griffin_lim needs no training"
         else:
             from components.finetune_vocoder.work import work
 
-            summary = work(state, trained, config, folder, experiment)
-    return {
-        **trained,
-        "folder": str(folder),
-        "training": trained["folder"],
-        "voice": str(voice),
-        "voice_hash": voice_hash(voice),
-        "summary": summary,
-    }
+            summary = work(
+                state=state,
+                corpus=corpus,
+                store=store,
+                trained=trained,
+                config=config,
+                folder=folder,
+                experiment=experiment,
+            )
+    return FinetuneVocoderOutput(summary=summary, voice=voice, voice_hash=voice_hash(voice))

@@ -4,8 +4,27 @@ from kfp import dsl
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def gate(registration: dsl.Input[dsl.Artifact], settings: str, decision: dsl.Output[dsl.Artifact]):
-    """Compare with thresholds and champion; promote when both agree."""
+def gate(
+    data: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    training: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    registration: dsl.Input[dsl.Artifact],
+    settings: str,
+    evaluate_settings: str,
+    decision: dsl.Output[dsl.Artifact],
+) -> None:
+    """Compares the candidate with thresholds and with the champion, and promotes it if it passes both."""
     from components.runner import run_step
 
-    run_step("gate", decision, registration=registration.path, settings=settings)
+    run_step(
+        "gate",
+        decision,
+        data=data.path,
+        features=features.path,
+        training=training.path,
+        evaluation=evaluation.path,
+        registration=registration.path,
+        settings=settings,
+        evaluate_settings=evaluate_settings,
+    )

@@ -1,21 +1,28 @@
-"""Decide on a promotion: thresholds first, then the champion; move the alias only when both agree."""
+"""Compares a version with thresholds and with the champion, and promotes it if it passes both."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.gate.measures import LOWER_IS_BETTER, PRIMARY, measures
+from components.contracts import (
+    EvaluateOutput,
+    GateOutput,
+    PreprocessOutput,
+    RegisterOutput,
+    ResolveDataOutput,
+    TrainOutput,
+)
+from components.gate.metrics import LOWER_IS_BETTER, PRIMARY, gate_metrics
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
-from components.runner import read_pointer
-from components.state import State, read_json, write_json
+from components.runner import parse_settings
+from components.state import State, read_json
 from model.code_hash import code_hash
 from model.config import settings_hash
-from model.config.evaluation import RegistryConfig
-from model.config.schema import Config
+from model.config.evaluation import EvaluateSettings, GateSettings, RegistryConfig
 from model.errors import MyXTTSError
+from model.files import write_json
 
 PASSED, FAILED, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
@@ -32,12 +39,12 @@ class GateFailed(MyXTTSError):
 
 @dataclass(frozen=True)
 class Check:
-    """One question of the gate.
+    """One check of the gate.
 
     Attributes:
-        name: What was asked.
+        name: What is checked.
         result: `pass`, `fail` or `not applicable`.
-        reason: The numbers behind it.
+        reason: The numbers behind the result.
     """
 
     name: str
@@ -45,110 +52,130 @@ class Check:
     reason: str
 
 
-def run(registration: str, settings: str) -> dict[str, Any]:
-    """Judge the registered version and promote it when it passes.
+def run(
+    data: str,
+    features: str,
+    training: str,
+    evaluation: str,
+    registration: str,
+    settings: str,
+    evaluate_settings: str,
+) -> GateOutput:
+    """Checks the registered version and promotes it when no check fails.
 
     Args:
-        registration: Path of the pointer that `register` wrote.
-        settings: JSON of the section `registry`.
-
-    Returns:
-        The registration's pointer with `champion`.
+        data: Path of the `ResolveDataOutput`, on which the champion is evaluated too.
+        features: Path of the `PreprocessOutput`.
+        training: Path of the `TrainOutput`, which the report names.
+        evaluation: Path of the `EvaluateOutput`.
+        registration: Path of the `RegisterOutput`.
+        settings: JSON of the `GateSettings`.
+        evaluate_settings: JSON of the `EvaluateSettings` of the evaluation, which the champion's evaluation uses too.
 
     Raises:
         GateFailed: a check failed; nothing was promoted.
     """
-    registered = read_pointer(registration)
-    config = Config.model_validate(json.loads(settings)).registry
+    corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
+    trained, evaluated = TrainOutput.read(training), EvaluateOutput.read(evaluation)
+    registered = RegisterOutput.read(registration)
+    config = parse_settings(GateSettings, settings).registry
+    evaluate_config = parse_settings(EvaluateSettings, evaluate_settings)
     state = State.locate()
     registry = Registry(state)
-    name, number = registered["name"], registered["version"]
+    name, number = registered.name, registered.version
     candidate = registry.version(name, number)
     champion_number = registry.aliases(name).get(CHAMPION, "")
-    mine = measures(read_json(Path(registered["folder"]) / "metrics.json"))
+    metrics = gate_metrics(read_json(evaluated.evaluation / "metrics.json"))
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
-    folder = state.gate(settings_hash({"name": name, "version": number}))
+    path = state.gate(settings_hash({"name": name, "version": number})) / "gate.json"
     judged_on = settings_hash(
         {
-            "registered": registered,
+            "registration": [name, number],
+            "data": corpus.data_hash,
+            "features": store.features_hash,
             "settings": config.model_dump(mode="json"),
-            "measures": {key: repr(value) for key, value in mine.items()},
+            "evaluation": evaluate_config.model_dump(mode="json"),
+            "metrics": {key: repr(value) for key, value in metrics.items()},
             "champion": champion_number,
             "rolled back": rolled_back,
             "code": code_hash("components.gate.run"),
         }
     )
-    _answer_from_record(folder / "gate.json", judged_on)
-    checks = threshold_checks(mine, config)
+    _raise_recorded_failure(path, judged_on)
+    checks = threshold_checks(metrics, config)
     if rolled_back:
-        reason = f"was rolled back: {rolled_back}; promote it by hand if it is right after all"
+        reason = f"was rolled back: {rolled_back}; promote it by hand if it is good after all"
         checks.append(Check("not rolled back", FAILED, reason))
     if champion_number not in ("", number):
         champion = registry.version(name, champion_number)
-        checks += champion_checks(mine, champion_measures(state, registry, champion, registered), config)
-    failed = [check for check in checks if check.result == FAILED]
+        theirs = champion_metrics(state, registry, champion, corpus, store, evaluate_config)
+        checks += champion_checks(metrics, theirs, config)
+    passed = not any(check.result == FAILED for check in checks)
+    _tag_results(registry, candidate, checks)
+    if passed:
+        registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
+    champion_now = registry.aliases(name).get(CHAMPION, "")
+    output = GateOutput(
+        summary=f"champion is version {champion_now}",
+        name=name,
+        version=number,
+        champion=champion_now,
+        champion_before=champion_number,
+        report=path,
+        training=trained.training,
+        evaluation=evaluated.evaluation,
+    )
     report = {
-        **registered,
-        "evaluation": registered["folder"],
-        "folder": str(folder),
-        "name": name,
-        "version": number,
-        "champion_before": champion_number,
+        **output.plain(),
         "judged_on": judged_on,
-        "passed": not failed,
-        "measures": mine,
+        "passed": passed,
+        "metrics": metrics,
         "checks": [asdict(check) for check in checks],
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
-    _tag_verdicts(registry, candidate, checks)
-    if not failed:
-        registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
-    report["champion"] = registry.aliases(name).get(CHAMPION, "")
-    write_json(folder / "gate.json", report)
-    if failed:
+    write_json(path, report)
+    if not passed:
         raise _failure(report)
-    return {
-        **report,
-        "summary": f"champion is version {report['champion']}",
-    }
+    return output
 
 
-def _answer_from_record(path: Path, judged_on: str) -> None:
-    """A pipeline keeps no result of a step that failed and runs it again: the same question gets the same answer.
+def _raise_recorded_failure(path: Path, judged_on: str) -> None:
+    """Raises the recorded failure of a version whose checks would use the same inputs again.
+
+    A pipeline keeps no result of a failed step and runs it again, which would evaluate the champion once more.
 
     Raises:
-        GateFailed: the version was judged before, by all the same, and failed.
+        GateFailed: the version failed before, with the same inputs.
     """
     if not path.is_file():
         return
     known = read_json(path)
     if known.get("judged_on") == judged_on and not known["passed"]:
-        raise _failure(known, f"; judged {known['time']}, and nothing that it was judged by has changed since")
+        raise _failure(known, f"; judged {known['time']}, and nothing that the checks use has changed since")
 
 
 def _failure(report: Mapping[str, Any], note: str = "") -> GateFailed:
-    path = Path(report["folder"]) / "gate.json"
     failed = (check for check in report["checks"] if check["result"] == FAILED)
     reasons = "\n".join(f"  {check['name']}: {check['reason']}" for check in failed)
     return GateFailed(
         f"{report['name']} version {report['version']} was not promoted "
-        f"(champion: {report['champion'] or 'none'}{note}); report: {path}\n{reasons}",
-        path,
+        f"(champion: {report['champion'] or 'none'}{note}); report: {report['report']}\n{reasons}",
+        Path(report["report"]),
     )
 
 
-def _tag_verdicts(registry: Registry, candidate: Version, checks: list[Check]) -> None:
-    """Put the verdicts on the version, in place of those of an earlier judgement."""
-    verdicts = {f"gate.{check.name.replace(' ', '_')}": f"{check.result}: {check.reason}"[:500] for check in checks}
+def _tag_results(registry: Registry, candidate: Version, checks: list[Check]) -> None:
+    """Puts the results of the checks on the version as tags, in place of those of an earlier gate."""
+    results = {f"gate.{check.name.replace(' ', '_')}": f"{check.result}: {check.reason}"[:500] for check in checks}
     for key in candidate.tags:
-        if key.startswith("gate.") and key not in verdicts:
+        if key.startswith("gate.") and key not in results:
             registry.client.delete_model_version_tag(candidate.name, candidate.number, key)
-    for key, value in verdicts.items():
+    for key, value in results.items():
         registry.client.set_model_version_tag(candidate.name, candidate.number, key, value)
 
 
-def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -> list[Check]:
-    """The candidate's measures against the fixed limits of `registry`."""
+def threshold_checks(metrics: Mapping[str, float | None], config: RegistryConfig) -> list[Check]:
+    """Returns the checks of the candidate's metrics against the thresholds of `registry`."""
     limits = {
         "mel_cepstral_distortion": config.max_mel_cepstral_distortion,
         "character_error_increase": config.max_character_error_increase,
@@ -156,27 +183,27 @@ def threshold_checks(mine: Mapping[str, float | None], config: RegistryConfig) -
     }
     checks = []
     for name, limit in limits.items():
-        value = mine[name]
+        value = metrics[name]
         sign = "at most" if LOWER_IS_BETTER[name] else "at least"
         if value is None:
             checks.append(Check(name.replace("_", " "), NOT_APPLICABLE, "was not measured on this corpus"))
             continue
-        good = value <= limit if LOWER_IS_BETTER[name] else value >= limit  # NaN is never good
+        good = value <= limit if LOWER_IS_BETTER[name] else value >= limit  # False for NaN
         checks.append(
             Check(name.replace("_", " "), PASSED if good else FAILED, f"{value:.3f}, must be {sign} {limit:g}")
         )
-    if all(value is None for value in mine.values()):
+    if all(value is None for value in metrics.values()):
         checks.append(
-            Check("measured at all", FAILED, "no measure applies to this corpus: nothing speaks for promotion")
+            Check("measured at all", FAILED, "no metric applies to this corpus, so nothing speaks for promotion")
         )
     return checks
 
 
 def champion_checks(
-    mine: Mapping[str, float | None], theirs: Mapping[str, float | None], config: RegistryConfig
+    metrics: Mapping[str, float | None], theirs: Mapping[str, float | None], config: RegistryConfig
 ) -> list[Check]:
-    """The candidate's primary measure against the champion's on the same data."""
-    ours, best = mine[PRIMARY], theirs[PRIMARY]
+    """Returns the check of the candidate's primary metric against the champion's on the same data."""
+    ours, best = metrics[PRIMARY], theirs[PRIMARY]
     label = f"{PRIMARY.replace('_', ' ')} against the champion"
     if ours is None or best is None:
         return [Check(label, NOT_APPLICABLE, "one of the two was not measured")]
@@ -185,23 +212,26 @@ def champion_checks(
     return [Check(label, PASSED if good else FAILED, f"{ours:.3f}, champion {best:.3f}, must be at most {limit:.3f}")]
 
 
-def champion_measures(
-    state: State, registry: Registry, champion: Version, registered: Mapping[str, Any]
+def champion_metrics(
+    state: State,
+    registry: Registry,
+    champion: Version,
+    corpus: ResolveDataOutput,
+    store: PreprocessOutput,
+    settings: EvaluateSettings,
 ) -> dict[str, float | None]:
-    """The champion's measures on the candidate's data under the candidate's evaluation settings.
+    """Returns the champion's metrics on the candidate's data under the candidate's evaluation settings.
 
-    Measured anew when the champion was made from other data: numbers of other sentences do not compare.
+    The champion is evaluated again when it was made from other data: metrics on other sentences do not compare.
     """
-    from components.evaluate.run import measure  # imports torch, which the gate's other questions do without
+    from components.evaluate.run import evaluation_of  # imports torch, which the other checks do without
 
-    folder = measure(
-        state,
-        registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
-        champion.tags["voice.sha256"],
-        registered["features"],
-        registered["features_hash"],
-        registered["corpus"],
-        registered["data"],
-        json.loads(registered["evaluation_settings"]),
+    folder = evaluation_of(
+        voice=registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
+        voice_hash=champion.tags["voice.sha256"],
+        corpus=corpus,
+        store=store,
+        settings=settings,
+        state=state,
     )
-    return measures(read_json(folder / "metrics.json"))
+    return gate_metrics(read_json(folder / "metrics.json"))

@@ -1,1 +1,0 @@
-"""The `preprocess_part` step: one part of a corpus to shards, beside the others."""

@@ -1,39 +1,33 @@
-"""One part of a corpus to shards: what several pods do side by side before `preprocess` joins their work."""
+"""Extracts one part of a corpus to shards. Several pods do so side by side, and `preprocess` joins their shards."""
 
-import json
-from pathlib import Path
-from typing import Any
-
-from components.preprocess.run import PARTS, earlier_stores, extraction_code, store_key, tell
-from components.runner import read_pointer
+from components.contracts import PreprocessPartOutput, ResolveDataOutput
+from components.preprocess.run import PARTS, earlier_stores, extraction_code, report_progress, store_key
+from components.runner import parse_settings
 from components.state import State
-from model.config.schema import Config
+from model.config.data import PreprocessSettings
 from model.features.extract import Part, extract_part
 
 
-def run(data: str, settings: str, part: str) -> dict[str, Any]:
-    """Extract one part of the corpus; what an interrupted attempt has done is not done again.
+def run(data: str, settings: str, part: str) -> PreprocessPartOutput:
+    """Extracts one part of the corpus, and resumes where an interrupted attempt stopped.
 
     Args:
-        data: Path of the pointer that `resolve_data` wrote.
-        settings: JSON of the sections `audio` and `features`.
+        data: Path of the `ResolveDataOutput`.
+        settings: JSON of the `PreprocessSettings`.
         part: `2/4` is the third of four equal parts.
-
-    Returns:
-        Pointer with `folder` (shards without an index).
     """
-    corpus = read_pointer(data)
-    told = json.loads(settings)
+    corpus = ResolveDataOutput.read(data)
+    config = parse_settings(PreprocessSettings, settings)
     state = State.locate()
     number, parts = map(int, part.split("/"))
-    folder = state.folder(PARTS, store_key(corpus, told), f"{number}-of-{parts}")
+    folder = state.folder(PARTS, store_key(corpus.data_hash, config), f"{number}-of-{parts}")
     count = extract_part(
-        Path(corpus["folder"]),
+        corpus.corpus,
         folder,
-        Config.model_validate(told),
+        config,
         Part(number, parts),
         code=extraction_code(),
         earlier=earlier_stores(state.root / "features"),
-        report=tell,
+        report=report_progress,
     )
-    return {"folder": str(folder), "data": corpus["hash"], "summary": f"part {part}: {count} clips"}
+    return PreprocessPartOutput(summary=f"part {part}: {count} clips", shards=folder, part=part)

@@ -4,8 +4,25 @@ from kfp import dsl
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def register(evaluation: dsl.Input[dsl.Artifact], name: str, registration: dsl.Output[dsl.Artifact]):
-    """A model version of the evaluated voice."""
+def register(
+    data: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    training: dsl.Input[dsl.Model],
+    finetuning: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    name: str,
+    registration: dsl.Output[dsl.Artifact],
+) -> None:
+    """Registers the evaluated voice as a model version, the new candidate."""
     from components.runner import run_step
 
-    run_step("register", registration, evaluation=evaluation.path, name=name)
+    run_step(
+        "register",
+        registration,
+        data=data.path,
+        features=features.path,
+        training=training.path,
+        finetuning=finetuning.path,
+        evaluation=evaluation.path,
+        name=name,
+    )

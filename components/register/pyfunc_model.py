@@ -1,4 +1,4 @@
-"""The registered model as MLflow runs it: text in, WAV bytes out. Code beside safetensors, so nothing is unpickled."""
+"""The registered model in MLflow's pyfunc flavor: text in, WAV bytes out, loaded from safetensors without pickle."""
 
 import io
 import tempfile
@@ -7,22 +7,23 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 
-class VoiceModel(mlflow.pyfunc.PythonModel):
-    """`predict` takes rows of `text` (and `language`, `speaker`, ...) and returns rows of audio."""
+class VoiceModel(PythonModel):
+    """Pyfunc model whose `predict` turns rows of text into rows of audio."""
 
     def load_context(self, context: Any) -> None:
         from model.synthesis import Synthesizer
 
         encoder = context.artifacts.get("speaker_encoder")
-        self.synthesizer = Synthesizer.load(Path(context.artifacts["voice"]), Path(encoder) if encoder else None)
+        self.synthesizer = Synthesizer(Path(context.artifacts["voice"]), Path(encoder) if encoder else None)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Speak every row.
+        """Synthesizes every row.
 
         Args:
-            context: Given by MLflow.
+            context: Context of the model, passed by MLflow.
             model_input: Column `text`; optional columns `language`, `speaker`, `reference_wav` (bytes of a recording)
                 and `reference_language`.
             params: `speed`, `pitch_scale`, `energy_scale`.
@@ -30,10 +31,10 @@ class VoiceModel(mlflow.pyfunc.PythonModel):
         Returns:
             Columns `audio` (bytes of a 16-bit WAV file), `sample_rate` (Hz) and `seconds`.
         """
-        rows = [self._speak(row, params or {}) for row in model_input.to_dict("records")]
+        rows = [self._synthesize(row, params or {}) for row in model_input.to_dict("records")]
         return pd.DataFrame(rows, columns=["audio", "sample_rate", "seconds"])
 
-    def _speak(self, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    def _synthesize(self, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         import soundfile
 
         from model.synthesis import ProsodyControls
@@ -56,7 +57,7 @@ class VoiceModel(mlflow.pyfunc.PythonModel):
 
 
 def _given(value: Any) -> bool:
-    return isinstance(value, str | bytes) and len(value) > 0  # a missing optional column arrives as None or NaN
+    return isinstance(value, str | bytes) and len(value) > 0  # MLflow passes None or NaN for a missing optional column
 
 
 def _as_bytes(value: str | bytes) -> bytes:

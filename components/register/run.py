@@ -1,16 +1,24 @@
-"""Make a model version of a trained voice, with its lineage and measures as tags and the alias `candidate`."""
+"""Registers a voice as a model version, with its lineage and metrics as tags and the alias `candidate`."""
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components import lineage
-from components.gate.measures import measures
-from components.outage import outlast, storage_errors
-from components.registry import CANDIDATE, MEASURE, Registry
-from components.runner import StepError, read_pointer
+from components.contracts import (
+    EvaluateOutput,
+    FinetuneVocoderOutput,
+    PreprocessOutput,
+    RegisterOutput,
+    ResolveDataOutput,
+    StepError,
+    TrainOutput,
+)
+from components.gate.metrics import gate_metrics
+from components.outage import retry_during_outage, storage_errors
+from components.registry import CANDIDATE, METRIC_TAG, Registry
 from components.state import State, read_json
 from components.tracking import Delivery
 
@@ -24,6 +32,7 @@ REQUIREMENTS = (
     "numpy",
     "pandas",
     "pydantic",
+    "pyloudnorm",
     "pypinyin",
     "PyYAML",
     "safetensors",
@@ -32,78 +41,95 @@ REQUIREMENTS = (
     "soxr",
     "torch",
 )
-"""Distributions that a registered voice needs to speak; their installed versions are pinned in it."""
+"""Packages that a registered voice needs for synthesis; the model pins their installed versions."""
 
 
-def run(evaluation: str, name: str) -> dict[str, Any]:
-    """Register the evaluated voice, or find the version that already holds it.
+def run(data: str, features: str, training: str, finetuning: str, evaluation: str, name: str) -> RegisterOutput:
+    """Registers the evaluated voice, or reuses the version that already holds it.
 
     Args:
-        evaluation: Path of the pointer that `evaluate` wrote.
+        data: Path of the `ResolveDataOutput`, whose hash becomes a tag.
+        features: Path of the `PreprocessOutput`, whose hash becomes a tag.
+        training: Path of the `TrainOutput`, whose MLflow run the version belongs to.
+        finetuning: Path of the `FinetuneVocoderOutput`, whose voice is registered.
+        evaluation: Path of the `EvaluateOutput`, whose metrics become tags.
         name: Registered model.
 
-    Returns:
-        The evaluation's pointer with `name` and `version`.
-
     Raises:
-        StepError: the tracking server did not take the training's records.
+        StepError: the tracking server did not take the records of the training.
     """
-    evaluated = read_pointer(evaluation)
+    corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
+    trained, voice = TrainOutput.read(training), FinetuneVocoderOutput.read(finetuning)
+    metrics = gate_metrics(read_json(EvaluateOutput.read(evaluation).evaluation / "metrics.json"))
+    tags = {f"{METRIC_TAG}{key}": str(value) for key, value in metrics.items() if value is not None}
+    lineage_tags = {
+        **lineage.current(),
+        "dvc.data": corpus.data_hash,
+        "features.hash": store.features_hash,
+        "weights.sha256": trained.weights_sha256,
+        "voice.sha256": voice.voice_hash,
+    }
+    lineage_tags |= base_tags(read_json(voice.voice / "voice.json").get("lineage", []))
     state = State.locate()
-    voice = Path(evaluated["voice"])
-    fingerprint = evaluated["voice_hash"]
     with state.lock(f"register-{name}"):
         registry = Registry(state)
-        found = next((item for item in registry.versions(name) if item.tags.get("voice.sha256") == fingerprint), None)
-        measured = measures(read_json(Path(evaluated["folder"]) / "metrics.json"))
-        tags = {f"{MEASURE}{key}": str(value) for key, value in measured.items() if value is not None}
-        version = found.number if found else _create(registry, state, evaluated, name, voice, fingerprint)
+        versions = registry.versions(name)
+        found = next((item for item in versions if item.tags.get("voice.sha256") == voice.voice_hash), None)
+        version = found.number if found else _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
         for key in found.tags if found else ():
-            if key.startswith(MEASURE) and key not in tags:  # of an earlier evaluation; does not apply to this one
+            if key.startswith(METRIC_TAG) and key not in tags:  # of an earlier evaluation; does not apply to this one
                 registry.client.delete_model_version_tag(name, version, key)
         for key, value in tags.items():
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)
-    return {**evaluated, "name": name, "version": version, "summary": f"{name} version {version}"}
+    return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
+
+
+def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the tags that name the voice a training started from, and the chain of its ancestors, youngest first."""
+    if not ancestors:
+        return {}
+    return {
+        "base.uri": ancestors[0]["uri"],
+        "base.weights_sha256": ancestors[0]["weights_sha256"],
+        "base.chain": " <- ".join(entry["uri"] for entry in ancestors),
+    }
 
 
 def _create(
-    registry: Registry, state: State, evaluated: Mapping[str, Any], name: str, voice: Path, fingerprint: str
+    registry: Registry, state: State, spool: Path, voice: Path, name: str, lineage_tags: Mapping[str, str]
 ) -> str:
+    """Uploads a voice as a new version and returns its number."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    delivery = Delivery(state, Path(evaluated["spool"]))
+    delivery = Delivery(state, spool)
     if not delivery.run_id or delivery.pending():
         delivery.attempt()
     if not delivery.run_id:
         raise StepError(
-            f"the MLflow server did not take the records in {evaluated['spool']}, so there is no run to register from; "
-            "see that it answers, then run the pipeline again"
+            f"the MLflow server did not take the records in {spool}, so there is no run to register from; "
+            "check that it answers, then run the pipeline again"
         )
-    lineage_tags = {
-        **lineage.current(),
-        "dvc.data": evaluated["data"],
-        "features.hash": evaluated["features_hash"],
-        "weights.sha256": evaluated["hash"],
-        "voice.sha256": fingerprint,
-    }
     for key, value in lineage_tags.items():
         registry.client.set_tag(delivery.run_id, key, value)
-    # The environment may carry another run's id (KFP's MLflow plugin): the training's own run is meant here.
+    # The environment may hold the id of another run (KFP's MLflow plugin); the version belongs to the training's run.
     os.environ.pop("MLFLOW_RUN_ID", None)
-    logged = outlast(
+    logged = retry_during_outage(
         lambda: log_voice(voice, delivery.run_id, _speaker_encoder(state, voice)),
         lambda error: isinstance(error, (MlflowException, OSError, *storage_errors())),
         f"uploading {name}",
     )
-    registered = mlflow.register_model(logged, name, tags=lineage_tags)
+    registered = mlflow.register_model(logged, name, tags=dict(lineage_tags))
     registry.client.set_terminated(delivery.run_id, status="FINISHED")
     return str(registered.version)
 
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:
-    """The pretrained speaker encoder that the voice clones with: a server has no wheel to take its weights from."""
+    """Returns the weights of the pretrained speaker encoder that the voice clones with; `None` where it uses none.
+
+    They are registered with the voice, since a server may lack the package that they come with.
+    """
     from model.config.data import FeaturesConfig
     from model.speaker_encoder import load_speaker_encoder
 
@@ -117,7 +143,7 @@ def _speaker_encoder(state: State, voice: Path) -> Path | None:
 
 
 def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> str:
-    """Log a voice, and what it clones with, as a pyfunc model of an MLflow run; returns its `models:/` address."""
+    """Logs a voice and its speaker encoder as a pyfunc model of an MLflow run; returns its `models:/` address."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema

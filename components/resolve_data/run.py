@@ -1,34 +1,31 @@
-"""Fetch the corpus by its content hash into the state: what the rest of the pipeline reads."""
+"""Fetches the corpus by its content hash into the state folder, where the other steps read it."""
 
 import hashlib
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from components import dvc
-from components.outage import outlast
-from components.runner import StepError
+from components.contracts import ResolveDataOutput, StepError
+from components.outage import retry_during_outage
 from components.state import State
 
 NAME = "corpus"
+"""Name of the folder in the temporary DVC project."""
 
 
-def run(data_hash: str, remote: str) -> dict[str, Any]:
-    """Materialise the folder with DVC hash `data_hash` from `remote` (or the shared cache) and verify it.
+def run(data_hash: str, remote: str) -> ResolveDataOutput:
+    """Fetches the folder with the DVC hash `data_hash` from `remote` or the shared cache, and verifies it.
 
     Args:
         data_hash: `<md5>.dir`, as `dvc.lock` records it.
         remote: Address of the DVC remote: an absolute folder or a URL such as `s3://bucket/prefix`.
 
-    Returns:
-        Pointer with `folder` and `hash`.
-
     Raises:
-        StepError: the hash is malformed, is not in the remote, or what came is not what was asked for.
+        StepError: the hash is malformed or not in the remote, or the data that came has another hash.
     """
     digest = data_hash.removesuffix(".dir")
     if data_hash == digest or len(digest) != 32 or not set(digest) <= set("0123456789abcdef"):
@@ -39,11 +36,11 @@ def run(data_hash: str, remote: str) -> dict[str, Any]:
         if not folder.is_dir():
             _fetch(state, data_hash, remote, folder)
     clips = sum(1 for _ in (folder / "manifest.jsonl").open("rb"))
-    return {"folder": str(folder), "hash": data_hash, "summary": f"{clips} clips, {digest[:8]}"}
+    return ResolveDataOutput(summary=f"{clips} clips, {digest[:8]}", corpus=folder, data_hash=data_hash)
 
 
 def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
-    """A throw-away DVC project that knows nothing but the hash: no git history, no stages, no checkout of ours."""
+    """Fetches through a temporary DVC project that holds nothing but the hash: no git history and no stages."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     project = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
     try:
@@ -56,19 +53,21 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
         entry = {"outs": [{"md5": data_hash, "hash": "md5", "path": NAME}]}
         (project / f"{NAME}.dvc").write_text(yaml.safe_dump(entry), "utf-8")
         try:
-            outlast(lambda: dvc.run(project, state, "pull", f"{NAME}.dvc"), dvc.is_away, f"fetching from {remote}")
+            retry_during_outage(
+                lambda: dvc.run(project, state, "pull", f"{NAME}.dvc"), dvc.is_outage, f"fetching from {remote}"
+            )
         except dvc.DvcError as error:
-            if dvc.is_away(error):
-                cure = "its server does not answer; see that it does, then run the pipeline again"
+            if dvc.is_outage(error):
+                fix = "its server does not answer; check it, then run the pipeline again"
             elif dvc.is_refusal(error):
-                cure = "its server refuses the credentials; see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                fix = "its server refuses the credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             else:
-                cure = "push it first (`dvc push` in the project that made it), then run the pipeline again"
-            raise StepError(f"data {data_hash} cannot be fetched from {remote}: {cure}\n{error}") from error
-        got = folder_hash(project / NAME)
-        if got != data_hash:
+                fix = "push it first (`dvc push` in the project that made it), then run the pipeline again"
+            raise StepError(f"data {data_hash} cannot be fetched from {remote}: {fix}\n{error}") from error
+        found = folder_hash(project / NAME)
+        if found != data_hash:
             raise StepError(
-                f"data from {remote} has the hash {got}, but {data_hash} was asked for; "
+                f"data from {remote} has the hash {found} instead of {data_hash}; "
                 f"the cache {state.dvc_cache} or the remote is damaged: delete the entry and push again"
             )
         (project / NAME).rename(folder)
@@ -77,7 +76,7 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
 
 
 def folder_hash(folder: Path) -> str:
-    """DVC's content hash of a folder: md5 of the sorted JSON list of its files' md5s and relative paths."""
+    """Returns DVC's content hash of a folder: MD5 of the sorted JSON list of its files' md5s and relative paths."""
     entries = [
         {"md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), "relpath": relative}
         for relative, path in sorted(

@@ -4,8 +4,14 @@ from kfp import dsl
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def train(features: dsl.Input[dsl.Dataset], settings: str, experiment: str, training: dsl.Output[dsl.Model]):
-    """Features to a trained voice, recorded in MLflow."""
+def train(
+    data: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    settings: str,
+    experiment: str,
+    training: dsl.Output[dsl.Model],
+) -> None:
+    """Trains an acoustic model on the features, exports it as a voice, and records the training in MLflow."""
     from components.runner import run_step
 
-    run_step("train", training, features=features.path, settings=settings, experiment=experiment)
+    run_step("train", training, data=data.path, features=features.path, settings=settings, experiment=experiment)

@@ -1,68 +1,61 @@
-"""Train the acoustic model in a folder that an interrupted run finds again, recorded in MLflow as it goes."""
+"""Trains the acoustic model in a folder that an interrupted step finds again, and records the training in MLflow."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import lineage
+from components.contracts import PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.launch import launch
-from components.runner import read_pointer
-from components.state import State, write_json
+from components.runner import parse_settings
+from components.state import State, read_json
 from model.code_hash import code_hash
 from model.config import settings_hash
-from model.config.schema import Config
+from model.config.training import TrainSettings
+from model.files import write_json
 
-if TYPE_CHECKING:  # launched by its name, in processes of its own perhaps; named here, it counts as this step's code
+if TYPE_CHECKING:  # launched by its name, perhaps in other processes; importing it here makes it part of the code hash
     from components.train import work  # noqa: F401
 
-EXPORT_ONLY = ("optimization_level",)
-"""Sections that end up in the exported voice but shape no weight: changing them keeps the training."""
+EXPORT_ONLY = ("optimization_level", "features")
+"""Sections of the exported voice that are not part of the key: the features' hash covers how they were made."""
 
 
-def run(features: str, settings: str, experiment: str) -> dict[str, Any]:
-    """Train, go on, or find the training finished.
+def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput:
+    """Trains, resumes an interrupted training, or reuses a finished one.
 
     Args:
-        features: Path of the pointer that `preprocess` wrote.
-        settings: JSON of the sections that training reads.
+        data: Path of the `ResolveDataOutput`, which the MLflow run names as its dataset.
+        features: Path of the `PreprocessOutput`.
+        settings: JSON of the `TrainSettings`.
         experiment: Name of the MLflow experiment.
-
-    Returns:
-        Pointer with `folder` (the training), `voice`, `hash` (of the weights), `run_id` (MLflow) and its origins.
     """
-    source = read_pointer(features)
-    told = json.loads(settings)
-    Config.model_validate(told)
-    shaping = {name: value for name, value in told.items() if name not in EXPORT_ONLY}
+    corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
+    config = parse_settings(TrainSettings, settings)
+    shaping = config.model_dump(mode="json", exclude=set(EXPORT_ONLY))
     code = code_hash("model.training.trainer")
-    key = settings_hash({"features": source["hash"], "settings": shaping, "code": code})
+    key = settings_hash({"features": store.features_hash, "settings": shaping, "code": code})
     state = State.locate()
     folder = state.training(key)
     request = {
-        "settings": told,
-        "features": source["folder"],
+        "settings": config.to_json(),
+        "features": str(store.features),
         "folder": str(folder),
         "experiment": experiment,
-        "tags": {**lineage.current(), "dvc.data": source["data"], "settings.sha256": settings_hash(told)},
-        "dataset": {"name": experiment, "digest": source["data"], "source": source["corpus"]},
+        "tags": {**lineage.current(), "dvc.data": corpus.data_hash, "settings.sha256": settings_hash(config)},
+        "dataset": {"name": experiment, "digest": corpus.data_hash, "source": str(corpus.corpus)},
     }
     with state.lock(f"training-{key}"):
         result = launch("components.train.work", request, folder)
-    voice = json.loads((Path(result["voice"]) / "voice.json").read_text("utf-8"))
+    voice = Path(result["voice"])
     metrics = {name: value for name, value in result["metrics"].items() if name.startswith("validation/")}
     write_json(
         folder / "result.json", {"steps": result["steps"], "exported_step": result["exported_step"], "metrics": metrics}
     )
     mel = metrics.get("validation/mel")
-    return {
-        "folder": str(folder),
-        "voice": result["voice"],
-        "hash": voice["weights_sha256"],
-        "run_id": result["run_id"],
-        "spool": str(folder / "mlflow"),
-        "features": source["folder"],
-        "features_hash": source["hash"],
-        "corpus": source["corpus"],
-        "data": source["data"],
-        "summary": f"{result['steps']} steps" + (f", validation mel {mel:.3f}" if mel is not None else ""),
-    }
+    return TrainOutput(
+        summary=f"{result['steps']} steps" + (f", validation mel {mel:.3f}" if mel is not None else ""),
+        training=folder,
+        voice=voice,
+        weights_sha256=read_json(voice / "voice.json")["weights_sha256"],
+        run_id=result["run_id"],
+    )

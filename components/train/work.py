@@ -1,42 +1,49 @@
-"""The training itself: what one process does, alone or as one of several (`python -m components.train.work`)."""
+"""The training itself, as one process or as one of several (`python -m components.train.work`)."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.base_voice import base_folder
+from components.contracts import SPOOL
 from components.feature_remote import open_store
 from components.launch import is_first, worker_main
-from components.runner import emit
+from components.progress import ProgressLogger
+from components.runner import parse_settings
 from components.state import State
 from components.tracking import MlflowRunLogger
 from model.config.resolution import flatten
-from model.config.schema import Config
-from model.diagnosis.checklist import checklist, normalisation, refuse
+from model.config.training import TrainSettings
+from model.diagnosis.checklist import check_normalization, checklist, refuse
 from model.loop.reporting import NullLogger
 from model.training.trainer import train
 
 
 def work(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, go on, or find the training finished; the first process records it in MLflow.
+    """Trains, resumes an interrupted training, or reuses a finished one; the first process records it in MLflow.
 
     Args:
-        request: `settings`, `features` and `folder` (paths), `experiment`, `tags` and `dataset` of the MLflow run.
+        request: `settings` (JSON of the `TrainSettings`), `features` and `folder` (paths), and `experiment`, `tags` and
+            `dataset` of the MLflow run.
 
     Returns:
         `voice` (folder), `steps`, `exported_step`, `metrics` and `run_id` (MLflow).
 
     Raises:
-        ChecklistError: settings or data forbid it.
+        ChecklistError: the settings or the data forbid the training.
     """
-    config = Config.model_validate(request["settings"])
+    config = parse_settings(TrainSettings, request["settings"])
     folder = Path(request["folder"])
     store = open_store(Path(request["features"]), State.locate())
-    refuse([*checklist(config), normalisation(store.statistics)])
+    refuse([*checklist(config), check_normalization(store.statistics)])
+    base = base_folder(config.training, State.locate())
     if not is_first():
-        result = train(config, store, folder, NullLogger())
+        result = train(config, store, folder, NullLogger(), base=base)
         return {"voice": str(result.voice)}
-    with _tracker(request, config, folder) as tracker:
-        result = train(config, store, folder, ProgressLogger(tracker, config.training.max_steps))
+    with _mlflow_run(request, config, folder) as tracker:
+        logger = ProgressLogger(tracker, step="train", total=config.training.max_steps)
+        result = train(config, store, folder, logger, base=base)
     return {
         "voice": str(result.voice),
         "steps": result.steps,
@@ -46,33 +53,14 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class ProgressLogger:
-    """Passes on what a run produces, and says how far it is on the step's output."""
-
-    def __init__(self, tracker: MlflowRunLogger, total: int) -> None:
-        self._tracker = tracker
-        self._total = total
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self._tracker.metrics(step, values)
-        shown = {name: round(values[name], 4) for name in ("train/mel", "validation/mel") if name in values}
-        emit("train", "progress", done=step, total=self._total, **shown)
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        self._tracker.artifact(path, folder)
-
-    def close(self) -> None:
-        """`work` closes the tracker itself, since it knows how the run ended."""
-
-
-def _tracker(request: Mapping[str, Any], config: Config, folder: Path) -> MlflowRunLogger:
+def _mlflow_run(request: Mapping[str, Any], config: TrainSettings, folder: Path) -> MlflowRunLogger:
     return MlflowRunLogger(
         State.locate(),
-        folder / "mlflow",
+        folder / SPOOL,
         request["experiment"],
         run_name=f"{config.model_size}-{folder.name[:8]}",
         tags=request["tags"],
-        params=flatten(request["settings"]),
+        params=flatten(json.loads(request["settings"])),
         dataset=request["dataset"],
     )
 

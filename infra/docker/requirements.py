@@ -1,16 +1,17 @@
-"""Prints what an image installs, read from pyproject.toml: the step images share its extras, not its whole list.
+"""Prints the requirements of an image, a part of those in pyproject.toml.
 
-requirements.py train            what pip resolves
-requirements.py --alone train    what goes in without its own requirements
+requirements.py train            requirements to install
+requirements.py --alone train    requirements to install without their own requirements
 """
 
 import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 LIGHT = ("click", "pydantic", "PyYAML")
-"""Of the speech system's own requirements, those that its settings and commands need where nothing is computed."""
+"""Requirements of the speech system that images without torch need, for settings and commands."""
 
 EXTRAS = {
     "data": ("data",),
@@ -20,8 +21,8 @@ EXTRAS = {
 ALONE = {"data": ("kfp",), "train": ("kfp", "resemblyzer"), "client": ()}
 
 
-def required(project: dict, image: str) -> list[str]:
-    """Requirement lines of an image."""
+def required(project: dict[str, Any], image: str) -> list[str]:
+    """Returns the requirement lines of an image."""
     own = project["dependencies"]
     if image != "train":
         own = [line for line in own if name(line) in {item.lower() for item in LIGHT}]
@@ -30,11 +31,12 @@ def required(project: dict, image: str) -> list[str]:
 
 
 def name(line: str) -> str:
-    """Name of the distribution in a requirement line, in lower case."""
-    return re.match(r"[\w.-]+", line).group().lower()
+    """Returns the name of the distribution in a requirement line, in lower case."""
+    return re.split(r"[^\w.-]", line, maxsplit=1)[0].lower()
 
 
 def main(arguments: list[str]) -> None:
+    """Prints the requirements of the image that the arguments name."""
     project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
     image = arguments[-1]
     lines = ALONE[image] if arguments[0] == "--alone" else required(project, image)

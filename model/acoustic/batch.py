@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,29 +13,29 @@ from torch import Tensor
 from model.audio import SILENCE
 
 REFERENCE_FRAMES = 256
-"""Frames (3 s) of a reference: enough for voice and style, and the same for every batch."""
+"""Frames (3 s) of a reference clip: enough for voice and style, and the same for every batch."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Batch:
-    """B clips, padded to the longest. Only the lengths tell padding from content.
+    """B clips, padded to the longest. Padding is identified by the lengths alone, never by values.
 
     Attributes:
         ids: (B, T, 2) int64 symbol and stress; 0 in the padding.
         token_lengths: (B,) int64.
-        mel: (B, S, M) float32 raw log-mel; silence, log(1e-5), in the padding.
+        mel: (B, S, M) float32 unnormalized log-mel; silence, log(1e-5), in the padding.
         mel_lengths: (B,) int64.
-        pitch: (B, S) float32 log F0 in deviations from the speaker's mean; 0 where unvoiced and in the padding.
+        pitch: (B, S) float32 log F0, standardized per speaker; 0 where unvoiced and in the padding.
         voiced: (B, S) bool; False in the padding.
-        energy: (B, S) float32 log energy in deviations from the mean; 0 in the padding.
-        speaker_vector: (B, V) float32, unit length; never the clip's own in training, where there is another.
-        speaker, language: (B,) int64 positions in the store's lists.
-        clip_ids: B names.
-        reference_mel: (B, REFERENCE_FRAMES, M) float32 raw log-mel of another clip of each speaker; silence in the
-            padding.
-        reference_lengths: (B,) int64 frames of it; 0 for the sole clip of a speaker, which has no other.
-        reference_clip: (B,) int64 position of the clip that lends speaker vector and reference.
-        durations: (B, T) int64 frames per token where they are known already; None leaves them to the aligner.
+        energy: (B, S) float32 log energy, standardized over the corpus; 0 in the padding.
+        speaker_vector: (B, V) float32 of unit length. In training it is that of another clip of the speaker, if any.
+        speaker, language: (B,) int64 indices into the store's lists.
+        clip_ids: B clip ids.
+        reference_mel: (B, REFERENCE_FRAMES, M) float32 unnormalized log-mel of another clip of each speaker; silence
+            in the padding.
+        reference_lengths: (B,) int64 frames of the reference; 0 for a speaker's only clip, which has no reference.
+        reference_clip: (B,) int64 store position of the clip that speaker vector and reference come from.
+        durations: (B, T) int64 frames per token if they are known; None lets the aligner compute them.
     """
 
     ids: Tensor
@@ -53,18 +55,21 @@ class Batch:
     durations: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if torch.is_tensor(value)}
-        return replace(self, **moved)
+        """Returns the batch with all tensors on `device`."""
+        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pinned(self) -> Batch:
-        """The batch in memory that a GPU copies from by itself, while the CPU goes on."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.pin_memory() for name, value in tensors.items() if torch.is_tensor(value)})
+    def pin_memory(self) -> Batch:
+        """Returns the batch in page-locked memory, from which a GPU copies asynchronously."""
+        return self._map_tensors(lambda tensor: tensor.pin_memory())
+
+    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        mapped: dict[str, Any] = {name: function(value) for name, value in values.items() if torch.is_tensor(value)}
+        return replace(self, **mapped)
 
 
 def pad_reference(mel: np.ndarray) -> np.ndarray:
-    """Up to `REFERENCE_FRAMES` frames (R, M) -> exactly so many, with silence after the end."""
+    """Pads a mel (R, M) of at most `REFERENCE_FRAMES` frames to exactly that many with silence."""
     padded = np.full((REFERENCE_FRAMES, mel.shape[1]), SILENCE, dtype=np.float32)
     padded[: len(mel)] = mel
     return padded

@@ -1,4 +1,4 @@
-"""Everything that conditions the speech besides its text: speaker, language, style tokens and latent, as one vector."""
+"""Conditioning of the acoustic model on speaker, language, style tokens and latent, combined in one vector."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from model.errors import MyXTTSError
 
 
 class StyleError(MyXTTSError):
-    """A style that this model cannot take, or needs and was not given; the message says which."""
+    """A style or speaker that does not fit the model, or that the model needs and was not given."""
 
 
 @dataclass
 class Reference:
-    """Recorded speech that lends its speaker and style.
+    """Reference clips, whose speaker and style the speech takes on.
 
     Attributes:
-        mel: (B, R, M) raw log-mel.
-        lengths: (B,) frames; 0 where a clip has no reference.
+        mel: (B, R, M) unnormalized log-mel.
+        lengths: (B,) frames; 0 where there is no reference.
     """
 
     mel: Tensor
@@ -41,19 +41,19 @@ class Reference:
 
     @classmethod
     def from_recordings(cls, mels: Sequence[np.ndarray]) -> Reference:
-        """Recordings (S, M) of any length -> pieces as long as the references of training, each a row."""
+        """Cuts recordings (S, M) of any length into rows of at most `REFERENCE_FRAMES` frames, as in training."""
         pieces = [mel[i : i + REFERENCE_FRAMES] for mel in mels for i in range(0, len(mel), REFERENCE_FRAMES)]
         padded = torch.from_numpy(np.stack([pad_reference(piece) for piece in pieces]))
         return cls(padded, torch.tensor([len(piece) for piece in pieces]))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReferenceEncoding:
-    """What a model heard in recordings of one speaker; None for what it has no part to hear with.
+    """Speaker and style encoded from recordings of one speaker; None where the model lacks the encoder.
 
     Attributes:
-        speaker: (1, E) unit vector of its own speaker encoder.
-        token_weights: (1, heads, tokens).
+        speaker: (1, E) unit-length embedding by the model's own speaker encoder.
+        token_weights: (1, heads, tokens) style token weights.
         latent: (1, L) posterior mean.
     """
 
@@ -64,13 +64,14 @@ class ReferenceEncoding:
 
 @dataclass
 class Style:
-    """How to speak, at synthesis: style tokens from weights or else from the reference, and likewise the latent.
+    """Speaking style of a synthesis. Explicit token weights and latents take precedence over the reference.
 
     Attributes:
-        reference: To listen to.
-        token_weights: (B, heads, tokens), each head's summing to 1.
+        reference: Reference clips that style tokens and latent are encoded from.
+        token_weights: (B, heads, tokens); the weights of each head sum to 1.
         latent: (B, L).
-        temperature: Without a latent and a reference: spread of the sample around the prior's mean; 0 is the mean.
+        temperature: Scale of the deviation from the prior's mean if there is neither latent nor reference; 0 takes the
+            mean.
     """
 
     reference: Reference | None = None
@@ -79,15 +80,16 @@ class Style:
     temperature: float = 0.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Conditions:
-    """What one batch is conditioned on.
+    """The conditions of one batch.
 
     Attributes:
-        vector: (B, D) the sum of all, for the adaptive layer norms.
-        speaker: (B, E) unit vectors.
+        vector: (B, D) the sum of all conditions, for the adaptive layer norms.
+        speaker: (B, E) unit-length speaker embeddings.
         token_weights: (B, heads, tokens); None without style tokens.
-        posterior, prior: Of the latent; None without a variational encoder.
+        posterior: Distribution of the latent given the reference; None without a variational encoder or a reference.
+        prior: Distribution of the latent given text, speaker and language; None without a variational encoder.
     """
 
     vector: Tensor
@@ -98,12 +100,13 @@ class Conditions:
 
 
 class Conditioning(nn.Module):
-    """Speaker + language + style tokens + latent -> the condition of a batch."""
+    """Computes the condition vector of a batch from speaker, language, style tokens and latent."""
 
     def __init__(
         self,
         config: ModelConfig,
-        vector_dim: int,
+        *,
+        speaker_vector_dim: int,
         num_languages: int,
         n_mels: int,
         mel_mean: float,
@@ -112,8 +115,9 @@ class Conditioning(nn.Module):
         super().__init__()
         self.config, self.mel_mean, self.mel_std = config, mel_mean, mel_std
         dim, width = config.hidden_dim, config.speaker_embedding_dim
+        self.speaker: SpeakerProjection | MelSpeakerEncoder
         if config.use_pretrained_speaker_encoder:
-            self.speaker = SpeakerProjection(vector_dim, width)
+            self.speaker = SpeakerProjection(speaker_vector_dim, width)
         else:
             self.speaker = MelSpeakerEncoder(n_mels, config.speaker_encoder_dim, width)
         self.speaker_to_condition = nn.Linear(width, dim)
@@ -123,20 +127,56 @@ class Conditioning(nn.Module):
             self.reference_encoder = ReferenceEncoder(n_mels, config.reference_encoder_dim)
         if config.enable_gst:
             self.style_tokens = StyleTokens(
-                config.reference_encoder_dim,
-                config.gst_num_style_tokens,
-                config.gst_num_heads,
-                config.gst_style_token_dim,
+                reference_dim=config.reference_encoder_dim,
+                tokens=config.gst_num_style_tokens,
+                heads=config.gst_num_heads,
+                dim=config.gst_style_token_dim,
             )
             self.style_to_condition = nn.Linear(config.gst_style_token_dim, dim)
         if config.use_variational_encoder:
             self.variational = VariationalEncoder(config.reference_encoder_dim, dim, config.vae_latent_dim)
             self.latent_to_condition = nn.Linear(config.vae_latent_dim, dim)
 
-    def embed_speaker(self, vector: Tensor, reference: Reference | None) -> Tensor:
-        """Who speaks, (B, E) unit vectors: from the pretrained `vector` (B, V), or by our own encoder.
+    def forward(self, text: Tensor, speaker: Tensor, language: Tensor, style: Style) -> Conditions:
+        """Returns the conditions of a batch.
 
-        Our own encoder listens to the reference; without one `vector` is taken for an embedding that it made before.
+        Args:
+            text: (B, D) mean token embedding, which conditions the latent's prior.
+            speaker: (B, E) from `embed_speaker`.
+            language: (B,) int64.
+            style: Training passes only a reference. The latent is then sampled; in evaluation it is the mean.
+
+        Raises:
+            StyleError: the style does not fit the model.
+        """
+        base = self.speaker_to_condition(speaker) + self.language_embedding(language)
+        conditions = Conditions(vector=base, speaker=speaker)
+        encoding = None
+        if style.reference is not None and self.config.has_style:
+            encoding = self.reference_encoder(self.normalize(style.reference), style.reference.lengths)
+        if self.config.enable_gst:
+            conditions.token_weights = self._token_weights(style, encoding)
+            mixture = self.style_tokens.mix(conditions.token_weights)
+            conditions.vector = conditions.vector + self.style_to_condition(mixture)
+        if self.config.use_variational_encoder:
+            conditions.prior = self.variational.encode_prior(base + text)
+            if style.latent is None and encoding is not None:
+                conditions.posterior = self.variational.encode_posterior(encoding)
+            latent = self._latent(style, conditions.prior, conditions.posterior)
+            latent = latent.to(self.latent_to_condition.weight.dtype)
+            conditions.vector = conditions.vector + self.latent_to_condition(latent)
+        return conditions
+
+    def embed_speaker(self, vector: Tensor, reference: Reference | None) -> Tensor:
+        """Returns unit-length speaker embeddings (B, E).
+
+        Args:
+            vector: (B, V) from the pretrained encoder. A model with its own speaker encoder ignores it if there is a
+                reference, and otherwise takes it for an embedding (B, E) that this method returned before.
+            reference: Encoded by the model's own speaker encoder.
+
+        Raises:
+            StyleError: `vector` is no embedding by the model's own speaker encoder, and there is no reference.
         """
         if self.config.use_pretrained_speaker_encoder:
             return self.speaker(vector)
@@ -147,87 +187,67 @@ class Conditioning(nn.Module):
                     f"values, not an embedding of {self.config.speaker_embedding_dim}; give a reference clip"
                 )
             return vector
-        return self.speaker(self.normalise(reference), reference.lengths)
+        return self.speaker(self.normalize(reference), reference.lengths)
 
     def embed_synthesis(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """Who speaks in a synthesised mel (B, S, M); only the mel gets gradients. Needs our own encoder."""
-        return self.speaker.embed_synthesis(self.normalise(Reference(mel, lengths)), lengths)
+        """Returns speaker embeddings (B, E) of synthesized mels (B, S, M), with gradients for the mels only.
+
+        Requires the model's own speaker encoder.
+        """
+        assert isinstance(self.speaker, MelSpeakerEncoder)  # the configuration allows the loss with no other encoder
+        return self.speaker.embed_synthesis(self.normalize(Reference(mel, lengths)), lengths)
 
     @torch.no_grad()
     def encode_reference(self, reference: Reference) -> ReferenceEncoding:
-        """One impression, the mean over the rows of a reference weighted by their frames."""
-        heard, normalised = ReferenceEncoding(), self.normalise(reference)
-        share = (reference.lengths / reference.lengths.sum())[:, None]  # (B, 1)
+        """Returns one encoding: the mean over the rows of a reference, weighted by their lengths."""
+        encoding, mel = ReferenceEncoding(), self.normalize(reference)
+        weights = (reference.lengths / reference.lengths.sum())[:, None]  # (B, 1)
         if not self.config.use_pretrained_speaker_encoder:
-            mean = (self.speaker(normalised, reference.lengths) * share).sum(0, keepdim=True)
-            heard.speaker = nn.functional.normalize(mean, dim=1)
+            mean = (self.speaker(mel, reference.lengths) * weights).sum(0, keepdim=True)
+            encoding.speaker = nn.functional.normalize(mean, dim=1)
         if self.config.has_style:
-            encoded = self.reference_encoder(normalised, reference.lengths)
+            style = self.reference_encoder(mel, reference.lengths)
             if self.config.enable_gst:
-                heard.token_weights = (self.style_tokens(encoded)[1] * share[:, :, None]).sum(0, keepdim=True)
+                encoding.token_weights = (self.style_tokens(style) * weights[:, :, None]).sum(0, keepdim=True)
             if self.config.use_variational_encoder:
-                heard.latent = (self.variational.posterior_of(encoded).mean * share).sum(0, keepdim=True)
-        return heard
+                means = self.variational.encode_posterior(style).mean
+                encoding.latent = (means * weights).sum(0, keepdim=True)
+        return encoding
 
-    def normalise(self, reference: Reference) -> Tensor:
-        """Normalised mel, zero in the padding."""
+    def normalize(self, reference: Reference) -> Tensor:
+        """Returns the normalized mel (B, R, M), zero in the padding."""
         mask = sequence_mask(reference.lengths, reference.mel.shape[1])
         return (reference.mel - self.mel_mean) / self.mel_std * mask[:, :, None]
 
-    def keeping_the_voice(self, vector: Tensor, language: Tensor, own_language: Tensor) -> Tensor:
-        """The condition (B, D) of a text in `language` as the speakers would sound in their own language, (B,) each.
+    def replace_language(self, vector: Tensor, language: Tensor, speaker_language: Tensor) -> Tensor:
+        """Replaces the language embedding in condition vectors (B, D) by that of the speakers' language, (B,) each.
 
-        The embedding of a language knows the voices that it was learned from, and makes others sound like them.
+        A language embedding also encodes the voices that it was trained on, and makes other voices resemble them.
         """
-        return vector - self.language_embedding(language) + self.language_embedding(own_language)
+        return vector - self.language_embedding(language) + self.language_embedding(speaker_language)
 
-    def forward(self, text: Tensor, speaker: Tensor, language: Tensor, style: Style) -> Conditions:
-        """The conditions of a batch.
-
-        Args:
-            text: (B, D) mean token embedding; the latent's prior depends on it.
-            speaker: (B, E) of `embed_speaker`.
-            language: (B,).
-            style: In training with the reference alone; the latent is then sampled, in evaluation its mean is taken.
-        """
-        vector = self.speaker_to_condition(speaker) + self.language_embedding(language)
-        conditions = Conditions(vector, speaker)
-        heard = None
-        if style.reference is not None and self.config.has_style:
-            heard = self.reference_encoder(self.normalise(style.reference), style.reference.lengths)
-        if self.config.enable_gst:
-            conditions.vector = conditions.vector + self._tokens(style, heard, conditions)
-        if self.config.use_variational_encoder:
-            conditions.vector = conditions.vector + self._latent(style, heard, vector + text, conditions)
-        return conditions
-
-    def _tokens(self, style: Style, heard: Tensor | None, conditions: Conditions) -> Tensor:
+    def _token_weights(self, style: Style, encoding: Tensor | None) -> Tensor:
+        """Returns the style token weights (B, heads, tokens), given or computed from the encoded reference (B, H)."""
         if style.token_weights is not None:
-            wanted = (self.config.gst_num_heads, self.config.gst_num_style_tokens)
-            if style.token_weights.shape[1:] != wanted:
+            heads, tokens = self.config.gst_num_heads, self.config.gst_num_style_tokens
+            if style.token_weights.shape[1:] != (heads, tokens):
                 raise StyleError(
                     f"style token weights of shape {tuple(style.token_weights.shape[1:])}, but this model has "
-                    f"{wanted[0]} heads x {wanted[1]} tokens"
+                    f"{heads} heads x {tokens} tokens"
                 )
-            conditions.token_weights = style.token_weights
-            mixed = self.style_tokens.mix(style.token_weights)
-        elif heard is not None:
-            mixed, conditions.token_weights = self.style_tokens(heard)
-        else:
-            raise StyleError("this model speaks in a style: give a reference clip or weights of its style tokens")
-        return self.style_to_condition(mixed)
+            return style.token_weights
+        if encoding is None:
+            raise StyleError("this model has style tokens: give a reference clip or style token weights")
+        return self.style_tokens(encoding)
 
-    def _latent(self, style: Style, heard: Tensor | None, condition: Tensor, conditions: Conditions) -> Tensor:
-        conditions.prior = self.variational.prior_of(condition)
+    def _latent(self, style: Style, prior: Gaussian, posterior: Gaussian | None) -> Tensor:
+        """Returns the latent (B, L): given, from the posterior, or else from the prior."""
         if style.latent is not None:
             if style.latent.shape[1] != self.config.vae_latent_dim:
                 raise StyleError(
                     f"a latent of {style.latent.shape[1]} values, but this model has {self.config.vae_latent_dim}"
                 )
-            latent = style.latent
-        elif heard is None:
-            latent = conditions.prior.sample(style.temperature) if style.temperature else conditions.prior.mean
-        else:
-            conditions.posterior = self.variational.posterior_of(heard)
-            latent = conditions.posterior.sample() if self.training else conditions.posterior.mean
-        return self.latent_to_condition(latent.to(self.latent_to_condition.weight.dtype))
+            return style.latent
+        if posterior is not None:
+            return posterior.sample() if self.training else posterior.mean
+        return prior.sample(style.temperature) if style.temperature else prior.mean

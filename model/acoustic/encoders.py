@@ -1,4 +1,4 @@
-"""Encoders of reference audio: speaker embedding, style tokens and the variational latent."""
+"""Encoders of reference clips: speaker embedding, style tokens and the variational latent."""
 
 from __future__ import annotations
 
@@ -9,43 +9,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.acoustic.layers import Conv1d, sequence_mask
+from model.acoustic.layers import LinearConv1d, sequence_mask
 
-LAYERS = 3
+SPEAKER_LAYERS = 3
+STRIDED_LAYERS = 6
 
 
 class SpeakerProjection(nn.Module):
-    """A pretrained encoder's vector in the space where this model tells its speakers apart.
-
-    (B, V) unit vectors -> (B, E) unit vectors.
-    """
+    """Learned projection of a pretrained encoder's speaker vectors to this model's speaker embeddings."""
 
     def __init__(self, vector_dim: int, embedding_dim: int):
         super().__init__()
         self.linear = nn.Linear(vector_dim, embedding_dim)
 
     def forward(self, vector: Tensor) -> Tensor:
+        """Maps vectors (B, V) to unit-length embeddings (B, E)."""
         with torch.autocast(vector.device.type, enabled=False):
             return F.normalize(self.linear(vector.float()), dim=1)
 
 
 class MelSpeakerEncoder(nn.Module):
-    """A mel spectrogram of any length -> a unit vector that says who speaks.
+    """Speaker encoder that is trained with the acoustic model, from mel spectrograms of any length.
 
-    Residual convolutions, then mean and deviation over time under learned weights (attentive statistics pooling,
-    arXiv:1803.10963): what is said averages out.
+    Residual convolutions, then attentive statistics pooling (arXiv:1803.10963): mean and standard deviation over time
+    under learned weights, which averages out the content.
     """
 
     def __init__(self, n_mels: int, dim: int, embedding_dim: int):
         super().__init__()
-        self.input = Conv1d(n_mels, dim, 5)
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(LAYERS))
-        self.convolutions = nn.ModuleList(Conv1d(dim, dim, 3) for _ in range(LAYERS))
+        self.input = LinearConv1d(n_mels, dim, 5)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(SPEAKER_LAYERS))
+        self.convolutions = nn.ModuleList(LinearConv1d(dim, dim, 3) for _ in range(SPEAKER_LAYERS))
         self.attention = nn.Sequential(nn.Linear(dim, dim // 2), nn.Tanh(), nn.Linear(dim // 2, 1, bias=False))
         self.output = nn.Linear(2 * dim, embedding_dim)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """Normalised mel (B, R, M), lengths (B,) -> (B, E); zeros where there is no reference (length 0)."""
+        """Maps normalized mels (B, R, M) with lengths (B,) to unit-length embeddings (B, E); zeros for length 0."""
         with torch.autocast(mel.device.type, enabled=False):
             mask = sequence_mask(lengths, mel.shape[1])[:, :, None]  # (B, R, 1)
             x = self.input(mel.float() * mask)
@@ -58,18 +57,15 @@ class MelSpeakerEncoder(nn.Module):
             return F.normalize(self.output(pooled), dim=1) * (lengths > 0)[:, None]
 
     def embed_synthesis(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """As `forward`, but gradients reach the mel alone: a critic must not learn to be easily pleased."""
+        """Computes `forward` with frozen weights: the speaker consistency loss trains the mels, not this encoder."""
         frozen = {name: parameter.detach() for name, parameter in self.named_parameters()}
         return torch.func.functional_call(self, frozen, (mel, lengths))
 
 
-STRIDED_LAYERS = 6
-
-
 class ReferenceEncoder(nn.Module):
-    """A mel spectrogram of any length -> one vector (arXiv:1803.09047): strided convolutions, then a recurrent layer.
+    """Reference encoder for style (arXiv:1803.09047): strided convolutions, then a recurrent layer.
 
-    Each position is normalised over its channels alone, so that neither padding nor the other clips of a batch matter.
+    Layer norm instead of the published batch norm, so that neither padding nor the rest of the batch has an effect.
     """
 
     def __init__(self, n_mels: int, dim: int):
@@ -85,7 +81,7 @@ class ReferenceEncoder(nn.Module):
         self.recurrent = nn.GRU(channels[-1] * bands, dim, batch_first=True)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """Normalised mel (B, R, M), lengths (B,) -> (B, H) in -1 to 1; zeros where there is no reference (length 0)."""
+        """Maps normalized mels (B, R, M) with lengths (B,) to encodings (B, H) in -1 to 1; zeros for length 0."""
         x = mel[:, None] * sequence_mask(lengths, mel.shape[1])[:, None, :, None]
         steps = lengths
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -100,51 +96,50 @@ class ReferenceEncoder(nn.Module):
 
 
 class StyleTokens(nn.Module):
-    """Global style tokens (arXiv:1803.09017): a reference chooses, per attention head, a mixture of learned tokens."""
+    """Global style tokens (arXiv:1803.09017): the reference weights learned tokens, per attention head."""
 
-    def __init__(self, reference_dim: int, tokens: int, heads: int, dim: int):
+    def __init__(self, *, reference_dim: int, tokens: int, heads: int, dim: int):
         super().__init__()
         self.heads = heads
         self.tokens = nn.Parameter(torch.randn(tokens, dim // heads) * 0.5)
         self.query = nn.Linear(reference_dim, dim)
-        self.key = nn.Linear(dim // heads, dim, bias=False)  # the same for every token, a bias would do nothing
+        self.key = nn.Linear(dim // heads, dim, bias=False)  # a bias would add the same to every score
         self.value = nn.Linear(dim // heads, dim)
 
-    def forward(self, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Reference (B, H) -> style (B, gst_style_token_dim) and the weights that made it (B, heads, tokens)."""
+    def forward(self, reference: Tensor) -> Tensor:
+        """Returns the token weights (B, heads, tokens) of encoded references (B, H); those of a head sum to 1."""
         query = self.query(reference).unflatten(1, (self.heads, -1))  # (B, heads, D / heads)
         key = self.key(self.tokens.tanh()).unflatten(1, (self.heads, -1))  # (tokens, heads, D / heads)
         scores = torch.einsum("bhd,thd->bht", query, key) * query.shape[-1] ** -0.5
-        weights = scores.float().softmax(dim=-1)
-        return self.mix(weights), weights
+        return scores.float().softmax(dim=-1)
 
     def mix(self, weights: Tensor) -> Tensor:
-        """Weights (B, heads, tokens), each head's summing to 1 -> style (B, gst_style_token_dim)."""
+        """Returns the style (B, gst_style_token_dim) of token weights (B, heads, tokens)."""
         value = self.value(self.tokens.tanh()).unflatten(1, (self.heads, -1))
         return torch.einsum("bht,thd->bhd", weights.to(value.dtype), value).flatten(1)
 
 
 @dataclass
 class Gaussian:
-    """Independent normal distributions: mean and log variance, (B, L) each."""
+    """Independent normal distributions, with mean and log variance (B, L) each."""
 
     mean: Tensor
     log_variance: Tensor
 
     def sample(self, temperature: float = 1.0) -> Tensor:
-        """(B, L); `temperature` scales the deviation from the mean."""
+        """Draws a sample (B, L), whose standard deviation is multiplied by `temperature`."""
         return self.mean + temperature * (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
 
 
-def divergence(posterior: Gaussian, prior: Gaussian) -> Tensor:
-    """Kullback-Leibler divergence of each dimension in nats (B, L), from 0."""
+def kl_divergence(posterior: Gaussian, prior: Gaussian) -> Tensor:
+    """Returns the Kullback-Leibler divergence of each dimension, (B, L) in nats, at least 0."""
     ratio = posterior.log_variance - prior.log_variance
     shift = (posterior.mean - prior.mean).square() * (-prior.log_variance).exp()
     return 0.5 * (ratio.exp() + shift - 1 - ratio)
 
 
 class VariationalEncoder(nn.Module):
-    """A latent for what neither text nor speaker tells, with a prior that both condition (after arXiv:1906.03402)."""
+    """Models variation that text and speaker do not explain; its prior is conditioned on both (arXiv:1906.03402)."""
 
     def __init__(self, reference_dim: int, condition_dim: int, latent_dim: int):
         super().__init__()
@@ -153,15 +148,15 @@ class VariationalEncoder(nn.Module):
             nn.Linear(condition_dim, condition_dim), nn.ReLU(), nn.Linear(condition_dim, 2 * latent_dim)
         )
 
-    def posterior_of(self, reference: Tensor) -> Gaussian:
-        """What a reference (B, H) says of the latent, in float32."""
+    def encode_posterior(self, reference: Tensor) -> Gaussian:
+        """Returns the distribution of the latent given encoded references (B, H), in float32."""
         return _gaussian(self.posterior(reference))
 
-    def prior_of(self, condition: Tensor) -> Gaussian:
-        """What text, speaker and language (B, D) let expect of it, in float32."""
+    def encode_prior(self, condition: Tensor) -> Gaussian:
+        """Returns the distribution of the latent given text, speaker and language (B, D), in float32."""
         return _gaussian(self.prior(condition))
 
 
 def _gaussian(parameters: Tensor) -> Gaussian:
     mean, log_variance = parameters.float().chunk(2, dim=-1)
-    return Gaussian(mean, 4 * (log_variance / 4).tanh())  # the deviation stays between e^-2 and e^2
+    return Gaussian(mean, 4 * (log_variance / 4).tanh())  # bounds the standard deviation to e^-2 to e^2

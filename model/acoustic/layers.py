@@ -1,8 +1,8 @@
 """Building blocks shared by the acoustic model: length masks, adaptive layer norm, feed-forward transformer blocks.
 
-Shapes: B batch, T positions (tokens or frames), D width, C condition width. Padding is always told by a mask made from
-lengths, and every block leaves padded positions at zero, so a clip alone and in a batch gives the same result. No mask
-means no padding: of the many small operations of speaking one sentence, a fifth would only multiply by one.
+Shapes: B batch, T positions (tokens or frames), D width, C condition width. Masks are made from lengths, and every
+block leaves padded positions at zero, so that a clip gives the same result alone and in a batch. A mask of None means
+no padding, which saves a fifth of the operations of synthesizing a single sentence.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from torch.utils.checkpoint import checkpoint
 
 
 def sequence_mask(lengths: Tensor, size: int) -> Tensor:
-    """(B,) lengths -> (B, size) bool, True inside each sequence."""
+    """Returns a mask (B, size), True inside each sequence of `lengths` (B,)."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor | None:
-    """As `sequence_mask`, but None where nothing is padded; waits for the lengths, so not for training on a GPU."""
+    """Returns `sequence_mask`, or None if nothing is padded. Forces a device synchronization; avoid in GPU training."""
     return None if bool((lengths == size).all()) else sequence_mask(lengths, size)
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, T, ...) with zeros where the mask (B, T) is False."""
+    """Returns `x` (B, T, ...) with zeros where the mask (B, T) is False."""
     return x if mask is None else x * mask.reshape(mask.shape + (1,) * (x.dim() - 2)).to(x.dtype)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` (B, T, ...) over the positions where `mask` (B, T) is True."""
+    """Returns the mean of `values` (B, T, ...) over the positions where `mask` (B, T) is True; a scalar."""
     weights = mask.reshape(mask.shape + (1,) * (values.dim() - mask.dim())).to(values.dtype)
     return (values * weights).sum() / weights.expand_as(values).sum().clamp(min=1.0)
 
 
-class Conv1d(nn.Linear):
-    """Length-keeping convolution over (B, T, D) instead of (B, D, T), odd kernel.
+class LinearConv1d(nn.Linear):
+    """Same-length convolution over (B, T, D) instead of (B, D, T), with an odd kernel.
 
-    Computed as one matrix product over shifted copies, with the weight kept as that matrix, (outputs, kernel x inputs):
-    equal to the convolution, needs no transposes, and twice as fast in bfloat16 on a CPU, whose convolution kernels
-    gain little from it.
+    Computed as one matrix product over shifted copies of the input; the weight is stored as that matrix, (outputs,
+    kernel x inputs). Equal to `nn.Conv1d` without its transposes, with which a training step of the tiny model takes a
+    tenth longer on a CPU (`python -m benchmarks.layers`).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int):
@@ -47,6 +47,7 @@ class Conv1d(nn.Linear):
         self.kernel_size = kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, inputs) to (B, T, outputs)."""
         if self.kernel_size == 1:
             return super().forward(x)
         reach, length = self.kernel_size // 2, x.shape[1]
@@ -55,31 +56,33 @@ class Conv1d(nn.Linear):
 
 
 class Dropout(nn.Module):
-    """`nn.Dropout` with four decisions from each random number on a CPU, which draws slower than it multiplies.
+    """`nn.Dropout` that makes four decisions from each 64-bit random number on a CPU.
 
-    A step of the tiny model took a fifteenth of its time to draw; `rate` is kept to 1/65536.
+    With `nn.Dropout` a training step of the tiny model takes a twentieth longer in bfloat16, and no longer in float32
+    (`python -m benchmarks.layers`). The probability `p` is rounded to a multiple of 2^-16.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, p: float):
         super().__init__()
-        self.rate = rate
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(x, self.rate, self.training)
-        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = drawn.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.rate * 2**16) - 2**15
-        return x * (kept.to(x.dtype) / (1 - self.rate))
+        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p, self.training)
+        random = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = random.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 2**16) - 2**15
+        return x * (kept.to(x.dtype) / (1 - self.p))
 
     def extra_repr(self) -> str:
-        return f"rate={self.rate}"
+        return f"p={self.p}"
 
 
 class BidirectionalLSTM(nn.Module):
-    """An LSTM from each end of every sequence: (B, T, D) -> (B, T, 2 H), at padding of no meaning.
+    """Bidirectional LSTM over padded sequences.
 
-    Sequences are turned about by index instead of packed, which runs token by token: twice as fast on a CPU, and a GPU
-    need not be waited for. Padding lies behind a sequence either way, so neither direction meets it.
+    Each sequence is reversed by index, so that padding follows it in both directions. `nn.LSTM` with packed sequences
+    gives the same result, but it needs the lengths on the CPU, which forces a device synchronization, and a training
+    step of the tiny model takes a tenth longer on a CPU (`python -m benchmarks.layers`).
     """
 
     def __init__(self, inputs: int, dim: int):
@@ -88,19 +91,19 @@ class BidirectionalLSTM(nn.Module):
         self.back = nn.LSTM(inputs, dim, batch_first=True)
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Lengths (B,); none, where there is no padding."""
+        """Maps (B, T, D) with lengths (B,), or None without padding, to (B, T, 2 H); undefined in the padding."""
         if lengths is None:
             return torch.cat((self.ahead(x)[0], self.back(x.flip(1))[0].flip(1)), dim=2)
         position = torch.arange(x.shape[1], device=x.device)[None, :]
-        turned = torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)[:, :, None]
-        back = self.back(x.gather(1, turned.expand_as(x)))[0]
-        return torch.cat((self.ahead(x)[0], back.gather(1, turned.expand_as(back))), dim=2)
+        index = torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)[:, :, None]
+        back = self.back(x.gather(1, index.expand_as(x)))[0]
+        return torch.cat((self.ahead(x)[0], back.gather(1, index.expand_as(back))), dim=2)
 
 
 class AdaptiveLayerNorm(nn.Module):
     """Layer norm whose scale and shift come from a condition vector (as in StyleTTS 2, arXiv:2306.07691).
 
-    Zero-initialised: an untrained model ignores the condition, and learns how far to follow it.
+    Zero-initialized: an untrained model ignores the condition.
     """
 
     def __init__(self, dim: int, condition_dim: int):
@@ -111,19 +114,20 @@ class AdaptiveLayerNorm(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Normalizes (B, T, D) under conditions (B, C)."""
         scale, shift = self.modulation(condition)[:, None, :].chunk(2, dim=-1)  # (B, 1, D) each
         return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosine and sine of the angle of each position and pair of channels, (T, D / heads / 2) each."""
+"""Cosine and sine of the rotation angle of each position and channel pair, (T, D / heads / 2) each."""
 
 
 class RotaryAttention(nn.Module):
     """Multi-head self-attention with rotary position embeddings (RoFormer, arXiv:2104.09864).
 
-    Positions enter only as differences (`Rotation`), so a text longer than any in training still works. No dropout on
-    the attention weights: it would rule out the fused kernels, and costs a quarter of a step on a CPU.
+    Scores depend on position differences only, so that texts longer than those of training work. There is no dropout on
+    the attention weights: it would rule out the fused kernels, and takes a quarter of a training step on a CPU.
     """
 
     def __init__(self, dim: int, num_heads: int):
@@ -133,6 +137,7 @@ class RotaryAttention(nn.Module):
         self.output = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None, rotation: Rotation) -> Tensor:
+        """Maps (B, T, D) with a mask (B, T) or None to (B, T, D)."""
         batch, length, dim = x.shape
         qkv = self.query_key_value(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         value = qkv[2]  # (B, heads, T, D / heads)
@@ -142,10 +147,10 @@ class RotaryAttention(nn.Module):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention over (B, heads, T, D / heads), mask (B, T).
+    """Scaled dot-product attention over (B, heads, T, D / heads) with a mask (B, T).
 
-    The fused kernel on a GPU, or without padding. On a CPU its masked backward pass is slow; written out, a training
-    step of the tiny model takes a fifth less.
+    Uses the fused kernel on a GPU and without padding. On a CPU its masked backward pass is slow: written out, a
+    training step of the tiny model takes a fifth less time.
     """
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
@@ -157,24 +162,26 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> T
 
 
 def _rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Applies the rotary embedding to (..., T, D / heads)."""
     cosine, sine = rotation
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
 class FeedForwardTransformerBlock(nn.Module):
-    """Pre-norm block of FastSpeech (arXiv:1905.09263): self-attention, then a convolutional feed-forward part."""
+    """Pre-norm block of FastSpeech (arXiv:1905.09263): self-attention, then a convolutional feed-forward network."""
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, kernel_size: int, dropout: float, condition_dim: int):
+    def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, kernel_size: int, dropout: float, condition_dim: int):
         super().__init__()
         self.attention_norm = AdaptiveLayerNorm(dim, condition_dim)
         self.attention = RotaryAttention(dim, num_heads)
         self.feed_forward_norm = AdaptiveLayerNorm(dim, condition_dim)
-        self.expand = Conv1d(dim, ffn_dim, kernel_size)
-        self.contract = Conv1d(ffn_dim, dim, 1)
+        self.expand = LinearConv1d(dim, ffn_dim, kernel_size)
+        self.contract = LinearConv1d(ffn_dim, dim, 1)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor, rotation: Rotation) -> Tensor:
+        """Maps (B, T, D) with a mask (B, T) or None and conditions (B, C) to (B, T, D), zero in the padding."""
         x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, rotation))
         hidden = self.expand(apply_mask(self.feed_forward_norm(x, condition), mask))
         x = x + self.dropout(self.contract(F.relu(hidden, inplace=True)))
@@ -182,22 +189,37 @@ class FeedForwardTransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of feed-forward transformer blocks with a final norm.
-
-    (B, T, D), mask (B, T) or None, condition (B, C) -> (B, T, D), zero at padding.
+    """Stack of feed-forward transformer blocks with a final norm.
 
     Attributes:
-        checkpointing: Keep only the input of each block in training, and compute the rest again for the gradient.
+        checkpointing: Gradient checkpointing: store only the input of each block in training and recompute the rest.
     """
 
     checkpointing = False
 
+    frequencies: Tensor
+
     def __init__(
-        self, layers: int, dim: int, num_heads: int, ffn_dim: int, kernel_size: int, dropout: float, condition_dim: int
+        self,
+        *,
+        layers: int,
+        dim: int,
+        num_heads: int,
+        ffn_dim: int,
+        kernel_size: int,
+        dropout: float,
+        condition_dim: int,
     ):
         super().__init__()
         self.blocks = nn.ModuleList(
-            FeedForwardTransformerBlock(dim, num_heads, ffn_dim, kernel_size, dropout, condition_dim)
+            FeedForwardTransformerBlock(
+                dim=dim,
+                num_heads=num_heads,
+                ffn_dim=ffn_dim,
+                kernel_size=kernel_size,
+                dropout=dropout,
+                condition_dim=condition_dim,
+            )
             for _ in range(layers)
         )
         self.norm = AdaptiveLayerNorm(dim, condition_dim)
@@ -205,6 +227,7 @@ class Transformer(nn.Module):
         self.register_buffer("frequencies", 10000.0 ** (-torch.arange(half) / half), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
+        """Maps (B, T, D) with a mask (B, T) or None and conditions (B, C) to (B, T, D), zero in the padding."""
         angles = torch.arange(x.shape[1], device=x.device)[:, None] * self.frequencies  # (T, D / heads / 2)
         rotation = angles.cos(), angles.sin()
         for block in self.blocks:

@@ -1,8 +1,8 @@
 """The acoustic model: text, speaker and language to a mel spectrogram, in one parallel pass.
 
 A text encoder, a learned aligner (training only), predictors of duration, pitch and energy, a length regulator and a
-mel decoder, all under one condition (speaker, language, style), after FastSpeech 2 (arXiv:2006.04558) and FastPitch
-(arXiv:2006.06873). Shapes: B batch, T tokens, S frames, M mel bands, D width.
+mel decoder, conditioned on speaker, language and style, after FastSpeech 2 (arXiv:2006.04558) and FastPitch
+(arXiv:2006.06873). Shapes: B batch, T tokens, S frames, M mel bins, D width.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ from model.acoustic.aligner import Aligner, Alignment
 from model.acoustic.alignment import token_of_frame
 from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditioning, Conditions, Reference, Style
-from model.acoustic.layers import Conv1d, Dropout, Transformer, apply_mask, padding_mask, sequence_mask
+from model.acoustic.layers import Dropout, LinearConv1d, Transformer, apply_mask, padding_mask, sequence_mask
 from model.acoustic.predictors import DurationPredictor, ProsodyPredictor, average_over_tokens
 from model.config.acoustic import ModelConfig
 
 LONGEST_TOKEN = 200
-"""Frames (2.3 s) past which a predicted duration is a fault, not a pause: it is cut there."""
+"""Upper bound of predicted durations in frames (2.3 s): longer ones are errors, not pauses."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Prosody:
-    """Per-token targets or predictions: durations (B, T) frames, pitch (B, T) and energy (B, T) normalised."""
+    """Prosody per token, predicted or target.
+
+    Attributes:
+        log_durations: (B, T) log(1 + frames).
+        pitch, energy: (B, T), standardized.
+    """
 
     log_durations: Tensor
     pitch: Tensor
@@ -36,11 +41,11 @@ class Prosody:
 
 @dataclass(frozen=True)
 class ProsodyShift:
-    """What is changed of the predicted prosody.
+    """Change of the predicted prosody.
 
     Attributes:
-        speed: Above 1 is faster; divides every duration.
-        pitch, energy: Added to the predicted values, in their normalised units; scalar or (B, 1).
+        speed: Divides every duration; above 1 is faster.
+        pitch, energy: Added to the predicted values, in standard deviations; scalar or (B, 1).
     """
 
     speed: float = 1.0
@@ -51,16 +56,17 @@ class ProsodyShift:
 AS_PREDICTED = ProsodyShift()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ModelOutput:
-    """What one teacher-forced pass gives.
+    """Output of a teacher-forced pass.
 
     Attributes:
         mel: (B, S, M) log-mel.
-        alignment: None where the batch brought its durations.
-        predicted, target: Prosody, and what it should be.
-        conditions: What it was spoken under.
-        embed_synthesis: (mel, lengths) -> speaker embeddings (B, E), for `use_speaker_consistency_loss`; else None.
+        alignment: None if the batch has durations.
+        predicted, target: Predicted prosody and its target.
+        conditions: Conditions of the pass.
+        embed_synthesis: Function from (mel, lengths) to speaker embeddings (B, E), for the speaker consistency loss;
+            None without `use_speaker_consistency_loss`.
     """
 
     mel: Tensor
@@ -71,9 +77,16 @@ class ModelOutput:
     embed_synthesis: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Synthesis:
-    """What one free-running pass gives: mel (B, S, M) log-mel, mel_lengths (B,), durations (B, T), prosody used."""
+    """Output of a free-running pass.
+
+    Attributes:
+        mel: (B, S, M) log-mel.
+        mel_lengths: (B,) frames.
+        durations: (B, T) int64 frames per token.
+        prosody: The prosody used, `ProsodyShift` included.
+    """
 
     mel: Tensor
     mel_lengths: Tensor
@@ -81,9 +94,17 @@ class Synthesis:
     prosody: Prosody
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelDimensions:
-    """Sizes and statistics that come from the data, not from a setting."""
+    """Dimensions and statistics of the data that the model is built with.
+
+    Attributes:
+        num_symbols, num_stresses: Size of the symbol table and number of stress levels.
+        num_languages: Languages of the corpus.
+        speaker_vector_dim: Width of the pretrained speaker vectors.
+        n_mels: Mel bins.
+        mel_mean, mel_std: Mean and standard deviation of log-mel values, for normalization.
+    """
 
     num_symbols: int
     num_stresses: int
@@ -95,7 +116,7 @@ class ModelDimensions:
 
 
 class AcousticModel(nn.Module):
-    """See the module's description."""
+    """Non-autoregressive text-to-mel model; the components are listed at the top of this module."""
 
     def __init__(self, config: ModelConfig, dimensions: ModelDimensions):
         super().__init__()
@@ -107,32 +128,34 @@ class AcousticModel(nn.Module):
             nn.init.normal_(embedding.weight, std=dim**-0.5)
         self.conditioning = Conditioning(
             config,
-            dimensions.speaker_vector_dim,
-            dimensions.num_languages,
-            dimensions.n_mels,
-            dimensions.mel_mean,
-            dimensions.mel_std,
+            speaker_vector_dim=dimensions.speaker_vector_dim,
+            num_languages=dimensions.num_languages,
+            n_mels=dimensions.n_mels,
+            mel_mean=dimensions.mel_mean,
+            mel_std=dimensions.mel_std,
         )
-        stack = (dim, config.num_heads, config.ffn_dim, config.kernel_size, config.dropout, dim)
-        self.encoder = Transformer(config.encoder_layers, *stack)
-        self.decoder = Transformer(config.decoder_layers, *stack)
+        self.encoder = _transformer(config, config.encoder_layers)
+        self.decoder = _transformer(config, config.decoder_layers)
         self.aligner = Aligner(dimensions.n_mels, config)
         self.predictor_condition = nn.Linear(dim, dim) if config.predictors_read == "embedding" else None
         self.predictor_input_dropout = Dropout(config.predictor_input_dropout)
         self.duration_predictor = DurationPredictor(
-            dim, config.duration_predictor_hidden_dim, config.duration_predictor_layers, config.predictor_dropout
+            inputs=dim,
+            dim=config.duration_predictor_hidden_dim,
+            layers=config.duration_predictor_layers,
+            dropout=config.predictor_dropout,
         )
         if config.enable_prosody_prediction:
             self.pitch_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.predictor_dropout)
             self.energy_predictor = ProsodyPredictor(dim, config.prosody_predictor_hidden_dim, config.predictor_dropout)
-            self.pitch_embedding = Conv1d(1, dim, 3)
-            self.energy_embedding = Conv1d(1, dim, 3)
+            self.pitch_embedding = LinearConv1d(1, dim, 3)
+            self.energy_embedding = LinearConv1d(1, dim, 3)
         self.position_in_token = nn.Linear(3, dim)
         self.frame_merge = nn.Linear(config.frames_per_step * dim, dim)
         self.mel_head = nn.Linear(dim, config.frames_per_step * dimensions.n_mels)
 
     def forward(self, batch: Batch) -> ModelOutput:
-        """Teacher-forced pass: durations from the aligner (or the batch), pitch and energy from the recording."""
+        """Teacher-forced pass: durations from the aligner or the batch, pitch and energy from the recording."""
         mask = sequence_mask(batch.token_lengths, batch.ids.shape[1])
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
         embedded = self._embed(batch.ids, mask)
@@ -142,19 +165,25 @@ class AcousticModel(nn.Module):
         encoded = self.encoder(embedded, mask, conditions.vector)
         alignment, durations = None, batch.durations
         if durations is None:
-            normalised = self._normalise(batch.mel) * mel_mask[:, :, None]
-            alignment = self.aligner(embedded, normalised, batch.token_lengths, batch.mel_lengths)
+            normalized = self._normalize(batch.mel) * mel_mask[:, :, None]
+            alignment = self.aligner(embedded, normalized, batch.token_lengths, batch.mel_lengths)
             durations = alignment.durations
         target = Prosody(
-            durations.float().log1p(),
-            average_over_tokens(batch.pitch, durations, batch.voiced & mel_mask),
-            average_over_tokens(batch.energy, durations, mel_mask),
+            log_durations=durations.float().log1p(),
+            pitch=average_over_tokens(batch.pitch, durations, batch.voiced & mel_mask),
+            energy=average_over_tokens(batch.energy, durations, mel_mask),
         )
         predicted = self._predict_prosody(encoded, embedded, mask, conditions.vector, batch.token_lengths)
         frames = batch.mel.shape[1]
         mel = self._decode(self._add_prosody(encoded, target, mask), durations, frames, mel_mask, conditions.vector)
-        embed_synthesis = self.conditioning.embed_synthesis if self.config.use_speaker_consistency_loss else None
-        return ModelOutput(mel, alignment, predicted, target, conditions, embed_synthesis)
+        return ModelOutput(
+            mel=mel,
+            alignment=alignment,
+            predicted=predicted,
+            target=target,
+            conditions=conditions,
+            embed_synthesis=self.conditioning.embed_synthesis if self.config.use_speaker_consistency_loss else None,
+        )
 
     @torch.inference_mode()
     def synthesize(
@@ -164,20 +193,21 @@ class AcousticModel(nn.Module):
         speaker_vector: Tensor,
         language: Tensor,
         style: Style | None = None,
-        own_language: Tensor | None = None,
+        speaker_language: Tensor | None = None,
         shift: ProsodyShift = AS_PREDICTED,
     ) -> Synthesis:
-        """Free-running pass: everything predicted from the text, the speaker, the language and the style.
+        """Free-running pass: predicts prosody and mel from text, speaker, language and style.
 
         Args:
             ids: (B, T, 2) symbol and stress.
-            token_lengths, language: (B,).
-            speaker_vector: (B, V) unit vectors of the pretrained encoder; for a model with its own encoder, (B, E)
-                embeddings of `embed_speaker`.
-            style: Needed by a model with style tokens.
-            own_language: (B,) language of the speakers, where it is not that of the text: the decoder sounds as in it,
-                while encoder and predictors pronounce the text's.
-            shift: Of the predicted prosody.
+            token_lengths: (B,).
+            speaker_vector: (B, V) unit vectors from the pretrained encoder; for a model with its own speaker encoder,
+                (B, E) embeddings from `Conditioning.embed_speaker`.
+            language: (B,) language of the text.
+            style: Required by a model with style tokens.
+            speaker_language: (B,) language of the speakers if it is not that of the text. It conditions the decoder,
+                which keeps the voice, while encoder and predictors take the language of the text.
+            shift: Change of the predicted prosody.
 
         Raises:
             StyleError: the style or the speaker does not fit the model.
@@ -191,18 +221,22 @@ class AcousticModel(nn.Module):
         predicted = self._predict_prosody(encoded, embedded, mask, condition, padded_lengths)
         frames = (predicted.log_durations.expm1() / shift.speed).round().clamp(1, LONGEST_TOKEN).long()
         durations = apply_mask(frames, mask)
-        used = Prosody(durations.float().log1p(), predicted.pitch + shift.pitch, predicted.energy + shift.energy)
+        used = Prosody(
+            log_durations=durations.float().log1p(),
+            pitch=predicted.pitch + shift.pitch,
+            energy=predicted.energy + shift.energy,
+        )
         mel_lengths = durations.sum(1)
         longest = int(mel_lengths.max())
         mel_mask = padding_mask(mel_lengths, longest)
-        if own_language is not None:
-            condition = self.conditioning.keeping_the_voice(condition, language, own_language)
+        if speaker_language is not None:
+            condition = self.conditioning.replace_language(condition, language, speaker_language)
         mel = self._decode(self._add_prosody(encoded, used, mask), durations, longest, mel_mask, condition)
-        return Synthesis(mel, mel_lengths, durations, used)
+        return Synthesis(mel=mel, mel_lengths=mel_lengths, durations=durations, prosody=used)
 
     @torch.no_grad()
     def synthesize_batch(self, batch: Batch) -> Synthesis:
-        """Free-running pass over the texts of a batch, under the speakers and styles of its references."""
+        """Free-running pass over the texts of a batch, with the speakers and styles of its reference clips."""
         reference = Reference(batch.reference_mel, batch.reference_lengths)
         vector = batch.speaker_vector
         if not self.config.use_pretrained_speaker_encoder:
@@ -210,13 +244,13 @@ class AcousticModel(nn.Module):
         return self.synthesize(batch.ids, batch.token_lengths, vector, batch.language, Style(reference))
 
     def align(self, ids: Tensor, token_lengths: Tensor, mel: Tensor, mel_lengths: Tensor) -> Alignment:
-        """Alignment of recorded speech (B, S, M) with its text (B, T, 2)."""
+        """Aligns recordings (B, S, M) with their texts (B, T, 2)."""
         mask = sequence_mask(token_lengths, ids.shape[1])
         mel_mask = sequence_mask(mel_lengths, mel.shape[1])
-        normalised = self._normalise(mel) * mel_mask[:, :, None]
-        return self.aligner(self._embed(ids, mask), normalised, token_lengths, mel_lengths)
+        normalized = self._normalize(mel) * mel_mask[:, :, None]
+        return self.aligner(self._embed(ids, mask), normalized, token_lengths, mel_lengths)
 
-    def _normalise(self, mel: Tensor) -> Tensor:
+    def _normalize(self, mel: Tensor) -> Tensor:
         return (mel - self.dimensions.mel_mean) / self.dimensions.mel_std
 
     def _embed(self, ids: Tensor, mask: Tensor | None) -> Tensor:
@@ -237,17 +271,22 @@ class AcousticModel(nn.Module):
         token_lengths: Tensor | None,
     ) -> Prosody:
         source = encoded if self.predictor_condition is None else embedded
-        # Detached: hard durations are noisy targets early on and must not bend the encoder (as Glow-TTS does).
-        read = self._predictor_input(source.detach(), mask, condition.detach())
-        log_durations = self.duration_predictor(read, token_lengths)
+        # Detached, as in Glow-TTS: hard durations are noisy targets early in training and would disturb the encoder.
+        inputs = self._predictor_input(source.detach(), mask, condition.detach())
+        log_durations = self.duration_predictor(inputs, token_lengths)
         if not self.config.enable_prosody_prediction:
-            return Prosody(log_durations, torch.zeros_like(log_durations), torch.zeros_like(log_durations))
-        read = self._predictor_input(source, mask, condition)
-        return Prosody(log_durations, self.pitch_predictor(read, mask), self.energy_predictor(read, mask))
+            zeros = torch.zeros_like(log_durations)
+            return Prosody(log_durations=log_durations, pitch=zeros, energy=zeros)
+        inputs = self._predictor_input(source, mask, condition)
+        return Prosody(
+            log_durations=log_durations,
+            pitch=self.pitch_predictor(inputs, mask),
+            energy=self.energy_predictor(inputs, mask),
+        )
 
     def _predictor_input(self, source: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
-        """(B, T, D) with the speaker in it, parts hidden by dropout, zero at padding."""
-        if self.predictor_condition is not None:  # the encoding has the speaker in it already
+        """Adds the condition to embeddings (the encoding has it already) and applies dropout; (B, T, D)."""
+        if self.predictor_condition is not None:
             source = apply_mask(source + self.predictor_condition(condition)[:, None, :], mask)
         return self.predictor_input_dropout(source)
 
@@ -261,7 +300,7 @@ class AcousticModel(nn.Module):
     def _decode(
         self, encoded: Tensor, durations: Tensor, frames: int, mel_mask: Tensor | None, condition: Tensor
     ) -> Tensor:
-        """Encoded tokens (B, T, D) stretched by durations (B, T) to `frames` -> log-mel (B, S, M)."""
+        """Expands encoded tokens (B, T, D) by their durations (B, T) to `frames` and decodes them to a log-mel."""
         step = self.config.frames_per_step
         index = token_of_frame(durations, frames)  # (B, S)
         x = encoded.gather(1, index[:, :, None].expand(-1, -1, encoded.shape[2]))
@@ -276,10 +315,26 @@ class AcousticModel(nn.Module):
         return apply_mask(mel.float() * self.dimensions.mel_std + self.dimensions.mel_mean, mel_mask)
 
 
-def position_features(durations: Tensor, index: Tensor) -> Tensor:
-    """Where each frame stands in its token: share done, log frames since the start, log frames to the end (B, S, 3).
+def _transformer(config: ModelConfig, layers: int) -> Transformer:
+    return Transformer(
+        layers=layers,
+        dim=config.hidden_dim,
+        num_heads=config.num_heads,
+        ffn_dim=config.ffn_dim,
+        kernel_size=config.kernel_size,
+        dropout=config.dropout,
+        condition_dim=config.hidden_dim,
+    )
 
-    Repeated token vectors are all alike; without this the decoder would have to count frames by itself.
+
+def position_features(durations: Tensor, index: Tensor) -> Tensor:
+    """Returns the position of each frame in its token: relative, and log frames from start and to end; (B, S, 3).
+
+    The decoder input repeats a token's vector, so these features are all that distinguishes its frames.
+
+    Args:
+        durations: (B, T) int64 frames per token.
+        index: (B, S) int64 token of each frame.
     """
     ends = durations.cumsum(1).gather(1, index)  # (B, S)
     length = durations.gather(1, index).clamp(min=1)

@@ -1,7 +1,7 @@
-"""What the headers of audio files say: the container, the promised length, and whether the end of the file is there.
+"""Headers of audio files: the container, the declared length, and whether the file is complete.
 
-Decoders read a damaged file as far as it goes without complaint, and some take a guess for the length. These functions
-read the few header fields that tell a whole file from a part of one.
+Decoders read a truncated file without an error, and some guess its length. These functions read the few header fields
+that distinguish a complete file from a truncated one.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import struct
 from pathlib import Path
 
 PLACEHOLDER_FROM = 0x7FFF0000
-"""Sizes from here on that the file does not have are placeholders of programs that write to a pipe: sox writes
-0x7ffff000, arecord and mpg123 0x7fffffff or 0x80000000, ffmpeg 0xffffffff, others these less the header's length."""
+"""Declared sizes from here on, in a smaller file, are placeholders of programs that write to a pipe: sox writes
+0x7ffff000, arecord and mpg123 0x7fffffff or 0x80000000, ffmpeg 0xffffffff, others these minus the header's length."""
 UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
 _OGG_HEADER = 27
 _END_OF_STREAM = 0x04
 _XING_OFFSETS = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True): 13}
-"""(MPEG 1, mono) -> bytes from the start of the first frame to its Xing header."""
+"""Bytes from the start of the first frame to its Xing header, by (MPEG 1, mono)."""
 
 WAV, FLAC, OGG, MP3, OTHER = "wav", "flac", "ogg", "mp3", "other"
 FOREIGN = "foreign"
-"""Containers that libsndfile does not read and FFmpeg does: MP4 (m4a), Matroska (webm), AAC, ASF (wma), AMR."""
+"""Containers that only FFmpeg reads, not libsndfile: MP4 (m4a), Matroska (webm), AAC, ASF (wma), AMR."""
 
 
 def container_of(head: bytes) -> str:
-    """The container that the first bytes of a file (at least 12) name, whatever its suffix."""
+    """Returns the container by the first bytes of a file (at least 12), whatever its suffix."""
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return WAV
     if head[:4] == b"fLaC":
@@ -40,9 +40,9 @@ def container_of(head: bytes) -> str:
 
 
 def wav_data(path: Path) -> tuple[int, int]:
-    """Size of the samples of a RIFF file in bytes: as its header declares it, and as it is; (-1, -1) without samples.
+    """Returns the declared and the actual size of a RIFF file's samples in bytes; (-1, -1) without samples.
 
-    A placeholder for an unknown size is returned as -1 declared.
+    A placeholder for an unknown size is returned as a declared size of -1.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -65,12 +65,12 @@ def wav_data(path: Path) -> tuple[int, int]:
 
 
 def flac_has_length(head: bytes) -> bool:
-    """Whether a FLAC header (at least 26 bytes) gives the number of samples: encoders that write to a pipe do not."""
+    """Returns whether a FLAC header (at least 26 bytes) has the number of samples, which encoders to a pipe omit."""
     return bool(head[21] & 0x0F or any(head[22:26]))
 
 
 def ogg_is_complete(data: bytes) -> bool:
-    """Whether the last page of an Ogg file is whole and marks the end of the stream."""
+    """Returns whether the last page of an Ogg file is complete and marks the end of the stream."""
     position, ended = 0, False
     while data[position : position + 4] == b"OggS":
         segments = data[position + 26] if position + _OGG_HEADER <= len(data) else 0
@@ -83,10 +83,10 @@ def ogg_is_complete(data: bytes) -> bool:
     return ended
 
 
-def mp3_promised_samples(data: bytes) -> int:
-    """Number of samples that the Xing or Info header of an MP3 file declares; 0 where it has none.
+def mp3_declared_samples(data: bytes) -> int:
+    """Returns the number of samples that the Xing or Info header of an MP3 file declares; 0 without such a header.
 
-    Without this header, any length that a decoder names is a guess from the bit rate of the first frame.
+    Without it, the length that a decoder reports is a guess from the bit rate of the first frame.
     """
     start = 0
     if data[:3] == b"ID3" and len(data) >= 10:
@@ -95,15 +95,16 @@ def mp3_promised_samples(data: bytes) -> int:
     if len(data) < start + 4 or data[start] != 0xFF:
         return 0
     first_version, mono = data[start + 1] & 0x18 == 0x18, data[start + 3] & 0xC0 == 0xC0
-    place = start + _XING_OFFSETS[first_version, mono]
-    if data[place : place + 4] not in (b"Xing", b"Info") or not data[place + 7 : place + 8] or not data[place + 7] & 1:
+    position = start + _XING_OFFSETS[first_version, mono]
+    header = data[position : position + 12]
+    if header[:4] not in (b"Xing", b"Info") or len(header) < 8 or not header[7] & 1:
         return 0
-    frames = int.from_bytes(data[place + 8 : place + 12], "big")
+    frames = int.from_bytes(header[8:], "big")
     return frames * (1152 if first_version else 576)
 
 
 def _is_chunk(head: bytes, present: int) -> bool:
-    """Whether bytes begin another chunk of a RIFF file rather than samples."""
+    """Returns whether bytes are the start of another RIFF chunk rather than samples."""
     if len(head) < 8:
         return False
     name, length = struct.unpack("<4sI", head)

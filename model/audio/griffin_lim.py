@@ -1,4 +1,4 @@
-"""Mel spectrogram -> waveform without training: magnitudes by multiplicative updates, phases by fast Griffin-Lim."""
+"""Mel spectrogram to waveform without training: magnitudes by multiplicative updates, phases by fast Griffin-Lim."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from model.errors import VocoderError
 from model.threads import single_threaded
 
 MAGNITUDE_UPDATES = 10
-"""Multiplicative updates of the linear magnitudes before the first phase is looked for."""
-
-
+"""Multiplicative updates of the linear magnitudes before the first phase update."""
 TINY = 1e-9
-
-
 LOUDEST = 20.0
-"""Log-mel above which a value is a fault: a full-scale square wave stays below 7."""
+"""Largest log-mel value that is accepted: a full-scale square wave stays below 7."""
 
 
 class GriffinLim(nn.Module):
     """Griffin-Lim with momentum (Perraudin et al. 2013, https://doi.org/10.1109/WASPAA.2013.6701851).
 
-    Two things differ from the textbook. The linear magnitudes are not a fixed pseudo-inverse of the mel filterbank:
-    they start as a non-negative fit by multiplicative updates (Lee and Seung 2001) and are refitted at each iteration
-    from the magnitudes of the signal found so far: of all magnitudes with the wanted mel, the consistent ones win.
-    On recorded speech that leaves a third of the mel error (0.03 against 0.08 to 0.10) at a tenth more time.
-    And the STFT is the mel extractor's own (no centring, reflected ends), so that frame s is where the mel had it.
+    Two things differ from `librosa.feature.inverse.mel_to_audio`. First, the linear magnitudes are not fixed in
+    advance: they start as a non-negative fit by multiplicative updates (Lee and Seung 2001) and are refitted at each
+    iteration from the magnitudes of the current signal, so that among all magnitudes with the target mel those of a
+    real signal are found. On recorded speech that leaves a third of the mel error (0.03 against 0.08 to 0.10) at a
+    tenth more time. Second, the STFT is the mel extractor's (no centering, reflected ends), so that frames keep their
+    position.
 
-    Starting phases are random but fixed, hence the same mel gives the same samples.
+    The starting phases come from a fixed seed: the same mel gives the same samples.
     """
+
+    bank: Tensor
+    bank_sums: Tensor
+    window: Tensor
 
     def __init__(self, audio: AudioConfig, iterations: int = 60, momentum: float = 0.99) -> None:
         super().__init__()
@@ -42,66 +43,68 @@ class GriffinLim(nn.Module):
         self.iterations, self.momentum = iterations, momentum
         extractor = MelExtractor(audio)
         bank = extractor.filterbank
-        # Bins that no filter sees (above fmax) carry nothing; leaving them out saves a fourth of the work.
+        # No filter covers the bins above fmax; leaving them out saves a fourth of the work.
         self.bins = int(bank.sum(0).nonzero().max()) + 1
-        self.register_buffer("bank", bank[:, : self.bins].contiguous(), persistent=False)  # (M, K)
-        missing = audio.n_fft - audio.win_length  # a shorter window stands in the middle, as in `torch.stft`
+        bank = bank[:, : self.bins].contiguous()
+        self.register_buffer("bank", bank, persistent=False)  # (M, K)
+        missing = audio.n_fft - audio.win_length  # a shorter window is centered, as in `torch.stft`
         window = nn.functional.pad(extractor.window, (missing // 2, missing - missing // 2))
         self.register_buffer("window", window, persistent=False)  # (n_fft,)
-        self.register_buffer("bank_sums", self.bank.sum(0)[:, None].clamp(min=TINY), persistent=False)  # (K, 1)
+        self.register_buffer("bank_sums", bank.sum(0)[:, None].clamp(min=TINY), persistent=False)  # (K, 1)
 
     def __call__(self, mel: np.ndarray) -> np.ndarray:
-        """(S, n_mels) log-mel -> (S * hop,) float32 samples in [-1, 1].
+        """Returns samples (S * hop,) float32 in [-1, 1] of a log-mel spectrogram (S, n_mels).
 
         Raises:
-            VocoderError: another number of bands, no frames, values that are not finite or impossibly loud.
+            VocoderError: the mel has another number of bands, no frames, or values that are not finite or above
+                `LOUDEST`.
         """
         check_mel(mel, self.audio)
         # The matrices are small: with another process on the cores, a second thread took sixty times as long as one.
         with torch.inference_mode(), single_threaded():
-            wanted = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32)).exp()  # (M, S)
-            samples = self._reconstruct(wanted)
-            # A too loud mel is made quieter as a whole: clipping would distort it.
+            target = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32)).exp()  # (M, S)
+            samples = self._reconstruct(target)
+            # Too loud a signal is scaled as a whole: clipping would distort it.
             return (samples / samples.abs().max().clamp(min=1.0)).numpy()
 
-    def _reconstruct(self, wanted: Tensor) -> Tensor:
-        magnitudes = (self.bank.T @ wanted) / self.bank.square().sum(0)[:, None].clamp(min=TINY)  # (K, S)
+    def _reconstruct(self, target: Tensor) -> Tensor:
+        magnitudes = (self.bank.T @ target) / self.bank.square().sum(0)[:, None].clamp(min=TINY)  # (K, S)
         for _ in range(MAGNITUDE_UPDATES):
-            magnitudes = self._fitted(magnitudes, wanted)
+            magnitudes = self._fitted(magnitudes, target)
         angles = 2 * math.pi * torch.rand(magnitudes.shape, generator=torch.Generator().manual_seed(0))
         estimate = torch.polar(magnitudes, angles)
-        weights = self._overlap_add(self.window.square().expand(wanted.shape[1], -1)).clamp(min=TINY)
+        weights = self._overlap_add(self.window.square().expand(target.shape[1], -1)).clamp(min=TINY)
         previous = torch.zeros_like(estimate)
         for _ in range(self.iterations):
-            consistent = self._analyse(self._synthesise(estimate, weights))
-            magnitudes = self._fitted(consistent.abs().clamp(min=TINY), wanted)
+            consistent = self._analyze(self._synthesize(estimate, weights))
+            magnitudes = self._fitted(consistent.abs().clamp(min=TINY), target)
             pushed = torch.lerp(previous, consistent, 1.0 + self.momentum)
             previous = consistent
             estimate = pushed * (magnitudes / pushed.abs().clamp(min=TINY))
-        return self._synthesise(estimate, weights)
+        return self._synthesize(estimate, weights)
 
-    def _fitted(self, magnitudes: Tensor, wanted: Tensor) -> Tensor:
-        """One multiplicative update (K, S) towards magnitudes whose mel is `wanted` (M, S)."""
-        ratio = wanted / (self.bank @ magnitudes).clamp(min=TINY)
+    def _fitted(self, magnitudes: Tensor, target: Tensor) -> Tensor:
+        """Returns magnitudes (K, S) after one multiplicative update towards the mel `target` (M, S)."""
+        ratio = target / (self.bank @ magnitudes).clamp(min=TINY)
         return magnitudes * ((self.bank.T @ ratio) / self.bank_sums)
 
-    def _analyse(self, samples: Tensor) -> Tensor:
-        """(S * hop,) -> spectrum (K, S), framed as by the mel extractor."""
+    def _analyze(self, samples: Tensor) -> Tensor:
+        """Returns the spectrum (K, S) of samples (S * hop,), framed as by the mel extractor."""
         left, right = padding(self.audio)
         mode = "reflect" if len(samples) > right else "constant"  # one frame has too little to reflect
         padded = nn.functional.pad(samples[None, None], (left, right), mode=mode)[0, 0]
         frames = padded.unfold(0, self.audio.n_fft, self.audio.hop_length) * self.window  # (S, n_fft)
         return torch.fft.rfft(frames)[:, : self.bins].T
 
-    def _synthesise(self, spectrum: Tensor, weights: Tensor) -> Tensor:
-        """(K, S) -> (S * hop,): overlap-add, with the reflected ends cut off."""
+    def _synthesize(self, spectrum: Tensor, weights: Tensor) -> Tensor:
+        """Returns samples (S * hop,) of a spectrum (K, S): overlap-add, with the reflected ends cut off."""
         left, right = padding(self.audio)
         frames = torch.fft.irfft(spectrum.T, n=self.audio.n_fft) * self.window
         total = self._overlap_add(frames) / weights
         return total[left : len(total) - right]
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """(S, n_fft) -> ((S - 1) * hop + n_fft,)."""
+        """Returns the sum ((S - 1) * hop + n_fft,) of overlapping frames (S, n_fft)."""
         size, hop = self.audio.n_fft, self.audio.hop_length
         blocks = -(-size // hop)
         split = nn.functional.pad(frames, (0, blocks * hop - size)).reshape(len(frames), blocks, hop)
@@ -112,7 +115,7 @@ class GriffinLim(nn.Module):
 
 
 def check_mel(mel: np.ndarray, audio: AudioConfig) -> None:
-    """Refuse what is no log-mel spectrogram of these settings.
+    """Checks that an array is a log-mel spectrogram of these settings.
 
     Raises:
         VocoderError: as `GriffinLim.__call__`.

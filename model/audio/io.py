@@ -1,9 +1,7 @@
-"""Reading and writing audio files: always mono float32 in [-1, 1], always at the rate that was asked for."""
+"""Reading and writing of audio files as mono float32 samples in [-1, 1] at a given sample rate."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,29 +18,30 @@ from model.audio.containers import (
     WAV,
     container_of,
     flac_has_length,
-    mp3_promised_samples,
+    mp3_declared_samples,
     ogg_is_complete,
     wav_data,
 )
 from model.errors import MyXTTSError
+from model.files import atomic_write
 
 NEGLIGIBLE_BYTES = 128
-"""A WAV header that declares at most so many bytes more than there are has counted headers as samples: the file is
-whole. A transfer that stopped misses more."""
+"""A WAV file that is at most this much shorter than its header declares is complete: the header counts itself as
+samples. An interrupted transfer loses more."""
 MP3_SLACK = 4 * 1152
-"""Samples of delay and padding that decoders remove from an MP3 file."""
+"""Samples of encoder delay and padding that decoders remove from an MP3 file."""
 MP4_SLACK_SECONDS = 0.2
 SCALED_PEAK = 0.98
-"""Peak that float recordings beyond full scale are brought to."""
+"""Peak to which floating-point recordings beyond full scale are scaled."""
 _BLOCK = 1 << 18
 
 
 class AudioError(MyXTTSError):
-    """An audio file cannot be used; `reason` says why, the message names the file too.
+    """An audio file cannot be read or written; the message names the file and the reason.
 
     Attributes:
         path: The file.
-        reason: What is wrong with it, in words.
+        reason: The message without the file.
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
@@ -52,17 +51,17 @@ class AudioError(MyXTTSError):
 
 
 def read_audio(path: Path | str, sample_rate: int) -> np.ndarray:
-    """Samples of a file: channels averaged, resampled (soxr, high quality) where its rate differs.
+    """Returns the samples of a file, with channels averaged and resampled to `sample_rate`.
 
     Args:
         path: Any format that libsndfile or FFmpeg reads (WAV, FLAC, Ogg, Opus, MP3, m4a, AIFF, ...).
-        sample_rate: Wanted rate in Hz.
+        sample_rate: In Hz.
 
     Returns:
         (N,) float32.
 
     Raises:
-        AudioError: the file is missing, empty, truncated, no audio, or holds values that are not finite.
+        AudioError: the file is missing, empty, truncated, no audio, or has values that are not finite.
     """
     samples, source_rate = read_source(path)
     return resample(samples, source_rate, sample_rate)
@@ -70,7 +69,7 @@ def read_audio(path: Path | str, sample_rate: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class AudioNote:
-    """Something about a file that was put right on reading: a short name of the kind, and what exactly."""
+    """A defect of a file that was corrected on reading: a short name of its kind, and the details."""
 
     reason: str
     detail: str
@@ -78,7 +77,7 @@ class AudioNote:
 
 @dataclass(frozen=True)
 class Recording:
-    """A decoded file: (N,) float32 mono samples at `sample_rate` Hz, and notes on what was put right."""
+    """A decoded file: (N,) float32 mono samples at `sample_rate` Hz, and the defects that were corrected."""
 
     samples: np.ndarray
     sample_rate: int
@@ -86,7 +85,7 @@ class Recording:
 
 
 def read_source(path: Path | str) -> tuple[np.ndarray, int]:
-    """Samples (N,) float32 mono of a file at the rate it was recorded with, and that rate in Hz.
+    """Returns the samples (N,) float32 mono of a file at its own sample rate, and that rate in Hz.
 
     Raises:
         AudioError: as `read_audio`.
@@ -96,26 +95,25 @@ def read_source(path: Path | str) -> tuple[np.ndarray, int]:
 
 
 def read_recording(path: Path | str) -> Recording:
-    """Decode a file to its end, at the rate it was recorded with.
+    """Decodes a file to its end, at its own sample rate.
 
-    A length that a header declares is used only to find truncated files, never to stop reading; guessed lengths and
-    placeholders for unknown ones are ignored.
+    The length in a header is used only to detect truncated files; guessed lengths and placeholders are ignored.
 
     Raises:
         AudioError: as `read_audio`.
     """
     path = Path(path)
     if not path.is_file():
-        broken = path.is_symlink()
-        raise AudioError(path, f"no such file: a broken symbolic link to {path.readlink()}" if broken else _NO_FILE)
+        link = f": a broken symbolic link to {path.readlink()}" if path.is_symlink() else ""
+        raise AudioError(path, f"no such file{link}")
     if path.stat().st_size == 0:
         raise AudioError(path, "the file is empty (0 bytes)")
     frames, rate, is_float, notes = _decode(path)
     if not len(frames):
-        raise AudioError(path, "holds no samples (zero length)")
+        raise AudioError(path, "has no samples (zero length)")
     mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1)
     if not np.isfinite(mono).all():
-        raise AudioError(path, "holds samples that are not finite numbers")
+        raise AudioError(path, "has samples that are not finite numbers")
     peak = float(np.abs(mono).max())
     if is_float and peak > 1.0:
         mono = mono * np.float32(SCALED_PEAK / peak)
@@ -124,11 +122,8 @@ def read_recording(path: Path | str) -> Recording:
     return Recording(np.ascontiguousarray(mono), rate, notes)
 
 
-_NO_FILE = "no such file"
-
-
 def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
-    """Frames (N, channels) of a file, their rate, whether it stores floating-point samples, and notes.
+    """Returns frames (N, channels) of a file, their rate, whether it stores floating-point samples, and notes.
 
     Raises:
         AudioError: the file is truncated, or no audio.
@@ -137,13 +132,13 @@ def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
         head = file.read(64)
     notes: tuple[AudioNote, ...]
     container = container_of(head)
-    if container == OTHER and path.suffix.lower() == ".mp3":  # what precedes the first frame is not of this format
+    if container == OTHER and path.suffix.lower() == ".mp3":  # something else precedes the first frame
         container = MP3
     if container == MP3:
         frames, rate, notes = _decode_with_ffmpeg(path)
-        promised = mp3_promised_samples(path.read_bytes())
-        if len(frames) + MP3_SLACK < promised:
-            raise AudioError(path, f"truncated: {len(frames)} of the {promised} samples its header promises")
+        declared = mp3_declared_samples(path.read_bytes())
+        if len(frames) + MP3_SLACK < declared:
+            raise _truncated(path, len(frames), declared)
         return frames, rate, False, notes
     if container == FOREIGN or (container == FLAC and len(head) >= 26 and not flac_has_length(head)):
         return *_decode_with_ffmpeg(path)[:2], False, ()
@@ -153,13 +148,17 @@ def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
     if container == WAV:
         declared, present = wav_data(path)
         if declared > present + NEGLIGIBLE_BYTES:
-            raise AudioError(path, f"truncated: its header promises {declared - present} bytes more than the file has")
+            raise AudioError(path, f"truncated: its header declares {declared - present} bytes more than the file has")
         if declared > present:
-            detail = f"its header declares {declared - present} bytes more than there are; read to the end of the file"
+            detail = f"its header declares {declared - present} bytes more than the file has; read to its end"
             notes = (AudioNote("wrong_size_in_header", detail),)
-        if declared < 0 < present and _declares_nothing(path):  # libsndfile takes a size of 0 at its word
+        if declared < 0 < present and _declares_nothing(path):  # libsndfile believes a declared size of 0
             return *_decode_with_ffmpeg(path)[:2], True, ()
     return *_decode_with_libsndfile(path), notes
+
+
+def _truncated(path: Path, found: int, declared: int) -> AudioError:
+    return AudioError(path, f"truncated: it has {found} of the {declared} samples that its header declares")
 
 
 def _declares_nothing(path: Path) -> bool:
@@ -176,23 +175,23 @@ def _decode_with_libsndfile(path: Path) -> tuple[np.ndarray, int, bool]:
             while len(blocks[-1]):
                 blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
             frames = np.concatenate(blocks)
-            promised, rate, is_float = file.frames, file.samplerate, file.subtype in ("FLOAT", "DOUBLE")
+            declared, rate, is_float = file.frames, file.samplerate, file.subtype in ("FLOAT", "DOUBLE")
     except soundfile.LibsndfileError as error:
         raise AudioError(path, f"not a readable audio file ({error.error_string})") from error
-    if len(frames) < promised:
-        raise AudioError(path, f"truncated: {len(frames)} of the {promised} samples its header promises")
+    if len(frames) < declared:
+        raise _truncated(path, len(frames), declared)
     return frames, rate, is_float
 
 
 def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int, tuple[AudioNote, ...]]:
-    """Frames (N, channels) of a file to its last packet; packets that cannot be decoded are counted in a note."""
-    import av  # FFmpeg's libraries: 40 ms, and most recordings need none of them
+    """Returns frames (N, channels), their rate, and a note with the number of packets that cannot be decoded."""
+    import av  # 40 ms, and most recordings do not need FFmpeg
 
     blocks, damaged = [], 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise AudioError(path, "holds no sound, only other streams")
+                raise AudioError(path, "has no audio stream")
             stream = container.streams.audio[0]
             rate = stream.codec_context.sample_rate
             resampler = av.AudioResampler(format="fltp", rate=rate)
@@ -210,28 +209,29 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int, tuple[AudioNote, .
     frames = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.float32)  # (N, channels)
     seconds = len(frames) / rate if rate else 0.0
     if exact and seconds + MP4_SLACK_SECONDS < declared:
-        raise AudioError(path, f"truncated: {seconds:.2f} of the {declared:.2f} seconds its header promises")
-    detail = f"{damaged} packets of the compressed sound cannot be decoded and are left out"
+        detail = f"it has {seconds:.2f} of the {declared:.2f} seconds that its header declares"
+        raise AudioError(path, f"truncated: {detail}")
+    detail = f"{damaged} packets cannot be decoded and are left out"
     return frames, rate, (AudioNote("damaged_packets", detail),) if damaged else ()
 
 
 def resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
-    """(N,) float32 at `source_rate` Hz -> (N * sample_rate / source_rate,) float32."""
+    """Returns samples (N,) float32 at `source_rate` Hz resampled to `sample_rate` Hz (soxr, high quality)."""
     if source_rate == sample_rate:
         return samples
     return soxr.resample(samples, source_rate, sample_rate, quality="HQ").astype(np.float32, copy=False)
 
 
 def write_audio(path: Path | str, samples: np.ndarray, sample_rate: int) -> Path:
-    """Write mono 16-bit audio in one move; the suffix chooses the format (`.wav`, `.flac`).
+    """Writes mono 16-bit audio atomically and returns `path`.
 
     Args:
-        path: Destination; its folder is made.
-        samples: (N,) in [-1, 1]; what lies outside is clipped.
+        path: Destination (`.wav` or `.flac`); its folder is made.
+        samples: (N,); values outside of [-1, 1] are clipped.
         sample_rate: In Hz.
 
     Raises:
-        AudioError: the suffix is no known format, the samples are not finite, or the place takes no file.
+        AudioError: the suffix is unknown, the samples are not finite, or the file cannot be written.
     """
     path = Path(path)
     kind = path.suffix.lstrip(".").upper()
@@ -242,14 +242,11 @@ def write_audio(path: Path | str, samples: np.ndarray, sample_rate: int) -> Path
     samples = np.asarray(samples, dtype=np.float32)
     if not np.isfinite(samples).all():
         raise AudioError(path, "refuses to write samples that are not finite numbers")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        soundfile.write(partial, np.clip(samples, -1.0, 1.0), sample_rate, format=kind, subtype="PCM_16")
-    except soundfile.LibsndfileError as error:
-        with suppress(OSError):  # it may never have been there
-            partial.unlink()
-        reason = f"cannot be written ({error.error_string}); see that the folder may be written to and has room"
+        with atomic_write(path) as partial:
+            soundfile.write(partial, np.clip(samples, -1.0, 1.0), sample_rate, format=kind, subtype="PCM_16")
+    except (soundfile.LibsndfileError, OSError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error.error_string
+        reason = f"cannot be written ({cause}); check its name, permissions and free space of the folder"
         raise AudioError(path, reason) from error
-    os.replace(partial, path)
     return path

@@ -1,4 +1,4 @@
-"""Fundamental frequency by the WORLD trackers, on the frames of the mel extractor."""
+"""Fundamental frequency by the trackers of WORLD, on the frames of the mel extractor."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from model.audio.io import AudioError
 from model.config.data import AudioConfig, FeaturesConfig
 
 DECIMATION = 4
-"""DIO looks for candidates in a signal of a quarter of the rate: four times as fast, 99.5 % within half a semitone
-of the full search on read speech."""
+"""Decimation of the signal in which DIO finds candidates: four times as fast, and 99.5 % of the frames of read speech
+are within half a semitone of the search at the full rate."""
 
 
 def track_pitch(samples: np.ndarray, audio: AudioConfig, features: FeaturesConfig) -> np.ndarray:
-    """Fundamental frequency at the centre of every mel frame.
+    """Returns the fundamental frequency at the center of every mel frame.
 
     DIO finds candidates and StoneMask refines them (Morise et al., https://doi.org/10.1587/transinf.2015EDP7457).
 
     Args:
         samples: (N,) in [-1, 1] at `audio.sample_rate`.
-        audio: Gives the frames: frame s is centred on sample s * hop + hop / 2.
-        features: Gives the search range in Hz.
+        audio: Frame s is centered on sample s * hop + hop / 2.
+        features: The search range in Hz.
 
     Returns:
         (S,) float32 in Hz, S = floor(N / hop); 0 where unvoiced.
     """
     world = _world()
     frames = len(samples) // audio.hop_length
-    # WORLD's frames start at sample 0; dropping half a hop moves its grid onto the mel extractor's.
+    # WORLD's frames start at sample 0; dropping half a hop aligns them with the mel extractor's.
     shifted = np.ascontiguousarray(samples[audio.hop_length // 2 :], dtype=np.float64)
     period = 1000.0 * audio.hop_length / audio.sample_rate  # ms
     coarse, times = world.dio(
@@ -52,36 +52,36 @@ def track_pitch(samples: np.ndarray, audio: AudioConfig, features: FeaturesConfi
 
 
 def scale_pitch(samples: np.ndarray, audio: AudioConfig, features: FeaturesConfig, factor: float) -> np.ndarray:
-    """The same speech with its fundamental frequency multiplied, formants and timing kept, through WORLD.
+    """Returns speech with its fundamental frequency multiplied; formants and timing stay as they are.
 
     Args:
         samples: (N,) in [-1, 1] at `audio.sample_rate`.
-        audio, features: As of `track_pitch`.
-        factor: Above 0; 1 is no change.
+        audio, features: As for `track_pitch`.
+        factor: Above 0; 1 changes nothing.
 
     Returns:
         (N,) float32.
     """
     world, rate = _world(), audio.sample_rate
-    sound = np.ascontiguousarray(samples, dtype=np.float64)
-    coarse, times = world.dio(sound, rate, features.pitch_fmin, features.pitch_fmax)
-    pitch = world.stonemask(sound, coarse, times, rate)
-    envelope, noise = world.cheaptrick(sound, pitch, times, rate), world.d4c(sound, pitch, times, rate)
-    scaled = world.synthesize(pitch * factor, envelope, noise, rate)[: len(sound)]
-    return np.pad(scaled, (0, len(sound) - len(scaled))).astype(np.float32)
+    double = np.ascontiguousarray(samples, dtype=np.float64)
+    coarse, times = world.dio(double, rate, features.pitch_fmin, features.pitch_fmax)
+    pitch = world.stonemask(double, coarse, times, rate)
+    envelope, aperiodicity = world.cheaptrick(double, pitch, times, rate), world.d4c(double, pitch, times, rate)
+    scaled = world.synthesize(pitch * factor, envelope, aperiodicity, rate)[: len(double)]
+    return np.pad(scaled, (0, len(double) - len(scaled))).astype(np.float32)
 
 
 @cache
 def _world() -> ModuleType:
-    """The compiled part of `pyworld`, loaded by itself: the package around it imports `pkg_resources`, which
-    setuptools no longer has."""
+    """Loads the extension module of `pyworld`; its package would import `pkg_resources`, which setuptools dropped."""
     package = importlib.util.find_spec("pyworld")
     for folder in (package.submodule_search_locations or []) if package else []:
         for suffix in importlib.machinery.EXTENSION_SUFFIXES:
             library = Path(folder) / f"pyworld{suffix}"
             if library.is_file():
-                spec = importlib.util.spec_from_file_location("pyworld.pyworld", library)
+                loader = importlib.machinery.ExtensionFileLoader("pyworld.pyworld", str(library))
+                spec = importlib.machinery.ModuleSpec("pyworld.pyworld", loader, origin=str(library))
                 module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
+                loader.exec_module(module)
                 return module
     raise AudioError("pyworld", "the pitch tracker is not installed; `pip install pyworld`")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.audio.loudness import gain_to
+from model.audio.loudness import frame_powers, gain_to
 from model.config.data import FeaturesConfig
 
 FRAME_SECONDS = 0.02
 
 
 def speech_bounds(samples: np.ndarray, sample_rate: int, threshold_db: float, margin: float) -> tuple[int, int]:
-    """First and one-past-last sample to keep when the silence around speech is trimmed.
+    """Returns the first and one-past-last sample that remain when silence at both ends is trimmed.
+
+    `librosa.effects.trim` centers its frames on the ends of ours, which moves the bounds by up to half a frame, and
+    keeps no margin.
 
     Args:
         samples: (N,).
@@ -23,22 +26,21 @@ def speech_bounds(samples: np.ndarray, sample_rate: int, threshold_db: float, ma
         `start, end` with 0 <= start < end <= N; the whole clip where everything is equally silent.
     """
     size = max(1, int(FRAME_SECONDS * sample_rate))
-    frames = len(samples) // size
-    if threshold_db <= 0 or frames == 0:
+    if threshold_db <= 0 or len(samples) < size:
         return 0, len(samples)
-    level = np.square(samples[: frames * size], dtype=np.float64).reshape(frames, size).mean(axis=1)
-    loud = np.flatnonzero(level >= level.max() * 10 ** (-threshold_db / 10))
-    keep = int(margin * sample_rate)
-    return max(0, loud[0] * size - keep), min(len(samples), (loud[-1] + 1) * size + keep)
+    powers = frame_powers(samples, size)
+    loud = np.flatnonzero(powers >= powers.max() * 10 ** (-threshold_db / 10))
+    kept = int(margin * sample_rate)
+    return max(0, int(loud[0]) * size - kept), min(len(samples), (int(loud[-1]) + 1) * size + kept)
 
 
-def shaping(samples: np.ndarray, sample_rate: int, settings: FeaturesConfig) -> tuple[int, int, float]:
-    """What of a recording (N,) becomes features: first sample, one past the last, and the gain."""
+def trim_and_gain(samples: np.ndarray, sample_rate: int, settings: FeaturesConfig) -> tuple[int, int, float]:
+    """Returns the first and one-past-last sample of a recording (N,) that become features, and their gain."""
     start, end = speech_bounds(samples, sample_rate, settings.trim_silence_db, settings.trim_margin)
     gain = gain_to(settings.target_loudness, samples[start:end], sample_rate) if settings.target_loudness else 1.0
     return start, end, gain
 
 
-def shaped(samples: np.ndarray, start: int, end: int, gain: float) -> np.ndarray:
-    """The samples that features are made from: trimmed and brought to the loudness of the corpus."""
+def trim_and_normalize(samples: np.ndarray, start: int, end: int, gain: float) -> np.ndarray:
+    """Returns samples `start` to `end` times `gain`, as `trim_and_gain` found them."""
     return samples[start:end] if gain == 1.0 else samples[start:end] * np.float32(gain)

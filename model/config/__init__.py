@@ -1,4 +1,4 @@
-"""Settings: the base of every section, hashes, and the names of sizes and levels."""
+"""Settings: the base classes of sections and steps, their hash, and the types that they share."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
-
-
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+ModelSize = Literal["xtiny", "tiny", "small", "normal", "big"]
+OptimizationLevel = Literal["basic", "enhanced", "experimental", "plateau_breaker"]
 
 
 class Section(BaseModel):
-    """Base of every section: immutable, unknown keys refused, values checked once."""
+    """Base of every section: immutable, validated, and without unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
@@ -24,11 +24,11 @@ class Section(BaseModel):
 
 
 class StepSettings(Section):
-    """Base of the settings of one pipeline step: exactly the sections that it reads, each of them complete."""
+    """Base of the settings of one pipeline step: exactly the sections that the step reads, each of them complete."""
 
     @classmethod
     def of(cls, config: BaseModel) -> Self:
-        """Takes the sections of this step out of the whole configuration."""
+        """Returns the sections of this step from the whole configuration."""
         return cls(**{name: getattr(config, name) for name in cls.model_fields})
 
     @classmethod
@@ -36,8 +36,8 @@ class StepSettings(Section):
         """Reads settings that `to_json` wrote.
 
         Raises:
-            ValueError: a setting is missing, unknown or out of range. A missing one is never filled with its default,
-                since the value that was chosen may be another.
+            ValueError: a setting is missing, unknown or out of range. Defaults are not filled in, since the caller may
+                have chosen other values.
         """
         settings = cls.model_validate_json(text)
         if missing := _unset(settings):
@@ -59,12 +59,6 @@ def _unset(section: BaseModel, prefix: str = "") -> list[str]:
 
 
 def settings_hash(*settings: BaseModel | Mapping[str, Any]) -> str:
-    """Hash (16 hex digits) of settings; equal settings give equal hashes, whatever their order of keys."""
+    """Returns a hash (16 hex digits) of settings that does not depend on the order of their keys."""
     plain = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in settings]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-ModelSize = Literal["xtiny", "tiny", "small", "normal", "big"]
-
-
-OptimizationLevel = Literal["basic", "enhanced", "experimental", "plateau_breaker"]

@@ -10,7 +10,7 @@ from model.config import Positive, Section
 
 
 class ModelConfig(Section):
-    """Widths of the acoustic model; the presets of `presets/sizes.yaml` fill them per `model_size`."""
+    """Architecture of the acoustic model; `presets/sizes.yaml` sets it by `model_size`."""
 
     hidden_dim: Positive = 128
     num_heads: Positive = 2
@@ -18,66 +18,68 @@ class ModelConfig(Section):
     encoder_layers: Positive = 3
     decoder_layers: Positive = 3
     frames_per_step: Annotated[int, Field(ge=1, le=4)] = 2
-    """Mel frames that one decoder position makes; 2 halves the decoder's work (the reduction factor of Tacotron)."""
+    """Reduction factor: mel frames per decoder position; 2 halves the decoder's work."""
     kernel_size: Positive = 3
     """Kernel of the first convolution of each feed-forward block (odd)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     predictor_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Dropout in the duration, pitch and energy predictors, which know minutes of speech by heart first of all."""
+    """Dropout in the duration, pitch and energy predictors, which overfit first on small corpora."""
     predictors_read: Literal["encoding", "embedding"] = "encoding"
-    """What the predictors start from: the encoder's output, with the whole sentence in it, or the plain symbols and the
-    speaker. The encoder soon knows minutes of training sentences by heart; what reads it then learns little else."""
+    """Input of the predictors: the encoder's output, or the embeddings of symbols and speaker alone. On minutes of
+    speech the encoder overfits to the training sentences, and predictors that read its output with it."""
     predictor_input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the predictors' inputs that are hidden in training."""
+    """Dropout on the input of the predictors."""
     aligner_dim: Positive = 80
-    """Width of the space where text meets mel in the aligner."""
+    """Width of the space in which the aligner compares text and mel."""
     aligner_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Dropout on what the aligner sees of mel and text."""
+    """Dropout on the aligner's inputs."""
     use_location_attention: bool = False
-    """The aligner also looks where it was: a bounded term from the alignment before each frame (location-sensitive)."""
+    """Location-sensitive alignment: adds a bounded term computed from the alignment before each frame."""
     location_iterations: Positive = 2
-    """Parallel refinements of the location term in training; alignments of recordings use twice as many."""
+    """Parallel refinements of the location term in training; alignment of recordings uses twice as many."""
     use_forward_attention: bool = False
-    """Soft alignments are those of the hidden Markov model with learned transitions, not of each frame by itself."""
+    """Compute soft alignments by a hidden Markov model with learned transitions instead of frame by frame."""
     forward_attention_mask: bool = False
-    """With forward attention, in alignments of recordings: a frame may look at most three tokens ahead, none back."""
+    """With forward attention, in alignments of recordings: a frame advances by at most three tokens and never goes
+    back."""
     use_duration_predictor: Literal[True] = True
-    """A parallel model speaks through its duration predictor: it cannot be switched off."""
+    """Always true: a parallel model cannot synthesize without its duration predictor."""
     duration_predictor_layers: Positive = 3
     duration_predictor_hidden_dim: Positive = 256
     prosody_predictor_hidden_dim: Positive = 128
     enable_prosody_prediction: bool = True
-    """Pitch and energy predictors and their embeddings."""
+    """Predict pitch and energy and condition the decoder on them."""
     speaker_embedding_dim: Literal[256, 512] = 256
-    """Width of the space where the model tells speakers apart: 256 is standard, 512 high quality."""
+    """Width of the speaker embedding in the model: 256 is standard, 512 high quality."""
     use_pretrained_speaker_encoder: bool = True
-    """The speaker comes from `features.speaker_encoder_model`; otherwise from an encoder trained along, on mels."""
+    """Embed speakers with `features.speaker_encoder_model`; otherwise with an encoder of mels that is trained
+    jointly."""
     speaker_encoder_dim: Positive = 128
-    """Width of the encoder that is trained along."""
+    """Width of the jointly trained speaker encoder."""
     use_speaker_consistency_loss: bool = False
-    """Synthesised mels must sound like their speaker to the encoder that is trained along."""
+    """Loss on the distance between the embeddings of predicted and recorded mels, by the jointly trained encoder."""
     reference_encoder_dim: Positive = 128
-    """Width of what the reference encoder hears of a reference clip; style tokens and latent rest on it."""
+    """Width of the encoding of a reference clip, from which style tokens and latent are computed."""
     enable_gst: bool = False
-    """Global style tokens: the reference chooses a mixture of learned styles."""
+    """Global style tokens: attention over learned styles, queried by the reference clip."""
     gst_num_style_tokens: Annotated[int, Field(ge=2)] = 10
-    """10 is published, 12 advised."""
+    """10 as published; 12 is a usual alternative."""
     gst_num_heads: Positive = 4
     gst_style_token_dim: Positive = 128
-    """Width of the style that the tokens mix."""
+    """Width of the style embedding."""
     use_variational_encoder: bool = False
-    """A latent variable for what neither text nor speaker says, with a prior that both condition."""
+    """A latent variable for variation that text and speaker do not explain; its prior is conditioned on both."""
     vae_latent_dim: Positive = 16
 
     @property
     def has_style(self) -> bool:
-        """Whether a reference lends a style, by style tokens, a latent or both."""
+        """Whether the model takes the style of a reference clip, by style tokens, a latent or both."""
         return self.enable_gst or self.use_variational_encoder
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         if self.forward_attention_mask and not self.use_forward_attention:
-            raise ValueError("model.forward_attention_mask acts on forward attention; set model.use_forward_attention")
+            raise ValueError("model.forward_attention_mask requires model.use_forward_attention; set it")
         if self.gst_style_token_dim % self.gst_num_heads:
             raise ValueError(
                 f"model.gst_style_token_dim ({self.gst_style_token_dim}) must be a multiple of model.gst_num_heads "
@@ -85,13 +87,13 @@ class ModelConfig(Section):
             )
         if self.use_speaker_consistency_loss and self.use_pretrained_speaker_encoder:
             raise ValueError(
-                "model.use_speaker_consistency_loss listens to mels, which pretrained speaker encoders cannot; "
+                "model.use_speaker_consistency_loss embeds mels, and pretrained speaker encoders embed samples; "
                 "set model.use_pretrained_speaker_encoder to false"
             )
         if self.hidden_dim % (2 * self.num_heads):
             raise ValueError(
                 f"model.hidden_dim ({self.hidden_dim}) must be a multiple of 2 x model.num_heads ({self.num_heads}): "
-                "rotary position embeddings turn pairs of channels in every head"
+                "rotary position embeddings rotate pairs of channels in every head"
             )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"model.kernel_size ({self.kernel_size}) must be odd to keep the length")

@@ -1,4 +1,4 @@
-"""Settings of everything that judges a voice: evaluation, registry and gate, studies."""
+"""Settings of evaluation, registry, gate and studies."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from model.config.data import AudioConfig
 
 
 class EvaluationConfig(Section):
-    """What is measured after training."""
+    """Amount of speech that is evaluated after training."""
 
     max_clips: Positive = 12
-    """Most held-out clips, and most training clips, that are measured."""
+    """Largest number of held-out clips, and of training clips, to evaluate."""
     max_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Most speech of each that is measured: the recogniser takes about as long as the speech lasts."""
+    """Longest total duration of either: the recognizer takes about as long as the speech lasts."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
-    """Offline recogniser of the character error rate (English only)."""
+    """Offline recognizer for the character error rate (English only)."""
 
 
 class RegistryConfig(Section):
-    """The registered model and the gate before promotion. Every threshold compares like with like (see docs)."""
+    """Name of the registered model, and thresholds of the gate before promotion."""
 
     name: str = "myxtts-{corpus}-{size}"
     max_mel_cepstral_distortion: Annotated[float, Field(gt=0)] = 12.0
     """Gate: MCD (dB, DTW-aligned) on held-out sentences."""
     max_character_error_increase: Annotated[float, Field(gt=0)] = 0.35
-    """Gate: CER of synthesised held-out sentences minus CER of their recordings."""
+    """Gate: CER of synthesized held-out sentences minus CER of their recordings."""
     min_alignment_monotonicity: Share = 0.8
-    """Gate: share of frames whose likeliest token is that of the frame before or the one or two after it."""
+    """Gate: fraction of frames whose most likely token is that of the previous frame or one of the next two."""
     max_regression: Annotated[float, Field(ge=0)] = 0.02
-    """Gate: relative loss against the champion on its primary measure that is still accepted."""
+    """Gate: largest accepted relative regression of the primary metric against the champion."""
 
 
 class StudyConfig(Section):
@@ -40,13 +40,14 @@ class StudyConfig(Section):
 
     trials: Positive = 12
     max_steps: Positive = 300
-    """Optimiser steps of one trial at the largest batch of the size; smaller batches get more (equal samples)."""
+    """Optimizer steps of one trial at the largest batch of the model size; trials with smaller batches take more steps,
+    so that all see equally many clips."""
     pruner_startup_trials: Annotated[int, Field(ge=0)] = 3
     pruner_warmup_evaluations: Annotated[int, Field(ge=0)] = 1
 
 
 class EvaluateSettings(StepSettings):
-    """Settings that the evaluation of a voice reads."""
+    """Settings of the `evaluate` step."""
 
     seed: Annotated[int, Field(ge=0)]
     audio: AudioConfig
@@ -54,6 +55,6 @@ class EvaluateSettings(StepSettings):
 
 
 class GateSettings(StepSettings):
-    """Settings that the decision on a promotion reads."""
+    """Settings of the `gate` step."""
 
     registry: RegistryConfig

@@ -1,6 +1,6 @@
-"""Merges the layers of settings into one `Config` and remembers where every value came from.
+"""Merges the layers of settings into one `Config` and records the origin of every value.
 
-Precedence, later wins: schema default < model size < optimisation level < `params.yaml` < `--config` file < flags.
+Precedence, later wins: schema default < model size < optimization level < `params.yaml` < `--config` file < flags.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from model.config.schema import Config
 from model.errors import MyXTTSError
 
 COMMAND_LINE = "command line"
-"""Origin of what was given as a flag."""
+"""Origin of values that were given as flags."""
 
 
 class ConfigError(MyXTTSError):
-    """A setting is unknown, malformed or out of range; the message names it and the cure."""
+    """A setting is unknown, malformed or out of range; the message names it and the fix."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration and the layer that each value came from.
+    """A configuration and the origin of each value.
 
     Attributes:
         config: The merged, validated settings.
-        origins: Dotted key -> name of the layer that set it (`default` where none did).
+        origins: Name of the layer that set a value (`default` where none did), by dotted key.
     """
 
     config: Config
     origins: dict[str, str]
 
     def differences(self) -> dict[str, tuple[Any, Any, str]]:
-        """Dotted key -> (schema default, value, origin) of every value that is not the schema's default."""
+        """Returns (schema default, value, origin) of every value that is not the default, by dotted key."""
         defaults = flatten(Config().model_dump())
         values = flatten(self.config.model_dump())
         return {
@@ -49,13 +49,14 @@ class Resolved:
 
 @cache
 def presets() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The shipped presets as data: (per model size, per optimisation level)."""
-    here = Path(__file__).parent / "presets"
-    return tuple(yaml.safe_load((here / name).read_text("utf-8")) for name in ("sizes.yaml", "levels.yaml"))
+    """Returns the shipped presets: those of the model sizes and those of the optimization levels."""
+    folder = Path(__file__).parent / "presets"
+    sizes, levels = (yaml.safe_load((folder / name).read_text("utf-8")) for name in ("sizes.yaml", "levels.yaml"))
+    return sizes, levels
 
 
 def batch_range(model_size: str) -> tuple[int, int]:
-    """Smallest and largest batch that fit a model size (clips)."""
+    """Returns the smallest and the largest batch size (clips) that are recommended for a model size."""
     low, high = presets()[0][model_size]["batch_range"]
     return low, high
 
@@ -70,7 +71,7 @@ def resolve(
 
     Args:
         params_file: The project's `params.yaml`; `None` leaves the layer out.
-        config_file: A `--config` file of the same form, laid over it.
+        config_file: A `--config` file of the same form, with higher precedence.
         overrides: Command-line values by dotted key (`training.batch_size`).
         derived: Layers between the presets and the user's: name -> values by dotted key, such as what follows from a
             base voice (`base_layers`).
@@ -82,6 +83,8 @@ def resolve(
     user_layers.append((COMMAND_LINE, dict(overrides or {})))
 
     chosen = Config().model_dump(include={"model_size", "optimization_level"})
+    for layer in (derived or {}).values():
+        chosen |= {key: layer[key] for key in chosen if key in layer}
     for name, layer in user_layers:
         _refuse_unknown(layer, name)
         chosen.update({key: layer[key] for key in chosen if key in layer})
@@ -117,7 +120,7 @@ def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, 
         base: `config` of the base's description: `model_size`, `audio`, `model`, ...
         seconds: Training speech in the corpus; 0 where it is not known yet, which leaves steps and learning rate alone.
     """
-    layers = {"base voice": flatten({name: base[name] for name in ("model_size", "audio", "model")})}
+    layers = {"base voice": flatten({name: base[name] for name in ("model_size", "model")})}
     preset = adaptation_preset(seconds)
     if preset:
         size = presets()[0][base["model_size"]]["training"]
@@ -136,12 +139,12 @@ def adaptation_preset(seconds: float) -> dict[str, Any] | None:
 
 
 def subset(config: Config, *sections: str) -> dict[str, Any]:
-    """The named sections (and top-level keys) as plain data: what one pipeline step is told, and nothing else."""
+    """Returns the named sections and top-level keys as plain data."""
     return config.model_dump(mode="json", include=set(sections))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping -> dotted keys."""
+    """Returns a nested mapping as a flat one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -153,18 +156,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @cache
 def known_keys() -> tuple[str, ...]:
-    """Every dotted key of the schema."""
+    """Returns every dotted key of the schema."""
     return tuple(_walk(Config))
 
 
 def nearest_key(key: str) -> str:
-    """The known key that looks most like `key`: by its last part first, since people forget the section."""
-    leaf = key.rsplit(".", 1)[-1]
-    leaves = {known.rsplit(".", 1)[-1]: known for known in reversed(known_keys())}  # the first section has a name
-    for candidates, wanted, answer in ((leaves, leaf, leaves.get), (known_keys(), key, str)):
-        if match := difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.6):
-            return answer(match[0])
-    return ""
+    """Returns the known key most similar to `key`, or '': by its last part first, since people forget the section."""
+    leaves = {known.rsplit(".", 1)[-1]: known for known in reversed(known_keys())}  # the first section wins
+    if match := difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1):
+        return leaves[match[0]]
+    return next(iter(difflib.get_close_matches(key, known_keys(), n=1)), "")
 
 
 def _walk(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -185,7 +186,7 @@ def _read(path: Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must hold sections and keys, but holds a {type(tree).__name__}")
+        raise ConfigError(f"{path}: must be a mapping of sections and keys, but is a {type(tree).__name__}")
     return flatten(tree)
 
 
@@ -204,7 +205,7 @@ def _example(section: str) -> str:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys -> nested mapping; the inverse of `flatten`."""
+    """Returns a flat mapping with dotted keys as a nested one; the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, leaf = key.split(".")

@@ -1,7 +1,6 @@
-"""The one schema of every setting: what `params.yaml`, `--config` files, presets and flags may say.
+"""The schema of all settings, which `params.yaml`, `--config` files, presets and flags share.
 
-Each section is a frozen dataclass-like model; a key that stands here is read by the section's package and changes
-something a test can see. `resolve` (see `model.config.resolution`) merges the layers into one `Config`.
+`model.config.resolution.resolve` merges these layers into one `Config`.
 """
 
 from __future__ import annotations
@@ -23,8 +22,11 @@ class Config(Section):
     """Every setting of the system."""
 
     model_size: ModelSize = "tiny"
+    """Preset of network widths, batch size, learning rate and warm-up."""
     optimization_level: OptimizationLevel = "enhanced"
+    """Preset of training techniques."""
     seed: Annotated[int, Field(ge=0)] = 1234
+    """Seed of all random numbers."""
     corpus: CorpusConfig = CorpusConfig()
     validation: ValidationConfig = ValidationConfig()
     split: SplitConfig = SplitConfig()

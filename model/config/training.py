@@ -12,155 +12,164 @@ from model.config.data import AudioConfig, FeaturesConfig
 
 
 class LossConfig(Section):
-    """Weights of the loss terms, and the schedules of the alignment terms (shares of `training.max_steps`)."""
+    """Weights of the loss terms, and their schedules in fractions of `training.max_steps`."""
 
     mel_loss_weight: Annotated[float, Field(gt=0)] = 2.5
+    """Weight of the mel reconstruction loss; safe from 2.5 to 5."""
     duration_loss_weight: Annotated[float, Field(ge=0)] = 0.1
     pitch_loss_weight: Annotated[float, Field(ge=0)] = 0.1
     energy_loss_weight: Annotated[float, Field(ge=0)] = 0.1
     forward_sum_loss_weight: Annotated[float, Field(gt=0)] = 1.0
     binarization_loss_weight: Annotated[float, Field(ge=0)] = 1.0
     binarization_start: Share = 0.3
-    """Share of training before the soft alignment is pulled towards the hard one. At 0.1, sentences of seven seconds
-    froze in a wrong alignment (held-out forward-sum 0.89 after 400 steps, 0.71 without the pull)."""
+    """Fraction of training at which the binarization loss starts, which pulls the soft alignment towards the hard one.
+    At 0.1, sentences of seven seconds stayed in a wrong alignment (held-out forward-sum loss 0.89 after 400 steps, 0.71
+    without the binarization loss)."""
     binarization_end: Share = 0.5
-    """Share of training at which the binarisation weight is full."""
+    """Fraction of training at which the binarization loss has its full weight."""
     forward_sum_blank_logprob: float = -1.0
-    """Log-score of the blank column; -1 is the published, softer form, -1e4 the exact HMM likelihood."""
+    """Log-score of the blank column: -1 is the published, softer form, -1e4 the exact HMM likelihood."""
     use_guided_attention: bool = True
-    """Penalise soft alignments far from the diagonal: the text is found sooner, among many speakers found at all."""
+    """Penalize soft alignments far from the diagonal: alignments converge sooner, and with many speakers at all."""
     guided_attention_sigma: Annotated[float, Field(gt=0)] = 0.2
-    """Width of the free band around the diagonal, as a share of the clip."""
+    """Width of the unpenalized band around the diagonal, as a fraction of the clip."""
     guided_attention_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Minutes of speech want more (`tiny`: 5). Held-out forward-sum of one reader after 300 steps: 0.56 without,
-    0.53 at 1, 0.48 at 5, 0.47 at 10."""
+    """Small corpora benefit from a larger weight (`tiny`: 5). Held-out forward-sum loss of one reader after 300 steps:
+    0.56 without, 0.53 at 1, 0.48 at 5, 0.47 at 10."""
     guided_attention_end: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of training by which the guidance has faded to nothing."""
+    """Fraction of training at which the weight has decayed to zero."""
     kl_loss_weight: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of the latent's divergence from its prior; safe from 0.5 to 2."""
+    """Weight of the KL divergence of the latent from its prior; safe from 0.5 to 2."""
     kl_free_bits: Annotated[float, Field(ge=0)] = 0.1
-    """Nats per latent dimension that cost nothing: without them the latent is soon unused."""
+    """Nats per latent dimension without a penalty, to avoid posterior collapse."""
     kl_annealing_end: Share = 0.2
-    """Share of training at which the divergence has its full weight."""
+    """Fraction of training at which the KL divergence has its full weight."""
     use_contrastive_speaker_loss: bool = False
-    """Clips of one speaker together, of different speakers apart; batches hold several clips of each speaker then."""
+    """Pull embeddings of one speaker together and those of different speakers apart, in batches of several clips per
+    speaker."""
     contrastive_loss_weight: Annotated[float, Field(ge=0)] = 0.5
     contrastive_loss_temperature: Annotated[float, Field(gt=0)] = 0.07
     contrastive_clips_per_speaker: Annotated[int, Field(ge=2)] = 4
-    """Clips of each speaker in a batch; the speakers in it are `training.batch_size` over this number."""
+    """Clips per speaker in a batch, which has `training.batch_size` divided by this many speakers."""
     speaker_consistency_loss_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of `model.use_speaker_consistency_loss`."""
+    """Weight of `model.use_speaker_consistency_loss`."""
     speaker_consistency_start: Share = 0.3
-    """Share of training before which predicted mels are not yet speech to listen to."""
+    """Fraction of training at which the loss starts: before, predicted mels are not yet speech."""
     allow_dangerous: bool = False
-    """Accept loss weights from the ranges that the checklist calls dangerous."""
+    """Accept loss weights in the ranges that `myxtts diagnose` calls dangerous."""
 
 
 class TrainingConfig(Section):
-    """The loop: budget, optimiser, schedule, clipping, averaging, checkpoints."""
+    """Training loop: steps, batches, optimizer, schedule, clipping, averaging, checkpoints, devices."""
 
     start_from: str = "none"
     """Voice whose weights training starts from: its folder, `models:/<name>@<alias>`,
-    `models:/<name>/<version>`, or `none`. Sizes of the model come from it unless they are given."""
+    `models:/<name>/<version>`, `none`, or `auto`: for recordings, the base voice of their languages, which `myxtts run`
+    makes from generated speech if there is none yet. Sizes of the model come from it unless they are given."""
+    start_from_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the weights of `start_from`; runs record it, so that another voice under the same name is noticed."""
     keep_languages: bool = True
     """Keep the languages of `start_from` that the corpus lacks."""
     freeze: tuple[Literal["embeddings", "encoder", "aligner", "predictors", "decoder"], ...] = ()
     """Parts of the model that keep the weights of `start_from`."""
     max_steps: Positive = 1200
+    """Optimizer steps of the whole training."""
     batch_size: Positive = 16
-    """Most clips of an optimiser step (of each process, where several train together)."""
+    """Largest number of clips of an optimizer step, in each process."""
     max_batch_frames: Annotated[int, Field(ge=0)] = 0
-    """Most mel frames of a batch, padding included; 0 sets no bound. Clips of seven seconds then come eight at a time
-    where those of three come sixteen, and every step costs about the same time and memory."""
+    """Largest number of mel frames of a batch, padding included; 0 sets no limit. With a limit, batches of long clips
+    have fewer clips, and all steps take about the same time and memory."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate, reached after the warm-up."""
     aligner_learning_rate_scale: Annotated[float, Field(gt=0)] = 2.0
-    """Factor on the rate of the aligner: everything else waits for its durations."""
+    """Factor on the learning rate of the aligner, whose durations all other modules need."""
     learning_rate_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
-    """After the linear warm-up: flat, one cosine to `final_learning_rate_ratio`, or four cosines."""
+    """Learning rate after the linear warm-up: constant, one cosine to `final_learning_rate_ratio`, or four of them."""
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 0.5
+    """Largest norm of the gradient; larger ones are scaled down."""
     gradient_clip_value: Annotated[float, Field(gt=0)] = 1.0
-    """Each gradient element is clipped first, then the norm of the whole."""
+    """Limit of each gradient element, applied before the norm is clipped."""
     durations: Literal["learned", "cached"] = "learned"
-    """`cached`: once the alignment has converged (after `loss.binarization_end`), durations are kept and the aligner
-    rests, which saves its share of every later step."""
+    """`cached`: once the alignment has converged (after `loss.binarization_end`), keep its durations and skip the
+    aligner in all later steps."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the averaged weights that are validated and exported; 0 uses the raw weights."""
     gradient_accumulation_steps: Positive = 1
-    """Parts that the batch of a step is computed in: the gradient of the whole batch in the memory of one part. Doubled
-    by itself, and said so, when a part does not fit into memory."""
+    """Micro-batches per step: the gradient of the whole batch in the memory of one micro-batch. Doubled, with a
+    warning, when a micro-batch does not fit into memory."""
     enable_gradient_checkpointing: bool = False
-    """Keep only the input of each transformer block and compute the rest again in the backward pass: the same gradient,
+    """Keep only the input of each transformer block and recompute the rest in the backward pass: the same gradient,
     less memory, about a third more time."""
     use_mixed_precision: bool = False
-    """Autocast with float32 islands (aligner, durations, losses), where the processor computes in `mixed_precision`."""
+    """Autocast, with aligner, durations and losses in float32, where the processor supports `mixed_precision`."""
     mixed_precision: Literal["bfloat16", "float16"] = "bfloat16"
-    """float16 comes with a loss scaler, for GPUs older than bfloat16."""
+    """float16 uses a loss scaler, for GPUs without bfloat16."""
     enable_adaptive_loss_weights: bool = False
-    """Hold back the weight of a loss term that grows relative to the others, and lift one that falls, within a factor
-    of 3 of the weights in `loss`."""
+    """Lower the weight of a loss term that grows relative to the others, and raise one that falls, within a factor of 3
+    of the weights in `loss`."""
     adaptive_weight_update_interval: Positive = 50
     """Steps between the updates of the adaptive weights, each by 5 % at most."""
     enable_plateau_breaker: bool = False
-    """Watch for a plateau, and change the learning rate at the first one: see `plateau_rate_boost`."""
+    """Detect a plateau, and change the learning rate at the first one: see `plateau_rate_boost`."""
     plateau_patience: Positive = 200
-    """Steps that are looked at: on a plateau, the second half is not better than the first by `plateau_threshold`."""
+    """Window in steps: on a plateau, its second half is not better than its first by `plateau_threshold`."""
     plateau_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
     plateau_rate_boost: Annotated[float, Field(gt=1)] = 4.0
-    """On a plateau the rate is divided by this for half of `plateau_patience`. If the loss falls, it stays so; if not,
-    it rises to this multiple of `learning_rate`, and falls back to the schedule by a cosine."""
+    """On a plateau the learning rate is divided by this for half of `plateau_patience`. If the loss falls, it stays
+    there; if not, it rises to this multiple of `learning_rate` and returns to the schedule by a cosine."""
     plateau_boost_steps: Positive = 200
-    """Length of that rise and fall."""
+    """Length in steps of that rise and return."""
     enable_evaluation: bool = True
-    """Validate every `evaluation_interval` steps; without it the last weights become the voice, unmeasured."""
+    """Validate every `evaluation_interval` steps; otherwise the last weights are exported without validation."""
     evaluation_interval: Positive = 200
-    """Steps between validations; a scored checkpoint is written at each."""
+    """Steps between validations, each of which writes a checkpoint with its score."""
     checkpoint_interval: Positive = 100
-    """Steps between the unscored checkpoints that bound what a crash can lose."""
+    """Steps between checkpoints without a score, which limit the work that a crash can lose."""
     keep_top_k: Positive = 2
-    """Best checkpoints kept besides the last one."""
+    """Number of best checkpoints to keep besides the last one."""
     exported_checkpoint: Literal["last", "best"] = "last"
-    """Which weights become the voice. On minutes of speech the held-out mel error is lowest at two thirds of the way,
-    while the speech goes on getting clearer: on 5.5 minutes the character error of training sentences fell from 0.20 at
-    the best checkpoint to 0.15 at the last, that of unseen ones stayed at 0.30."""
+    """Weights that become the voice. On minutes of speech the held-out mel error is lowest after two thirds of the
+    steps, but the speech becomes clearer until the end: on 5.5 minutes the character error rate of training sentences
+    fell from 0.20 at the best checkpoint to 0.15 at the last, that of held-out ones stayed at 0.30."""
     variance_restoration: Annotated[float, Field(ge=0, le=2)] = 1.0
-    """How much of the spread that predicted mels lack against held-out recordings the voice gives back: 0 nothing, 1
+    """Fraction of the variance that predicted mels lack against held-out recordings which the voice restores: 0 none, 1
     all of it."""
     log_interval: Positive = 20
     buffer_size: Annotated[int, Field(ge=0)] = 4
-    """Batches prepared ahead of the step that needs them; 0 prepares each when it is asked for."""
+    """Batches to prefetch; 0 prepares each when it is requested."""
     num_workers: Positive = 1
-    """Threads that prepare batches (memory-mapped features: copying, not computing)."""
+    """Threads that prepare batches from memory-mapped features."""
     enable_static_shapes: bool = False
-    """Pad every batch to one of `num_shape_buckets` (tokens, frames) shapes, all batches of a shape of one size."""
+    """Pad every batch to one of `num_shape_buckets` shapes (tokens, frames) with one batch size each."""
     num_shape_buckets: Positive = 6
     enable_compile: bool = False
-    """`torch.compile` of the encoder and decoder stacks, one graph per shape: goes with `enable_static_shapes`."""
+    """`torch.compile` of the encoder and decoder stacks, one graph per shape; use with `enable_static_shapes`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model computes; `auto` takes a GPU where there is one."""
+    """Device of the model; `auto` takes a GPU if there is one."""
     model_gpu: Annotated[int, Field(ge=-1)] = -1
-    """Number of the GPU that trains; -1 leaves the choice to `device`."""
+    """Index of the GPU for training; -1 leaves the choice to `device`."""
     data_gpu: Annotated[int, Field(ge=-1)] = -1
-    """Number of the GPU that validates and speaks the audio previews; -1 means the one that trains."""
+    """Index of the GPU for validation and audio previews; -1 means that of training."""
     enable_memory_isolation: bool = False
-    """Cap what this process may take of the memory of `model_gpu` and `data_gpu`, so that what shares them survives."""
+    """Limit the memory of this process on `model_gpu` and `data_gpu`, for other processes on the same GPUs."""
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """Torch threads; 0 means one per physical core, less one that is left to everything else."""
+    """Torch threads; 0 means all physical cores but one."""
     max_skipped_steps: Positive = 20
-    """Bad steps in a row (not finite, so skipped; or diverged) after which the run goes back to its last good
-    checkpoint."""
+    """Consecutive bad steps (skipped because they are not finite, or diverged) after which the run rolls back to its
+    last good checkpoint."""
     divergence_factor: Annotated[float, Field(gt=1)] = 4.0
-    """A step has diverged when its loss is so many times the best median so far."""
+    """A step has diverged when its loss is this many times the best median so far."""
     max_rollbacks: Annotated[int, Field(ge=0)] = 3
-    """Times that a run goes back before it stops with a report."""
+    """Rollbacks after which a run stops with a report."""
     rollback_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Factor on the learning rate at each time."""
+    """Factor on the learning rate at each rollback."""
 
 
 class TrainSettings(StepSettings):
-    """Settings that the training of an acoustic model reads."""
+    """Settings of the `train` step."""
 
     model_size: ModelSize
     optimization_level: OptimizationLevel

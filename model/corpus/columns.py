@@ -1,4 +1,4 @@
-"""Which column of a table holds the recording, the text, the speaker, the language: by its header, or by its cells."""
+"""Roles of the columns of a table (recording, text, speaker, language), by its header or by its cells."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ NAMES = {
     "language": ("language", "lang", "locale", "language_id", "lang_id", "language_code"),
     "id": ("id", "clip_id", "utterance_id", "utt_id", "uttid", "utt", "key", "segment_id"),
 }  # fmt: skip
-"""What a clip needs -> names that its column has in the wild, the first one meant where several are there."""
+"""Role -> names of its column in existing corpora; the first one is used if there are several."""
 SAMPLE = 200
-"""Rows that are looked at to tell the columns apart."""
+"""Number of rows from which the roles are inferred."""
 _SHOWN = 3
 _LANGUAGE_CODES = (
     "af am ar az be bg bn bs ca cs cy da el et eu fi ga gl gu he hi hr hu hy id is ja jp ka kk km kn ko kr ku ky "
@@ -45,16 +45,16 @@ _PERSON = re.compile(r"m|f|male|female|man|woman|boy|girl|other", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.?!,;:…،؟。！？，、¿¡«»\"]|\s")
 _WORD = re.compile(r"[^\W\d_]+")
 SAME_TEXT = 0.5
-"""Share of the words of a text that its written-out form repeats, at least in most rows."""
+"""Fraction of the words of a text that its normalized form repeats in most rows."""
 
 Finder = Callable[[str], Path | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Positions of what a table of `width` columns says of a clip; None where it has no such column.
+    """Indices of the columns of a table with `width` columns; None for a role without a column.
 
-    `normalized` is the position of the same text in words, which is read instead where it is not empty.
+    `normalized` is the normalized form of `text`, which is used instead if it is not empty.
     """
 
     width: int
@@ -67,26 +67,31 @@ class Columns:
 
 
 def named_columns(header: Sequence[str]) -> Columns | None:
-    """Columns of a header; None where it names no column of texts, or none of recordings or ids: it is no header."""
+    """Returns the columns of a header; None if it lacks a column of texts, or of recordings or ids: it is no header."""
     names = [column_name(cell) for cell in header]
-    places = {
-        wanted: next((names.index(name) for name in known if name in names), None) for wanted, known in NAMES.items()
-    }
-    audio = places["audio"] if places["audio"] is not None else places["id"]
-    if audio is None or places["text"] is None or audio == places["text"]:
+    found = {role: next((names.index(name) for name in known if name in names), None) for role, known in NAMES.items()}
+    audio = found["audio"] if found["audio"] is not None else found["id"]
+    if audio is None or found["text"] is None or audio == found["text"]:
         return None
-    return Columns(len(names), audio, places["text"], places["speaker"], places["language"], places["id"])
+    return Columns(
+        width=len(names),
+        audio=audio,
+        text=found["text"],
+        speaker=found["speaker"],
+        language=found["language"],
+        id=found["id"],
+    )
 
 
 def inferred_columns(lines: Sequence[Line], find: Finder, path: Path) -> Columns:
-    """Columns of a table without a header, told by their cells.
+    """Infers the columns of a table without a header from its cells.
 
-    The recording is the column whose cells name audio files. Of the rest, columns of language codes, of durations, of
-    genders and of other files are known by their form; a text has several words or punctuation; a speaker is one short
-    name in many rows; a second text that repeats the words of the first is its written-out form.
+    Recordings are in the column whose cells name audio files. Language codes, durations, genders and other files are
+    recognized by their form; texts by several words or punctuation; speakers by short names in many rows; the
+    normalized text by the words that it shares with the text.
 
     Raises:
-        CorpusError: the columns can be understood in several ways; the message shows the first rows.
+        CorpusError: the columns are ambiguous; the message shows the first rows.
     """
     width = Counter(len(line.cells) for line in lines).most_common(1)[0][0]
     rows = [line for line in lines if len(line.cells) == width][:SAMPLE]
@@ -94,24 +99,24 @@ def inferred_columns(lines: Sequence[Line], find: Finder, path: Path) -> Columns
     roles: dict[int, str] = {}
 
     def refuse(reason: str) -> CorpusError:
-        return CorpusError(f"{path}: {reason}.\n{_as_understood(rows, roles)}\n{_CURE}")
+        return CorpusError(f"{path}: {reason}.\n{_first_rows(rows, roles)}\n{_FIX}")
 
     if width < 2:
-        raise refuse("has one column; a recording and its text are needed, separated by |, tab, comma or semicolon")
+        raise refuse("has one column; it needs a recording and its text, separated by |, tab, comma or semicolon")
     audio = _audio_column(cells, find)
     if audio is None:
-        raise refuse("no column names recordings that are there")
+        raise refuse("no column names existing recordings")
     roles[audio] = "recording"
     for index in range(width):
         if index != audio and (role := _role_by_form(cells[index], cells[audio])):
             roles[index] = role
-    if "language" in roles.values() and len(roles) == width:  # words of two letters, and no other text
+    if "language" in roles.values() and len(roles) == width:  # texts of two-letter words
         roles = {index: role for index, role in roles.items() if role != "language"}
     texts = [index for index in range(width) if index not in roles and _is_text(cells[index])]
     names = [index for index in range(width) if index not in roles and index not in texts]
     for index in list(texts):
         others = [other for other in texts if other != index]
-        if others and _names_people(cells[index]) and not any(_repeats(cells[index], cells[o]) for o in others):
+        if others and _looks_like_names(cells[index]) and not any(_repeats(cells[index], cells[o]) for o in others):
             texts.remove(index)
             names.append(index)
     roles |= dict.fromkeys(texts, "text?") | dict.fromkeys(names, "speaker or text?")
@@ -119,13 +124,13 @@ def inferred_columns(lines: Sequence[Line], find: Finder, path: Path) -> Columns
         texts = names if len(names) == 1 or all(_repeats(cells[names[0]], cells[name]) for name in names) else []
         names = [] if texts else names
     if not texts:
-        raise refuse("its columns can be understood in several ways" if names else "no column holds texts")
+        raise refuse("its columns are ambiguous" if names else "no column has texts")
     if not all(_repeats(cells[texts[0]], cells[other]) for other in texts[1:]):
         raise refuse(
-            "several columns could be the text, and they do not say the same (is there a separator in a text?)"
+            "several columns could be the text, and they have different words (is there a separator in a text?)"
         )
     if len(names) > 1 or (names and _is_unlike_speakers(cells[names[0]])):
-        raise refuse("it cannot be told which column is the speaker")
+        raise refuse("the column of the speaker is ambiguous")
     languages = [index for index, role in roles.items() if role == "language"]
     return Columns(
         width=width,
@@ -138,8 +143,8 @@ def inferred_columns(lines: Sequence[Line], find: Finder, path: Path) -> Columns
 
 
 def is_unknown_header(line: Line, others: Sequence[Line], columns: Columns, find: Finder) -> bool:
-    """Whether a first row is a header in words that are not known: it names no recording, where all others do, and has
-    nothing but single words where the others have texts."""
+    """Returns whether a first row is a header with unknown names: it is the only one without a recording, and has
+    single words where the others have texts."""
     if len(line.cells) != columns.width or find(line.cells[columns.audio]) is not None:
         return False
     rest = [other for other in others if len(other.cells) == columns.width][:SAMPLE]
@@ -150,21 +155,19 @@ def is_unknown_header(line: Line, others: Sequence[Line], columns: Columns, find
 
 
 def row_cells(line: Line, columns: Columns) -> tuple[tuple[str, ...] | None, str]:
-    """(cells, '') of a row that fits; (None, why) of one that does not."""
+    """Returns (cells, '') of a row that fits the columns, else (None, reason)."""
     cells = fitted(line.cells, columns.width)
     if len(cells) == columns.width:
         if columns.normalized is None:
             return cells, ""
         text, normalized = cells[columns.text], cells[columns.normalized]
         words = _words(text)
-        if len(words) > 1 and normalized and not words & _words(normalized) and not _figures(text):
-            return (
-                None,
-                f"its two texts {text[:40]!r} and {normalized[:40]!r} say different things; is a | in the text?",
-            )
+        if len(words) > 1 and normalized and not words & _words(normalized) and not _has_digits(text):
+            detail = f"its texts {text[:40]!r} and {normalized[:40]!r} have different words; is a | in the text?"
+            return None, detail
         return cells, ""
     if columns.normalized is not None and len(cells) == columns.normalized == columns.width - 1:
-        return (*cells, ""), ""  # a row without the written-out form
+        return (*cells, ""), ""  # a row without the normalized text
     plain = columns.width == 2 and len(cells) == 3 and columns.text == 1
     if plain and _words(cells[1]) and _overlap(cells[1], cells[2]) >= SAME_TEXT:
         return (cells[0], cells[2] or cells[1]), ""
@@ -172,14 +175,14 @@ def row_cells(line: Line, columns: Columns) -> tuple[tuple[str, ...] | None, str
     return None, detail + ("; is there a separator in the text? Quote it" if len(cells) > columns.width else "")
 
 
-_CURE = (
+_FIX = (
     "Write a first line that names the columns, such as audio|text or audio|speaker|text (docs/corpus.md), or remove "
-    "what is not needed"
+    "other columns"
 )
 
 
-def _as_understood(rows: Sequence[Line], roles: dict[int, str]) -> str:
-    """The first rows with what each cell was taken for."""
+def _first_rows(rows: Sequence[Line], roles: dict[int, str]) -> str:
+    """Returns the first rows with the inferred role of each cell."""
     return "\n".join(
         f"  line {line.number}: "
         + ", ".join(f"{roles.get(index, 'unknown')} {cell[:40]!r}" for index, cell in enumerate(line.cells))
@@ -188,7 +191,7 @@ def _as_understood(rows: Sequence[Line], roles: dict[int, str]) -> str:
 
 
 def _audio_column(cells: Sequence[Sequence[str]], find: Finder) -> int | None:
-    """The column of recordings: most of whose cells are found, else one of names of audio files, else the ids."""
+    """Returns the column of recordings: one whose cells are found, else names of audio files, else ids."""
     found = [sum(find(cell) is not None for cell in column) / len(column) for column in cells]
     best = max(range(len(cells)), key=lambda index: (found[index], -index))
     if found[best] >= 0.5:
@@ -203,10 +206,10 @@ def _audio_column(cells: Sequence[Sequence[str]], find: Finder) -> int | None:
 
 
 def _role_by_form(column: Sequence[str], recordings: Sequence[str]) -> str:
-    """What the form of all cells says that a column is; '' for a text or a name."""
+    """Returns the role of a column by the form of its cells; '' for a text or a name."""
     filled = [cell for cell in column if not is_null(cell)]
     if not filled:
-        return "nothing"
+        return "empty"
     if all(_FILE.fullmatch(cell) for cell in filled):
         return "file"
     if all(_NUMBER.fullmatch(cell) for cell in filled):
@@ -222,32 +225,34 @@ def _role_by_form(column: Sequence[str], recordings: Sequence[str]) -> str:
 
 
 def _is_text(column: Sequence[str]) -> bool:
+    """Returns whether most cells have several words, punctuation, or a long text without spaces."""
     return sum(bool(_SENTENCE.search(cell)) or _is_wide(cell) for cell in column) > len(column) / 2
 
 
 def _is_wide(cell: str) -> bool:
-    """Whether a cell is of a script without spaces and as long as a sentence."""
+    """Returns whether a cell is a sentence in a script without spaces."""
     return sum(unicodedata.east_asian_width(c) == "W" for c in cell) > 3
 
 
-def _names_people(column: Sequence[str]) -> bool:
-    """Whether cells of several words are names: few, short and without punctuation."""
+def _looks_like_names(column: Sequence[str]) -> bool:
+    """Returns whether cells with several words are names: few different ones, short and without punctuation."""
     short = all(len(cell.split()) <= 3 and not re.search(r"[?!,;:…،؟。]", cell) for cell in column)
     return short and len(column) > 2 and len(set(column)) <= max(1, len(column) // 3)
 
 
 def _is_unlike_speakers(column: Sequence[str]) -> bool:
-    """Whether nearly every one of several rows would have a speaker of its own."""
+    """Returns whether almost every row would have another speaker."""
     return len(column) > 4 and len(set(column)) > 0.8 * len(column)
 
 
 def _repeats(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether most rows say the same in both columns; rows without words, or with one text only, say nothing."""
+    """Returns whether most rows, of those with both texts, have the same words in both columns."""
     shares = [_overlap(a, b) for a, b in zip(first, second, strict=True) if b and (_words(a) or a == b)]
     return not shares or sum(share >= SAME_TEXT for share in shares) > len(shares) / 2
 
 
 def _overlap(first: str, second: str) -> float:
+    """Returns the fraction of the words of the first text that are in the second."""
     if first == second:
         return 1.0
     words = _words(first)
@@ -255,11 +260,11 @@ def _overlap(first: str, second: str) -> float:
 
 
 def _words(text: str) -> set[str]:
-    """Words of a text without regard to case; characters where words have no spaces."""
+    """Returns the words of a text in lower case; its characters in scripts without spaces."""
     folded = unicodedata.normalize("NFC", text).casefold()
     words = set(_WORD.findall(folded))
     return {c for word in words for c in word} if _is_wide(text) else words
 
 
-def _figures(text: str) -> bool:
+def _has_digits(text: str) -> bool:
     return any(character.isdigit() for character in text)

@@ -1,4 +1,4 @@
-"""Over-long recordings: divided at pauses that the punctuation of their text explains, or left whole. Never cut."""
+"""Division of long recordings at pauses that match the punctuation of their text."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.audio.loudness import decibels, frame_powers
 from model.audio.trimming import FRAME_SECONDS
 from model.corpus.pairing import pair_in_order
 from model.text.identify import spoken_length
 
-LEAST_PAUSE = 0.25
-"""Seconds of silence that may be the end of a clause."""
-LEAST_PIECE = 1.0
-"""Seconds of the shortest piece."""
-FURTHEST = 0.9
-"""Seconds between a pause and where the text lets expect it, of those that are still believed to be one."""
-EVEN_SPEED = 0.25
-"""Share by which a piece may be spoken faster or slower than the whole: more means that its text is another's."""
+MIN_PAUSE = 0.25
+"""Shortest silence, in seconds, that may be the end of a clause."""
+MIN_PIECE = 1.0
+"""Shortest piece in seconds."""
+MAX_DISTANCE = 0.9
+"""Largest distance, in seconds of speech, of a pause from its expected position."""
+MAX_SPEED_DIFFERENCE = 0.25
+"""Largest relative difference in speed of a piece from the whole: a larger one means that its text is wrong."""
 _MISSED_CLAUSE, _MISSED_PAUSE = 0.5, 0.15
-_QUIET = 0.35
-"""Of the way from the quietest to the loudest frames, in dB: below is silence."""
+_SILENCE_LEVEL = 0.35
+"""Upper limit of silence between the quietest (0) and the loudest (1) frames, in dB."""
 _CLAUSE = re.compile(r"[^.!?;:…,。！？；：，、،؛؟—]+[.!?;:…,。！？；：，、،؛؟—]*[\"'»”)\]]*\s*")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a recording: its first and one-past-last sample, and what is said there."""
+    """Part of a recording: its first and one-past-last sample, and its text."""
 
     start: int
     end: int
@@ -35,19 +36,19 @@ class Piece:
 
 
 def divide(samples: np.ndarray, sample_rate: int, text: str, longest: float) -> list[Piece]:
-    """Divide a recording into pieces of at most `longest` seconds.
+    """Divides a recording into pieces of at most `longest` seconds.
 
-    The clauses of the text are matched with the pauses of the recording in order, each expected where its share of the
-    letters lets it. A division is believed only if every piece is then spoken about as fast as the whole.
+    Pauses are matched in order with the ends of clauses, whose positions are expected in proportion to their letters. A
+    division is accepted only if all pieces are spoken about as fast as the whole.
 
     Args:
         samples: (N,).
         sample_rate: In Hz.
-        text: What is said.
-        longest: Seconds.
+        text: Transcript of the whole recording.
+        longest: In seconds.
 
     Returns:
-        The pieces in order; none where no division is believed: the recording is to be set aside as it is.
+        The pieces in order, or none if no division is acceptable.
     """
     clauses = [match[0] for match in _CLAUSE.finditer(text)]
     pauses, voiced = _pauses(samples, sample_rate)
@@ -66,42 +67,40 @@ def divide(samples: np.ndarray, sample_rate: int, text: str, longest: float) -> 
     for index, (last, end) in enumerate(ends):
         following = ends[index + 1][1] if index + 1 < len(ends) else None
         if following is not None and (following - start) / sample_rate <= longest:
-            continue  # the next pause is near enough: the piece grows
+            continue  # the piece can extend to the next pause
         pieces.append(Piece(start, end, "".join(clauses[first:last]).strip()))
         first, start = last, end
-    return pieces if _believed(pieces, voiced, size, lengths[-1] / total, sample_rate, longest) else []
+    return pieces if _acceptable(pieces, voiced, size, lengths[-1] / total, sample_rate, longest) else []
 
 
 def _pauses(samples: np.ndarray, sample_rate: int) -> tuple[list[int], np.ndarray]:
-    """Middle frames of the pauses, and the seconds of speech before each frame (the last value is all of it)."""
-    size = int(FRAME_SECONDS * sample_rate)
-    frames = samples[: len(samples) // size * size].reshape(-1, size)
-    loudness = 10 * np.log10(np.maximum(np.square(frames, dtype=np.float64).mean(axis=1), 1e-10))
-    quietest, loudest = np.percentile(loudness, (5, 95))
-    speaks = loudness > quietest + _QUIET * (loudest - quietest)
-    voiced = np.concatenate([[0.0], np.cumsum(speaks) * FRAME_SECONDS])
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], speaks, [True]]).astype(int)))
+    """Returns the middle frames of the pauses, and the seconds of speech before each frame and in total."""
+    levels = decibels(frame_powers(samples, int(FRAME_SECONDS * sample_rate)))
+    quietest, loudest = np.percentile(levels, (5, 95))
+    is_speech = levels > quietest + _SILENCE_LEVEL * (loudest - quietest)
+    voiced = np.concatenate([[0.0], np.cumsum(is_speech) * FRAME_SECONDS])
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], is_speech, [True]]).astype(int)))
     spans = zip(edges[::2], edges[1::2], strict=True)
-    inner = [(a, b) for a, b in spans if a > 0 and b < len(speaks) and (b - a) * FRAME_SECONDS >= LEAST_PAUSE]
+    inner = [(a, b) for a, b in spans if a > 0 and b < len(is_speech) and (b - a) * FRAME_SECONDS >= MIN_PAUSE]
     return [int((a + b) // 2) for a, b in inner], voiced
 
 
 def _match(expected: np.ndarray, found: np.ndarray) -> list[tuple[int, int]]:
-    """(clause, pause) pairs of the cheapest match in order; clauses and pauses may stay alone."""
+    """Returns (clause, pause) pairs of the best match in order; clauses and pauses may be unmatched."""
     distance = np.abs(expected[:, None] - found[None, :])
-    distance[distance > FURTHEST] = np.inf
+    distance[distance > MAX_DISTANCE] = np.inf
     return pair_in_order(-distance, -_MISSED_CLAUSE, -_MISSED_PAUSE)
 
 
-def _believed(
+def _acceptable(
     pieces: list[Piece], voiced: np.ndarray, size: int, speed: float, sample_rate: int, longest: float
 ) -> bool:
-    """Whether all pieces are of a usable length and spoken about as fast as the whole."""
+    """Returns whether all pieces have a usable length and are spoken about as fast as the whole."""
     for piece in pieces:
         seconds = (piece.end - piece.start) / sample_rate
         speech = voiced[min(piece.end // size, len(voiced) - 1)] - voiced[piece.start // size]
-        if not LEAST_PIECE <= seconds <= longest or speech <= 0:
+        if not MIN_PIECE <= seconds <= longest or speech <= 0:
             return False
-        if abs(spoken_length(piece.text) / speech / speed - 1) > EVEN_SPEED:
+        if abs(spoken_length(piece.text) / speech / speed - 1) > MAX_SPEED_DIFFERENCE:
             return False
     return len(pieces) > 1

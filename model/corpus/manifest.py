@@ -1,35 +1,36 @@
-"""The manifest: one JSON object per line, one line per clip. Every stage reads and writes this and nothing else."""
+"""The manifest of a corpus, one JSON object per clip and line, and the folders that hold one."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from model.errors import MyXTTSError
+from model.errors import CorpusError, MyXTTSError
+from model.files import atomic_write, write_json_lines
 
 MANIFEST = "manifest.jsonl"
 
 
 class ManifestError(MyXTTSError):
-    """A manifest is missing or malformed; the message names the file, the line and the cure."""
+    """A manifest is missing or malformed; the message names the file, the line and the fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One recording and what is known of it.
+    """A recording of one utterance and its metadata.
 
     Attributes:
         id: Unique within the corpus.
         audio: Path of the audio file relative to the manifest's folder (mono FLAC at `sample_rate`).
-        text: What is said, as published.
-        language: espeak-ng voice name (`en`, `fa`, ...).
-        speaker: Speaker name.
+        text: Transcript as published.
+        language: Name of an espeak-ng voice (`en`, `fa`, ...).
+        speaker: Name of the speaker.
         seconds: Duration of the audio file.
-        sample_rate: Rate of the stored audio in Hz.
-        source_sample_rate: Rate of the recording that it was made from, in Hz.
+        sample_rate: Of the audio file, in Hz.
+        source_sample_rate: Of the original recording, in Hz.
         split: `train`, `validation`, `test`, or empty before the split stage.
     """
 
@@ -45,34 +46,43 @@ class Clip:
 
 
 def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
-    """Write `folder/manifest.jsonl` in one move, so that a reader never sees half of it."""
-    path = folder / MANIFEST
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for clip in clips:
-            file.write(json.dumps(asdict(clip), ensure_ascii=False) + "\n")
-    os.replace(partial, path)
-    return path
+    """Writes `folder/manifest.jsonl` atomically and returns its path."""
+    return write_json_lines(folder / MANIFEST, map(asdict, clips))
 
 
 def read_manifest(folder: Path) -> list[Clip]:
-    """Clips of `folder/manifest.jsonl` in file order.
+    """Returns the clips of `folder/manifest.jsonl` in file order.
 
     Raises:
         ManifestError: the file is missing, or a line is not a clip.
     """
     path = folder / MANIFEST
     try:
-        with path.open(encoding="utf-8") as file:  # by line feeds alone: a text may hold other ends of lines (U+2028)
+        with path.open(encoding="utf-8") as file:  # separated by newlines only: a text may contain others (U+2028)
             lines = file.readlines()
     except FileNotFoundError as error:
-        raise ManifestError(f"{path}: no manifest here; run `dvc repro` to make the data stages") from error
-    names = {field.name for field in fields(Clip)}
+        raise ManifestError(f"{path}: no such manifest; run `dvc repro` to make the data stages") from error
     clips = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            clips.append(Clip(**record))
+            clips.append(Clip(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
-            raise ManifestError(f"{path}:{number}: not a clip with the keys {sorted(names)}: {error}") from error
+            names = sorted(field.name for field in fields(Clip))
+            raise ManifestError(f"{path}:{number}: not a clip with the keys {names}: {error}") from error
     return clips
+
+
+@contextmanager
+def stage_folder(destination: Path) -> Iterator[Path]:
+    """Yields a new folder that replaces `destination` when the block ends without an exception.
+
+    Raises:
+        CorpusError: `destination` has files that are not those of a stage.
+    """
+    destination = Path(destination).absolute()
+    replaceable = (destination / MANIFEST).is_file() or (destination.is_dir() and not any(destination.iterdir()))
+    if destination.exists() and not replaceable:
+        raise CorpusError(f"{destination}: holds other files and would be replaced; name a new or empty folder")
+    with atomic_write(destination) as partial:
+        partial.mkdir()
+        yield partial

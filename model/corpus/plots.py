@@ -1,117 +1,106 @@
-"""Plots of a corpus as SVG, drawn without a library: they stand in one page that needs nothing else."""
+"""Plots of a corpus as inline SVG for a self-contained page."""
 
 from __future__ import annotations
 
-import math
+import io
+import re
+import warnings
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-WIDTH, HEIGHT = 620, 220
-LEFT, BOTTOM, TOP, RIGHT = 48, 34, 10, 12
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
+
 BARS = 24
-MOST_POINTS = 3000
+WIDTH = 6.4
+"""Of a plot, in inches."""
+MAX_POINTS = 3000
 """Of more points every n-th is drawn."""
-COLOURS = ("#3566a8", "#c4572b", "#3b8a57", "#8a4fa0", "#a88a1e", "#2b8f9b", "#b23a6a", "#5b5f66", "#6b8e23", "#9c6644")
+INK, GRID, MARK = "#5d6778", "#dfe3ea", "#b3261e"
+_STYLE: dict[RcKeyType, Any] = {
+    "svg.fonttype": "none",  # text stays text, in the fonts of the browser
+    "svg.hashsalt": "myxtts",  # equal plots give equal files
+    "text.parse_math": False,  # names may contain `$`
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+}
 
 
-def histogram(values: Sequence[float], unit: str, mark: float | None = None) -> str:
-    """How often values of a kind occur; `mark` is a threshold, drawn as a line."""
-    values = np.asarray(values, dtype=float)
+def histogram(values: Sequence[float], unit: str, threshold: float | None = None) -> str:
+    """Returns a histogram of values with an optional threshold as a line; '' without values."""
     if not len(values):
         return ""
-    low, high = _range([*values, *([mark] if mark is not None else [])])
-    counts, edges = np.histogram(values, BARS, (low, high))
-    x, y = _axis(low, high, LEFT, WIDTH - RIGHT), _axis(0, max(counts), HEIGHT - BOTTOM, TOP)
-    shapes = [
-        f'<rect x="{x(a) + 0.5:.1f}" y="{y(count):.1f}" width="{x(b) - x(a) - 1:.1f}" '
-        f'height="{HEIGHT - BOTTOM - y(count):.1f}" fill="{COLOURS[0]}"><title>{a:.1f} to {b:.1f} {escape(unit)}: '
-        f"{count} clips</title></rect>"
-        for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True)
-    ]
-    if mark is not None:
-        shapes.append(f'<line x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" class="mark"/>')
-    return _drawing([*_ticks(x, low, high, unit), *_levels(y, 0, max(counts), "clips"), *shapes])
+    figure, axes = _new(unit, "clips")
+    axes.hist(values, bins=BARS, rwidth=0.95)
+    if threshold is not None:
+        axes.axvline(threshold, color=MARK, linestyle="--", linewidth=1)
+    return _svg(figure)
 
 
-def scatter(points: Mapping[str, Sequence[tuple[float, float, str]]], x_unit: str, y_unit: str) -> str:
-    """Points (x, y, name) of several groups, each group in its colour with a legend."""
-    everything = [point for group in points.values() for point in group]
-    if not everything:
+def scatter(points: Mapping[str, Sequence[tuple[float, float]]], x_unit: str, y_unit: str) -> str:
+    """Returns a scatter plot of the points (x, y) of several groups, with a legend; '' without points."""
+    total = sum(map(len, points.values()))
+    if not total:
         return ""
-    (low, high), (bottom, top) = _range([p[0] for p in everything]), _range([p[1] for p in everything])
-    x, y = _axis(low, high, LEFT, WIDTH - RIGHT), _axis(bottom, top, HEIGHT - BOTTOM, TOP)
-    step = math.ceil(len(everything) / MOST_POINTS)
-    shapes = []
-    for number, (name, group) in enumerate(points.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        shapes += [
-            f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="2.6" fill="{colour}" fill-opacity=".6">'
-            f"<title>{escape(label)}: {a:.1f} {escape(x_unit)}, {b:.0f} {escape(y_unit)}</title></circle>"
-            for a, b, label in group[::step]
-        ]
-        shapes.append(
-            f'<text x="{LEFT + 8 + 46 * number}" y="{TOP + 10}" style="fill: {colour}" class="legend">'
-            f"{escape(name)}</text>"
-        )
-    return _drawing([*_ticks(x, low, high, x_unit), *_levels(y, bottom, top, y_unit), *shapes])
+    figure, axes = _new(x_unit, y_unit)
+    for name, group in points.items():
+        x, y = np.array(group[:: -(-total // MAX_POINTS)]).T
+        axes.plot(x, y, linestyle="", marker="o", markersize=3.5, alpha=0.6, markeredgewidth=0, label=name)
+    axes.legend(frameon=False, labelcolor="linecolor", ncols=len(points), loc="upper left", handletextpad=0)
+    return _svg(figure)
 
 
-def strips(groups: Mapping[str, Sequence[float]], unit: str) -> str:
-    """One row a group: a line from the 5th to the 95th percentile of its values, a dot at the median."""
+def ranges(groups: Mapping[str, Sequence[float]], unit: str) -> str:
+    """Returns one row per group, with the median of its values and a line from the 5th to the 95th percentile."""
     groups = {name: values for name, values in groups.items() if len(values)}
     if not groups:
         return ""
-    low, high = _range([value for values in groups.values() for value in values])
-    height, left = 16 * len(groups) + BOTTOM, 180
-    x = _axis(low, high, left, WIDTH - RIGHT)
-    shapes = []
-    for row, (name, values) in enumerate(groups.items()):
-        a, middle, b = np.percentile(values, (5, 50, 95))
-        y = 16 * row + 10
-        shapes.append(
-            f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(name[-30:])}</text>'
-            f'<line x1="{x(a):.1f}" x2="{x(b):.1f}" y1="{y}" y2="{y}" stroke="{COLOURS[0]}" stroke-width="5" '
-            f'stroke-opacity=".45"/><circle cx="{x(middle):.1f}" cy="{y}" r="4" fill="{COLOURS[0]}"><title>'
-            f"{escape(name)}: median {middle:.1f} {escape(unit)}, {len(values)} clips</title></circle>"
+    figure, axes = _new(unit, "", height=0.6 + 0.18 * len(groups), left=1.9)
+    low, middle, high = np.array([np.percentile(values, (5, 50, 95)) for values in groups.values()]).T
+    rows = np.arange(len(groups))
+    axes.hlines(rows, low, high, linewidth=4, alpha=0.45)
+    axes.plot(middle, rows, linestyle="", marker="o", markersize=5)
+    axes.set_yticks(rows, [name[-26:] for name in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    return _svg(figure)
+
+
+def _new(x_unit: str, y_unit: str, height: float = 2.4, left: float = 0.6) -> tuple[Figure, Axes]:
+    """Returns an empty figure of a height and a left margin in inches, and its axes."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # slow to load, and only the report needs it
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH, height))
+        # fixed margins: a layout engine would take as long as the plot
+        margins = {"left": left / WIDTH, "right": 0.98, "bottom": 0.45 / height, "top": 1 - 0.1 / height}
+        axes = figure.subplots(gridspec_kw=margins)
+        axes.set(xlabel=x_unit, ylabel=y_unit)
+        axes.grid(axis="y" if y_unit else "x", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    """Returns a figure as an `<svg>` element for HTML: without header, metadata and namespaces."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has the fonts of the page
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
-    return _drawing([*_ticks(x, low, high, unit, height - BOTTOM), *shapes], height)
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = float(min(values)), float(max(values))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _axis(low: float, high: float, start: float, end: float):
-    return lambda value: start + (float(value) - low) / max(high - low, 1e-9) * (end - start)
-
-
-def _round_steps(low: float, high: float) -> list[float]:
-    """Some five round values between the two."""
-    rough = max(high - low, 1e-9) / 5
-    scale = 10 ** math.floor(math.log10(rough))
-    step = next(factor * scale for factor in (1, 2, 5, 10) if factor * scale >= rough)
-    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _ticks(x, low: float, high: float, unit: str, base: float = HEIGHT - BOTTOM) -> list[str]:
-    shapes = [
-        f'<text x="{x(value):.1f}" y="{base + 14}" text-anchor="middle">{value:g}</text>'
-        for value in _round_steps(low, high)
-    ]
-    return [*shapes, f'<text x="{WIDTH - RIGHT}" y="{base + 29}" text-anchor="end">{escape(unit)}</text>']
-
-
-def _levels(y, low: float, high: float, unit: str) -> list[str]:
-    shapes = [
-        f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" class="grid"/>'
-        for value in _round_steps(low, high)
-    ]
-    return [*shapes, f'<text x="{LEFT - 40}" y="{HEIGHT - 6}">{escape(unit)}</text>']
-
-
-def _drawing(shapes: Sequence[str], height: float = HEIGHT) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" width="100%" role="img">{"".join(shapes)}</svg>'
+    element = re.sub(r' xmlns(:xlink)?="[^"]*"', "", buffer.getvalue().partition("<svg")[2])
+    return f'<svg role="img" style="width: 100%; height: auto"{element}'

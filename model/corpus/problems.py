@@ -1,32 +1,33 @@
-"""What is wrong with single clips: found while reading or checking, written down, never dropped."""
+"""Problems of single clips, which the stages report instead of dropping clips silently."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from model.files import read_json_lines, write_json_lines
+
 PROBLEMS = "problems.jsonl"
 
 BAD = "bad"
-"""The clip is left out, and counts against `validation.tolerated_bad_share`."""
+"""The clip is left out and counts against `validation.tolerated_bad_share`."""
 SUSPECT = "suspect"
-"""Probably wrong and worth a listen; the clip is kept."""
+"""The clip is probably wrong, but kept: listen to it."""
 NOTE = "note"
-"""Worth knowing; the clip is kept."""
+"""The clip is kept."""
 SEVERITIES = (BAD, SUSPECT, NOTE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One finding about one clip or file.
+    """A finding about one clip or file.
 
     Attributes:
-        id: Clip, or empty where a file or line belongs to none.
-        file: The file, or `file:line` of a row, where it was found.
+        id: Id of the clip, or empty for a file or line without one.
+        file: The file, or `file:line` of a row.
         reason: Short name of the kind of problem (`missing_recording`, `silent`, ...).
-        detail: What exactly, with the numbers.
+        detail: Description with numbers.
         severity: `bad`, `suspect` or `note`.
     """
 
@@ -38,16 +39,11 @@ class Problem:
 
 
 def write_problems(folder: Path, problems: Iterable[Problem]) -> Path:
-    """Write `folder/problems.jsonl`."""
-    path = folder / PROBLEMS
-    path.write_text("".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in problems), "utf-8")
-    return path
+    """Writes `folder/problems.jsonl` and returns its path."""
+    return write_json_lines(folder / PROBLEMS, map(asdict, problems))
 
 
 def read_problems(folder: Path) -> list[Problem]:
-    """Problems of `folder/problems.jsonl`; none where there is no such file."""
+    """Returns the problems of `folder/problems.jsonl`; none if there is no such file."""
     path = folder / PROBLEMS
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return [Problem(**json.loads(line)) for line in file]
+    return [Problem(**record) for record in read_json_lines(path)] if path.is_file() else []

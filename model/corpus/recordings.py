@@ -1,4 +1,4 @@
-"""The audio files below a folder, found by whatever name a table gives them; and clip ids made from such names."""
+"""Lookup of the audio files below a folder by the names in a table, and clip ids from such names."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".oga", ".aif", ".aiff", ".aifc", ".caf", ".w64",
     ".au", ".mp4", ".mka", ".wma", ".amr",
 )  # fmt: skip
-"""Suffixes of recordings, in any case; of several files of one name the first of these is read."""
+"""Suffixes of recordings, in any case; of several files with one name the first suffix here is read."""
 AUDIO_FOLDERS = frozenset(
     ("wavs", "wav", "wavs22k", "audio", "audios", "clips", "recordings", "sounds", "speech", "flac", "mp3", "ogg",
      "data", "train", "test", "dev")
 )  # fmt: skip
-"""Folders whose name says nothing about a recording: a path may leave them out."""
-MOST_ID_BYTES = 160
+"""Names of folders that do not describe a recording, so that a path in a table may omit them."""
+MAX_ID_BYTES = 160
 _ID_MARKS = "_.()+@-"
 
 
 class Recordings:
-    """Index of the audio files below a folder. Hidden files and what macOS leaves in archives are no recordings.
+    """Index of the audio files below a folder, without hidden files and those of macOS archives.
 
-    Broken symbolic links count as recordings: whoever names one is told that it is missing.
+    Broken symbolic links are included, so that a row that names one is reported as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,20 +40,20 @@ class Recordings:
                 self._tails[parts[-length:]].append(path)
 
     def find(self, name: str, beside: Path | None = None) -> Path | None:
-        """The recording that a name stands for; None where there is none, or several with equal right.
+        """Returns the recording of a name; None if there is none, or if the name is ambiguous.
 
-        A name may be an id, a file or a path, relative or of another machine, with slashes or back-slashes, with or
+        A name may be an id, a file name or a path, relative or of another machine, with slashes or backslashes, with or
         without suffix, in any case and any Unicode normal form.
 
         Args:
-            name: As a table gives it.
-            beside: Folder of the table, where it is not that of the index.
+            name: Cell of a table.
+            beside: Folder of the table, if it is not that of the index.
         """
         found = self.candidates(name, beside)
         return found[0] if len(found) == 1 else None
 
     def candidates(self, name: str, beside: Path | None = None) -> list[Path]:
-        """The recordings that a name may stand for, with equal right; see `find`."""
+        """Returns the recordings that match a name equally well; see `find`."""
         cleaned = clean_path(name)
         if not cleaned or "\0" in cleaned:
             return []
@@ -64,14 +64,14 @@ class Recordings:
         parts = _key(cleaned)
         for length in range(len(parts), 0, -1):
             found = self._tails.get(parts[-length:], [])
-            if length < len(parts):  # part of the path is of another machine: the rest must be the whole path here
-                found = [path for path in found if self._leads_nowhere(path, length)]
+            if length < len(parts):  # the start of the path is of another machine: the rest must be the whole path here
+                found = [path for path in found if self._has_generic_parents(path, length)]
             if found:
                 return _best(found, cleaned)
         return []
 
     def expected(self, name: str, beside: Path) -> Path:
-        """Where the recording of a name that is not there would be expected."""
+        """Returns the path where a missing recording would be expected."""
         cleaned = clean_path(name) or "?"
         if "/" in cleaned or without_suffix(cleaned) != cleaned or not self.paths:
             return beside / cleaned
@@ -79,13 +79,14 @@ class Recordings:
         suffix = Counter(path.suffix for path in self.paths).most_common(1)[0][0]
         return parent / f"{cleaned}{suffix}"
 
-    def _leads_nowhere(self, path: Path, length: int) -> bool:
+    def _has_generic_parents(self, path: Path, length: int) -> bool:
+        """Returns whether only folders of `AUDIO_FOLDERS` are above the last `length` parts of a path."""
         above = path.relative_to(self.folder).parts[:-length]
         return all(part.lower() in AUDIO_FOLDERS for part in above)
 
 
 def _best(found: list[Path], name: str) -> list[Path]:
-    """Of files of one name the one in the highest folder, and there the one whose suffix is meant."""
+    """Returns, of files with one name, that in the highest folder with the best suffix; several if it is ambiguous."""
     shortest = min(len(path.parts) for path in found)
     found = [path for path in found if len(path.parts) == shortest]
     if len({path.parent for path in found}) > 1:
@@ -96,7 +97,7 @@ def _best(found: list[Path], name: str) -> list[Path]:
 
 
 def clean_path(name: str) -> str:
-    """A path as this system writes it: slashes, no quotes, no `file://`, no drive, composed letters."""
+    """Returns a path with slashes, without quotes, `file://` and drive, in Unicode normal form C."""
     name = unicodedata.normalize("NFC", name.strip().strip("\"'"))
     if name.lower().startswith("file://"):
         name = unquote(name[len("file://") :])
@@ -105,22 +106,21 @@ def clean_path(name: str) -> str:
 
 
 def without_suffix(name: str) -> str:
-    """A name without the suffix of a recording; `v1.2` has none."""
+    """Returns a name without the suffix of a recording; `v1.2` has none."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
 def clip_id(name: str) -> str:
-    """An id that is a file name on every system, made of any name: letters of all scripts, figures and `_.()+@-`.
+    """Returns a clip id for any name, usable as a file name: letters of all scripts, digits and `_.()+@-`.
 
-    The parts of a path are joined by `-`; what is no letter or figure becomes `_`; a long name is cut and ends in a
-    hash of the whole.
+    The parts of a path are joined by `-`; other characters become `_`; a long name is shortened and ends in a hash.
     """
     parts = [part for part in clean_path(name).split("/") if part not in ("", ".", "..")]
     text = "".join(c if _is_usable(c) else "_" for c in "-".join(parts)).strip("_").lstrip(".")
-    if len(text.encode()) > MOST_ID_BYTES:
+    if len(text.encode()) > MAX_ID_BYTES:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        text = f"{text.encode()[: MOST_ID_BYTES - 9].decode('utf-8', 'ignore')}-{digest}"
+        text = f"{text.encode()[: MAX_ID_BYTES - 9].decode('utf-8', 'ignore')}-{digest}"
     return text or f"clip-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
@@ -129,7 +129,7 @@ def _is_usable(character: str) -> bool:
 
 
 def _key(path: str) -> tuple[str, ...]:
-    """A path as it is looked up: its parts in lower case and composed, the last without suffix."""
+    """Returns the lookup key of a path: its parts in lower case and normal form C, the last without suffix."""
     parts = [part for part in unicodedata.normalize("NFC", path).casefold().split("/") if part not in ("", ".", "..")]
     return (*parts[:-1], without_suffix(parts[-1])) if parts else ()
 
@@ -137,12 +137,12 @@ def _key(path: str) -> tuple[str, ...]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a text as long as no file name may be
+    except OSError:  # longer than a file name may be
         return False
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Audio files below a folder, through links to folders too, each folder once."""
+    """Yields the audio files below a folder, also through symbolic links, each folder once."""
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)

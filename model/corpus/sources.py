@@ -1,4 +1,4 @@
-"""What a reader of a corpus format gives to `ingest`: utterances to be recorded, and rows that are none."""
+"""Output of the readers of corpus formats: utterances to ingest, and problems of rows that are none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ Timings = list[tuple[str, float, float]]
 """(phone, start, end) in seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sound:
-    """Samples (N,) float32 mono, their rate in Hz, the times of the phones where the speaker tells them, and what was
-    put right when the file was read."""
+    """Audio of an utterance.
+
+    Attributes:
+        samples: (N,) float32 mono.
+        sample_rate: In Hz.
+        timings: Times of the phones, if the synthesizer reports them.
+        notes: Defects of the file that were corrected on reading.
+    """
 
     samples: np.ndarray
     sample_rate: int
@@ -25,15 +31,15 @@ class Sound:
     notes: tuple[AudioNote, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One clip to be.
+    """A clip before its audio is read or synthesized.
 
     Attributes:
         id, text, language, speaker: As in the manifest.
-        origin: Where it comes from, for messages: a row of a file, or a voice.
-        record: Reads or speaks it. May raise `AudioError`.
-        source: Name of the corpus in a mixed one, else empty.
+        origin: Recording or voice, for messages.
+        record: Reads or synthesizes the audio. May raise `AudioError`.
+        source: Name of the source in a mixed corpus, else empty.
     """
 
     id: str
@@ -45,15 +51,15 @@ class Utterance:
     source: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """All utterances of a corpus.
 
     Attributes:
-        utterances: One for each clip.
-        problems: What was wrong with rows that gave none.
-        engines: What speaks, if the corpus is generated.
-        names: Clip id -> what the corpus names the clip by, where that is no usable id.
+        utterances: One per clip.
+        problems: Problems of rows without an utterance.
+        engines: Synthesizers of a generated corpus.
+        names: Original name of a clip by id, where it is not a usable id.
     """
 
     utterances: list[Utterance]
@@ -63,7 +69,7 @@ class Source:
 
 
 def audio_reason(error: AudioError) -> str:
-    """Kind of problem behind an unreadable recording."""
+    """Returns the kind of problem of an unreadable recording."""
     if not error.path.is_file():
         return "missing_recording"
     if error.path.stat().st_size == 0 or "zero length" in error.reason:

@@ -1,4 +1,4 @@
-"""Code hashes of the data stages, so that DVC runs a stage again when its code has changed."""
+"""Code hashes of the data stages, which make DVC rerun a stage when its code changes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from model.files import write_text
 
 STAGES = ("ingest", "validate", "split")
 TRACKED_BY_DVC = ("model.config",)
-"""DVC tracks settings one by one as parameters; their schema is not part of a stage's code."""
+"""Excluded packages: DVC tracks each setting as a parameter."""
 
 
 def stage_hashes(config: CorpusConfig) -> dict[str, str]:
-    """Returns the code hash of each stage; of the readers only those count that the corpus needs."""
+    """Returns the code hash of each stage, with only those readers that the corpus needs."""
     formats = {config.format, *(source.format for source in config.sources)} - {"mixed"}
     readers = [f"model.corpus.readers.{name}" for name in sorted(formats)]
     return {

@@ -1,4 +1,4 @@
-"""Numbers about a corpus: clips, seconds, speakers, languages, and what its texts become when they are spoken."""
+"""Statistics of a corpus: clips, seconds, speakers, languages, and the normalization of its texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from model.corpus.manifest import Clip, read_manifest
 from model.text.normalize import normalize
 
 EXAMPLES = 12
-"""Examples of what was written out in words, of each language."""
+"""Examples of normalization for each language."""
 
 
 def totals(clips: Iterable[Clip]) -> dict[str, Any]:
-    """Clips and seconds in all, by speaker and by language, and the durations of the clips."""
+    """Returns clips and seconds in total, by speaker and by language, and the durations of the clips."""
     clips = list(clips)
     return {
         "clips": len(clips),
@@ -27,15 +27,15 @@ def totals(clips: Iterable[Clip]) -> dict[str, Any]:
 
 
 def corpus_stats(folder: Path) -> dict[str, Any]:
-    """Numbers of the corpus in `folder`: totals, per split, characters per second, unknown characters, changes.
+    """Returns totals of the corpus in `folder`, also by split, its speed, unknown characters, and examples of changes.
 
     Raises:
-        ManifestError: the folder holds no manifest.
+        ManifestError: the folder has no manifest.
     """
     clips = read_manifest(folder)
     splits: dict[str, list[Clip]] = defaultdict(list)
-    unknown: Counter = Counter()
-    changes: dict[str, Counter] = defaultdict(Counter)
+    unknown: Counter[str] = Counter()
+    changes: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for clip in clips:
         splits[clip.split or "unsplit"].append(clip)
         spoken = normalize(clip.text, clip.language)

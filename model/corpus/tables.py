@@ -1,4 +1,4 @@
-"""Tables of text as programs write them: delimiter, quotes, cells over several lines, JSON lines, encodings."""
+"""Parsing of tables: delimiters, quotes, cells over several lines, JSON lines, encodings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 from model.errors import CorpusError
 
 DELIMITERS = "|\t;,"
-ONCE = ": "
-"""Separators that only end the first cell of a line: `BASIC5000_0001:text`, `clip1 text`. They are the last resort."""
-MOST_CELL_LINES = 20
-"""A quoted cell of more lines has lost its closing quote."""
+FIRST_ONLY = ": "
+"""Delimiters that only end the first cell of a line, tried last: `BASIC5000_0001:text`, `clip1 text`."""
+MAX_CELL_LINES = 20
+"""A quoted cell with more lines has no closing quote."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 _NULLS = frozenset(("null", "none", "nan", "n/a", "<na>"))
 
 
 @dataclass(frozen=True)
 class Line:
-    """Cells of one row and the number of its (first) line in the file."""
+    """Cells of a row and the number of its first line in the file."""
 
     number: int
     cells: tuple[str, ...]
@@ -32,22 +32,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a header: (line number, column -> cell) of its rows, and the lines that do not fit the header."""
+    """Table with a header: (line number, cell by column) of its rows, and (line number, reason) of malformed lines."""
 
     rows: Sequence[tuple[int, Mapping[str, str]]]
     misfits: list[tuple[int, str]] = field(default_factory=list)
 
 
 def read_text(path: Path, form: str) -> str:
-    """Text of a file, without its byte order mark and with `\\n` for every end of line.
+    """Returns the text of a file without byte order mark and with `\\n` at the end of lines.
 
     Raises:
-        CorpusError: the file is missing, empty or not UTF-8; the message says what `form` its lines should have.
+        CorpusError: the file is missing, empty or not UTF-8; the message has the expected `form` of its lines.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); it holds {form}") from error
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}); it should have {form}") from error
     if encoding := _wide_encoding(data):
         raise CorpusError(
             f"{path}: the text is {encoding}, not UTF-8 (spreadsheets call it Unicode text); save it as UTF-8, e.g. "
@@ -64,12 +64,12 @@ def read_text(path: Path, form: str) -> str:
             ) from error
     text = data.decode("utf-8")
     if not text.strip():
-        raise CorpusError(f"{path}: the file is empty; it holds {form}")
+        raise CorpusError(f"{path}: the file is empty; it should have {form}")
     return text
 
 
 def read_lines(path: Path, form: str) -> list[tuple[int, str]]:
-    """(line number, line) of every line that is not blank.
+    """Returns (line number, line) of every line that is not blank.
 
     Raises:
         CorpusError: as `read_text`.
@@ -78,8 +78,7 @@ def read_lines(path: Path, form: str) -> list[tuple[int, str]]:
 
 
 def delimiter_of(lines: Sequence[str]) -> str:
-    """What separates the columns of lines: what stands equally often in most of them, else one of `ONCE`; '' where
-    nothing does."""
+    """Returns the delimiter of lines: one that is equally frequent in most lines, else one of `FIRST_ONLY`, else ''."""
     best, chosen = 0.0, ""
     for delimiter in DELIMITERS:
         counts = Counter(_count(line, delimiter) for line in lines)
@@ -94,11 +93,12 @@ def delimiter_of(lines: Sequence[str]) -> str:
 
 
 def split_rows(text: str, delimiter: str) -> list[Line]:
-    """Rows of a table. Quoted cells may span lines: always in comma and semicolon tables; in the others, where quotes
-    are usually part of the text, only if the row is not complete without.
-    """
+    """Returns the rows of a table, in which quoted cells may span lines.
+
+    With other delimiters than comma and semicolon, quotes are usually part of the text: there a quoted cell may span
+    lines only if the row is incomplete otherwise."""
     physical = text.split("\n")
-    if delimiter in ONCE:
+    if delimiter in FIRST_ONLY:
         split = [(number, line.strip().partition(delimiter)) for number, line in enumerate(physical, 1)]
         return [Line(number, (first.strip(), rest.strip())) for number, (first, _, rest) in split if first]
     quoted = delimiter in ",;"
@@ -114,7 +114,7 @@ def split_rows(text: str, delimiter: str) -> list[Line]:
         following = physical[index + 1] if index + 1 < len(physical) else ""
         broken = line.count(delimiter) < usual or (following.strip() and following.count(delimiter) < usual)
         if quoted or (broken and '"' in line):
-            taken, cells = _quoted_row(physical[index : index + MOST_CELL_LINES], delimiter, None if quoted else usual)
+            taken, cells = _quoted_row(physical[index : index + MAX_CELL_LINES], delimiter, None if quoted else usual)
         if cells is None:
             cells = next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE))
         rows.append(Line(index + 1, tuple(" ".join(_unquoted(cell).split()) for cell in cells)))
@@ -123,12 +123,12 @@ def split_rows(text: str, delimiter: str) -> list[Line]:
 
 
 def read_records(path: Path) -> Table:
-    """Objects of a JSON lines file, or of a JSON list of objects; `null` cells are left out.
+    """Reads a JSON lines file or a JSON list of objects, without `null` cells.
 
     Raises:
-        CorpusError: as `read_text`, or a JSON file that is neither.
+        CorpusError: as `read_text`.
     """
-    text = read_text(path, "one JSON object for each recording")
+    text = read_text(path, "one JSON object per recording")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     whole = _whole_json(text) if len(lines) > 1 or text.lstrip().startswith("[") else None
     records = list(enumerate(whole, 1)) if whole is not None else []
@@ -148,14 +148,14 @@ def read_records(path: Path) -> Table:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Table:
-    """A table with a header (`|`, tab, comma or semicolon), or JSON lines.
+    """Reads a table with a header (`|`, tab, comma or semicolon), or JSON lines.
 
     Raises:
         CorpusError: as `read_text`, or the header lacks one of `columns`.
     """
     if path.suffix.lower() in JSON_SUFFIXES:
         return read_records(path)
-    text = read_text(path, f"a header with the columns {', '.join(columns)}, and one row for each recording")
+    text = read_text(path, f"a header with the columns {', '.join(columns)}, and one row per recording")
     header_line = next(line for line in text.split("\n") if line.strip())
     delimiter = max(DELIMITERS, key=header_line.count)
     first, *lines = split_rows(text, delimiter)
@@ -173,7 +173,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
 
 
 def fitted(cells: Sequence[str], width: int) -> tuple[str, ...]:
-    """Cells without the empty ones that a delimiter at the end of the line adds beyond `width`."""
+    """Returns cells without empty ones beyond `width`, which a delimiter at the end of a line adds."""
     cells = tuple(cells)
     while len(cells) > width and not cells[-1]:
         cells = cells[:-1]
@@ -181,17 +181,17 @@ def fitted(cells: Sequence[str], width: int) -> tuple[str, ...]:
 
 
 def column_name(name: str) -> str:
-    """A column's name as it is compared: `File Name` is `file_name`."""
+    """Returns the normalized name of a column: `File Name` is `file_name`."""
     return "_".join(name.strip().strip('"').lower().replace("-", " ").split())
 
 
 def is_null(cell: str) -> bool:
-    """Whether a cell says that there is nothing, as programs write it."""
+    """Returns whether a cell is empty or a null value of a program."""
     return not cell or cell.lower() in _NULLS
 
 
 def _whole_json(text: str) -> list[Any] | None:
-    """Records of a text that is one JSON value: a list, an object that holds one, or an object of ids; else None."""
+    """Returns the records of a text that is one JSON value: a list, an object with a list, or an object by ids."""
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
@@ -206,7 +206,7 @@ def _whole_json(text: str) -> list[Any] | None:
 
 
 def _cells(record: Mapping[str, Any]) -> dict[str, str]:
-    """Cells of a JSON object; a nested object (`audio: {path: ...}`) stands for its path, null for no cell."""
+    """Returns the cells of a JSON object; a nested object (`audio: {path: ...}`) is its path, null is left out."""
     cells = {}
     for key, value in record.items():
         if isinstance(value, Mapping):
@@ -218,27 +218,27 @@ def _cells(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _quoted_row(lines: Sequence[str], delimiter: str, width: int | None) -> tuple[int, list[str] | None]:
-    """(lines taken, cells) of a row that may have quoted cells over several lines; (1, None) where its quote is open.
+    """Returns (number of lines, cells) of a row that may have quoted cells over several lines; (1, None) if it has not.
 
     Args:
-        width: Number of delimiters that the row must have to be believed; None believes any.
+        width: Required number of delimiters; None accepts any.
     """
     for taken in range(1, len(lines) + 1):
         try:
             rows = list(csv.reader(["\n".join(lines[:taken])], delimiter=delimiter, strict=True))
         except csv.Error as error:
             if "unexpected end of data" in str(error):
-                continue  # the quote is still open
+                continue  # the quote is not closed yet
             break
         if len(rows) == 1 and (width is None or len(rows[0]) == width + 1):
             return taken, rows[0]
-    if width is None and lines[0].count('"') % 2 == 0:  # quotes inside a cell, which spreadsheets take as they are
+    if width is None and lines[0].count('"') % 2 == 0:  # quotes inside a cell, which spreadsheets keep
         return 1, next(csv.reader([lines[0]], delimiter=delimiter))
     return 1, None
 
 
 def _unquoted(cell: str) -> str:
-    """A cell without the quotes that a program put around it; quotes that are part of the text stay."""
+    """Returns a cell without enclosing quotes; quotes that are part of the text are kept."""
     cell = cell.strip()
     inner = cell[1:-1]
     if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
@@ -247,14 +247,14 @@ def _unquoted(cell: str) -> str:
 
 
 def _count(line: str, delimiter: str) -> int:
-    """Delimiters of a line outside of quoted cells."""
+    """Returns the number of delimiters of a line outside of quoted cells."""
     if delimiter in ",;" and '"' in line:
         return len(next(csv.reader([line], delimiter=delimiter), [""])) - 1
     return line.count(delimiter)
 
 
 def _wide_encoding(data: bytes) -> str:
-    """`UTF-16` or `UTF-32` where the bytes are of such a text, else ''."""
+    """Returns `UTF-16` or `UTF-32` if the bytes have this encoding, else ''."""
     if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "UTF-32"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

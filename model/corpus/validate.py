@@ -1,14 +1,15 @@
-"""The `validate` stage: every clip is checked, every finding is written down, too many bad clips stop the run."""
+"""The `validate` stage: checks every clip, reports every problem, and fails if too many clips are bad."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,16 @@ from model.audio.io import AudioError, read_source
 from model.config.data import ValidationConfig
 from model.config.schema import Config
 from model.corpus.checks import (
-    check_sound,
-    check_sounds_together,
-    check_speakers,
+    check_audio,
     check_speech,
     check_text,
-    check_texts_together,
+    compare_audio,
+    compare_speakers,
+    compare_texts,
 )
-from model.corpus.folders import stage_folder
 from model.corpus.ingest import ORIGINS
-from model.corpus.manifest import Clip, read_manifest, write_manifest
-from model.corpus.measure import Measures, measure
+from model.corpus.manifest import Clip, read_manifest, stage_folder, write_manifest
+from model.corpus.metrics import ClipMetrics, clip_metrics
 from model.corpus.problems import BAD, SEVERITIES, Problem, read_problems
 from model.corpus.report import write_report
 from model.corpus.sources import audio_reason
@@ -37,20 +37,20 @@ from model.corpus.stats import totals
 from model.corpus.timings import ALIGNMENTS
 from model.text.identify import spoken_length
 
-TABLE = "measures.csv"
-"""One row for each clip that was read: what was measured, and what was found."""
+TABLE = "clips.csv"
+"""One row per readable clip: its metrics and the reasons of its problems."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """What was found in a corpus.
+    """Result of the validation of a corpus.
 
     Attributes:
-        clips: Rows and files looked at.
-        kept: Clips that passed.
-        bad: Clips left out.
-        tolerated_bad_share: The share of bad clips that is accepted.
-        problems: All findings, bad ones first.
+        clips: Number of checked rows and files.
+        kept: Number of clips that passed.
+        bad: Number of clips that are left out.
+        tolerated_bad_share: Largest accepted fraction of bad clips.
+        problems: All problems, bad ones first.
         totals: Clips and seconds of the kept clips by speaker and language, and their durations.
     """
 
@@ -63,34 +63,34 @@ class ValidationReport:
 
     @property
     def bad_share(self) -> float:
-        """Share of clips that were left out."""
+        """Fraction of clips that are left out."""
         return self.bad / self.clips if self.clips else 1.0
 
     @property
     def passed(self) -> bool:
-        """Whether enough of the corpus is good."""
+        """Whether enough clips are good."""
         return self.kept > 0 and self.bad_share <= self.tolerated_bad_share
 
     @property
-    def verdict(self) -> str:
-        """One sentence for people: what was kept, and what to do when that is too little."""
+    def summary(self) -> str:
+        """One sentence with the numbers of clips, and the fix if too many are bad."""
         if self.passed:
             return f"{self.kept} of {self.clips} clips kept, {self.bad} left out"
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.by_reason(BAD).most_common())
         return (
             f"{self.bad} of {self.clips} clips are bad ({self.bad_share:.1%}; validation.tolerated_bad_share is "
-            f"{self.tolerated_bad_share:.1%}): {reasons}. Mend or remove them, or raise the tolerated share"
+            f"{self.tolerated_bad_share:.1%}): {reasons}. Repair or remove them, or raise the setting"
         )
 
-    def by_reason(self, severity: str) -> Counter:
-        """Findings of one severity by reason."""
+    def by_reason(self, severity: str) -> Counter[str]:
+        """Returns the number of problems of one severity by reason."""
         return Counter(problem.reason for problem in self.problems if problem.severity == severity)
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole report as plain data: what `report.json` holds."""
+        """Returns the report as plain data, the content of `report.json`."""
         return {
             "passed": self.passed,
-            "verdict": self.verdict,
+            "summary": self.summary,
             "clips": self.clips,
             "kept": self.kept,
             "bad": self.bad,
@@ -102,23 +102,23 @@ class ValidationReport:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Checked:
-    """One clip after its own checks; `sound` is missing where the file cannot be read."""
+    """A clip after its own checks; one with an unreadable file has no metrics."""
 
     clip: Clip
-    sound: Measures | None
     problems: list[Problem]
-    vector: np.ndarray | None = None
+    metrics: ClipMetrics | None = None
+    embedding: np.ndarray | None = None
 
 
 def validate(source: Path, destination: Path, config: Config, progress: bool = False) -> ValidationReport:
-    """Check the ingested corpus in `source`; write the good clips' manifest and the report to `destination`.
+    """Checks the ingested corpus in `source` and writes the manifest of its good clips and a report to `destination`.
 
-    The audio stays where it is: the new manifest names it relative to its own folder.
+    The audio stays in `source`: the new manifest refers to it by relative paths.
 
     Raises:
-        ManifestError: `source` holds no manifest.
+        ManifestError: `source` has no manifest.
         SpeakerEncoderError: `validation.check_speakers` is on and the encoder's weights are missing.
     """
     source, limits = Path(source), config.validation
@@ -127,32 +127,22 @@ def validate(source: Path, destination: Path, config: Config, progress: bool = F
     origins = json.loads((source / ORIGINS).read_text("utf-8"))
 
     checked = list(_check_all(clips, source, origins, limits, progress))
+    metrics = {item.clip.id: item.metrics for item in checked if item.metrics}
     found = [problem for item in checked for problem in item.problems]
     found += check_metadata(clips, origins, limits)
-    heard = [item for item in checked if item.sound]
-    sounds = {item.clip.id: item.sound for item in heard}
-    found += check_sounds_together([item.clip for item in heard], origins, sounds, limits)
-    similarities: dict[str, float] = {}
-    if limits.check_speakers and heard:
-        judged = [item for item in heard if item.vector is not None]
-        vectors = np.stack([item.vector for item in judged])
-        mixed_up, similarities = check_speakers([item.clip for item in judged], origins, vectors, limits)
-        found += mixed_up
+    found += compare_audio([clip for clip in clips if clip.id in metrics], origins, metrics, limits)
+    mixed_up, similarities = _compare_speakers(checked, origins, limits)
+    found += mixed_up
 
     bad_clips = {problem.id for problem in found if problem.severity == BAD}
-    unread = {(problem.id, problem.file if not problem.id else "") for problem in earlier if problem.severity == BAD}
-    unread -= {(clip.id, "") for clip in clips}
-    doubled = {clip.id for clip in clips} & {problem.id for problem in earlier if problem.severity == BAD}
+    not_ingested = _not_ingested(clips, earlier)
     kept = [clip for clip in clips if clip.id not in bad_clips]
-    problems = sorted(
-        earlier + found, key=lambda problem: (SEVERITIES.index(problem.severity), problem.reason, problem.id)
-    )
     report = ValidationReport(
-        clips=len(clips) + len(unread) + len(doubled),
+        clips=len(clips) + not_ingested,
         kept=len(kept),
-        bad=len(bad_clips) + len(unread) + len(doubled),
+        bad=len(bad_clips) + not_ingested,
         tolerated_bad_share=limits.tolerated_bad_share,
-        problems=problems,
+        problems=sorted(earlier + found, key=lambda item: (SEVERITIES.index(item.severity), item.reason, item.id)),
         totals=totals(kept),
     )
     destination = Path(destination).absolute()
@@ -160,23 +150,42 @@ def validate(source: Path, destination: Path, config: Config, progress: bool = F
         relative = Path(os.path.relpath(source.absolute(), destination))
         write_manifest(folder, (replace(clip, audio=(relative / clip.audio).as_posix()) for clip in kept))
         if (source / ALIGNMENTS).is_file():
-            (folder / ALIGNMENTS).write_bytes((source / ALIGNMENTS).read_bytes())
-        rows = _table(heard, problems, similarities)
+            shutil.copyfile(source / ALIGNMENTS, folder / ALIGNMENTS)
+        rows = _table([clip for clip in clips if clip.id in metrics], metrics, report.problems, similarities)
         _write_table(folder / TABLE, rows)
-        sources = {clip.id: (clip, source / clip.audio) for clip in clips}
-        write_report(folder, report.as_dict(), config.corpus.name, rows, sources, limits)
+        audio = {clip.id: (clip, source / clip.audio) for clip in clips}
+        write_report(folder, report.as_dict(), config.corpus.name, rows, audio, limits)
     return report
 
 
-def check_metadata(clips: Sequence[Clip], origins: dict[str, str], limits: ValidationConfig) -> list[Problem]:
-    """Every finding that needs no recording: of a hundred thousand clips in some seconds."""
+def check_metadata(clips: Sequence[Clip], origins: Mapping[str, str], limits: ValidationConfig) -> list[Problem]:
+    """Returns every problem that the manifest alone shows."""
     found = [problem for clip in clips for problem in check_text(clip, origins[clip.id], limits)]
-    return found + list(check_texts_together(clips, origins, limits))
+    return found + list(compare_texts(clips, origins, limits))
+
+
+def _compare_speakers(
+    checked: Sequence[_Checked], origins: Mapping[str, str], limits: ValidationConfig
+) -> tuple[list[Problem], dict[str, float]]:
+    """Returns the problems and similarities of `compare_speakers`; none without embeddings."""
+    embeddings = {item.clip: item.embedding for item in checked if item.embedding is not None}
+    if not embeddings:
+        return [], {}
+    return compare_speakers(list(embeddings), origins, np.stack(list(embeddings.values())), limits)
+
+
+def _not_ingested(clips: Sequence[Clip], problems: Sequence[Problem]) -> int:
+    """Returns the number of bad rows and files of `ingest` that are no clip, or that share the id of one."""
+    ids = {clip.id for clip in clips}
+    bad = [problem for problem in problems if problem.severity == BAD]
+    without_clip = {(problem.id, "" if problem.id else problem.file) for problem in bad if problem.id not in ids}
+    return len(without_clip) + len(ids & {problem.id for problem in bad})
 
 
 def _check_all(
-    clips: Sequence[Clip], source: Path, origins: dict[str, str], limits: ValidationConfig, progress: bool
+    clips: Sequence[Clip], source: Path, origins: Mapping[str, str], limits: ValidationConfig, progress: bool
 ) -> Iterator[_Checked]:
+    """Yields every clip with the problems of its recording and its speech."""
     encoder = None
     if limits.check_speakers:
         from model.speaker_encoder import Resemblyzer
@@ -187,13 +196,14 @@ def _check_all(
         try:
             samples, _ = read_source(source / clip.audio)
         except AudioError as error:
-            return _Checked(clip, None, [Problem(clip.id, origins[clip.id], audio_reason(error), error.reason)])
-        sound = measure(samples, clip.sample_rate)
-        problems = [*check_sound(clip, origins[clip.id], sound, limits), *check_speech(clip, origins[clip.id])]
-        vector = None
-        if encoder is not None and sound.level > limits.min_level_db:
-            vector = encoder.embed(samples, clip.sample_rate)
-        return _Checked(clip, sound, problems, vector)
+            problem = Problem(id=clip.id, file=origins[clip.id], reason=audio_reason(error), detail=error.reason)
+            return _Checked(clip=clip, problems=[problem])
+        metrics = clip_metrics(samples, clip.sample_rate)
+        problems = [*check_audio(clip, origins[clip.id], metrics, limits), *check_speech(clip, origins[clip.id])]
+        embedding = None
+        if encoder is not None and metrics.level > limits.min_level_db:
+            embedding = encoder.embed(samples, clip.sample_rate)
+        return _Checked(clip=clip, problems=problems, metrics=metrics, embedding=embedding)
 
     with ThreadPoolExecutor(1 if encoder else os.cpu_count()) as pool:
         bar = tqdm(total=len(clips), desc="validate", unit="clip", disable=None if progress else True)
@@ -203,24 +213,29 @@ def _check_all(
         bar.close()
 
 
-def _table(heard: Sequence[_Checked], problems: Sequence[Problem], similar: dict[str, float]) -> list[dict[str, Any]]:
-    """The measures of every clip that could be read, with the reasons of what was found."""
+def _table(
+    clips: Sequence[Clip],
+    metrics: Mapping[str, ClipMetrics],
+    problems: Sequence[Problem],
+    similarities: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Returns the metrics of every readable clip, with the reasons of its problems."""
     reasons: dict[str, list[str]] = {}
     for problem in problems:
         reasons.setdefault(problem.id, []).append(problem.reason)
     return [
         {
-            "id": item.clip.id,
-            "speaker": item.clip.speaker,
-            "language": item.clip.language,
-            "seconds": item.clip.seconds,
-            "source_sample_rate": item.clip.source_sample_rate,
-            "characters_per_second": round(spoken_length(item.clip.text.strip()) / item.clip.seconds, 2),
-            **{field.name: getattr(item.sound, field.name) for field in fields(Measures)},
-            "speaker_similarity": similar.get(item.clip.id, ""),
-            "findings": " ".join(reasons.get(item.clip.id, [])),
+            "id": clip.id,
+            "speaker": clip.speaker,
+            "language": clip.language,
+            "seconds": clip.seconds,
+            "source_sample_rate": clip.source_sample_rate,
+            "characters_per_second": round(spoken_length(clip.text.strip()) / clip.seconds, 2),
+            **asdict(metrics[clip.id]),
+            "speaker_similarity": similarities.get(clip.id, ""),
+            "findings": " ".join(reasons.get(clip.id, [])),
         }
-        for item in heard
+        for clip in clips
     ]
 
 

@@ -1,33 +1,33 @@
-"""Whether a device is kept busy: a few steps of training that are thrown away, and findings on where time went."""
+"""Diagnosis of training speed: profiles a few steps, which are discarded, and reports where their time went."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.diagnosis.checklist import Finding
 from model.loop.reporting import read_history
 from model.training.profiling import WARM_UP
 from model.training.trainer import train
 
 SLOW_DATA = 0.02
-"""Share of a step above which waiting for data is worth a cure."""
+"""Share of a step above which waiting for data is a finding."""
 
 
-def diagnose_gpu(config: Config, features: Path, profile_steps: int) -> tuple[dict[str, float], list[Finding]]:
-    """Train for as long as it takes to know.
+def diagnose_gpu(config: TrainSettings, features: Path, profile_steps: int) -> tuple[dict[str, float], list[Finding]]:
+    """Trains and profiles a few steps.
 
     Args:
-        config: Settings of the run in question.
+        config: Settings of the run to diagnose.
         features: A feature store.
-        profile_steps: Steps to measure.
+        profile_steps: Number of steps to profile.
 
     Returns:
-        `profile/<part>_ms` of a step, and the findings, good ones included, in a fixed order.
+        `profile/<phase>_ms` of a step, and all findings, passed ones included, in a fixed order.
 
     Raises:
-        As `model.training.trainer.train`.
+        See `model.training.trainer.train`.
     """
     steps = WARM_UP + profile_steps
     changes = {"max_steps": steps, "enable_evaluation": False, "log_interval": steps}
@@ -44,13 +44,13 @@ def _data_wait(profile: dict[str, float]) -> Finding:
     check, share = "data does not hold up training", profile["profile/data_ms"] / sum(profile.values())
     evidence = f"{100 * share:.2f} % of a step waits for data"
     if share < SLOW_DATA:
-        return Finding(check, "ok", evidence)
-    return Finding(check, "warning", evidence, "raise training.buffer_size and training.num_workers")
+        return Finding.ok(check, evidence)
+    return Finding.warning(check, evidence, "raise training.buffer_size and training.num_workers")
 
 
 def _shapes(shapes: int, steps: int, buckets: int) -> Finding:
     evidence = f"{shapes} distinct shapes in {steps} steps"
     if shapes <= buckets:
-        return Finding("shapes are few", "ok", evidence)
-    cure = f"on a GPU, or compiled: training.enable_static_shapes makes it {buckets} at most"
-    return Finding("shapes are few", "warning", evidence, cure)
+        return Finding.ok("shapes are few", evidence)
+    fix = f"on a GPU or when compiling, set training.enable_static_shapes: {buckets} shapes at most"
+    return Finding.warning("shapes are few", evidence, fix)

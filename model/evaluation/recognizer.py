@@ -1,4 +1,4 @@
-"""Character error rate by an offline recogniser (pocketsphinx with the English model that it carries)."""
+"""Character error rate by an offline speech recognizer (pocketsphinx with its bundled English model)."""
 
 from __future__ import annotations
 
@@ -7,55 +7,62 @@ import re
 import threading
 import unicodedata
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.errors import MyXTTSError
 
+if TYPE_CHECKING:
+    from pocketsphinx import Decoder
+
 SAMPLE_RATE = 16000
 STATES_PER_FRAME = 3000
-"""Bound of the search. Unbounded it takes a third longer to hear the same."""
+"""Beam of the search; without it, recognition takes a third longer and gives the same transcripts."""
 LANGUAGES = ("en",)
-"""What it understands: the language before any region."""
+"""Languages of the acoustic model, without region."""
 
 
 class RecognizerError(MyXTTSError):
-    """The recogniser cannot be used; the message names the cure."""
+    """The recognizer cannot be used; the message names the fix."""
 
 
 def understands(language: str) -> bool:
-    """Whether the recogniser has a model of this language (`en`, `en-us`, ...)."""
+    """Returns whether the recognizer has a model of a language (`en`, `en-us`, ...)."""
     return re.split("[-_]", language)[0] in LANGUAGES
 
 
 def letters(text: str) -> str:
-    """What is compared: lower-case letters and single spaces. Accents, marks and apostrophes count for nothing."""
+    """Returns the part of a text that is compared: lower-case letters a to z and single spaces.
+
+    Accents, punctuation and apostrophes are removed.
+    """
     plain = unicodedata.normalize("NFKD", text.lower().replace("'", "").replace("’", ""))
     return " ".join(re.sub(r"[^a-z ]+", " ", re.sub(r"[̀-ͯ]", "", plain)).split())
 
 
 def character_error(text: str, transcript: str) -> float:
-    """Edits per character of the text, 0 = understood; above 1 where more was heard than said.
+    """Returns the character error rate: edits per character of the text; 0 is perfect, insertions can exceed 1.
 
     Raises:
         ValueError: the text has no letters.
     """
     import jiwer
 
-    wanted = letters(text)
-    if not wanted:
-        raise ValueError(f"{text!r} has no letters to recognise")
-    return float(jiwer.cer(wanted, letters(transcript)))
+    reference = letters(text)
+    if not reference:
+        raise ValueError(f"{text!r} has no letters to recognize")
+    return float(jiwer.cer(reference, letters(transcript)))
 
 
 def transcribe(samples: np.ndarray) -> str:
-    """What the recogniser hears; the same for the same samples, whatever was heard before.
+    """Transcribes speech. The result depends on the samples only, not on earlier calls.
 
     Args:
         samples: (N,) in [-1, 1] at 16 kHz.
     """
     decoder = _decoder()
-    decoder.reinit_feat()  # forgets the running mean of the utterance before
+    decoder.reinit_feat()  # resets the running cepstral mean of the previous utterance
     decoder.start_utt()
     pcm = np.clip(np.round(samples * 32767.0), -32768, 32767).astype("<i2")
     decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
@@ -65,16 +72,16 @@ def transcribe(samples: np.ndarray) -> str:
 
 
 class Recognizer:
-    """Transcribes in other threads (the decoder lets go of the interpreter) while the caller goes on; a context.
+    """Context manager that transcribes in background threads; the decoder releases the interpreter lock.
 
     Raises:
-        RecognizerError: pocketsphinx is not installed.
+        RecognizerError: pocketsphinx or jiwer is not installed.
     """
 
     def __init__(self, workers: int) -> None:
         if importlib.util.find_spec("pocketsphinx") is None or importlib.util.find_spec("jiwer") is None:
             raise RecognizerError(
-                "the recogniser is not installed: `pip install 'myxtts[evaluate]'`, or set evaluation.recognizer: none"
+                "the recognizer is not installed: `pip install 'myxtts[evaluate]'`, or set evaluation.recognizer: none"
             )
         self._pool = ThreadPoolExecutor(workers, "recognizer")
 
@@ -85,15 +92,15 @@ class Recognizer:
         self._pool.shutdown(wait=kind is None, cancel_futures=kind is not None)
 
     def submit(self, samples: np.ndarray) -> Future[str]:
-        """As `transcribe`, later."""
+        """Schedules `transcribe` and returns its future."""
         return self._pool.submit(transcribe, samples)
 
 
 _of_thread = threading.local()
 
 
-def _decoder():
-    """This thread's decoder; loading its language model takes a while."""
+def _decoder() -> Decoder:
+    """Returns the decoder of the current thread; loading its language model takes a while."""
     if not hasattr(_of_thread, "decoder"):
         from pocketsphinx import Decoder
 

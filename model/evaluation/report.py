@@ -1,29 +1,25 @@
-"""The listening report: one self-contained page with the measures, and every sentence to hear and see."""
+"""Listening report: one self-contained HTML page with the metrics, the audio and the spectrograms of every sentence."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import numpy as np
 import soundfile
 
-from model.config.evaluation import EvaluateSettings
-from model.evaluation.evaluated import Evaluated
+from model.evaluation.results import KINDS, PARTS, RECORDING, SYNTHESIZED, SentenceResult
+from model.files import write_text
 
-if TYPE_CHECKING:
-    from model.features.store import FeatureStore
-
-KIND_NAMES = {"recording": "Recording", "copy_synthesis": "Copy-synthesis", "synthesised": "Synthesised"}
-PART_NAMES = {"unseen": "Unseen sentences", "training": "Training sentences"}
-MEASURES = {
-    "character_error": ("Character error rate", "share of letters misheard by the recogniser; lower is better", 3),
+KIND_NAMES = dict(zip(KINDS, ("Recording", "Copy-synthesis", "Synthesized"), strict=True))
+PART_NAMES = dict(zip(PARTS, ("Unseen sentences", "Training sentences"), strict=True))
+METRIC_NAMES = {
+    "character_error": ("Character error rate", "edits per letter, by the recognizer; lower is better", 3),
     "mel_cepstral_distortion": ("Mel-cepstral distortion", "dB between the spectra, time-aligned; lower is better", 2),
     "pitch_error": ("Pitch error", "cents (100 = a semitone) where both are voiced; lower is better", 0),
     "voicing_error": ("Voicing error", "share of frames voiced in one only; lower is better", 3),
@@ -36,7 +32,7 @@ MEASURES = {
     ),
     "speaker_identified": (
         "Speaker identified",
-        "share that no other speaker heard here is nearer to; higher is better",
+        "share of sentences that are nearest to the right speaker; higher is better",
         3,
     ),
     "duration_error": ("Duration error", "frames per token against the aligned recording; lower is better", 2),
@@ -46,108 +42,99 @@ MEASURES = {
     "alignment_monotonicity": ("Alignment monotonicity", "share of frames in reading order; higher is better", 3),
     "boundary_error": ("Boundary error", "frames between aligned and true phone times; lower is better", 2),
 }
-"""Measure -> its name, what it says, and the decimals worth showing."""
+"""Metric -> its name, its explanation, and the number of decimals shown."""
 GATE_NAMES = {
     "mel_cepstral_distortion": ("Mel-cepstral distortion", "dB", 2),
     "character_error_increase": ("Character error above the recordings'", "", 3),
     "alignment_monotonicity": ("Alignment monotonicity", "", 3),
 }
-QUIETEST, LOUDEST = -11.0, 1.5
-"""Log-mel values shown as black and white."""
+MEL_RANGE = (-11.0, 1.5)
+"""Log-mel values at both ends of the color map."""
 
 
 def write_report(
     path: Path,
     result: Mapping[str, Any],
-    evaluated: list[Evaluated],
-    store: FeatureStore,
-    config: EvaluateSettings,
+    sentences: Sequence[SentenceResult],
+    *,
+    sample_rate: int,
+    recognizer: str,
     vocoder: str,
 ) -> Path:
-    """Write the page in one move.
+    """Writes the report atomically.
 
     Args:
         path: The HTML file.
         result: As returned by `evaluate_voice`.
-        evaluated: The sentences with their sounds.
-        store: Gives the rate and the frame length.
-        config: Names the recogniser.
-        vocoder: Its name.
+        sentences: The same sentences with audio and spectrograms.
+        sample_rate: Of the audio, in Hz.
+        recognizer, vocoder: Their names.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["figure"] = figure
-    rate = store.audio.sample_rate
+    environment.filters["value"] = format_value
     page = environment.get_template("report.html").render(
         result=result,
-        sentences=[
-            _sentence(item, described, rate) for item, described in zip(evaluated, result["clips"], strict=True)
-        ],
+        sentences=[_sentence(sentence, sample_rate) for sentence in sentences],
         kinds=KIND_NAMES,
         parts={part: name for part, name in PART_NAMES.items() if result[part]},
-        counts={part: sum(item.part == part for item in evaluated) for part in PART_NAMES},
-        measures={name: text for name, text in MEASURES.items() if any(name in result[part] for part in PART_NAMES)},
+        counts={part: sum(sentence.part == part for sentence in sentences) for part in PART_NAMES},
+        metrics={name: text for name, text in METRIC_NAMES.items() if any(name in result[part] for part in PART_NAMES)},
         gate=GATE_NAMES,
-        languages=sorted({item.clip.language for item in evaluated}),
-        speakers=sorted({item.clip.speaker for item in evaluated}),
+        languages=sorted({sentence.clip.language for sentence in sentences}),
+        speakers=sorted({sentence.clip.speaker for sentence in sentences}),
         notes=_notes(result),
         vocoder=vocoder,
-        recognizer=config.evaluation.recognizer,
-        rate=rate,
+        recognizer=recognizer,
+        sample_rate=sample_rate,
     )
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, "utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(path, page)
 
 
-def figure(measure: Mapping[str, Any] | None, decimals: int) -> str:
-    """A value with its decimals; a dash where the measure does not apply."""
-    return "–" if measure is None or measure["value"] is None else f"{measure['value']:.{decimals}f}"
+def format_value(metric: Mapping[str, Any] | None, decimals: int) -> str:
+    """Returns the value of a metric as text, or a dash where it does not apply."""
+    return "–" if metric is None or metric["value"] is None else f"{metric['value']:.{decimals}f}"
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
-    """Why measures are missing, each reason once with the number of sentences."""
-    missing: Counter = Counter()
+    """Returns the reasons why metrics do not apply, each once with its number of sentences."""
+    missing: Counter[tuple[str, str]] = Counter()
     for clip in result["clips"]:
         missing.update(
-            {(name, m["reason"]) for name, kinds in clip["measures"].items() for m in kinds.values() if m["reason"]}
+            {(name, m["reason"]) for name, kinds in clip["metrics"].items() for m in kinds.values() if m["reason"]}
         )
-    notes = [f"{MEASURES[name][0]}, {count} sentences: {reason}." for (name, reason), count in missing.items()]
+    notes = [f"{METRIC_NAMES[name][0]}, {count} sentences: {reason}." for (name, reason), count in missing.items()]
     return sorted(notes) + [f"{count} clips left out: {reason}." for reason, count in result["left_out"].items()]
 
 
-def _sentence(item: Evaluated, described: Mapping[str, Any], rate: int) -> dict[str, Any]:
-    pictures = [
-        ("Recording", _picture(_shade(item.mels["recording"]), "magma")),
-        ("Synthesised", _picture(_shade(item.mels["synthesised"]), "magma")),
-        ("Alignment of the recording", _picture(np.sqrt(item.soft.clip(0.0, 1.0)), "viridis")),
+def _sentence(sentence: SentenceResult, sample_rate: int) -> dict[str, Any]:
+    assert sentence.soft_alignment is not None
+    images = [
+        ("Mel spectrogram, recording", _image(sentence.mels[RECORDING], "magma", MEL_RANGE)),
+        ("Mel spectrogram, synthesized", _image(sentence.mels[SYNTHESIZED], "magma", MEL_RANGE)),
+        ("Alignment of the recording", _image(np.sqrt(sentence.soft_alignment.clip(0.0, 1.0)), "viridis", (0.0, 1.0))),
     ]
     return {
-        **described,
-        "sounds": {kind: _sound(samples, rate) for kind, samples in item.sounds.items()},
-        "seconds": {kind: len(samples) / rate for kind, samples in item.sounds.items()},
-        "pictures": pictures,
-        "phones": " ".join(item.speech.phones),
+        **sentence.as_dict(),
+        "audio": {kind: _audio_url(samples, sample_rate) for kind, samples in sentence.audio.items()},
+        "seconds": {kind: len(samples) / sample_rate for kind, samples in sentence.audio.items()},
+        "images": images,
+        "phones": " ".join(sentence.speech.phones),
     }
 
 
-def _shade(mel: np.ndarray) -> np.ndarray:
-    return ((mel - QUIETEST) / (LOUDEST - QUIETEST)).clip(0.0, 1.0)
-
-
-def _picture(values: np.ndarray, colours: str) -> str:
-    """(S, rows) values in [0, 1] -> PNG as a data address; time runs to the right, rows upwards."""
-    from matplotlib.image import imsave  # heavy, and only needed here
+def _image(values: np.ndarray, color_map: str, limits: tuple[float, float]) -> str:
+    """Returns a PNG of (S, rows) values as a data URL; time runs to the right, rows run upwards."""
+    from matplotlib.image import imsave  # imported here, because commands that only print metrics do not need it
 
     buffer = io.BytesIO()
-    imsave(buffer, values.T, format="png", cmap=colours, vmin=0.0, vmax=1.0, origin="lower")
+    imsave(buffer, values.T, format="png", cmap=color_map, vmin=limits[0], vmax=limits[1], origin="lower")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _sound(samples: np.ndarray, rate: int) -> str:
-    """Lossless audio as a data address."""
+def _audio_url(samples: np.ndarray, sample_rate: int) -> str:
+    """Returns lossless audio as a data URL."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(samples, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, np.clip(samples, -1.0, 1.0), sample_rate, format="FLAC", subtype="PCM_16")
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""Features: extraction from a corpus to shards, and batches for training and evaluation."""

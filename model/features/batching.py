@@ -1,4 +1,4 @@
-"""Clips -> padded batches: bucketed by length and shuffled for training, in order for evaluation."""
+"""Padded batches of clips: bucketed by length and shuffled for training, in order for evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReferenceClip:
-    """What a clip is conditioned on: a speaker vector (V,), and frames (R, M) of the clip at `position`, or none."""
+    """Speaker vector and mel excerpt that a clip is conditioned on.
+
+    Attributes:
+        vector: (V,) speaker vector of unit length.
+        mel: (R, M) log-mel of at most `REFERENCE_FRAMES` frames; empty if there is no reference.
+        position: Store position of the clip that the excerpt is from.
+    """
 
     vector: np.ndarray
     mel: np.ndarray
@@ -32,15 +38,15 @@ class ReferenceClip:
 
 
 def collate(
-    clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], lent: Sequence[ReferenceClip]
+    clips: Sequence[ClipFeatures], statistics: Statistics, speakers: Sequence[str], references: Sequence[ReferenceClip]
 ) -> Batch:
-    """Pad clips to one batch and normalise pitch and energy.
+    """Pads clips to a batch and standardizes pitch and energy.
 
     Args:
-        clips: At least one.
-        statistics: Of the store they are from.
-        speakers: The store's speaker names.
-        lent: What each clip is conditioned on.
+        clips: At least one clip.
+        statistics: Statistics of the clips' store.
+        speakers: Speaker names of the store.
+        references: Reference clip of each clip.
     """
     token_lengths = np.array([len(clip.ids) for clip in clips], dtype=np.int64)
     mel_lengths = np.array([len(clip.mel) for clip in clips], dtype=np.int64)
@@ -60,44 +66,53 @@ def collate(
     scale = np.array([statistics.log_f0[speakers[clip.speaker]] for clip in clips], dtype=np.float32)  # (B, 2)
     pitch = np.where(voiced, (np.log(np.where(voiced, f0, 1.0)) - scale[:, :1]) / scale[:, 1:], 0.0)
     return Batch(
-        torch.from_numpy(ids),
-        torch.from_numpy(token_lengths),
-        torch.from_numpy(mel),
-        torch.from_numpy(mel_lengths),
-        torch.from_numpy(pitch.astype(np.float32, copy=False)),
-        torch.from_numpy(voiced),
-        torch.from_numpy(energy),
-        torch.from_numpy(np.stack([item.vector for item in lent]).astype(np.float32, copy=False)),
-        torch.tensor([clip.speaker for clip in clips]),
-        torch.tensor([clip.language for clip in clips]),
-        [clip.id for clip in clips],
-        torch.from_numpy(np.stack([pad_reference(item.mel) for item in lent])),
-        torch.tensor([len(item.mel) for item in lent]),
-        torch.tensor([item.position for item in lent]),
+        ids=torch.from_numpy(ids),
+        token_lengths=torch.from_numpy(token_lengths),
+        mel=torch.from_numpy(mel),
+        mel_lengths=torch.from_numpy(mel_lengths),
+        pitch=torch.from_numpy(pitch.astype(np.float32, copy=False)),
+        voiced=torch.from_numpy(voiced),
+        energy=torch.from_numpy(energy),
+        speaker_vector=torch.from_numpy(np.stack([item.vector for item in references]).astype(np.float32, copy=False)),
+        speaker=torch.tensor([clip.speaker for clip in clips]),
+        language=torch.tensor([clip.language for clip in clips]),
+        clip_ids=[clip.id for clip in clips],
+        reference_mel=torch.from_numpy(np.stack([pad_reference(item.mel) for item in references])),
+        reference_lengths=torch.tensor([len(item.mel) for item in references]),
+        reference_clip=torch.tensor([item.position for item in references]),
     )
 
 
 class TrainingBatches:
-    """Endless training batches of a store's `train` split, resumable to the batch.
+    """Endless iterator over training batches of a store's `train` split, which resumes at the exact batch.
 
-    Each clip is conditioned on the speaker vector and a stretch of *another* clip of its speaker, drawn from (seed,
-    epoch, clip): of the clip itself they would carry its content along, which no reference at synthesis does.
+    Each clip is conditioned on the speaker vector and an excerpt of *another* clip of its speaker, drawn from (seed,
+    epoch, clip). Those of the clip itself would leak its content, which references at synthesis do not have.
 
-    Drawing what a batch holds and loading it are apart, so that batches can be loaded ahead (`loader.py`).
+    Drawing the clips of a batch and loading them are separate methods, so that batches can be loaded ahead
+    (`loader.py`).
 
     Args:
-        store: Features.
-        batch_size: Most clips of a batch.
-        seed: Of order and references.
-        max_frames: Most frames of a batch, padding included (0: no bound).
-        clips_per_speaker: Above 0, batches hold so many clips of each of their speakers (see `SpeakerBatchSampler`).
+        store: The features.
+        batch_size: Maximum number of clips in a batch.
+        seed: Seed of the order and the reference clips.
+        max_frames: Maximum number of frames in a batch, padding included; 0 means no bound.
+        clips_per_speaker: If positive, number of clips of each speaker in a batch (see `SpeakerBatchSampler`).
+
+    Attributes:
+        positions: Store positions of the training clips, to which the sampler's indices refer.
+        sampler: Sampler of the batches.
+        streamed: Whether training reads remote shards that do not fit the cache together.
+        compares_speakers: Whether `clips_per_speaker` is positive.
 
     Raises:
-        FeatureError: no clip to train on, or no batch in which speakers could be compared.
+        FeatureError: the train split is empty, or no batch allows a comparison of speakers.
     """
 
+    sampler: BatchSampler
+
     def __init__(
-        self, store: FeatureStore, batch_size: int, seed: int, max_frames: int = 0, clips_per_speaker: int = 0
+        self, store: FeatureStore, batch_size: int, seed: int, *, max_frames: int = 0, clips_per_speaker: int = 0
     ) -> None:
         self.store = store
         self.seed = seed
@@ -105,27 +120,46 @@ class TrainingBatches:
         if not self.positions:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
         rows = store.clips.rows[self.positions]
-        lengths = rows["frames"].astype(np.int64)
-        self.streamed = store.shards_at_once < len(store.index.shards)
+        self.streamed = store.max_resident_shards < len(store.index.shards)
         self.compares_speakers = clips_per_speaker > 0
-        if not clips_per_speaker:
-            groups = rows["shard"] if self.streamed else ()
-            self.sampler = BatchSampler(lengths, batch_size, seed, max_frames, groups, store.shards_at_once)
-            return
+        if self.compares_speakers:
+            self.sampler = self._speaker_sampler(rows, batch_size, clips_per_speaker, max_frames)
+        else:
+            self.sampler = BatchSampler(
+                rows["frames"],
+                batch_size,
+                seed,
+                max_frames=max_frames,
+                shards=rows["shard"] if self.streamed else None,
+                max_resident_shards=store.max_resident_shards,
+            )
+
+    def _speaker_sampler(
+        self, rows: np.ndarray, batch_size: int, clips_per_speaker: int, max_frames: int
+    ) -> SpeakerBatchSampler:
+        path = self.store.path
         if self.streamed:
             raise FeatureError(
-                f"{store.path}: its shards do not fit the cache, and batches that compare speakers draw from all of "
-                "them; raise features.cache_megabytes, or drop loss.use_contrastive_speaker_loss"
+                f"{path}: its shards do not fit the cache, and batches that compare speakers draw from all of "
+                "them; raise features.cache_megabytes, or disable loss.use_contrastive_speaker_loss"
             )
-        speakers = rows["speaker"].tolist()
-        self.sampler = SpeakerBatchSampler(lengths, speakers, batch_size, clips_per_speaker, seed, max_frames)
-        without, batches = self.sampler.without_contrast, len(self.sampler.order(0))
+        sampler = SpeakerBatchSampler(
+            rows["frames"],
+            rows["speaker"],
+            batch_size=batch_size,
+            clips_per_speaker=clips_per_speaker,
+            seed=self.seed,
+            max_frames=max_frames,
+        )
+        without, batches = sampler.without_contrast, len(sampler.order(0))
         if without == batches:
             raise FeatureError(
-                f"{store.path}: no batch holds two clips of one speaker beside another speaker, so speakers cannot be "
-                "compared; add speakers or clips, raise training.batch_size, or drop loss.use_contrastive_speaker_loss"
+                f"{path}: no batch holds two clips of one speaker and a clip of another, so speakers cannot be "
+                "compared; add speakers or clips, raise training.batch_size, or disable "
+                "loss.use_contrastive_speaker_loss"
             )
-        log.info("%d of %d batches have no two speakers to compare", without, batches)
+        log.info("%d of %d batches allow no comparison of speakers", without, batches)
+        return sampler
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -134,67 +168,75 @@ class TrainingBatches:
         return self.load(*self.draw())
 
     def draw(self) -> tuple[list[int], int]:
-        """Positions in the store of the next batch's clips, and the epoch they are drawn in."""
+        """Draws the next batch; returns the store positions of its clips, and the epoch."""
         chosen = next(self.sampler)
         return [self.positions[i] for i in chosen], self.sampler.epoch
 
     def load(self, positions: Sequence[int], epoch: int) -> Batch:
-        """The clips at these positions as a batch; the same for the same arguments, from any thread."""
+        """Loads the clips at these store positions as a batch. Deterministic and thread-safe."""
         clips = [self.store.clip(position) for position in positions]
-        lent = [self._lent_to(position, epoch) for position in positions]
-        return collate(clips, self.store.statistics, self.store.speakers, lent)
+        references = [self._reference_clip(position, epoch) for position in positions]
+        return collate(clips, self.store.statistics, self.store.speakers, references)
 
-    def reference_of(self, position: int, epoch: int) -> int:
-        """Position of the clip that lends its speaker vector and a stretch to a clip in an epoch."""
+    def reference_position(self, position: int, epoch: int) -> int:
+        """Draws the store position of the reference clip of a clip; its own for a speaker's only clip."""
         speaker = self.store.clips[position].speaker
-        own = self._at_hand[position] if self.streamed else self.store.clips_of_speaker[speaker]
-        if len(own) == 1:
+        candidates = self._same_shard_clips[position] if self.streamed else self.store.clips_of_speaker[speaker]
+        if len(candidates) == 1:
             return position
         generator = np.random.default_rng([self.seed, epoch, position])
-        drawn = int(generator.integers(len(own) - 1))
-        return own[drawn + (drawn >= bisect_left(own, position))]  # steps over the clip itself
+        drawn = int(generator.integers(len(candidates) - 1))
+        return candidates[drawn + (drawn >= bisect_left(candidates, position))]  # skips the clip itself
 
     @cached_property
-    def _at_hand(self) -> dict[int, list[int]]:
-        """Clip -> those of its speaker in the same shard: reading from another could mean fetching it."""
+    def _same_shard_clips(self) -> dict[int, list[int]]:
+        """Clip -> clips of its speaker in the same shard: other shards might have to be fetched."""
         rows = self.store.clips.rows[self.positions]
-        together: dict[tuple[int, int], list[int]] = defaultdict(list)
-        places = list(zip(rows["speaker"].tolist(), rows["shard"].tolist(), strict=True))
-        for place, position in zip(places, self.positions, strict=True):
-            together[place].append(position)
-        return {position: together[place] for place, position in zip(places, self.positions, strict=True)}
+        keys = list(zip(rows["speaker"].tolist(), rows["shard"].tolist(), strict=True))
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for key, position in zip(keys, self.positions, strict=True):
+            groups[key].append(position)
+        return {position: groups[key] for key, position in zip(keys, self.positions, strict=True)}
 
-    def _lent_to(self, position: int, epoch: int) -> ReferenceClip:
-        reference = self.reference_of(position, epoch)
+    def _reference_clip(self, position: int, epoch: int) -> ReferenceClip:
+        reference = self.reference_position(position, epoch)
         mel = self.store.clip(reference).mel
         generator = np.random.default_rng([self.seed, epoch, position, 1])
         start = int(generator.integers(max(len(mel) - REFERENCE_FRAMES, 0) + 1))
-        frames = mel[:0] if reference == position else mel[start : start + REFERENCE_FRAMES]
-        return ReferenceClip(self.store.speaker_vectors[reference], frames, reference)
+        excerpt = mel[:0] if reference == position else mel[start : start + REFERENCE_FRAMES]
+        return ReferenceClip(self.store.speaker_vectors[reference], excerpt, reference)
 
     def state_dict(self) -> dict[str, int]:
+        """Returns the state after the last batch drawn."""
         return self.sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Resumes after the batch at which `state` was taken."""
         self.sampler.load_state_dict(state)
 
 
 def evaluation_batches(store: FeatureStore, split: str, batch_size: int) -> Iterator[Batch]:
-    """The clips of a split once, in order, each conditioned on its speaker's centroid and the beginning of the
-    speaker's next clip (without the clip itself)."""
+    """Yields the clips of a split once, in order, as batches.
+
+    Each clip is conditioned on its speaker's centroid without the clip itself, and on the beginning of the speaker's
+    next clip.
+
+    Raises:
+        FeatureError: the split is empty.
+    """
     positions = store.split(split)
     if not positions:
         raise FeatureError(f"{store.path}: no clip is in the {split} split; lower split.min_held_out or add data")
     for start in range(0, len(positions), batch_size):
         chosen = positions[start : start + batch_size]
         clips = [store.clip(position) for position in chosen]
-        yield collate(clips, store.statistics, store.speakers, [_centroid_for(store, i) for i in chosen])
+        yield collate(clips, store.statistics, store.speakers, [_evaluation_reference(store, i) for i in chosen])
 
 
-def _centroid_for(store: FeatureStore, position: int) -> ReferenceClip:
+def _evaluation_reference(store: FeatureStore, position: int) -> ReferenceClip:
     speaker = store.clips[position].speaker
     own = store.clips_of_speaker[speaker]
     vector = store.speaker_centroid(speaker, without=position)
     reference = own[bisect_right(own, position) % len(own)]
-    frames = 0 if reference == position else REFERENCE_FRAMES  # a clip that stands alone has no other to hear
+    frames = 0 if reference == position else REFERENCE_FRAMES  # a speaker's only clip has no reference
     return ReferenceClip(vector, store.clip(reference).mel[:frames], reference)

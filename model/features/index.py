@@ -1,15 +1,14 @@
-"""The index of a feature store: which clip lies where, how the features were made, and what normalises them.
+"""Index of a feature store: where each clip is stored, how the features were made, and the statistics.
 
-`index.json` holds the settings and statistics; the clips are rows of one table of numbers (`clips.npy`) and of one
-text (`names.txt`), so that an index of a hundred thousand clips opens in a fraction of a second.
+`index.json` holds settings and statistics. The clips are rows of a numeric table (`clips.npy`); their ids and texts are
+concatenated in one file (`names.txt`). An index of a hundred thousand clips opens in a fraction of a second.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +19,9 @@ import numpy as np
 from model.config import settings_hash
 from model.config.data import AudioConfig, FeaturesConfig
 from model.errors import FeatureError
-from model.features.shards import file_checksum, writing
+from model.features.shards import reporting_write_errors
 from model.features.statistics import Statistics
-
-__all__ = ["FeatureError", "FeatureIndex", "IndexedClip", "Statistics"]
+from model.files import atomic_write, sha256_of_file, write_json
 
 FORMAT = 2
 INDEX = "index.json"
@@ -32,6 +30,7 @@ NAMES = "names.txt"
 SPEAKER_VECTORS = "speaker_vectors.npy"
 SHARDS = "shards"
 SPLITS = ("train", "validation", "test")
+
 ROW = np.dtype(
     [
         ("digest", "S32"),
@@ -50,27 +49,31 @@ ROW = np.dtype(
         ("text_end", "<u8"),
     ]
 )
-"""One clip in `clips.npy`; its id and text end at those bytes of `names.txt`, where the next clip's begin."""
+"""Row of one clip in `clips.npy`.
+
+`split`, `language`, `speaker` and `shard` are positions in the index's lists. `id_end` and `text_end` are byte offsets
+in `names.txt`, where the id of a clip follows the text of the previous one. The other columns are as in `RECORD`.
+"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IndexedClip:
-    """Where one clip lies in the shards.
+    """Index entry of one clip.
 
     Attributes:
-        id: As in the manifest.
+        id: Clip id, as in the manifest.
         split: One of `SPLITS`.
-        text: What is said.
+        text: Transcript.
         language: espeak-ng voice name.
         speaker: Speaker name.
         shard: Position in the index's list of shards.
         mel_start: First frame in the shard's `mel`, `pitch` and `energy`.
-        frames: S.
+        frames: Number of mel frames.
         token_start: First token in the shard's `tokens`.
-        tokens: T.
+        tokens: Number of tokens.
         seconds: Duration after trimming.
-        trimmed: Seconds cut from the start: ground-truth times of the recording are this much later than ours.
-        gain: What the recording was multiplied by (1 without `features.target_loudness`).
+        trimmed: Seconds trimmed from the start. Times in the recording exceed times in the features by this.
+        gain: Factor of loudness normalization (1 without `features.target_loudness`).
     """
 
     id: str
@@ -88,26 +91,35 @@ class IndexedClip:
     gain: float
 
 
-class ClipTable(Sequence[IndexedClip]):
-    """The clips of an index: rows by column (`table.rows["frames"]`), or one at a time as `IndexedClip`."""
+class ClipTable:
+    """The clips of an index, by column (`table.rows["frames"]`) or one at a time as `IndexedClip`.
 
-    def __init__(self, rows: np.ndarray, names: bytes, speakers: list[str], languages: list[str], rate: int) -> None:
+    Args:
+        rows: (clips,) of type `ROW`.
+        names: Ids and texts, the content of `names.txt`.
+        speakers, languages: Names that the rows refer to.
+        sample_rate: Hz.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, names: bytes, *, speakers: list[str], languages: list[str], sample_rate: int
+    ) -> None:
         self.rows = rows
         self.names = names
-        self._speakers, self._languages, self._rate = speakers, languages, rate
+        self._speakers, self._languages, self._sample_rate = speakers, languages, sample_rate
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, position: int) -> IndexedClip:
-        row = self.rows[position]
         position = range(len(self.rows))[position]
-        begin = int(self.rows[position - 1]["text_end"]) if position else 0
-        middle, end = int(row["id_end"]), int(row["text_end"])
+        row = self.rows[position]
+        id_start = int(self.rows[position - 1]["text_end"]) if position else 0
+        id_end, text_end = int(row["id_end"]), int(row["text_end"])
         return IndexedClip(
-            id=self.names[begin:middle].decode(),
+            id=self.names[id_start:id_end].decode(),
             split=SPLITS[row["split"]],
-            text=self.names[middle:end].decode(),
+            text=self.names[id_end:text_end].decode(),
             language=self._languages[row["language"]],
             speaker=self._speakers[row["speaker"]],
             shard=int(row["shard"]),
@@ -115,8 +127,8 @@ class ClipTable(Sequence[IndexedClip]):
             frames=int(row["frames"]),
             token_start=int(row["token_start"]),
             tokens=int(row["tokens"]),
-            seconds=round(int(row["samples"]) / self._rate, 6),
-            trimmed=round(int(row["start"]) / self._rate, 6),
+            seconds=round(int(row["samples"]) / self._sample_rate, 6),
+            trimmed=round(int(row["start"]) / self._sample_rate, 6),
             gain=float(row["gain"]),
         )
 
@@ -125,30 +137,32 @@ class ClipTable(Sequence[IndexedClip]):
 
     @property
     def seconds(self) -> float:
-        """Of all clips together."""
-        return float(self.rows["samples"].sum(dtype=np.int64)) / self._rate
+        """Total duration of the clips."""
+        return float(self.rows["samples"].sum(dtype=np.int64)) / self._sample_rate
 
-    def content(self) -> str:
-        """Hash of what the clips are, whatever the shards that hold them."""
+    def content_hash(self) -> str:
+        """Returns a hash of the clips that does not depend on how they are packed into shards."""
         digest = hashlib.sha256(self.names)
         for column in ("digest", "split", "language", "speaker", "samples", "start", "gain", "id_end", "text_end"):
             digest.update(np.ascontiguousarray(self.rows[column]).data)
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureIndex:
-    """All that a store knows of itself.
+    """Index of a feature store.
 
     Attributes:
-        extractor_hash: Of the mel settings `audio`.
-        symbols_hash: Of the symbol table that the token ids refer to.
-        features: The settings of pitch, trimming, loudness, speaker vectors and storage.
-        speakers, languages: Names; a clip's speaker and language numbers are positions in them.
-        unknown_symbols: Characters that the symbol table lacks -> how often they were left out.
-        shards: Names of the shard files; each is `shard-<its SHA-256>`.
-        checksums: Name -> SHA-256 of the other files.
-        clips: The clips in the manifest's order.
+        extractor_hash: Hash of the mel settings `audio`.
+        symbols_hash: Hash of the symbol table that the token ids refer to.
+        audio: Mel settings.
+        features: Settings of pitch, trimming, loudness, speaker vectors and storage.
+        speakers, languages: Names that the clip table refers to.
+        statistics: Statistics for normalization.
+        unknown_symbols: Character without a symbol -> number of times it was left out.
+        shards: Names of the shards, `shard-<SHA-256>.safetensors`.
+        checksums: File name -> SHA-256 of the other files.
+        clips: The clips, in the order of the manifest.
     """
 
     extractor_hash: str
@@ -165,16 +179,16 @@ class FeatureIndex:
 
     @cached_property
     def content_hash(self) -> str:
-        """Identifies the clips, every value of their features and what normalises them.
+        """Hash of the clips, all values of their features, and the statistics.
 
-        The same whether the store was built at once, continued, or grew from an earlier one, by any number of
-        processes and with shards of any size.
+        It does not depend on how the store was built: at once, resumed, or from an earlier store, with any number of
+        processes and any size of shards.
         """
-        about = self._about()
-        about["features"] = self.features.extraction()
-        return settings_hash({**about, "clips": self.clips.content()})
+        metadata = self._metadata()
+        metadata["features"] = self.features.extraction()
+        return settings_hash({**metadata, "clips": self.clips.content_hash()})
 
-    def _about(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "extractor_hash": self.extractor_hash,
@@ -188,83 +202,93 @@ class FeatureIndex:
         }
 
     def write(self, folder: Path) -> None:
-        """Write `index.json`, last of all files: a folder that has it is complete."""
-        about = {
-            **self._about(),
+        """Writes `index.json`. It must be the last file written: a folder that has it is complete."""
+        metadata = {
+            **self._metadata(),
             "number_of_clips": len(self.clips),
             "number_of_frames": int(self.clips.rows["frames"].sum(dtype=np.int64)),
             "shards": self.shards,
             "checksums": self.checksums,
             "content_hash": self.content_hash,
         }
-        text = json.dumps({"index_hash": settings_hash(about), **about}, ensure_ascii=False, indent=1)
-        partial = folder / f".{INDEX}.partial"
-        with writing(partial):
-            partial.write_text(text + "\n", encoding="utf-8")
-            os.replace(partial, folder / INDEX)
+        with reporting_write_errors(folder):
+            write_json(folder / INDEX, {"index_hash": settings_hash(metadata), **metadata})
 
     @classmethod
     def read(cls, folder: Path) -> FeatureIndex:
-        """The index of a feature store.
+        """Reads the index of a feature store.
 
         Raises:
-            FeatureError: there is none, it is of another format, or it was changed after it was written.
+            FeatureError: it is missing, damaged, of another format, or was changed after it was written.
         """
-        data = read_about(folder)
+        metadata = read_metadata(folder)
         try:
-            clips = np.load(folder / CLIPS)
-            names = (folder / NAMES).read_bytes()
-            if clips.dtype != ROW:
+            rows = np.load(folder / CLIPS)
+            if rows.dtype != ROW:
                 raise ValueError(f"{CLIPS} has rows of another type")
-            audio = AudioConfig.model_validate(data["audio"])
+            audio = AudioConfig.model_validate(metadata["audio"])
+            speakers, languages = metadata["speakers"], metadata["languages"]
             index = cls(
+                extractor_hash=metadata["extractor_hash"],
+                symbols_hash=metadata["symbols_hash"],
                 audio=audio,
-                features=FeaturesConfig.model_validate(data["features"]),
-                statistics=Statistics.from_plain(data["statistics"]),
-                clips=ClipTable(clips, names, data["speakers"], data["languages"], audio.sample_rate),
-                **{key: data[key] for key in ("extractor_hash", "symbols_hash", "speakers", "languages")},
-                **{key: data[key] for key in ("unknown_symbols", "shards", "checksums")},
+                features=FeaturesConfig.model_validate(metadata["features"]),
+                speakers=speakers,
+                languages=languages,
+                statistics=Statistics.from_dict(metadata["statistics"]),
+                unknown_symbols=metadata["unknown_symbols"],
+                shards=metadata["shards"],
+                checksums=metadata["checksums"],
+                clips=ClipTable(
+                    rows,
+                    (folder / NAMES).read_bytes(),
+                    speakers=speakers,
+                    languages=languages,
+                    sample_rate=audio.sample_rate,
+                ),
             )
         except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
             raise FeatureError(f"{folder}: damaged index ({error}); build the features again") from error
-        if index.content_hash != data["content_hash"]:
+        if index.content_hash != metadata["content_hash"]:
             raise FeatureError(
                 f"{folder}: {CLIPS} or {NAMES} changed after it was written, or another version wrote it "
-                f"({data['content_hash']}, now {index.content_hash}); build the features again"
+                f"({metadata['content_hash']}, now {index.content_hash}); build the features again"
             )
         return index
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What `index.json` says of a store: settings, statistics, content hash, number of clips.
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Reads `index.json` of a store: settings, statistics, content hash, number of clips, names of the shards.
 
     Raises:
-        FeatureError: there is none, it is of another format, or it was changed after it was written.
+        FeatureError: it is missing, damaged, of another format, or was changed after it was written.
     """
     path = folder / INDEX
     try:
-        data = json.loads(path.read_text("utf-8"))
+        metadata = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise FeatureError(f"{path}: no features here; run `myxtts features build`") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FeatureError(f"{path}: damaged ({error}); build the features again") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else type(metadata).__name__
         raise FeatureError(f"{path}: features of format {found}, this version reads {FORMAT}; build them again")
-    written = data.pop("index_hash", None)
-    if settings_hash(data) != written:
-        raise FeatureError(f"{path}: changed after it was written ({written}, now {settings_hash(data)})")
-    return data
+    written = metadata.pop("index_hash", None)
+    if settings_hash(metadata) != written:
+        raise FeatureError(f"{path}: changed after it was written ({written}, now {settings_hash(metadata)})")
+    return metadata
 
 
 def save_file(folder: Path, name: str, content: np.ndarray | bytes) -> str:
-    """Write a file in one move; returns its checksum."""
-    partial = folder / f".{name}.partial"
-    with writing(partial):
+    """Writes bytes, or an array in npy format, atomically; returns the SHA-256 of the file.
+
+    Raises:
+        FeatureError: the disk is full or the folder cannot be written.
+    """
+    with reporting_write_errors(folder), atomic_write(folder / name) as partial:
         if isinstance(content, bytes):
             partial.write_bytes(content)
         else:
             with partial.open("wb") as file:
                 np.save(file, content)
-        os.replace(partial, folder / name)
-    return file_checksum(folder / name)
+    return sha256_of_file(folder / name)

@@ -1,35 +1,35 @@
-"""Training batches loaded ahead in threads, optionally padded to a few static shapes; resumable to the batch."""
+"""Loader of training batches: loads ahead in threads, optionally pads to a few static shapes, resumes at the batch."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch.nn import functional as F
 
 from model.acoustic.batch import Batch
 from model.audio import SILENCE
 from model.config.training import TrainSettings
+from model.errors import FeatureError
 from model.features.batching import TrainingBatches
-from model.features.index import FeatureError
 from model.features.sampling import BatchSampler
 from model.features.store import FeatureStore
 
 PADDING = {"ids": 0, "mel": SILENCE, "pitch": 0.0, "voiced": False, "energy": 0.0}
-"""Batch field -> what stands in its padding."""
-
+"""Batch attribute -> its padding value."""
 
 MULTIPLE = 8
-"""Sizes are rounded up to this: the width of a processor's matrix tiles."""
+"""Static sizes are multiples of this, the width of a processor's matrix tiles."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Size of one bucket: clips of a batch, tokens and frames that each is padded to."""
+    """Shape of the batches of one bucket: number of clips, and tokens and frames that each is padded to."""
 
     clips: int
     tokens: int
@@ -37,59 +37,61 @@ class Shape:
 
 
 class ShapeSampler(BatchSampler):
-    """Batches of one bucket each, and of its full size.
+    """Batch sampler whose batches have one of a few static shapes.
 
-    Buckets are stretches of equal count in the order of length. What does not fill the last batch of a bucket is filled
-    up with clips of the bucket drawn again, so every clip comes at least once per epoch.
+    Clips are sorted by length and divided into buckets of equal count, each with one shape. The last batch of a bucket
+    is filled with clips of the bucket drawn again, so that every clip comes at least once per epoch.
 
     Args:
-        frames, tokens: Of each clip.
-        batch_size: Most clips of a batch.
-        seed: Of the order.
-        max_frames: Most frames of a batch, padding included (0: no bound).
-        buckets: Most shapes; fewer where a bucket would not fill one batch.
-        divisor: Batch sizes are multiples of this: parts and processes that a batch is shared among.
+        frames, tokens: (clips,) frames and tokens of each clip.
+        batch_size: Maximum number of clips in a batch.
+        seed: Seed of the order.
+        max_frames: Maximum number of frames in a batch, padding included; 0 means no bound.
+        buckets: Maximum number of shapes; there are fewer if buckets would not fill one batch.
+        divisor: Batch sizes are multiples of this, the number of micro-batches and processes that share a batch.
     """
 
     def __init__(
         self,
-        frames: Sequence[int],
-        tokens: Sequence[int],
+        frames: ArrayLike,
+        tokens: ArrayLike,
+        *,
         batch_size: int,
         seed: int,
         max_frames: int,
         buckets: int,
         divisor: int = 1,
     ) -> None:
-        by_length = np.argsort(np.asarray(frames), kind="stable")
+        frames, tokens = np.asarray(frames), np.asarray(tokens)
+        by_length = np.argsort(frames, kind="stable")
         count = max(1, min(buckets, len(by_length) // batch_size))
-        self.members = np.array_split(by_length, count)
-        self._bucket_of = {int(clip): number for number, members in enumerate(self.members) for clip in members}
+        self.buckets = np.array_split(by_length, count)
+        self._bucket_of_clip = {int(clip): number for number, clips in enumerate(self.buckets) for clip in clips}
         self.shapes = []
-        for members in self.members:
-            longest = _round_up(max(frames[i] for i in members))
+        for clips in self.buckets:
+            longest = _round_up(frames[clips].max())
             fitting = max_frames // longest if max_frames else batch_size
-            clips = max(min(batch_size, fitting) // divisor, 1) * divisor
-            self.shapes.append(Shape(clips, _round_up(max(tokens[i] for i in members)), longest))
-        super().__init__(frames, batch_size, seed, max_frames)
+            size = max(min(batch_size, fitting) // divisor, 1) * divisor
+            self.shapes.append(Shape(clips=size, tokens=_round_up(tokens[clips].max()), frames=longest))
+        super().__init__(frames, batch_size, seed, max_frames=max_frames)
 
     def order(self, epoch: int) -> list[list[int]]:
         generator = np.random.default_rng([self.seed, epoch])
         batches = []
-        for members, shape in zip(self.members, self.shapes, strict=True):
-            drawn = generator.permutation(members)
-            drawn = np.concatenate([drawn, generator.choice(members, -len(drawn) % shape.clips)])
-            batches += drawn.reshape(-1, shape.clips).tolist()
+        for clips, shape in zip(self.buckets, self.shapes, strict=True):
+            shuffled = generator.permutation(clips)
+            filled = np.concatenate([shuffled, generator.choice(clips, -len(shuffled) % shape.clips)])
+            batches += filled.reshape(-1, shape.clips).tolist()
         return [batches[i] for i in generator.permutation(len(batches))]
 
     def shape_of(self, clip: int) -> Shape:
-        """The shape of the batches that a clip comes in."""
-        return self.shapes[self._bucket_of[clip]]
+        """Returns the shape of the batches that contain a clip."""
+        return self.shapes[self._bucket_of_clip[clip]]
 
 
 def pad_batch(batch: Batch, tokens: int, frames: int) -> Batch:
-    """A batch padded further, to (B, `tokens`) and (B, `frames`); what it says stays the same."""
-    padded = {}
+    """Pads a batch further, to (B, `tokens`) and (B, `frames`); its lengths do not change."""
+    padded: dict[str, Any] = {}
     for name, value in PADDING.items():
         tensor = getattr(batch, name)
         missing = (tokens if name == "ids" else frames) - tensor.shape[1]
@@ -103,50 +105,66 @@ def _round_up(size: int) -> int:
 
 
 class Loader:
-    """Endless training batches of one process.
+    """Endless iterator over the training batches of one process.
 
-    All processes draw the same batch, `world` times as large, and each takes its share of it: together they do what one
-    process with that batch would do.
+    All processes draw the same global batch, `world` times as large as `training.batch_size`, and each loads its share:
+    together they train as one process would with the global batch.
 
     Args:
         store: The features.
         config: Seed, batch size and bounds, `buffer_size`, `num_workers`, static shapes.
-        rank, world: Number of this process, and of all that train together.
+        rank: Rank of this process.
+        world: World size, the number of processes that train together.
         pin: Put batches into pinned memory, for a GPU.
 
     Raises:
-        FeatureError: static shapes and batches of speakers are both asked for.
+        FeatureError: the store is not fit for the settings, or settings contradict each other.
     """
 
     def __init__(
         self, store: FeatureStore, config: TrainSettings, rank: int = 0, world: int = 1, pin: bool = False
     ) -> None:
         self.rank, self.world, self.pin = rank, world, pin
-        settings, losses, seed = config.training, config.loss, config.seed
+        settings, losses = config.training, config.loss
         clips_per_speaker = losses.contrastive_clips_per_speaker if losses.use_contrastive_speaker_loss else 0
-        size, bound = settings.batch_size * world, settings.max_batch_frames * world
-        self.batches = TrainingBatches(store, size, seed, bound, clips_per_speaker)
+        self.batches = TrainingBatches(
+            store,
+            settings.batch_size * world,
+            config.seed,
+            max_frames=settings.max_batch_frames * world,
+            clips_per_speaker=clips_per_speaker,
+        )
         self.shapes: ShapeSampler | None = None
-        if settings.enable_static_shapes and clips_per_speaker:
-            raise FeatureError(
-                "training.enable_static_shapes and loss.use_contrastive_speaker_loss both choose what a batch holds; "
-                "leave one of the two out"
-            )
-        if settings.enable_static_shapes and self.batches.streamed:
-            raise FeatureError(
-                f"{store.path}: its shards do not fit the cache, and batches of static shapes draw from all of them; "
-                "raise features.cache_megabytes, or disable training.enable_static_shapes"
-            )
         if settings.enable_static_shapes:
-            clips = [store.clips[position] for position in self.batches.positions]
-            frames, tokens = [clip.frames for clip in clips], [clip.tokens for clip in clips]
-            divisor = world * settings.gradient_accumulation_steps
-            self.shapes = ShapeSampler(frames, tokens, size, seed, bound, settings.num_shape_buckets, divisor)
+            self.shapes = self._shape_sampler(store, config)
             self.batches.sampler = self.shapes
         self._ahead = settings.buffer_size
         self._threads = ThreadPoolExecutor(settings.num_workers, "batches") if self._ahead else None
         self._queue: deque[tuple[Future[Batch], dict[str, int]]] = deque()
         self._state = self.batches.state_dict()
+
+    def _shape_sampler(self, store: FeatureStore, config: TrainSettings) -> ShapeSampler:
+        settings = config.training
+        if self.batches.compares_speakers:
+            raise FeatureError(
+                "training.enable_static_shapes and loss.use_contrastive_speaker_loss both determine the clips of a "
+                "batch; disable one of them"
+            )
+        if self.batches.streamed:
+            raise FeatureError(
+                f"{store.path}: its shards do not fit the cache, and batches of static shapes draw from all of them; "
+                "raise features.cache_megabytes, or disable training.enable_static_shapes"
+            )
+        rows = store.clips.rows[self.batches.positions]
+        return ShapeSampler(
+            rows["frames"],
+            rows["tokens"],
+            batch_size=settings.batch_size * self.world,
+            seed=config.seed,
+            max_frames=settings.max_batch_frames * self.world,
+            buckets=settings.num_shape_buckets,
+            divisor=self.world * settings.gradient_accumulation_steps,
+        )
 
     def __next__(self) -> Batch:
         if self._threads is None:
@@ -158,41 +176,42 @@ class Loader:
         future, self._state = self._queue.popleft()
         return future.result()
 
-    def _draw(self) -> tuple[list[int], int, tuple[int, int] | None]:
+    def _draw(self) -> tuple[list[int], int, Shape | None]:
+        """Draws the next global batch; returns this process's positions, the epoch and the static shape."""
         positions, epoch = self.batches.draw()
-        shape = None
-        if self.shapes is not None:
-            bucket = self.shapes.shape_of(bisect_left(self.batches.positions, positions[0]))
-            shape = bucket.tokens, bucket.frames
-        if len(positions) < self.world:  # every process says so: none waits for one that has stopped
+        if len(positions) < self.world:  # raised by every process, so that none waits for another
             raise FeatureError(
                 f"a batch of {len(positions)} clips cannot be shared among {self.world} processes; "
                 "start fewer, or raise training.batch_size"
             )
-        return self._own(positions), epoch, shape
+        shape = None
+        if self.shapes is not None:
+            shape = self.shapes.shape_of(bisect_left(self.batches.positions, positions[0]))
+        return self._share(positions), epoch, shape
 
-    def _own(self, positions: list[int]) -> list[int]:
-        """What this process takes of a batch: clips of all lengths, or, to be compared, clips of the same speakers."""
+    def _share(self, positions: list[int]) -> list[int]:
+        """Returns this process's share of a batch: clips of all lengths, or whole speakers if they are compared."""
         if self.batches.compares_speakers:
             return np.array_split(positions, self.world)[self.rank].tolist()
         return positions[self.rank :: self.world]
 
-    def _load(self, positions: list[int], epoch: int, shape: tuple[int, int] | None) -> Batch:
+    def _load(self, positions: list[int], epoch: int, shape: Shape | None) -> Batch:
         batch = self.batches.load(positions, epoch)
         if shape is not None:
-            batch = pad_batch(batch, *shape)
-        return batch.pinned() if self.pin else batch
+            batch = pad_batch(batch, shape.tokens, shape.frames)
+        return batch.pin_memory() if self.pin else batch
 
     def state_dict(self) -> dict[str, int]:
-        """Where a resumed loader goes on: after the last batch handed out, whatever was loaded ahead."""
+        """Returns the state after the last batch returned, regardless of batches loaded ahead."""
         return self._state
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Resumes after the batch at which `state` was taken."""
         self._queue.clear()
         self.batches.load_state_dict(state)
         self._state = self.batches.state_dict()
 
     def close(self) -> None:
-        """End the threads."""
+        """Stops the loading threads."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)

@@ -1,4 +1,9 @@
-"""Fills shards of a stated size with the pieces that workers write, after taking over what earlier shards hold."""
+"""Packing of extracted clips into the shards of a feature store, with reuse of the clips in earlier shards.
+
+Workers write *pieces*: small shards of a few clips. The packer collects their clips until they fill a shard of the
+configured size. What it does not take from workers it takes from earlier stores, or from an interrupted build of the
+same store.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +16,39 @@ from pathlib import Path
 
 from model.errors import FeatureError
 from model.features.index import SHARDS
-from model.features.shards import PREFIX, SUFFIX, Rows, Shard, checksum_of, file_checksum, write_shard, writing
+from model.features.shards import (
+    PREFIX,
+    SUFFIX,
+    Shard,
+    ShardRows,
+    checksum_in_name,
+    reporting_write_errors,
+    write_shard,
+)
+from model.files import atomic_write, sha256_of_file
 
 log = logging.getLogger(__name__)
 
 PIECES = "pieces"
-WORTH_KEEPING = 0.5
-"""An earlier shard is taken over whole where the clips still needed fill this share of a shard; otherwise they are
-copied out of it, so that neither small shards nor dead clips pile up."""
-TOO_LARGE = 1.5
-"""Shards above this many times the stated size are cut up anew."""
+MIN_REUSED_SHARE = 0.5
+"""An earlier shard is kept as a file if its needed clips fill this fraction of the capacity; otherwise they are copied.
+So small shards and unneeded clips do not accumulate."""
+MAX_REUSED_SIZE = 1.5
+"""Earlier shards larger than the capacity by this factor are repacked."""
 
 
 class Packer:
-    """The shards of one store while it is built.
+    """Packs the clips of a feature store into shards.
+
+    Args:
+        folder: Folder of the store.
+        capacity: Size of a full shard in bytes.
 
     Attributes:
-        pieces: Folder for the files of a few clips each that `add` takes.
-        claimed: Keys of the clips that need no extraction.
-        shards: The shards that are complete.
-        held: Key of a clip -> (position in `shards`, row), of all clips after `close`.
+        pieces: Folder for the pieces that `add` takes.
+        available: Keys of the clips that are reused or added.
+        shards: Completed shards.
+        locations: Clip key -> (position in `shards`, row); has all available clips after `close`.
     """
 
     def __init__(self, folder: Path, capacity: int) -> None:
@@ -40,92 +58,99 @@ class Packer:
         self.pieces.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.rglob(".*.partial"):
             leftover.unlink()
-        self.claimed: set[str] = set()
+        self.available: set[str] = set()
         self.shards: list[Shard] = []
-        self.held: dict[str, tuple[int, int]] = {}
-        self._waiting: list[Rows] = []
-        self._bytes = 0
-        self._packed: list[Path] = []  # files whose clips wait: they go once a shard holds the clips
+        self.locations: dict[str, tuple[int, int]] = {}
+        self._pending: list[ShardRows] = []  # clips of the next shard
+        self._pending_bytes = 0
+        self._pending_files: list[Path] = []  # files in this store to delete once their clips are in a shard
 
     def reuse(self, sources: Sequence[Path], keys: Sequence[str]) -> None:
-        """Take over the clips with these keys from the shards and pieces of stores, finished or not."""
+        """Takes the clips with these keys from the shards and pieces of stores, complete or not.
+
+        Files of this store that hold none of the clips are deleted.
+        """
         needed = set(keys)
         for source in sources:
             own = (source / SHARDS).resolve() == self.folder.resolve()
             for path in sorted((source / SHARDS).rglob(f"{PREFIX}*{SUFFIX}")):
-                if not self._take(path, needed, own) and own:
+                reused = self._reuse_file(path, needed, own)
+                needed -= reused
+                self.available |= reused
+                if own and not reused:
                     path.unlink()
 
     def add(self, piece: Path) -> None:
-        """Take the clips of a file in `pieces`; it is removed once they are in a shard."""
+        """Takes the clips of a piece, which is deleted once they are in a shard."""
         shard = Shard(piece)
-        self.claimed.update(shard.keys())
-        self._packed.append(piece)
+        self.available.update(shard.keys())
+        self._pending_files.append(piece)
         self._append([shard.all_rows()])
 
     def close(self) -> None:
-        """Write the last shard; after that every claimed clip has its place."""
-        if self._waiting:
-            self._pack()
+        """Writes the last shard and deletes the folder of pieces."""
+        if self._pending:
+            self._write_pending()
         shutil.rmtree(self.pieces, ignore_errors=True)
 
-    def _take(self, path: Path, needed: set[str], own: bool) -> bool:
-        """Take what is needed out of a file; whether that was anything."""
+    def _reuse_file(self, path: Path, needed: set[str], own: bool) -> set[str]:
+        """Takes the needed clips of a shard or piece, as a file or by copying them; returns their keys."""
         if not needed:
-            return False
+            return set()
         try:
             shard = Shard(path)
         except FeatureError as error:
             log.warning("%s; its clips are extracted again", error)
-            return False
-        live = [row for row, key in enumerate(shard.keys()) if key in needed]
-        if not live:
-            return False
-        if file_checksum(path) != checksum_of(path):
+            return set()
+        keys = shard.keys()
+        rows = [row for row, key in enumerate(keys) if key in needed]
+        if not rows:
+            return set()
+        if sha256_of_file(path) != checksum_in_name(path):
             log.warning("%s: damaged, its clips are extracted again", path)
-            return False
-        taken = {shard.keys()[row] for row in live}
-        needed -= taken
-        self.claimed |= taken
-        live_bytes = shard.bytes * int(shard.records["frames"][live].sum()) / max(len(shard.mel), 1)
-        if live_bytes >= WORTH_KEEPING * self.capacity and shard.bytes <= TOO_LARGE * self.capacity:
-            self._hold(path if path.parent == self.folder else self._link(path))
-            return True
-        if own:
-            self._packed.append(path)
-        self._append([shard.all_rows()] if len(live) == len(shard.records) else [shard.row(row) for row in live])
-        return True
+            return set()
+        if self._worth_keeping(shard, rows):
+            self._add_shard(path if path.parent == self.folder else self._link(path))
+        else:
+            if own:
+                self._pending_files.append(path)
+            everything = len(rows) == len(keys)
+            self._append([shard.all_rows()] if everything else [shard.row(row) for row in rows])
+        return {keys[row] for row in rows}
 
-    def _append(self, parts: list[Rows]) -> None:
-        self._waiting += parts
-        self._bytes += sum(part.bytes for part in parts)
-        if self._bytes >= self.capacity:
-            self._pack()
+    def _worth_keeping(self, shard: Shard, rows: list[int]) -> bool:
+        share = int(shard.records["frames"][rows].sum()) / max(len(shard.mel), 1)
+        large_enough = shard.bytes * share >= MIN_REUSED_SHARE * self.capacity
+        return large_enough and shard.bytes <= MAX_REUSED_SIZE * self.capacity
 
-    def _pack(self) -> None:
-        path = write_shard(self.folder, self._waiting)
-        self._hold(path)
-        for piece in self._packed:
-            if piece != path:
-                piece.unlink()
-        self._waiting, self._packed, self._bytes = [], [], 0
+    def _append(self, rows: list[ShardRows]) -> None:
+        self._pending += rows
+        self._pending_bytes += sum(item.bytes for item in rows)
+        if self._pending_bytes >= self.capacity:
+            self._write_pending()
 
-    def _hold(self, path: Path) -> None:
+    def _write_pending(self) -> None:
+        path = write_shard(self.folder, self._pending)
+        self._add_shard(path)
+        for file in self._pending_files:
+            if file != path:  # the same clips in the same order give the same name
+                file.unlink()
+        self._pending, self._pending_files, self._pending_bytes = [], [], 0
+
+    def _add_shard(self, path: Path) -> None:
         shard = Shard(path)
         for row, key in enumerate(shard.keys()):
-            self.held.setdefault(key, (len(self.shards), row))
+            self.locations.setdefault(key, (len(self.shards), row))
         self.shards.append(shard)
 
     def _link(self, path: Path) -> Path:
-        """The same file in this store: a hard link, or a copy where the file system has none."""
+        """Hard-links a shard into this store, or copies it if the file system cannot; returns the new path."""
         target = self.folder / path.name
-        partial = self.folder / f".{path.name}.partial"
-        with writing(partial):
+        with reporting_write_errors(self.folder), atomic_write(target) as partial:
             try:
                 os.link(path, partial)
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):
                     raise
                 shutil.copyfile(path, partial)
-            os.replace(partial, target)
         return target

@@ -1,4 +1,4 @@
-"""Shards of features on disk, and the local cache of remote ones."""
+"""Shards of features on disk: safetensors files with the features of many clips, and a local cache of remote shards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 
 from model.errors import FeatureError
-
-SUFFIX = ".safetensors"
-
+from model.files import atomic_write, sha256_of_file
 
 PREFIX = "shard-"
-
+SUFFIX = ".safetensors"
+MEGABYTE = 2**20
 
 MOMENTS = ("mel", "energy", "log_f0")
-"""Of what count, sum and sum of squares are kept per clip: all that statistics need."""
-
+"""Features whose count, sum and sum of squares are stored per clip, as corpus statistics are computed from them."""
 
 RECORD = np.dtype(
     [
@@ -38,11 +36,13 @@ RECORD = np.dtype(
         ("moments", "<f8", (len(MOMENTS), 3)),
     ]
 )
-"""What a shard knows of a clip: the key of what it was made from, the digest of its values, its extents, and how
-the recording became the samples they were made from (first sample, gain)."""
+"""Record of one clip in a shard.
 
+`key` identifies the inputs of extraction, `digest` the resulting values. `start` is the first sample kept by trimming
+and `gain` the factor of loudness normalization.
+"""
 
-TENSORS = {
+TENSORS: dict[str, tuple[str, np.dtype]] = {
     "mel": ("F32", np.dtype("<f4")),
     "pitch": ("F32", np.dtype("<f4")),
     "energy": ("F32", np.dtype("<f4")),
@@ -51,27 +51,26 @@ TENSORS = {
     "records": ("U8", np.dtype("u1")),
     "unknown": ("U8", np.dtype("u1")),
 }
-"""Name -> type in the file, widest first, so that every array is aligned."""
-
+"""Tensor name -> safetensors type and numpy type, widest first so that every array is aligned in the file."""
 
 ALIGNMENT = 64
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """The features of one clip.
+@dataclass(frozen=True, kw_only=True)
+class ExtractedClip:
+    """Features of one clip.
 
     Attributes:
-        key: 32 hex digits that identify what the features were made from.
+        key: 32 hex digits that identify the inputs of extraction.
         mel: (S, M) float32 log-mel.
         pitch: (S,) float32 Hz, 0 where unvoiced.
         energy: (S,) float32 log energy.
-        tokens: (T, 2) int16.
+        tokens: (T, 2) int16 symbol and stress.
         speaker_vector: (V,) float32.
-        samples: Samples that the features were made from.
-        start: The first of them in the recording (at `audio.sample_rate`).
-        gain: What the recording was multiplied by.
-        unknown: Characters that were left out -> how often.
+        samples: Number of samples after trimming.
+        start: First sample kept by trimming, at `audio.sample_rate`.
+        gain: Factor of loudness normalization.
+        unknown: Character without a symbol -> number of times it was left out.
     """
 
     key: str
@@ -85,8 +84,8 @@ class Extracted:
     gain: float
     unknown: Mapping[str, int] = field(default_factory=dict)
 
-    def rows(self) -> Rows:
-        """This clip as what a shard is written from."""
+    def rows(self) -> ShardRows:
+        """Returns the clip as rows of a shard."""
         record = np.zeros(1, RECORD)
         record["key"], record["digest"] = self.key.encode(), self.digest().encode()
         record["frames"], record["tokens"] = len(self.mel), len(self.tokens)
@@ -95,44 +94,57 @@ class Extracted:
         record["moments"] = np.stack([_moments(item) for item in values])
         arrays = {name: getattr(self, name) for name in ("mel", "pitch", "energy", "tokens")}
         unknown = {self.key: dict(self.unknown)} if self.unknown else {}
-        return Rows({**arrays, "speaker_vectors": self.speaker_vector[None], "records": record}, unknown)
+        return ShardRows({**arrays, "speaker_vectors": self.speaker_vector[None], "records": record}, unknown)
 
     def digest(self) -> str:
-        return values_digest(self.mel, self.pitch, self.energy, self.tokens, self.speaker_vector)
+        """Returns 32 hex digits that identify the values of the features."""
+        digest = hashlib.sha256()
+        for array in (self.mel, self.pitch, self.energy, self.tokens, self.speaker_vector):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Arrays of clips one after the other, by tensor name; and the unknown characters of clips by key."""
+class ShardRows:
+    """Features of one or more clips in the layout of a shard.
+
+    Attributes:
+        arrays: Tensor name -> values of all clips, concatenated.
+        unknown: Clip key -> character without a symbol -> count.
+    """
 
     arrays: Mapping[str, np.ndarray]
     unknown: Mapping[str, Mapping[str, int]]
 
     @property
     def bytes(self) -> int:
+        """Size of the arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
 
 class Shard:
-    """A shard file, memory-mapped.
+    """A memory-mapped shard.
+
+    Clips are read as views of the mapped file, and shards are written array by array: the safetensors library would
+    copy both ways and hold a whole shard in memory.
 
     Attributes:
         path: The file.
-        mel, pitch, energy: (F, ...) of all its clips, one after the other.
-        tokens: (T, 2).
+        mel, pitch, energy: (F, ...) frames of all clips, concatenated.
+        tokens: (T, 2) tokens of all clips, concatenated.
         speaker_vectors: (clips, V).
         records: (clips,) of type `RECORD`.
-        unknown: Clip key -> characters that were left out.
+        unknown: Clip key -> character without a symbol -> count.
         mel_starts, token_starts: (clips,) first frame and first token of each clip.
 
     Raises:
-        FeatureError: the file is missing, or is no shard.
+        FeatureError: the file is missing or not a shard.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # A plain view costs less at each slice than numpy's memmap type.
+            # Slicing a plain view is faster than slicing numpy's memmap type.
             content = np.memmap(path, mode="r").view(np.ndarray)
             length = int(content[:8].view("<u8")[0])
             header = json.loads(content[8 : 8 + length].tobytes())
@@ -148,17 +160,19 @@ class Shard:
 
     @property
     def bytes(self) -> int:
+        """Size of the frame features, which make up most of the file."""
         return self.mel.nbytes + self.pitch.nbytes + self.energy.nbytes
 
     def keys(self) -> list[str]:
+        """Returns the keys of the clips."""
         return [key.decode() for key in self.records["key"].tolist()]
 
-    def all_rows(self) -> Rows:
-        names = [name for name in TENSORS if name != "unknown"]
-        return Rows({name: getattr(self, name) for name in names}, self.unknown)
+    def all_rows(self) -> ShardRows:
+        """Returns all clips."""
+        return ShardRows({name: getattr(self, name) for name in TENSORS if name != "unknown"}, self.unknown)
 
-    def row(self, number: int) -> Rows:
-        """One clip."""
+    def row(self, number: int) -> ShardRows:
+        """Returns one clip."""
         record = self.records[number]
         frames = slice(self.mel_starts[number], self.mel_starts[number] + record["frames"])
         tokens = slice(self.token_starts[number], self.token_starts[number] + record["tokens"])
@@ -171,83 +185,60 @@ class Shard:
             "speaker_vectors": self.speaker_vectors[number : number + 1],
             "records": self.records[number : number + 1],
         }
-        return Rows(arrays, {key: self.unknown[key]} if key in self.unknown else {})
+        return ShardRows(arrays, {key: self.unknown[key]} if key in self.unknown else {})
 
 
-def write_shard(folder: Path, parts: Sequence[Rows], name: str = "") -> Path:
-    """Write clips as one file, array after array, so that no more than one clip's worth is held in memory.
-
-    Args:
-        folder: Where to.
-        parts: At least one; their rows follow each other.
-        name: File name; by default `shard-<sha256>`, which makes the name its checksum.
+def write_shard(folder: Path, rows: Sequence[ShardRows]) -> Path:
+    """Writes clips to `shard-<SHA-256>.safetensors` in `folder`, atomically, and returns the path.
 
     Raises:
-        FeatureError: the disk is full. No half of a file is left.
+        FeatureError: the disk is full or the folder cannot be written.
     """
-    unknown = {key: counts for part in parts for key, counts in part.unknown.items()}
-    notes = np.frombuffer(json.dumps(unknown, ensure_ascii=False, sort_keys=True).encode(), np.uint8)
-    columns = {tensor: [_storable(part.arrays[tensor]) for part in parts] for tensor in TENSORS if tensor != "unknown"}
-    columns["unknown"] = [notes]
-    header, position = {}, 0
-    for tensor, arrays in columns.items():
-        shape = [sum(len(array) for array in arrays), *arrays[0].shape[1:]]
-        end = position + sum(array.nbytes for array in arrays)
-        header[tensor] = {"dtype": TENSORS[tensor][0], "shape": shape, "data_offsets": [position, end]}
-        position = end
-    text = json.dumps(header).encode()
-    text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    partial = folder / f".{name or 'shard'}.{os.getpid()}.partial"
+    unknown = {key: counts for item in rows for key, counts in item.unknown.items()}
+    columns = {name: [_storable(item.arrays[name]) for item in rows] for name in TENSORS if name != "unknown"}
+    columns["unknown"] = [np.frombuffer(json.dumps(unknown, ensure_ascii=False, sort_keys=True).encode(), np.uint8)]
+    arrays = [array for column in columns.values() for array in column if array.nbytes]
+    blocks: list[bytes | memoryview] = [_header(columns)]
+    blocks += [memoryview(array.data).cast("B") for array in arrays]
     digest = hashlib.sha256()
-    with writing(partial), partial.open("wb") as file:
-        for block in _blocks(len(text).to_bytes(8, "little") + text, columns.values()):
-            file.write(block)
-            digest.update(block)
+    for block in blocks:
+        digest.update(block)
+    path = folder / f"{PREFIX}{digest.hexdigest()}{SUFFIX}"
+    with reporting_write_errors(folder), atomic_write(path) as partial, partial.open("wb") as file:
+        file.writelines(blocks)
         file.flush()
         os.fsync(file.fileno())
-        path = folder / (name or f"{PREFIX}{digest.hexdigest()}{SUFFIX}")
-        os.replace(partial, path)
     return path
 
 
 @contextmanager
-def writing(partial: Path) -> Iterator[None]:
-    """Around writing a file: a full disk becomes a clear error, and the half-written file goes."""
+def reporting_write_errors(folder: Path) -> Iterator[None]:
+    """Raises an `OSError` of the block, such as a full disk, as a `FeatureError` that names the folder."""
     try:
         yield
     except OSError as error:
         raise FeatureError(
-            f"{partial.parent}: cannot be written ({error.strerror}); free some space there and run again: "
+            f"{folder}: cannot be written ({error.strerror}); free some space there and run again: "
             "what is extracted so far is kept"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def checksum_of(path: Path) -> str:
-    """The checksum (SHA-256) that the name of a shard carries."""
+def checksum_in_name(path: Path) -> str:
+    """Returns the SHA-256 in the name of a shard."""
     return path.name.removeprefix(PREFIX).removesuffix(SUFFIX)
 
 
-def file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def values_digest(*arrays: np.ndarray) -> str:
-    """32 hex digits that identify the values of arrays of one clip."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:32]
-
-
-def _blocks(header: bytes, columns: Iterable[list[np.ndarray]]) -> Iterable[Any]:
-    yield header
-    for arrays in columns:
-        for array in arrays:
-            if array.nbytes:
-                yield array.reshape(-1).view(np.uint8).data
+def _header(columns: Mapping[str, Sequence[np.ndarray]]) -> bytes:
+    """Returns the safetensors header of tensors that are concatenations of arrays."""
+    entries, position = {}, 0
+    for name, arrays in columns.items():
+        shape = [sum(len(array) for array in arrays), *arrays[0].shape[1:]]
+        end = position + sum(array.nbytes for array in arrays)
+        entries[name] = {"dtype": TENSORS[name][0], "shape": shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
@@ -270,21 +261,18 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 
 
 def _moments(values: np.ndarray) -> np.ndarray:
+    """Returns count, sum and sum of squares, (3,) float64."""
     wide = values.astype(np.float64).ravel()
     return np.array([wide.size, wide.sum(), wide @ wide])
 
 
-MEGABYTE = 2**20
-
-
 class ShardCache:
-    """A local folder that holds some of the shards of a store; the least recently used one goes first.
+    """Local cache of remote shards with a bounded size; evicts the least recently used shard.
 
     Args:
-        folder: Where fetched shards are kept; those that an earlier training left there are used again.
-        megabytes: What the folder may hold. A single shard above it is kept alone.
-        fetch: Called with the name of a shard and the path to write it to. Comes from outside: this package knows no
-            object store.
+        folder: Folder of the cached shards. It may hold shards from earlier trainings.
+        megabytes: Maximum size. A single shard above it is kept alone.
+        fetch: Downloads the shard of a name to a path. Passed in, as this package does not access object stores.
     """
 
     def __init__(self, folder: Path, megabytes: int, fetch: Callable[[str, Path], None]) -> None:
@@ -297,46 +285,45 @@ class ShardCache:
             leftover.unlink()
 
     def get(self, name: str) -> tuple[Path, list[str]]:
-        """Path of a shard, fetched where it is not here, and the names of the shards that made room for it.
+        """Returns the path of a shard, fetched if necessary, and the names of the shards evicted for it.
 
         Raises:
-            FeatureError: what was fetched is not this shard, or the disk is full.
+            FeatureError: the fetched file is damaged, or the disk is full.
         """
         path = self.folder / name
         with self._lock:
             if path.is_file():
                 os.utime(path)  # most recently used
                 return path, []
-            partial = self.folder / f".{name}.partial"
-            with writing(partial):
+            with reporting_write_errors(self.folder), atomic_write(path) as partial:
                 self.fetch(name, partial)
-                if file_checksum(partial) != checksum_of(path):
+                if sha256_of_file(partial) != checksum_in_name(path):
                     raise FeatureError(
-                        f"{name}: arrived damaged; run again, and push the features again if it stays so"
+                        f"{name}: arrived damaged; run again, and if it persists push the features again"
                     )
-                gone = self._make_room(partial.stat().st_size)
-                os.replace(partial, path)
-            return path, gone
+                evicted = self._make_room(partial.stat().st_size)
+            return path, evicted
 
     def adopt(self, shard: Path) -> None:
-        """Take over a shard's file, or remove it where the folder is full."""
+        """Moves a shard into the cache, or deletes it if the cache is full or has it already."""
         with self._lock:
             if not shard.is_file():
                 return
-            held = sum(path.stat().st_size for path in self.folder.glob("shard-*"))
+            size = sum(path.stat().st_size for path in self.folder.glob("shard-*"))
             known = (self.folder / shard.name).is_file()
-            if not known and held + shard.stat().st_size <= self.capacity:
+            if not known and size + shard.stat().st_size <= self.capacity:
                 os.replace(shard, self.folder / shard.name)
             else:
                 shard.unlink()
 
     def _make_room(self, needed: int) -> list[str]:
+        """Evicts shards until `needed` bytes fit; returns their names."""
         files = sorted(self.folder.glob("shard-*"), key=lambda path: path.stat().st_mtime_ns)
-        held = sum(path.stat().st_size for path in files)
-        gone = []
-        while files and held + needed > self.capacity:
+        size = sum(path.stat().st_size for path in files)
+        evicted = []
+        while files and size + needed > self.capacity:
             oldest = files.pop(0)
-            held -= oldest.stat().st_size
+            size -= oldest.stat().st_size
             oldest.unlink()
-            gone.append(oldest.name)
-        return gone
+            evicted.append(oldest.name)
+        return evicted

@@ -1,4 +1,4 @@
-"""The processes that extract features, and how much work is given to them at a time."""
+"""Worker processes of feature extraction."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import multiprocessing.connection
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,22 @@ from model.features.shards import write_shard
 from model.threads import single_threaded
 
 SECONDS_WORTH_A_WORKER = 900.0
-"""Audio below which starting another process costs more than it saves."""
+"""Seconds of audio per worker below which starting another process costs more than it saves."""
 TASKS_AHEAD = 4
-"""Tasks per worker that wait in its queue: enough to keep it busy, and the results of a long corpus never pile up."""
+"""Jobs submitted per worker: enough to keep it busy, while results are consumed as they arrive."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """A few clips (with their keys) to be extracted to one file in `folder`."""
+    """A few clips to extract to one piece.
+
+    Attributes:
+        recordings: Source of their audio.
+        clips: The clips.
+        keys: Keys of the clips, from `clip_key`.
+        folder: Folder of the piece.
+        config: Settings of extraction.
+    """
 
     recordings: Recordings
     clips: list[Clip]
@@ -39,21 +47,20 @@ class Job:
     config: PreprocessSettings
 
 
-def run_jobs(jobs: Iterator[Job], count: int, seconds: float, workers: int) -> Iterator[Path]:
-    """The files that the jobs write, in order.
+def run_jobs(jobs: Sequence[Job], seconds: float, workers: int) -> Iterator[Path]:
+    """Runs jobs in worker processes and yields the pieces they write, in the order of the jobs.
 
     Args:
-        jobs: The work.
-        count: Number of jobs.
-        seconds: Speech in all of them.
-        workers: Processes; 0 takes as many as there are cores and work for.
+        jobs: The jobs.
+        seconds: Seconds of audio in all jobs.
+        workers: Number of processes; 0 chooses it by the number of cores and the amount of audio.
 
     Raises:
         FeatureError: a clip cannot be used, the disk is full, or a worker was killed.
     """
     if not workers:
         workers = min(len(os.sched_getaffinity(0)), max(1, int(seconds // SECONDS_WORTH_A_WORKER)))
-    workers = min(workers, count)
+    workers = min(workers, len(jobs))
     if workers <= 1:
         extractor = None
         for job in jobs:
@@ -62,13 +69,13 @@ def run_jobs(jobs: Iterator[Job], count: int, seconds: float, workers: int) -> I
                 piece = _extract_piece(extractor, job)
             yield piece
         return
-    # Fresh processes: a fork of a process that has run torch threads can hang.
+    # Spawned, because a fork of a process with torch threads can deadlock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        waiting: deque = deque()
+        waiting: deque[Future[Path]] = deque()
         try:
             for job in jobs:
-                waiting.append(pool.submit(_work, job))
+                waiting.append(pool.submit(_run_job, job))
                 if len(waiting) >= workers * TASKS_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -79,7 +86,7 @@ def run_jobs(jobs: Iterator[Job], count: int, seconds: float, workers: int) -> I
                 "happens again: what is extracted so far is kept"
             ) from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # else an error would wait for all the work left
+            pool.shutdown(wait=True, cancel_futures=True)  # so that an error does not wait for all remaining jobs
 
 
 _worker_extractor: ClipExtractor | None = None
@@ -91,13 +98,16 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, and they would wait for work for ever."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    """Ends this worker when its parent is killed; otherwise it would wait for jobs forever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("this process was not started by multiprocessing")
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 
-def _work(job: Job) -> Path:
-    global _worker_extractor  # one per process: it holds the speaker encoder's weights
+def _run_job(job: Job) -> Path:
+    global _worker_extractor  # one per process, as it holds the speaker encoder's weights
     _worker_extractor = _worker_extractor or ClipExtractor(job.config)
     return _extract_piece(_worker_extractor, job)
 

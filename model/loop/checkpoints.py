@@ -1,16 +1,15 @@
-"""Checkpoints: safetensors + JSON in one folder per step, written whole or not at all; last and best are kept.
+"""Checkpoints: one folder of safetensors and JSON per saved step, written atomically; the last and the best are kept.
 
-A folder holds `model`, `ema` and `optimizer` tensors and `state.json`: step, score, checksums, and the small state of
-everything else. Loading never unpickles. The newest folder is the last checkpoint; scores tell the best ones, so no
-index can go stale.
+A folder holds the `model`, `ema` and `optimizer` tensors and `state.json`: step, score, checksums, and the small state
+of everything else. Loading never unpickles. The step in a folder's name orders the checkpoints and the score in its
+`state.json` ranks them, so there is no index that could disagree with the folders.
 
-A kill at any moment leaves every earlier checkpoint as it was: a folder gets its name only when all its bytes are on
-disk, and nothing is removed before that.
+A kill at any moment leaves every earlier checkpoint intact: a folder gets its name only when all its bytes are on disk,
+and nothing is removed before that.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -25,33 +24,35 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import MyXTTSError
+from model.files import atomic_write, sha256_of_file
 
 log = logging.getLogger(__name__)
 
-
 STATE = "state.json"
-
-
-FORMAT = 2
-"""Raised when old checkpoints can no longer be read; 1 lacked checksums and the state of guards and scaler."""
+FORMAT = 3
+"""Version of the layout, raised when older checkpoints can no longer be read. 2 used other names of the state."""
 
 
 class CheckpointError(MyXTTSError):
-    """A checkpoint is missing, damaged or of another run; the message names it and the cure."""
+    """A checkpoint is missing, damaged or of another run; the message names it and the fix."""
 
 
-@dataclass
+class DamagedCheckpoint(CheckpointError):
+    """Bytes of a checkpoint are missing or changed; the previous one may still be intact."""
+
+
+@dataclass(kw_only=True)
 class Checkpoint:
-    """Everything that a run needs to go on as if it had never stopped.
+    """Everything that a run needs to resume as if it had never stopped.
 
     Attributes:
-        step: Optimiser steps done.
+        step: Optimizer steps done.
         model, ema: Parameter name -> tensor.
-        optimizer: The optimiser's `state_dict()`.
-        rng: Name of a generator -> its states, one row per process (uint8).
-        extra: JSON data: sampler position, guards, adaptive weights, scaler, settings hash.
-        score: Validation measure, lower is better; None when this step was not validated.
-        healthy: Whether a run may go back to it: its last steps were good ones.
+        optimizer: The optimizer's `state_dict()`.
+        rng: Name of a random number generator -> its states, one row per process (uint8).
+        extra: JSON data: position of the sampler, loss scaler, state of the monitors, fingerprint of the run.
+        score: Validation metric, lower is better; None when this step was not validated.
+        healthy: Whether the last steps were good, so that a run may be rolled back to this checkpoint.
     """
 
     step: int
@@ -64,9 +65,9 @@ class Checkpoint:
     healthy: bool = True
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What is known of a checkpoint without loading it."""
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """Description of a checkpoint on disk, read without loading its tensors."""
 
     step: int
     score: float | None
@@ -75,15 +76,27 @@ class Saved:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_top_k: int) -> Path:
-    """Write `folder/step-<n>/` in one move, then remove what is neither last, nor the last healthy, nor among the
-    `keep_top_k` best.
+    """Writes `folder/step-<n>/` atomically, then removes the checkpoints that need not be kept.
+
+    The last one, the last healthy one and the `keep_top_k` with the best scores are kept.
+
+    Returns:
+        The folder of the new checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{checkpoint.step:08d}"
-    for leftover in folder.glob(".partial-*"):  # of a process that was killed while it wrote
+    for leftover in folder.glob(".step-*.partial"):  # a process was killed while it wrote
         shutil.rmtree(leftover)
-    partial = folder / f".partial-{checkpoint.step:08d}"
-    partial.mkdir()
+    path = folder / f"step-{checkpoint.step:08d}"
+    with atomic_write(path) as partial:
+        _write(partial, checkpoint)
+    _flush(folder)
+    _prune(folder, keep_top_k)
+    return path
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes the files of a checkpoint into a new folder and waits until they are on disk."""
+    folder.mkdir()
     moments = {
         f"state.{index}.{name}": value
         for index, slots in checkpoint.optimizer["state"].items()
@@ -92,10 +105,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_top_k: int) -> Pa
     moments |= {f"rng.{name}": value for name, value in checkpoint.rng.items()}
     checksums = {}
     for name, tensors in (("model", checkpoint.model), ("ema", checkpoint.ema), ("optimizer", moments)):
-        path = partial / f"{name}.safetensors"
+        path = folder / f"{name}.safetensors"
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
         _flush(path)
-        checksums[path.name] = _checksum(path)
+        checksums[path.name] = sha256_of_file(path)
     state = {
         "format": FORMAT,
         "step": checkpoint.step,
@@ -105,30 +118,34 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_top_k: int) -> Pa
         "param_groups": checkpoint.optimizer["param_groups"],
         "extra": checkpoint.extra,
     }
-    (partial / STATE).write_text(json.dumps(state, indent=1), "utf-8")
-    _flush(partial / STATE)
-    _flush(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    (folder / STATE).write_text(json.dumps(state, indent=1), "utf-8")
+    _flush(folder / STATE)
     _flush(folder)
-    _prune(folder, keep_top_k)
-    return final
 
 
-def list_checkpoints(folder: Path) -> list[Saved]:
-    """Every whole checkpoint, oldest first. A folder whose description cannot be read is set aside, with a warning."""
+def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
+    """Returns every complete checkpoint, oldest first.
+
+    A folder whose description cannot be read is renamed to `damaged-step-<n>`, with a warning.
+    """
     found = []
     for path in sorted(folder.glob("step-*")):
         try:
             state = json.loads((path / STATE).read_text("utf-8"))
-            found.append(Saved(state["step"], state["score"], path, state.get("healthy", True)))
+            found.append(
+                CheckpointInfo(step=state["step"], score=state["score"], path=path, healthy=state.get("healthy", True))
+            )
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
             _set_aside(path, f"no readable {STATE} ({error})")
     return found
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The checkpoint with the lowest score, or the last one where none was scored."""
+    """Returns the checkpoint with the lowest score, or the last one where none was scored.
+
+    Raises:
+        CheckpointError: the folder holds no checkpoint.
+    """
     found = list_checkpoints(folder)
     if not found:
         raise CheckpointError(f"{folder}: no checkpoint here; train first")
@@ -136,44 +153,40 @@ def best_checkpoint(folder: Path) -> Path:
 
 
 def newest_loadable(folder: Path, healthy: bool = False) -> Path | None:
-    """The newest checkpoint that is whole; damaged ones on the way are set aside with a warning.
+    """Returns the newest intact checkpoint, or None; damaged ones are renamed on the way, with a warning.
 
     Args:
-        folder: Of the run's checkpoints.
-        healthy: Only one to which a run may go back.
+        folder: Folder of the run's checkpoints.
+        healthy: Consider only checkpoints that a run may be rolled back to.
     """
-    for saved in reversed(list_checkpoints(folder)):
-        if healthy and not saved.healthy:
+    for info in reversed(list_checkpoints(folder)):
+        if healthy and not info.healthy:
             continue
         try:
-            load_checkpoint(saved.path)
-            return saved.path
+            load_checkpoint(info.path)
+            return info.path
         except DamagedCheckpoint as error:
-            _set_aside(saved.path, str(error))
+            _set_aside(info.path, str(error))
     return None
 
 
-class DamagedCheckpoint(CheckpointError):
-    """Bytes of a checkpoint are missing or changed: the one before may still be good."""
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint folder.
+    """Loads one checkpoint folder.
 
     Raises:
-        DamagedCheckpoint: a file is missing, or not as it was written.
-        CheckpointError: the checkpoint is of another format.
+        DamagedCheckpoint: a file is missing, or its checksum differs.
+        CheckpointError: the checkpoint has another format.
     """
     try:
         state = json.loads((path / STATE).read_text("utf-8"))
         if state.get("format", 1) != FORMAT:
             raise CheckpointError(
                 f"{path}: checkpoint format {state.get('format', 1)}, this version reads {FORMAT}; "
-                "go on with the version that wrote it, or train again in another folder"
+                "resume with the version that wrote it, or train again in another folder"
             )
-        for name, wanted in state["checksums"].items():
-            if _checksum(path / name) != wanted:
-                raise DamagedCheckpoint(f"{path}: damaged checkpoint ({name} is not as it was written)")
+        for name, checksum in state["checksums"].items():
+            if sha256_of_file(path / name) != checksum:
+                raise DamagedCheckpoint(f"{path}: damaged checkpoint (the checksum of {name} differs)")
         model, ema, moments = (load_file(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer"))
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{path}: damaged checkpoint ({error})") from error
@@ -186,51 +199,52 @@ def load_checkpoint(path: Path) -> Checkpoint:
         else:
             index, _, name = rest.partition(".")
             slots.setdefault(int(index), {})[name] = value
-    optimizer = {"state": slots, "param_groups": state["param_groups"]}
     return Checkpoint(
-        state["step"], model, ema, optimizer, rng, state["extra"], state["score"], state.get("healthy", True)
+        step=state["step"],
+        model=model,
+        ema=ema,
+        optimizer={"state": slots, "param_groups": state["param_groups"]},
+        rng=rng,
+        extra=state["extra"],
+        score=state["score"],
+        healthy=state.get("healthy", True),
     )
 
 
-def remove_later(folder: Path, step: int) -> None:
-    """Remove the checkpoints past a step: those of steps that a run has gone back behind."""
-    for saved in list_checkpoints(folder):
-        if saved.step > step:
-            shutil.rmtree(saved.path)
+def remove_checkpoints_after(folder: Path, step: int) -> None:
+    """Removes the checkpoints of later steps than `step`, which a run discards when it is rolled back."""
+    for info in list_checkpoints(folder):
+        if info.step > step:
+            shutil.rmtree(info.path)
 
 
 def _prune(folder: Path, keep_top_k: int) -> None:
     found = list_checkpoints(folder)
-    healthy = [item.path for item in found if item.healthy]
-    keep = {found[-1].path, *healthy[-1:], *(item.path for item in _by_score(found)[:keep_top_k])}
-    for item in found:
-        if item.path not in keep:
-            shutil.rmtree(item.path)
+    healthy = [info.path for info in found if info.healthy]
+    keep = {found[-1].path, *healthy[-1:], *(info.path for info in _by_score(found)[:keep_top_k])}
+    for info in found:
+        if info.path not in keep:
+            shutil.rmtree(info.path)
 
 
-def _by_score(found: list[Saved]) -> list[Saved]:
-    """Those with a score, the best first; a score that is no number, which nothing is better or worse than, is none."""
-    scored = (item for item in found if item.score is not None and math.isfinite(item.score))
-    return sorted(scored, key=lambda item: item.score)
+def _by_score(found: list[CheckpointInfo]) -> list[CheckpointInfo]:
+    """Returns the checkpoints with a finite score, best first; NaN compares with nothing and counts as no score."""
+    scored = [(info.score, info) for info in found if info.score is not None and math.isfinite(info.score)]
+    return [info for _, info in sorted(scored, key=lambda pair: pair[0])]
 
 
 def _set_aside(path: Path, reason: str) -> None:
-    """Rename what cannot be read, so that nobody takes it for a checkpoint and nothing is lost that could be mended."""
+    """Renames a damaged checkpoint, so that it is not used and can still be examined."""
     aside = path.with_name(f"damaged-{path.name}")
     shutil.rmtree(aside, ignore_errors=True)
     os.replace(path, aside)
-    log.warning("%s; set aside as %s, going on from the checkpoint before", reason, aside.name)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    log.warning("%s; set aside as %s, using the previous checkpoint", reason, aside.name)
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Waits until a file, or the entries of a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Where a run computes and in which precision, decided once and refused with a reason where it cannot be."""
+"""Choice of devices and precision, with errors that say why settings cannot be met, and compilation."""
 
 from __future__ import annotations
 
@@ -14,55 +14,57 @@ from model.errors import MyXTTSError
 from model.threads import computes_in_bfloat16
 
 MAX_GRAPHS = 64
-"""Graphs per function before the compiler gives up on it: well above any number of shape buckets."""
-MEMORY_SHARE = 0.9
-"""Of a GPU's memory that an isolated process may take."""
+"""Limit of compiled graphs per function, well above any number of shape buckets; the compiler's own default is 8."""
+MEMORY_FRACTION = 0.9
+"""Fraction of a GPU's memory that a process may allocate under `enable_memory_isolation`."""
 
 
 class DeviceError(MyXTTSError):
-    """The settings ask for a device that this machine lacks; the message names what there is."""
+    """The settings ask for a device that this machine lacks; the message names the devices that it has."""
 
 
 @dataclass(frozen=True)
 class Devices:
-    """`model` trains; `data` validates and speaks previews. Often the same."""
+    """Devices of a run: `model` trains, `data` validates and synthesizes previews. They may be the same."""
 
     model: torch.device
     data: torch.device
 
 
-def choose_devices(settings: TrainingConfig, local_rank: int = 0, world: int = 1) -> Devices:
-    """Devices that the settings ask for.
+def choose_devices(settings: TrainingConfig, local_rank: int = 0, world_size: int = 1) -> Devices:
+    """Returns the devices that the settings ask for.
 
     Args:
         settings: `device`, `model_gpu`, `data_gpu`, `enable_memory_isolation`.
-        local_rank: Of several processes on this machine each takes the GPU of its number.
-        world: Number of processes.
+        local_rank: Number of this process among those on this machine; each uses the GPU of the same number.
+        world_size: Number of processes.
 
     Raises:
-        DeviceError: a GPU is asked for that is not there, or the settings contradict each other.
+        DeviceError: the machine lacks a GPU that is requested, or the settings contradict each other.
     """
     count = torch.cuda.device_count()
     numbers = {"model_gpu": settings.model_gpu, "data_gpu": settings.data_gpu}
-    asked = {name: number for name, number in numbers.items() if number >= 0}
-    there = f"this machine has {count} GPU{'' if count == 1 else 's'}"
-    if settings.device == "cpu" and asked:
+    requested = {name: number for name, number in numbers.items() if number >= 0}
+    available = f"this machine has {count} GPU{'' if count == 1 else 's'}"
+    if settings.device == "cpu" and requested:
         raise DeviceError(
-            f"training.device is cpu, but training.{next(iter(asked))} asks for a GPU; leave one of the two out"
+            f"training.device is cpu, but training.{next(iter(requested))} asks for a GPU; leave one of the two out"
         )
-    for name, number in asked.items():
+    for name, number in requested.items():
         if number >= count:
-            raise DeviceError(f"training.{name} is {number}, but {there}; give a lower number or leave it out")
+            raise DeviceError(f"training.{name} is {number}, but {available}; give a lower number or leave it out")
     choose_device(settings.device, "training.device")
-    if settings.enable_memory_isolation and len(asked) < 2:
+    if settings.enable_memory_isolation and len(requested) < 2:
         raise DeviceError(
             "training.enable_memory_isolation keeps two GPUs apart: give training.model_gpu and training.data_gpu, "
-            f"or leave it out ({there})"
+            f"or leave it out ({available})"
         )
-    if world > 1 and settings.model_gpu >= 0:
-        raise DeviceError(f"{world} processes take a GPU each by their number; leave training.model_gpu out")
-    if world > max(count, 1) and count and settings.device != "cpu":
-        raise DeviceError(f"{world} processes want a GPU each, but {there}; start fewer, or set training.device to cpu")
+    if world_size > 1 and settings.model_gpu >= 0:
+        raise DeviceError(f"{world_size} processes use the GPUs of their local ranks; leave training.model_gpu out")
+    if world_size > max(count, 1) and count and settings.device != "cpu":
+        raise DeviceError(
+            f"{world_size} processes want a GPU each, but {available}; start fewer, or set training.device to cpu"
+        )
 
     if settings.device == "cpu" or not count:
         model = torch.device("cpu")
@@ -71,43 +73,42 @@ def choose_devices(settings: TrainingConfig, local_rank: int = 0, world: int = 1
     data = torch.device("cuda", settings.data_gpu) if settings.data_gpu >= 0 else model
     if settings.enable_memory_isolation:
         for device in {model, data}:
-            torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE, device)
+            torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION, device)
     return Devices(model, data)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"], key: str) -> torch.device:
-    """The CPU, or the GPU that a process uses where it is not told which.
+    """Returns the CPU, or the default GPU of this process.
 
     Raises:
         DeviceError: setting `key` asks for a GPU, and there is none.
     """
-    there = torch.cuda.device_count() > 0
-    if wanted == "cuda" and not there:
+    has_gpu = torch.cuda.device_count() > 0
+    if wanted == "cuda" and not has_gpu:
         raise DeviceError(f"{key} is cuda, but this machine has 0 GPUs; set it to auto or cpu")
-    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
+    return torch.device("cuda" if has_gpu and wanted != "cpu" else "cpu")
 
 
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16; others emulate it, and are slower."""
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Returns whether the device computes in bfloat16; others emulate it, which is slower than float32."""
     return computes_in_bfloat16() if device.type == "cpu" else torch.cuda.is_bf16_supported(False)
 
 
 def autocast_type(settings: TrainingConfig, device: torch.device) -> torch.dtype | None:
-    """Type that autocast computes in, or None for float32: mixed precision is off, or does not pay."""
+    """Returns the type that autocast computes in, or None for float32, where mixed precision is off or emulated."""
     if not settings.use_mixed_precision:
         return None
     if settings.mixed_precision == "float16":
         return torch.float16
-    return torch.bfloat16 if bfloat16_pays(device) else None
+    return torch.bfloat16 if has_native_bfloat16(device) else None
 
 
 def compile_modules(*modules: nn.Module) -> None:
-    """Compiles modules in place, one graph per input shape; names of parameters stay as they are.
+    """Compiles modules in place, one graph per input shape; the names of parameters stay the same.
 
-    With static shapes that is a few graphs, compiled in the first epoch. The compiler is imported only by runs that use
-    it.
+    With static shapes there are a few graphs, compiled in the first epoch.
     """
-    import torch._dynamo
+    import torch._dynamo  # slow to import, and needed here only
 
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     for module in modules:
@@ -121,6 +122,6 @@ def compiled_graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-def without_compiling() -> AbstractContextManager:
-    """Runs compiled modules eagerly inside: the many shapes of validation come once each and are not worth a graph."""
+def without_compiling() -> AbstractContextManager[None]:
+    """Runs compiled modules eagerly inside the block: validation has many shapes, each used once."""
     return torch.compiler.set_stance("force_eager")

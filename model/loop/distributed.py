@@ -1,7 +1,7 @@
-"""Several processes training one model: who this one is, and what they tell each other each step.
+"""Data-parallel training in several processes: the process group, its collective operations, and gradient averaging.
 
-Started by `torchrun`, which sets RANK, WORLD_SIZE and LOCAL_RANK; without it there is one process, and every function
-here is the identity.
+Processes are started by `torchrun`, which sets RANK, WORLD_SIZE and LOCAL_RANK. Without it there is one process, and
+every operation here returns its input.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Processes:
-    """The group that trains together, seen from one of its members."""
+    """Process group of a training, as seen by one of its processes.
+
+    Attributes:
+        rank: Number of this process, 0 to `world_size` - 1.
+        world_size: Number of processes.
+        local_rank: Number of this process among those on this machine.
+    """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
 
     @property
@@ -30,78 +36,82 @@ class Processes:
         """Whether this process logs, validates and writes checkpoints."""
         return self.rank == 0
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Sum of a tensor over all processes, in place."""
-        if self.world > 1:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sums a tensor over all processes, in place, and returns it."""
+        if self.world_size > 1:
             distributed.all_reduce(values)
         return values
 
     def all_gather_tensor(self, values: Tensor) -> Tensor:
-        """(N,) of each process -> (world, N)."""
-        if self.world == 1:
+        """Gathers a tensor (N,) of every process into (world_size, N)."""
+        if self.world_size == 1:
             return values[None]
-        rows = [torch.empty_like(values) for _ in range(self.world)]
+        rows = [torch.empty_like(values) for _ in range(self.world_size)]
         distributed.all_gather(rows, values)
         return torch.stack(rows)
 
     def broadcast(self, value: Any) -> Any:
-        """What the first process passes in, at every process."""
-        if self.world == 1:
+        """Returns the value of the first process, in every process. It is pickled, so it must be a plain object."""
+        if self.world_size == 1:
             return value
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set at any process."""
-        return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag))) > 0)
+        """Returns whether the flag is set in any process."""
+        return flag if self.world_size == 1 else bool(self.all_reduce_sum(torch.tensor(float(flag))) > 0)
 
     def all_gather(self, items: list[str]) -> list[str]:
-        """The lists of all processes as one."""
-        if self.world == 1:
+        """Returns the lists of all processes, concatenated by rank."""
+        if self.world_size == 1:
             return items
-        lists: list[Any] = [None] * self.world
+        lists: list[Any] = [None] * self.world_size
         distributed.all_gather_object(lists, items)
-        return [item for part in lists for item in part]
+        return [item for gathered in lists for item in gathered]
 
     def barrier(self) -> None:
-        """Until every process is here."""
-        if self.world > 1:
+        """Waits until every process has reached this call."""
+        if self.world_size > 1:
             distributed.barrier()
 
-    def wrap(self, model: nn.Module, partial: bool) -> nn.Module:
-        """The model with gradients averaged over the processes at the end of a backward pass.
+    def wrap(self, model: nn.Module, find_unused_parameters: bool) -> nn.Module:
+        """Wraps a model so that its gradients are averaged over the processes at the end of a backward pass.
 
         Args:
             model: On its device.
-            partial: Some steps give some parameters no gradient: which ones is found out at each step.
+            find_unused_parameters: Whether some steps give some parameters no gradient, so that these must be searched
+                for at every step.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return model
-        resting = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-        for parameter in resting:  # only what may learn now is averaged later, and a run that goes back may wake these
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        # DDP registers only parameters that require a gradient when it wraps, and a rollback may unfreeze the others.
+        for parameter in frozen:
             parameter.requires_grad_(True)
-        wrapped = DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=partial)
-        for parameter in resting:
+        wrapped = DistributedDataParallel(
+            model, forward_sync_buffers=False, find_unused_parameters=find_unused_parameters
+        )
+        for parameter in frozen:
             parameter.requires_grad_(False)
         return wrapped
 
 
-def without_averaging(model: nn.Module) -> AbstractContextManager:
-    """Passes inside, forward and backward, keep their gradients: for all but the last part of an accumulated step."""
+def without_averaging(model: nn.Module) -> AbstractContextManager[None]:
+    """Skips the averaging of gradients inside the block: for all but the last micro-batch of an accumulated step."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
-    """Join the group that `torchrun` started (gloo for what is on CPUs, NCCL on GPUs), and leave it at the end."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    """Joins the process group that `torchrun` started (gloo for CPU tensors, NCCL for GPU tensors), and leaves it."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
         yield Processes()
         return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Processes(distributed.get_rank(), world, int(os.environ["LOCAL_RANK"]))
-        distributed.barrier()  # none leaves while another still reads what it was told
+        yield Processes(rank=distributed.get_rank(), world_size=world_size, local_rank=int(os.environ["LOCAL_RANK"]))
+        distributed.barrier()  # none leaves while another still receives its last broadcast
     finally:
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Interrupts that stop a run between two steps."""
+"""Interrupts that end a run between two steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a run stops between steps. Only the main thread may listen."""
+    """Yields an event that SIGINT and SIGTERM set, so that a run can save its state and stop after the current step.
+
+    Python delivers signals to the main thread only; in any other thread the event is never set.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -1,4 +1,4 @@
-"""Pretrained speaker encoders, by the name that `features.speaker_encoder_model` gives them."""
+"""Pretrained speaker encoders, by their name in `features.speaker_encoder_model`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ ENCODERS: dict[str, type[Resemblyzer] | type[DeepSpeaker]] = {"resemblyzer": Res
 
 
 def load_speaker_encoder(settings: FeaturesConfig, saved: Path | None = None) -> SpeakerEncoder:
-    """The encoder that the settings name.
+    """Loads the speaker encoder of the settings.
 
     Args:
         settings: Section `features`.
-        saved: What `SpeakerEncoder.save` wrote, instead of the weights that the settings name.
+        saved: File that `SpeakerEncoder.save` wrote, instead of the weights in the settings.
 
     Raises:
-        SpeakerEncoderError: its weights are missing or are not what the settings say.
+        SpeakerEncoderError: the weights are missing, damaged, or have another checksum.
     """
     encoder = ENCODERS[settings.speaker_encoder_model]
     if saved is not None:
         return encoder.load(saved)
-    named = settings.speaker_encoder_weights
-    return encoder.load(Path(named) if named else None, settings.speaker_encoder_sha256)
+    weights = settings.speaker_encoder_weights
+    return encoder.load(Path(weights) if weights else None, settings.speaker_encoder_sha256)

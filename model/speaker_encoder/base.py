@@ -1,9 +1,7 @@
-"""What every pretrained speaker encoder is: a recording -> a unit vector that says who speaks, not what is said."""
+"""Base class of pretrained speaker encoders, which embed the voice of a recording as a unit vector."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,27 +14,28 @@ from torch import Tensor, nn
 
 from model.audio.io import resample
 from model.errors import MyXTTSError
+from model.files import atomic_write, sha256_of_file
 
 SAMPLE_RATE = 16000
-"""Of the recordings that speaker encoders hear, Hz."""
+"""Sample rate of the encoders' input in Hz."""
 
 
 class SpeakerEncoderError(MyXTTSError):
-    """The pretrained weights are missing or damaged, or a recording holds no sound; the message names the cure."""
+    """The pretrained weights are missing or damaged, or a recording is silent; the message names the fix."""
 
 
 class SpeakerEncoder(nn.Module):
-    """A frozen network over pieces of a recording, whose unit vectors are averaged."""
+    """Frozen network that embeds windows of a recording; the embedding of the recording is their mean direction."""
 
     WIDTH: ClassVar[int]
-    """Values of a vector."""
+    """Width of an embedding."""
     BATCH: ClassVar[int]
-    """Pieces at once, always: matrix products take other paths for other batch sizes, from a size on that depends on
-    the processor, and differ in the last bit. Batches with fewer pieces are padded with zeros."""
+    """Fixed number of windows per batch, padded with zeros: matrix products of other batch sizes may differ in the last
+    bit."""
 
     @abstractmethod
     def pieces(self, samples: np.ndarray) -> Tensor:
-        """(N,) float32 at 16 kHz -> (P, frames, bands), what the network hears of it; P is at least 1.
+        """Returns the windows (P, frames, bands) of a recording (N,) float32 at 16 kHz; P is at least 1.
 
         Raises:
             SpeakerEncoderError: the recording is digitally silent.
@@ -44,14 +43,14 @@ class SpeakerEncoder(nn.Module):
 
     @abstractmethod
     def forward(self, pieces: Tensor) -> Tensor:
-        """(P, frames, bands) -> (P, WIDTH) unit vectors."""
+        """Returns unit vectors (P, WIDTH) of windows (P, frames, bands)."""
 
     def embed(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """Who speaks in a recording.
+        """Returns the speaker embedding of a recording.
 
         Args:
             samples: (N,) in [-1, 1].
-            sample_rate: Their rate in Hz; other than 16 kHz they are resampled.
+            sample_rate: In Hz; rates other than 16 kHz are resampled.
 
         Returns:
             (WIDTH,) float32 of unit length.
@@ -63,9 +62,9 @@ class SpeakerEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed_many(self, recordings: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """`embed` of several recordings at once, (count, WIDTH): their pieces share the batches of the network.
+        """Returns the speaker embeddings (R, WIDTH) of R recordings, whose windows share batches.
 
-        Each vector is to the bit what `embed` gives for its recording alone.
+        Each embedding equals that of `embed` to the last bit.
         """
         pieces = [self.pieces(resample(item, sample_rate, SAMPLE_RATE)) for item in recordings]
         vectors = torch.cat([self._embed_padded(batch) for batch in torch.cat(pieces).split(self.BATCH)])
@@ -77,33 +76,32 @@ class SpeakerEncoder(nn.Module):
         return self(nn.functional.pad(pieces, (0, 0, 0, 0, 0, missing)))[: len(pieces)]
 
     def save(self, path: Path) -> Path:
-        """Write the weights beside a voice that is served where they cannot be got from elsewhere; `load` reads it."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        save_file(self.state_dict(), partial)
-        os.replace(partial, path)
+        """Writes the weights for `load`, so that a voice can be served where the published file is not available."""
+        with atomic_write(path) as partial:
+            save_file(self.state_dict(), partial)
         return path
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Make sure that a file of weights is the one that is meant.
+    """Checks the SHA-256 of a file of weights.
 
     Raises:
-        SpeakerEncoderError: naming both checksums.
+        SpeakerEncoderError: it is not `expected`.
     """
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of_file(path)
     if found != expected:
         raise SpeakerEncoderError(
             f"{path}: its SHA-256 is {found}, but features.speaker_encoder_sha256 says {expected}; fetch the file "
-            "again, or correct the setting if these are the weights that you mean"
+            "again, or correct the setting if these are the intended weights"
         )
 
 
-def silent() -> SpeakerEncoderError:
+def silence_error() -> SpeakerEncoderError:
+    """Returns the error for a digitally silent recording."""
     return SpeakerEncoderError("a recording without any sound has no speaker; give one with speech")
 
 
 def centroid(vectors: np.ndarray) -> np.ndarray:
-    """(count, V) vectors of one speaker -> (V,) their mean direction, of unit length."""
+    """Returns the mean direction (V,) of the embeddings (R, V) of one speaker, of unit length."""
     mean = vectors.mean(axis=0)
     return (mean / np.linalg.norm(mean)).astype(np.float32)

@@ -1,10 +1,10 @@
 """Deep Speaker: a residual convolutional network over filter bank energies (Li et al. 2017, arXiv:1705.02304).
 
-The network (ResCNN) and the weights of https://github.com/philipperemy/deep-speaker (MIT): trained on LibriSpeech to
-classify speakers, then with the triplet loss on the cosine. Its Keras file is read as it is, by the names of the
-layers; a head that classified speakers is left out. Front end as those weights learned it: 25 ms frames every 10 ms
-without a window, 64 triangular filters on the mel scale, energies (no logarithm), every frame to mean 0, deviation 1.
-"""
+The network (ResCNN) and the weights are those of https://github.com/philipperemy/deep-speaker (MIT), trained on
+LibriSpeech to classify speakers, then with the triplet loss on the cosine. Its Keras file is read directly, by the
+names of the layers, without the classifier. The front end is that of the training: 25 ms frames every 10 ms without a
+window, 64 triangular filters on the mel scale, energies (no logarithm), each frame with mean 0 and standard deviation
+1."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.speaker_encoder.base import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, check_sha256, silent
+from model.speaker_encoder.base import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, check_sha256, silence_error
 
 N_FFT, FRAME_LENGTH, HOP_LENGTH, BANDS = 512, 400, 160, 64
 PRE_EMPHASIS = 0.97
 PIECE_FRAMES = 160
-"""Frames (1.6 s) that the network sees at once."""
+"""Frames of a window (1.6 s)."""
 CHANNELS = (64, 128, 256, 512)
-"""Of the four stages, each at half the frames and bands of the one before."""
+"""Channels of the four stages, each of which halves frames and bands."""
 BLOCKS = 3
-"""Residual blocks of a stage."""
+"""Residual blocks per stage."""
 CLIP = 20.0
+"""Upper limit of the activation function."""
 NORM_EPSILON = 1e-3
-"""Of Keras' batch normalisation."""
-LOUD = 95
-"""Percentile of the absolute samples: what comes before the first and after the last sample above it is cut off."""
-CURE = (
+"""Epsilon of the batch normalization in Keras."""
+LOUD_PERCENTILE = 95
+"""Percentile of the amplitudes; samples before the first and after the last one above it are trimmed."""
+FIX = (
     "get ResCNN_triplet_training_checkpoint_265.h5 from https://github.com/philipperemy/deep-speaker (its README links "
-    "it), name it in features.speaker_encoder_weights and its sha256sum in features.speaker_encoder_sha256"
+    "it), set features.speaker_encoder_weights to it and features.speaker_encoder_sha256 to its sha256sum"
 )
 PARAMETERS = {
     "kernel": "weight",
@@ -46,14 +47,15 @@ PARAMETERS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-"""Keras' names -> torch's."""
+"""Name of a parameter in Keras -> in torch."""
 
 
 class DeepSpeaker(SpeakerEncoder):
-    """Stretches of 1.6 s -> the unit sphere. Built by `load`, never untrained."""
+    """Deep Speaker with its pretrained weights; `load` constructs it."""
 
     WIDTH = 512
-    BATCH = 1  # convolutions take the same path for every piece, so a vector is the same in any company
+    filterbank: Tensor
+    BATCH = 1  # convolutions of one window do not depend on the others in a batch
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
@@ -65,28 +67,28 @@ class DeepSpeaker(SpeakerEncoder):
 
     @classmethod
     def load(cls, weights: Path | None, sha256: str = "") -> DeepSpeaker:
-        """The encoder with its pretrained weights.
+        """Loads the pretrained weights.
 
         Args:
-            weights: The published Keras file (`.h5`), or what `save` wrote.
-            sha256: Of that file; what `save` wrote comes without.
+            weights: The published Keras file (`.h5`), or a file that `save` wrote.
+            sha256: Expected SHA-256 of the published file; '' is not checked.
 
         Raises:
-            SpeakerEncoderError: no such file, another than the checksum says, or not these weights. There is no
-                fallback to random ones.
+            SpeakerEncoderError: the file is missing, has another checksum, or does not contain these weights.
         """
         if weights is None or not weights.is_file():
-            raise SpeakerEncoderError(f"{weights or 'deep_speaker'}: the speaker encoder's weights are missing; {CURE}")
+            raise SpeakerEncoderError(f"{weights or 'deep_speaker'}: the speaker encoder's weights are missing; {FIX}")
         if sha256:
             check_sha256(weights, sha256)
         if weights.suffix != ".safetensors" and importlib.util.find_spec("h5py") is None:
-            raise SpeakerEncoderError(f"{weights}: reading it takes h5py; `pip install 'myxtts[deep-speaker]'`")
+            raise SpeakerEncoderError(f"{weights}: reading it requires h5py; `pip install 'myxtts[deep-speaker]'`")
         try:
             return cls(load_file(weights) if weights.suffix == ".safetensors" else _read_keras(weights))
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
-            raise SpeakerEncoderError(f"{weights}: not the weights of Deep Speaker ({error}); {CURE}") from error
+            raise SpeakerEncoderError(f"{weights}: not the weights of Deep Speaker ({error}); {FIX}") from error
 
     def forward(self, pieces: Tensor) -> Tensor:
+        """Returns unit vectors (P, 512) of windows (P, 160, 64)."""
         x = pieces[:, None]  # (P, 1, frames, bands)
         for stage in self.stages:
             x = stage(x)
@@ -94,20 +96,22 @@ class DeepSpeaker(SpeakerEncoder):
         return F.normalize(self.affine(frames.mean(1)), dim=1)
 
     def pieces(self, samples: np.ndarray) -> Tensor:
-        """(N,) -> (P, 160, 64): the speech in stretches of 1.6 s, the last one ending with it; shorter speech is
-        followed by zeros, as in training."""
-        features = self.features(_spoken(samples))
+        """Returns consecutive windows (P, 160, 64) of the speech in samples (N,); the last one ends with the speech.
+
+        Shorter speech is padded with zeros, as in training.
+        """
+        features = self.features(_trimmed(samples))
         if len(features) <= PIECE_FRAMES:
             return F.pad(features, (0, 0, 0, PIECE_FRAMES - len(features)))[None]
         starts = [*range(0, len(features) - PIECE_FRAMES, PIECE_FRAMES), len(features) - PIECE_FRAMES]
         return torch.stack([features[start : start + PIECE_FRAMES] for start in starts])
 
     def features(self, samples: np.ndarray) -> Tensor:
-        """(N,) -> (frames, 64) filter bank energies, each frame with mean 0 and deviation 1."""
-        emphasised = np.append(samples[:1], samples[1:] - PRE_EMPHASIS * samples[:-1]).astype(np.float32)
+        """Returns filterbank energies (frames, 64) of samples (N,), each frame with mean 0 and standard deviation 1."""
+        emphasized = np.append(samples[:1], samples[1:] - PRE_EMPHASIS * samples[:-1]).astype(np.float32)
         frames = 1 + math.ceil(max(len(samples) - FRAME_LENGTH, 0) / HOP_LENGTH)
         missing = (frames - 1) * HOP_LENGTH + FRAME_LENGTH - len(samples)
-        framed = F.pad(torch.from_numpy(emphasised), (0, missing)).unfold(0, FRAME_LENGTH, HOP_LENGTH)
+        framed = F.pad(torch.from_numpy(emphasized), (0, missing)).unfold(0, FRAME_LENGTH, HOP_LENGTH)
         power = torch.view_as_real(torch.fft.rfft(framed, N_FFT)).square().sum(-1) / N_FFT
         energies = power @ self.filterbank.T
         energies = torch.where(energies == 0, torch.finfo(torch.float64).eps, energies)
@@ -116,9 +120,9 @@ class DeepSpeaker(SpeakerEncoder):
 
 
 class _Stage(nn.Module):
-    """A strided convolution to more channels, then residual blocks."""
+    """Strided convolution to more channels, then residual blocks."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, 5, stride=2)
         self.norm = nn.BatchNorm2d(outputs, NORM_EPSILON)
@@ -133,7 +137,9 @@ class _Stage(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, channels: int):
+    """Residual block of two convolutions."""
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels, NORM_EPSILON) for _ in range(2))
@@ -150,15 +156,15 @@ def _clipped(x: Tensor) -> Tensor:
 
 
 def _same(size: int) -> tuple[int, int]:
-    """Padding (before, after) with which Keras halves `size` by a kernel of 5: the odd one comes after."""
+    """Returns the padding (before, after) of a convolution in Keras with kernel 5 and stride 2."""
     total = (math.ceil(size / 2) - 1) * 2 + 5 - size
     return total // 2, total - total // 2
 
 
 def filterbank() -> np.ndarray:
-    """(64, 257) float32: triangles between whole spectral bins, evenly spaced on the mel scale up to 8 kHz.
+    """Returns triangular filters (64, 257) float32 between whole bins, evenly spaced on the mel scale up to 8 kHz.
 
-    As in python_speech_features: the lowest triangles are narrower than a bin and partly empty.
+    They are those of python_speech_features, whose lowest triangles are narrower than a bin and partly empty.
     """
     mels = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), BANDS + 2)
     edges = np.floor((N_FFT + 1) * 700 * (10 ** (mels / 2595) - 1) / SAMPLE_RATE)
@@ -169,17 +175,17 @@ def filterbank() -> np.ndarray:
     return (rising + falling).astype(np.float32)
 
 
-def _spoken(samples: np.ndarray) -> np.ndarray:
-    """The samples from the first loud one to the last."""
+def _trimmed(samples: np.ndarray) -> np.ndarray:
+    """Returns the samples from the first loud one to the last."""
     level = np.abs(samples)
-    loud = np.flatnonzero(level > np.percentile(level, LOUD)) if len(samples) else level
+    loud = np.flatnonzero(level > np.percentile(level, LOUD_PERCENTILE)) if len(samples) else level
     if not len(loud):
-        raise silent()
+        raise silence_error()
     return samples[loud[0] : loud[-1] + 1]
 
 
 def _read_keras(path: Path) -> dict[str, Tensor]:
-    """State of a `DeepSpeaker` from the published file, weights alone or a whole saved model."""
+    """Returns the state of a `DeepSpeaker` from the published file, which has weights alone or a whole model."""
     import h5py
 
     found: dict[tuple[str, str], np.ndarray] = {}
@@ -206,7 +212,7 @@ def _read_keras(path: Path) -> dict[str, Tensor]:
 
 
 def keras_layers() -> dict[str, str]:
-    """Name of a layer in the published file -> module of `DeepSpeaker`."""
+    """Returns the module of `DeepSpeaker` for each layer in the published file."""
     names = {"affine": "affine"}
     for stage, channels in enumerate(CHANNELS):
         names[f"conv{channels}-s"] = f"stages.{stage}.convolution"

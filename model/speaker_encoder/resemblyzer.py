@@ -1,8 +1,8 @@
 """Resemblyzer: three LSTM layers over power mel spectrograms.
 
-Architecture and weights of Resemblyzer (Apache-2.0, https://github.com/resemble-ai/Resemblyzer), trained with the
-GE2E loss (https://arxiv.org/abs/1710.10467). Only the weights come from its wheel; the package is never imported.
-"""
+The architecture and the weights are those of Resemblyzer (Apache-2.0, https://github.com/resemble-ai/Resemblyzer),
+trained with the GE2E loss (https://arxiv.org/abs/1710.10467). The weights are read from its wheel; the package itself
+is not imported."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.audio.mel import mel_filterbank
-from model.speaker_encoder.base import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, check_sha256, silent
+from model.speaker_encoder.base import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, check_sha256, silence_error
 
 N_FFT, HOP_LENGTH, N_MELS = 400, 160, 40
-PARTIAL_FRAMES = 160
-"""Frames (1.6 s) that the network sees at once."""
-PARTIAL_STEP = round(SAMPLE_RATE / 1.3 / HOP_LENGTH)
-"""Frames between the starts of two partials: 1.3 of them a second."""
+WINDOW_FRAMES = 160
+"""Frames of a window (1.6 s)."""
+WINDOW_STEP = round(SAMPLE_RATE / 1.3 / HOP_LENGTH)
+"""Frames between the starts of two windows: 1.3 windows per second."""
 MIN_COVERAGE = 0.75
-"""A last partial with less sound than this share is left out."""
-LEVEL = 10 ** (-30 / 20)
-"""Root mean square (-30 dB full scale) that quieter recordings are raised to."""
-CURE = "install its wheel, which carries them: `pip install --no-deps resemblyzer==0.1.4`"
+"""A last window that the recording fills to less than this fraction is left out."""
+MIN_LEVEL = 10 ** (-30 / 20)
+"""Root mean square (-30 dB full scale) to which quieter recordings are raised."""
+FIX = "install its wheel, which contains them: `pip install --no-deps resemblyzer==0.1.4`"
 
 
 class Resemblyzer(SpeakerEncoder):
-    """Partial utterances -> the unit sphere, no value below 0. Built by `load`, never untrained."""
+    """Resemblyzer with its pretrained weights; `load` constructs it. No value of its embeddings is negative."""
 
     WIDTH = 256
-    BATCH = 16  # no larger batch is faster per piece on a CPU
+    filterbank: Tensor
+    window: Tensor
+    BATCH = 16  # larger batches are not faster per window on a CPU
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
@@ -50,18 +52,18 @@ class Resemblyzer(SpeakerEncoder):
 
     @classmethod
     def load(cls, weights: Path | None = None, sha256: str = "") -> Resemblyzer:
-        """The encoder with its pretrained weights.
+        """Loads the pretrained weights.
 
         Args:
-            weights: A `pretrained.pt`, or what `save` wrote; by default the one in the installed `resemblyzer` wheel.
-            sha256: Of that file; empty does not ask.
+            weights: A `pretrained.pt`, or a file that `save` wrote [default: that of the installed wheel].
+            sha256: Expected SHA-256 of the file; '' is not checked.
 
         Raises:
-            SpeakerEncoderError: no such file, or not these weights. There is no fallback to random ones.
+            SpeakerEncoderError: the file is missing, has another checksum, or does not contain these weights.
         """
         path = weights or _installed_weights()
         if path is None or not path.is_file():
-            raise SpeakerEncoderError(f"{path or 'resemblyzer'}: the speaker encoder's weights are missing; {CURE}")
+            raise SpeakerEncoderError(f"{path or 'resemblyzer'}: the speaker encoder's weights are missing; {FIX}")
         if sha256:
             check_sha256(path, sha256)
         try:
@@ -70,39 +72,41 @@ class Resemblyzer(SpeakerEncoder):
             saved = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
             return cls({name: tensor for name, tensor in saved.items() if not name.startswith("similarity_")})
         except (pickle.UnpicklingError, SafetensorError, RuntimeError, KeyError, TypeError, EOFError) as error:
-            raise SpeakerEncoderError(f"{path}: not the weights of this speaker encoder ({error}); {CURE}") from error
+            raise SpeakerEncoderError(f"{path}: not the weights of this speaker encoder ({error}); {FIX}") from error
 
     def forward(self, pieces: Tensor) -> Tensor:
+        """Returns unit vectors (P, 256) of windows (P, 160, 40)."""
         _, (hidden, _) = self.lstm(pieces)
         return nn.functional.normalize(torch.relu(self.linear(hidden[-1])), dim=1, eps=1e-12)
 
     def pieces(self, samples: np.ndarray) -> Tensor:
-        """(N,) -> (P, 160, 40): overlapping pieces of the power mel spectrogram."""
-        starts = partial_starts(len(samples))
-        needed = (starts[-1] + PARTIAL_FRAMES) * HOP_LENGTH
-        padded = nn.functional.pad(torch.from_numpy(_at_level(samples)), (0, max(0, needed - len(samples))))
+        """Returns overlapping windows (P, 160, 40) of the power mel spectrogram of samples (N,)."""
+        starts = window_starts(len(samples))
+        needed = (starts[-1] + WINDOW_FRAMES) * HOP_LENGTH
+        padded = nn.functional.pad(torch.from_numpy(_raised(samples)), (0, max(0, needed - len(samples))))
         spectrum = torch.stft(
             padded, N_FFT, HOP_LENGTH, N_FFT, self.window, center=True, pad_mode="constant", return_complex=True
         )
         mel = (self.filterbank @ torch.view_as_real(spectrum).square().sum(-1)).T  # (frames, 40)
-        return torch.stack([mel[start : start + PARTIAL_FRAMES] for start in starts])
+        return torch.stack([mel[start : start + WINDOW_FRAMES] for start in starts])
 
 
-def partial_starts(samples: int) -> list[int]:
-    """First frames of the partials that cover a recording of so many samples at 16 kHz; at least one."""
+def window_starts(samples: int) -> list[int]:
+    """Returns the first frames of the windows of a recording with so many samples at 16 kHz; at least one."""
     frames = math.ceil((samples + 1) / HOP_LENGTH)
-    starts = list(range(0, max(1, frames - PARTIAL_FRAMES + PARTIAL_STEP + 1), PARTIAL_STEP))
-    covered = (samples - starts[-1] * HOP_LENGTH) / (PARTIAL_FRAMES * HOP_LENGTH)
+    starts = list(range(0, max(1, frames - WINDOW_FRAMES + WINDOW_STEP + 1), WINDOW_STEP))
+    covered = (samples - starts[-1] * HOP_LENGTH) / (WINDOW_FRAMES * HOP_LENGTH)
     return starts[:-1] if covered < MIN_COVERAGE and len(starts) > 1 else starts
 
 
-def _at_level(samples: np.ndarray) -> np.ndarray:
+def _raised(samples: np.ndarray) -> np.ndarray:
+    """Returns samples with a level of at least `MIN_LEVEL`."""
     level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
     if level == 0.0:
-        raise silent()
-    return np.ascontiguousarray(samples * max(1.0, LEVEL / level), dtype=np.float32)
+        raise silence_error()
+    return np.ascontiguousarray(samples * max(1.0, MIN_LEVEL / level), dtype=np.float32)
 
 
 def _installed_weights() -> Path | None:
-    package = importlib.util.find_spec("resemblyzer")  # finds a top-level package without running it
+    package = importlib.util.find_spec("resemblyzer")  # does not import the package
     return Path(package.origin).with_name("pretrained.pt") if package and package.origin else None

@@ -1,4 +1,4 @@
-"""Text to token ids: what the acoustic model reads."""
+"""Text to token ids, the input of the acoustic model."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from model.text.symbols import BOS, EOS, MARKS, SYMBOL_IDS, SYMBOLS, WORD_BOUNDA
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """An encoded text of T tokens.
+    """Encoded text of T tokens.
 
     Attributes:
         ids: (T, 2) int64: symbol id, and stress (0 none, 1 primary, 2 secondary).
         phones: T symbols, for display.
-        unknown: Characters that could not be spoken and were left out, with their counts.
+        unknown: Characters that cannot be spoken and are left out, with their counts.
     """
 
     ids: np.ndarray
     phones: list[str]
-    unknown: Counter
+    unknown: Counter[str]
 
 
 def encode(text: str, language: str) -> TokenSequence:
-    """Tokens of a text: BOS, phones with a boundary or a mark between two words, EOS.
+    """Returns the tokens of a text: BOS, phones with a boundary or a mark between two words, EOS.
 
     Args:
-        text: As written; figures, abbreviations and signs are written out first.
+        text: As written; it is normalized first.
         language: `en`, `fa`, or any voice of espeak-ng.
 
     Raises:
@@ -48,7 +48,7 @@ def encode(text: str, language: str) -> TokenSequence:
     for item in phonemize(normalized.text, language):
         if item[0] in MARKS:
             tokens.append((SYMBOL_IDS[item[0]], 0))
-            after_word = False  # a mark is a boundary too
+            after_word = False  # a mark is a word boundary too
             continue
         if after_word:
             tokens.append((SYMBOL_IDS[WORD_BOUNDARY], 0))

@@ -1,6 +1,6 @@
-"""espeak-ng in this process, through ctypes: text to phones, and text to speech with the time of every phone.
+"""Bindings of espeak-ng (ctypes): text to phones, and text to speech with the time of every phone.
 
-The library and its data come with the package `espeakng-loader`. It keeps global state, so every call holds one lock.
+The package `espeakng-loader` contains the library and its data. The library has global state, so calls are locked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PHONEME_MODE = _IPA | ord(_SEPARATOR) << 8
 _EVENT_LIST_END, _EVENT_END, _EVENT_PHONEME = 0, 5, 7
 
 _SEED = 1
-"""Of espeak-ng's random numbers (breath, flutter), which it would seed with the time of day."""
+"""Seed of espeak-ng's random numbers (breath, flutter), which it seeds with the time by default."""
 
 
 class _EventId(ctypes.Union):
@@ -49,7 +49,7 @@ _Callback = ctypes.CFUNCTYPE(c_int, ctypes.POINTER(c_short), c_int, ctypes.POINT
 
 
 class _Espeak:
-    """The library, loaded and initialised; at most one at a time in a process."""
+    """The loaded and initialized library; at most one per process."""
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -69,20 +69,25 @@ class _Espeak:
         self.voice = ""
         self.blocks: list[bytes] = []
         self.events: list[tuple[int, int, str]] = []
-        self._receive = _Callback(self._on_audio)  # kept here: the library holds only its address
+        self._receive = _Callback(self._on_audio)  # kept alive here: the library has only its address
         flags = _PHONEME_EVENTS | _PHONEMES_AS_IPA | _DONT_EXIT
         self.sample_rate = self.library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), flags)
         if self.sample_rate <= 0:
-            raise TextError(f"{data}: espeak-ng finds no usable data here; reinstall espeakng-loader")
+            raise TextError(f"{data}: not usable as data of espeak-ng; reinstall espeakng-loader")
         self.library.espeak_SetSynthCallback(self._receive)
         self.library.espeak_ng_SetRandSeed(_SEED)
 
     def close(self) -> None:
-        """Unload the library, and with it all the state that its own way of ending leaves behind."""
+        """Unloads the library: terminating it alone leaves state behind."""
         self.library.espeak_Terminate()
         _ctypes.dlclose(self.library._handle)
 
-    def use(self, voice: str) -> None:
+    def set_voice(self, voice: str) -> None:
+        """Selects a voice.
+
+        Raises:
+            TextError: espeak-ng has no such voice.
+        """
         if voice != self.voice:
             self.voice = ""
             if not voice or self.library.espeak_SetVoiceByName(voice.encode()) != 0:
@@ -91,14 +96,15 @@ class _Espeak:
                 )
             self.voice = voice
 
-    def _on_audio(self, samples, count, events) -> int:
+    def _on_audio(self, samples: ctypes._Pointer[c_short], count: int, events: ctypes._Pointer[_Event]) -> int:
+        """Collects samples and events of one block; the library calls it with C pointers."""
         if samples and count > 0:
             self.blocks.append(ctypes.string_at(samples, 2 * count))
         index = 0
         while events[index].type != _EVENT_LIST_END:
             event = events[index]
             name = b""
-            if event.type == _EVENT_PHONEME:  # up to 8 bytes, and at 8 there is no room for the closing zero
+            if event.type == _EVENT_PHONEME:  # 8 bytes, zero-terminated only if shorter
                 name = ctypes.string_at(ctypes.addressof(event.id), 8).split(b"\0")[0]
             self.events.append((event.type, event.sample, name.decode("utf-8", "replace")))
             index += 1
@@ -110,7 +116,7 @@ _loaded: _Espeak | None = None
 
 
 def _espeak(fresh: bool = False) -> _Espeak:
-    """The loaded library; newly loaded (4 ms) if it must not remember anything. The caller holds the lock."""
+    """Returns the library, reloaded (4 ms) if its state must be `fresh`. The caller holds the lock."""
     global _loaded
     if fresh and _loaded is not None:
         _loaded.close()
@@ -121,20 +127,20 @@ def _espeak(fresh: bool = False) -> _Espeak:
 
 
 def phone_words(text: str, voice: str) -> list[list[str]]:
-    """Phones of a text without punctuation: a list of words, each a list of IPA phones with their stress marks.
+    """Returns the phones of a text without punctuation: IPA phones with stress marks for each word.
 
-    Diphthongs, affricates and length stay one phone (`oʊ`, `tʃ`, `iː`). The marks that espeak-ng sets where a word
-    is spoken as another language's (`(en)`) are left out.
+    Diphthongs, affricates and long vowels are one phone (`oʊ`, `tʃ`, `iː`). Language switches that espeak-ng marks,
+    such as `(en)`, are left out.
 
     Raises:
         TextError: espeak-ng has no such voice.
     """
     with _lock:
         espeak = _espeak()
-        espeak.use(voice)
+        espeak.set_voice(voice)
         rest = c_char_p(text.encode())
         clauses = []
-        while rest.value:  # one clause a call
+        while rest.value:  # one clause per call
             clauses.append(espeak.library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _PHONEME_MODE).decode())
     words = (
         [phone for phone in word.split(_SEPARATOR) if phone and not phone.startswith("(")]
@@ -145,22 +151,22 @@ def phone_words(text: str, voice: str) -> list[list[str]]:
 
 
 def speak(text: str, voice: str) -> tuple[np.ndarray, int, list[tuple[str, float, float]]]:
-    """Speak a text.
+    """Synthesizes a text.
 
     Args:
-        text: What to say.
-        voice: espeak-ng voice, with a variant if wanted (`fa+f2`).
+        text: Any text.
+        voice: espeak-ng voice, optionally with a variant (`fa+f2`).
 
     Returns:
         Samples (N,) float32, their rate in Hz, and (phone, start, end) in seconds for every phone; pauses are gaps.
         Equal arguments give equal results.
 
     Raises:
-        TextError: espeak-ng has no such voice, or gives no sound.
+        TextError: espeak-ng has no such voice, or fails.
     """
     with _lock:
-        espeak = _espeak(fresh=True)  # the length of an utterance depends on those before it
-        espeak.use(voice)
+        espeak = _espeak(fresh=True)  # the length of an utterance depends on previous ones
+        espeak.set_voice(voice)
         data = text.encode() + b"\0"
         status = espeak.library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None)
         samples = np.frombuffer(b"".join(espeak.blocks), dtype="<i2").astype(np.float32) / 32768.0
@@ -168,11 +174,13 @@ def speak(text: str, voice: str) -> tuple[np.ndarray, int, list[tuple[str, float
         espeak.blocks.clear()
         espeak.events.clear()
     if status != 0 or not len(samples):
-        raise TextError(f"espeak-ng gives no sound for {text!r} (voice {voice}, status {status})")
+        raise TextError(
+            f"espeak-ng cannot synthesize {text!r} (voice {voice}, status {status}); check the text and the voice"
+        )
     return samples, rate, _timings(events, rate)
 
 
 def _timings(events: list[tuple[int, int, str]], rate: int) -> list[tuple[str, float, float]]:
-    """A phone lasts until the next phone, pause or end of clause."""
+    """Returns the phones with their times: each lasts until the next phone, pause or end of clause."""
     marks = [(sample, name) for kind, sample, name in events if kind in (_EVENT_PHONEME, _EVENT_END)]
     return [(name, start / rate, end / rate) for (start, name), (end, _) in pairwise(marks) if name]

@@ -16,27 +16,29 @@ _NAMES = {
     "it": {2: ("mezzo", "mezzi")},
     "nl": {2: ("half", "half"), 4: ("kwart", "kwart")},
 }  # fmt: skip
-"""Denominators with a name of their own: of one, of several."""
-USUAL = frozenset((*range(2, 11), 12, 16, 20, 32, 64, 100))
-"""Denominators of what is read as a fraction; `9/11` and `24/7` are none."""
+"""Names of denominators that do not follow from their ordinal: singular and plural."""
+COMMON_DENOMINATORS = frozenset((*range(2, 11), 12, 16, 20, 32, 64, 100))
+"""Denominators that make a fraction of two numbers with a slash; `9/11` and `24/7` are none."""
+
+
+_ONE = {"nl": "een", "en": "one", "fr": "un"}
 
 
 def fraction(numerator: str, denominator: str, language: str) -> str:
-    """A fraction in the words of a language with rules; both numbers are above 0."""
+    """Returns a fraction in the words of a language with rules; both numbers are above 0."""
     number, parts = int(numerator), int(denominator)
     if language == "zh":
         return f"{mandarin.cardinal(denominator)}分之{mandarin.cardinal(numerator)}"
     if language == "ru":
         return f"{cardinal(numerator, 'ru', True)} {russian_fraction_part(denominator, number)}"
-    count = "een" if language == "nl" and number == 1 else "one" if language == "en" and number == 1 else None
-    count = count or ("un" if language == "fr" and number == 1 else before_noun(numerator, language))
+    count = _ONE[language] if number == 1 and language in _ONE else before_noun(numerator, language)
     named = _NAMES.get(language, {}).get(parts)
     part = named[number != 1] if named else _part(denominator, language, number != 1)
     return f"{count} {part}"
 
 
 def _part(denominator: str, language: str, several: bool) -> str:
-    """The name of a part that follows from its number: fifth, Fünftel, doceavo."""
+    """Returns the name of a denominator by its ordinal: fifth, Fünftel, doceavo."""
     if language == "es" and int(denominator) > 10 and denominator != "100":
         word = cardinal(denominator, "es").replace(" y ", "i").replace(" ", "") + "avo"
         return word + "s" * several

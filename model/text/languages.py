@@ -1,44 +1,45 @@
-"""What each language needs besides its espeak-ng voice: letters, abbreviations, signs, units and dates, as data."""
+"""Data of each language for text normalization: letters, abbreviations, signs, units, dates, espeak-ng voice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 MANDARIN = "mandarin"
-"""Stands for `model.text.mandarin` where other languages name a voice of espeak-ng."""
+"""Voice of Mandarin, which `model.text.mandarin` phonemizes instead of espeak-ng."""
 Forms = tuple[str, ...]
-"""A noun with its number: of one, of several, of many (Russian). `{}` is the number, `{f}` its feminine form."""
+"""Noun with its number: singular, plural, genitive plural (Russian). `{}` is the number, `{f}` its feminine form."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Language:
-    """How a language is written and read.
+    """Normalization rules of a language, as data.
 
     Attributes:
-        voice: espeak-ng voice that speaks it, or `MANDARIN`.
+        voice: espeak-ng voice, or `MANDARIN`.
         scripts: Prefixes of the Unicode names of its letters; empty accepts every letter.
-        letters: Spelling variants -> the letter that espeak-ng knows.
-        abbreviations: Abbreviation (with its full stop) -> words.
+        letters: Spelling variant -> the letter that espeak-ng knows.
+        abbreviations: Abbreviation, with its full stop -> words.
         symbols: Sign -> words.
-        currencies, units: Sign or unit -> what is said with the number.
-        cents: Between an amount and its hundredths, and what follows these; empty reads them as decimals.
-        numbers: Language of num2words, or `zh`; empty leaves figures to espeak-ng.
-        decimal, thousands: What stands before decimals, and (as a class of a pattern) between groups of three.
+        currencies, units: Sign or unit -> noun with the number.
+        cents: Text between an amount and its hundredths, and noun forms of these; empty reads them as decimals.
+        numbers: Language of num2words, or `zh`; empty leaves digits to espeak-ng.
+        decimal, thousands: Sign before decimals, and signs (characters of a pattern's class) between groups of three.
         point, minus: Words for these signs.
         between: Word for the dash of a range.
-        ordinal: Pattern of what makes a figure an ordinal.
+        ordinal: Pattern of the ending of an ordinal in digits.
         years: Whether 1100 to 1999 are read in pairs.
-        hour, hour_and_minutes: Templates of a time of day; `{hours}` and `{minutes}` are what is said with numbers.
-        clock: Pattern of a word behind a time that is part of it.
-        months: Their names in a date; a second dozen are those of another calendar's later years.
-        dates: Separator and order of a date in figures, `/mdy`.
-        date: Template of a date, of `{day}`, `{month}` and `{year}`.
-        spaced: Whether words are set apart by spaces.
-        scales: Letter behind an amount of money -> word: `$3.5M`.
-        seconds: Noun of the seconds of a time of day, with what joins it.
-        whole_and: Between a whole number and a fraction.
-        short_months: Abbreviation of a month without its full stop -> name; read beside a number only.
-        slash_decimal: Whether people type a slash for the decimal sign between the script's own figures.
+        hours, minutes: Noun forms of a time of day.
+        hour, hour_and_minutes: Templates of a time of day, with `{hours}` and `{minutes}`.
+        clock: Pattern of a word after a time that is part of it.
+        months: Names of the months; 13 to 24 are those of the Gregorian calendar where the first twelve are not.
+        dates: Separator and order of a date in digits, `/mdy`.
+        date: Template of a date, with `{day}`, `{month}` and `{year}`.
+        spaced: Whether words are separated by spaces.
+        scales: Letter after an amount of money -> word: `$3.5M`.
+        seconds: Noun forms of the seconds of a time of day, with the conjunction.
+        whole_and: Conjunction between a whole number and a fraction.
+        short_months: Abbreviation of a month without full stop -> name, used beside a number only.
+        slash_decimal: Whether a slash between the script's own digits is a decimal sign.
     """
 
     voice: str
@@ -74,13 +75,13 @@ class Language:
 
 
 def _scales(thousand: str, million: str, billion: str, trillion: str) -> dict[str, str]:
-    """Letters behind an amount, as they are used in all these languages."""
+    """Returns the letters after an amount, which all these languages share, with their words."""
     letters = {thousand: "k K", million: "m M mn mln Mn", billion: "b B bn Bn", trillion: "t T tn Tn"}
     return {letter: word for word, names in letters.items() for letter in names.split()}
 
 
 def _months(abbreviations: str, names: str) -> dict[str, str]:
-    """Abbreviations and names of months, one for one."""
+    """Returns the names of abbreviated months."""
     return dict(zip(abbreviations.split(), names.split(), strict=True))
 
 
@@ -438,11 +439,11 @@ LANGUAGES: dict[str, Language] = {
 
 
 def language_of(name: str) -> Language:
-    """The language of this name; any other espeak-ng voice is taken as a language without rules of its own."""
+    """Returns the rules of a language; those of an espeak-ng voice without rules are empty."""
     return LANGUAGES.get(name) or Language(voice=name)
 
 
 def code_of(locale: str) -> str:
-    """The language of a locale as corpora write it: `zh-CN` and `zh_TW` are `zh`, `en-GB` is `en-gb`."""
+    """Returns the language of a locale in a corpus: `zh` for `zh-CN` and `zh_TW`, `en-gb` for `en-GB`."""
     name = locale.strip().replace("_", "-").lower()
     return name if name in LANGUAGES else name.partition("-")[0]

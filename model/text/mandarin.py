@@ -1,7 +1,7 @@
-"""Mandarin: figures in Chinese, and characters to phones with their tones by way of pinyin.
+"""Mandarin: numbers in Chinese characters, and characters to phones with tones by way of pinyin.
 
-espeak-ng is not asked here: its phones give the first and the fourth tone one name, and it spells syllables such as
-兄 (xiong) with English letters.
+espeak-ng is not used: it does not distinguish the first and the fourth tone, and spells syllables such as 兄 (xiong)
+with English letters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _INITIALS = {
     "j": "tɕ", "q": "tɕʰ", "x": "ɕ", "zh": "ʈʂ", "ch": "ʈʂʰ", "sh": "ʂ", "r": "ʐ", "z": "ts", "c": "tsʰ", "s": "s",
     "": "",
 }  # fmt: skip
-# Final -> (glide, vowel, ending); the tone is written behind the vowel.
+# Final -> (glide, vowel, ending); the tone follows the vowel.
 _FINALS = {
     "a": ("", "a", ""), "o": ("", "o", ""), "e": ("", "ɤ", ""), "i": ("", "i", ""), "u": ("", "u", ""),
     "v": ("", "y", ""), "ai": ("", "aɪ", ""), "ei": ("", "eɪ", ""), "ao": ("", "aʊ", ""), "ou": ("", "oʊ", ""),
@@ -31,16 +31,16 @@ _FINALS = {
     "iong": ("j", "ʊ", "ŋ"), "ua": ("w", "a", ""), "uo": ("w", "o", ""), "uai": ("w", "aɪ", ""),
     "uei": ("w", "eɪ", ""), "uan": ("w", "a", "n"), "uen": ("w", "ə", "n"), "uang": ("w", "ɑ", "ŋ"),
     "ueng": ("w", "ə", "ŋ"), "ve": ("ɥ", "ɛ", ""), "van": ("ɥ", "ɛ", "n"), "vn": ("", "y", "n"), "ê": ("", "ɛ", ""),
-    "ng": ("", "ŋ", ""), "": ("", "", ""),  # hummed: 嗯, 呣
+    "ng": ("", "ŋ", ""), "": ("", "", ""),  # hummed syllables: 嗯, 呣
 }  # fmt: skip
-_BUZZED = frozenset(("z", "c", "s", "zh", "ch", "sh", "r"))
-"""Initials after which the final written `i` is no [i]."""
+_SIBILANTS = frozenset(("z", "c", "s", "zh", "ch", "sh", "r"))
+"""Initials after which the final `i` is pronounced as [ɨ]."""
 _HAN = re.compile(r"[㐀-鿿豈-﫿〇]+")
 _UNPRONOUNCED = re.compile(r"[^\w\s'-]")
 
 
 def cardinal(digits: str) -> str:
-    """A number in Chinese figures: `105` is 一百零五, `12` is 十二."""
+    """Returns a number in Chinese characters: `105` is 一百零五, `12` is 十二."""
     value = int(digits)
     if value == 0:
         return DIGITS[0]
@@ -59,12 +59,12 @@ def cardinal(digits: str) -> str:
 
 
 def counts(before: str, after: str) -> bool:
-    """Whether a number between these texts counts something: two of something are 两, the second is 第二."""
+    """Returns whether a number between these texts counts something: two of something is 两, the second is 第二."""
     return after[:1] in _MEASURES and not before.endswith("第")
 
 
 def one_by_one(digits: str) -> str:
-    """Figures read singly, as of a year or a telephone."""
+    """Returns digits read one by one, as in years and telephone numbers."""
     return "".join(DIGITS[int(digit)] for digit in digits)
 
 
@@ -79,7 +79,7 @@ def _below_ten_thousand(value: int) -> str:
 
 
 def phone_words(text: str) -> Iterator[list[str]]:
-    """The phones of each syllable, and of each word in Latin letters as English says it; tones follow their vowel."""
+    """Yields the phones of each syllable, and of each word in Latin letters in English; tones follow their vowel."""
     from model.text import espeak
 
     position = 0
@@ -91,7 +91,7 @@ def phone_words(text: str) -> Iterator[list[str]]:
 
 
 def _pinyin(characters: str) -> list[str]:
-    """Pinyin of a run of characters, `ni2 hao3`: readings by phrase, tones as they change beside each other."""
+    """Returns the pinyin of a run of characters, `ni2 hao3`, with readings by phrase and tone sandhi."""
     from pypinyin import Style, lazy_pinyin
 
     return [
@@ -104,11 +104,11 @@ def _pinyin(characters: str) -> list[str]:
 
 
 def syllable(pinyin: str) -> list[str]:
-    """Phones of one syllable: `xiong1` is ɕ j ʊ ˥ ŋ."""
+    """Returns the phones of one syllable: `xiong1` is ɕ j ʊ ˥ ŋ."""
     from pypinyin.contrib.tone_convert import to_finals, to_initials
 
     initial, final = to_initials(pinyin), to_finals(pinyin)
     glide, vowel, ending = _FINALS[final]
-    if final == "i" and initial in _BUZZED:
+    if final == "i" and initial in _SIBILANTS:
         vowel = "ɨ"
     return [phone for phone in (_INITIALS[initial], glide, vowel, TONES[pinyin[-1]], ending) if phone]

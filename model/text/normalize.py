@@ -1,4 +1,4 @@
-"""Written text to speakable words: figures, abbreviations and signs are written out, letters unified, marks kept."""
+"""Text normalization: numbers, abbreviations and signs in words, unified letters, punctuation marks kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.text.rules import rules_of
 
 ZERO_WIDTH_NON_JOINER = "\u200c"
 
-# One sign for each kind of mark. Brackets are pauses; quotation marks are not heard.
+# One character for each kind of mark. Brackets become pauses; quotation marks are dropped.
 _MARKS = str.maketrans(
     {"،": ",", "、": ", ", "。": ". ", "؛": ";", "؟": "?", "٫": ".", "٬": ",", "¿": " ", "¡": " "}
     | dict.fromkeys("([{《（【", ", ")
@@ -25,45 +25,45 @@ _MARKS = str.maketrans(
     | {"−": "-", "\u00ad": "", "\ufeff": "", "\u200b": "", "\u200d": "", "￥": "¥"}
     | dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069", "")
 )
-_AFTER_FIGURES = str.maketrans({"–": " - ", "/": " "})
-"""Signs that mean something between figures, and a pause or nothing between words."""
+_AFTER_DIGITS = str.maketrans({"–": " - ", "/": " "})
+"""Signs that mean something between digits, but a pause or nothing between words."""
 _COMPATIBLE = re.compile("([^ºª¼-¾⅐-⅞↉№²³¹⁰-⁹₀-₉™℠…]+)")
-"""What is brought to its compatible form; the signs left out would turn into letters or figures."""
+"""Characters to replace by their NFKC form; the excluded signs would turn into letters or digits."""
 _NUMERIC = re.compile("[\\d¼-¾⅐-⅞↉]")
 _VULGAR = re.compile("(\\d)?([¼-¾⅐-⅞↉])")
 _TIMES = re.compile(r"(?<=\d)\s?[*·⋅∗]\s?(?=\d)|(?<=[1-9])[xX](?=\d)")
 _EMPHASIS = re.compile(r"(?<=[^\W_])[*_]++(?![*_])|(?<![\w*])[*_]++(?=[^\W_])")
-"""Marks of emphasis and of joined words, at a word; elsewhere they are signs that nobody can speak."""
+"""Markup of emphasis and of joined words, beside a word; elsewhere `*` and `_` are unknown characters."""
 _SLASH_DECIMAL = re.compile("(?<![\\d/])([۰-۹٠-٩]{1,3})/([۰-۹٠-٩]+)(?![\\d/])")
-_EVERYDAY = frozenset(((1, 2), (1, 3), (2, 3), (1, 4), (3, 4)))
-"""Fractions that are written with the same slash as decimals, and meant as fractions."""
+_COMMON_FRACTIONS = frozenset(((1, 2), (1, 3), (2, 3), (1, 4), (3, 4)))
+"""Pairs of numbers with a slash that are fractions where a slash is also the decimal sign."""
 _PERCENT_FIRST = re.compile(r"(?<!\d)(?<!\d\s)([%٪])\s?(\d+(?:[.,٫٬/]\d+)*)(?!\s?[%٪])")
-_STRENGTH = "-,:;….!?"  # of several marks in a row, the one furthest right is kept
+_STRENGTH = "-,:;….!?"  # of several marks in a row, the one furthest right here is kept
 _MARK_RUN = re.compile(r"(?:\s*[,.?!;:…]|\s+-(?=\s|$))+(?=\s|$)|(?:\s*[,?!;…])+")
 
 
 @dataclass
 class Normalized:
-    """A text as it is spoken.
+    """A normalized text.
 
     Attributes:
-        text: Words, with marks of `model.text.symbols.MARKS` behind them.
-        unknown: Characters that were left out because the language cannot speak them.
-        changes: (written, spoken) of everything written out in words.
+        text: Words, with marks of `model.text.symbols.MARKS` after them.
+        unknown: Characters that are left out because the language cannot speak them, with their counts.
+        changes: (written, spoken) of everything that is replaced by words.
     """
 
     text: str
-    unknown: Counter = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
     changes: list[tuple[str, str]] = field(default_factory=list)
 
 
 def normalize(text: str, language: str) -> Normalized:
-    """Write out a text in the words that are spoken."""
+    """Replaces everything in a text that is not a word by the words that are spoken."""
     rules = language_of(language)
     result = Normalized("")
     text = " ".join(text.split())
     if rules.numbers and _NUMERIC.search(text):
-        text = " ".join(_TIMES.sub("×", _VULGAR.sub(_fraction_figures, text)).split())
+        text = " ".join(_TIMES.sub("×", _VULGAR.sub(_fraction_digits, text)).split())
         if rules.slash_decimal:
             text = _PERCENT_FIRST.sub(r"\2\1", text)
             text = _SLASH_DECIMAL.sub(_decimal_or_fraction, text)
@@ -74,11 +74,11 @@ def normalize(text: str, language: str) -> Normalized:
     for variant, letter in rules.letters.items():
         text = text.replace(variant, letter)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-    figures = any(character.isdigit() for character in text)
-    for pattern, spoken in rules_of(language, figures):
+    has_digits = any(character.isdigit() for character in text)
+    for pattern, spoken in rules_of(language, has_digits):
         text = _rewrite(pattern, spoken, text, result.changes, rules.spaced)
     kept = []
-    for character in text.translate(_AFTER_FIGURES):
+    for character in text.translate(_AFTER_DIGITS):
         kept_as_is = character in " ',.?!;:…-" or character.isdecimal() or _speakable(character, rules)
         if not (kept_as_is or character.isspace()):
             result.unknown[character] += 1
@@ -89,14 +89,14 @@ def normalize(text: str, language: str) -> Normalized:
     return result
 
 
-def _fraction_figures(match: re.Match) -> str:
-    """`2½` as ` 2 1⁄2 `: the sign in figures, with a slash that is of nothing but fractions."""
+def _fraction_digits(match: re.Match[str]) -> str:
+    """Returns ` 2 1⁄2 ` for `2½`: in digits, with a slash that only fractions have."""
     return f"{match[1] or ''} {unicodedata.normalize('NFKC', match[2])} "
 
 
-def _decimal_or_fraction(match: re.Match) -> str:
-    """`۲/۵` is 2.5 as people type it, `۱/۲` a half."""
-    fraction = (int(match[1]), int(match[2])) in _EVERYDAY
+def _decimal_or_fraction(match: re.Match[str]) -> str:
+    """Returns `۲/۵` as the decimal number 2.5, and `۱/۲` as it is: a half."""
+    fraction = (int(match[1]), int(match[2])) in _COMMON_FRACTIONS
     return match[0] if fraction else f"{match[1]}٫{match[2]}"
 
 
@@ -104,11 +104,19 @@ def _compatible(text: str) -> str:
     return text if text.isascii() else _COMPATIBLE.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
 
 
-def _rewrite(pattern: re.Pattern, spoken: Callable[[re.Match], str], text: str, changes: list, spaced: bool) -> str:
-    def replace(match: re.Match) -> str:
+def _rewrite(
+    pattern: re.Pattern[str],
+    spoken: Callable[[re.Match[str]], str],
+    text: str,
+    changes: list[tuple[str, str]],
+    spaced: bool,
+) -> str:
+    """Returns a text with every match replaced by its words, set apart by spaces, and records the changes."""
+
+    def replace(match: re.Match[str]) -> str:
         words = spoken(match)
         if words == match[0]:
-            return words  # the rule has found that it does not hold here
+            return words  # the rule does not apply here
         changes.append((match[0], words.strip()))
         before = match.string[max(match.start() - 1, 0) : match.start()]
         after = match.string[match.end() : match.end() + 1]

@@ -1,4 +1,4 @@
-"""Figures to words, with what each language does to a number beside a noun. num2words knows the words themselves."""
+"""Numbers in words (num2words), with the inflections that languages require beside a noun."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import lru_cache
 
 from model.text import mandarin
 
-LONGEST = 15
-"""Digits of a number that is still read as one; more are read one by one."""
+MAX_DIGITS = 15
+"""Longer numbers are read digit by digit."""
 
 _BEFORE_NOUN = {
     "de": [(r"eins$", "ein")], "es": [(r"veintiuno$", "veintiún"), (r"\buno$", "un")], "it": [(r"^uno$", "un")],
@@ -16,7 +16,7 @@ _BEFORE_NOUN = {
 _FEMININE = {
     "de": (r"eins$", "eine"), "es": (r"uno$", "una"), "fr": (r"\bun$", "une"), "it": (r"^uno$", "una"),
 }  # fmt: skip
-# Ending of a Russian ordinal -> case, gender, number (as num2words names them).
+# Ending of a Russian ordinal -> case and gender, as num2words names them.
 _RUSSIAN = {
     "й": ("n", "m"), "ый": ("n", "m"), "ий": ("n", "m"), "ой": ("n", "m"), "я": ("n", "f"), "ая": ("n", "f"),
     "е": ("n", "n"), "ое": ("n", "n"), "го": ("g", "m"), "му": ("d", "m"), "м": ("p", "m"), "ю": ("a", "f"),
@@ -26,8 +26,8 @@ _RUSSIAN = {
 
 @lru_cache(8192)
 def cardinal(digits: str, language: str, feminine: bool = False) -> str:
-    """A whole number in words; a leading zero or too many digits make it a row of single figures."""
-    if len(digits) > LONGEST or (len(digits) > 1 and digits.startswith("0")):
+    """Returns a whole number in words; with a leading zero or too many digits it is read digit by digit."""
+    if len(digits) > MAX_DIGITS or (len(digits) > 1 and digits.startswith("0")):
         return one_by_one(digits, language)
     if language == "zh":
         return mandarin.cardinal(digits)
@@ -36,13 +36,14 @@ def cardinal(digits: str, language: str, feminine: bool = False) -> str:
 
 
 def one_by_one(digits: str, language: str) -> str:
+    """Returns the words of each digit."""
     if language == "zh":
         return mandarin.one_by_one(digits)
     return " ".join(_words(digit, language, "cardinal") for digit in digits)
 
 
 def before_noun(digits: str, language: str) -> str:
-    """A number as it stands before a noun: `veintiún`, `ein`."""
+    """Returns a number in its form before a noun: `veintiún`, `ein`."""
     words = cardinal(digits, language)
     for pattern, short in _BEFORE_NOUN.get(language, ()):
         words = re.sub(pattern, short, words)
@@ -51,12 +52,13 @@ def before_noun(digits: str, language: str) -> str:
 
 @lru_cache(1024)
 def year(digits: str, language: str) -> str:
+    """Returns a year in words."""
     return mandarin.one_by_one(digits) if language == "zh" else _words(digits, language, "year").replace("n h", "nh")
 
 
 @lru_cache(1024)
 def ordinal(digits: str, language: str, ending: str = "") -> str:
-    """An ordinal number; `ending` is what was written behind the figure and tells gender and case."""
+    """Returns an ordinal number; `ending`, written after the digits, determines gender and case."""
     if language == "ru":
         case, gender = _RUSSIAN[ending or "й"]
         return _words(digits, "ru", "ordinal", case=case, gender=gender)
@@ -71,7 +73,7 @@ def ordinal(digits: str, language: str, ending: str = "") -> str:
 
 
 def russian_fraction_part(denominator: str, numerator: int) -> str:
-    """The denominator of a Russian fraction: nominative after one, else genitive plural."""
+    """Returns the denominator of a Russian fraction: nominative after one, else genitive plural."""
     one = numerator % 10 == 1 and numerator % 100 != 11
     if one:
         return _words(denominator, "ru", "ordinal", case="n", gender="f")
@@ -79,11 +81,11 @@ def russian_fraction_part(denominator: str, numerator: int) -> str:
 
 
 def plural_form(digits: str, language: str, forms: int) -> int:
-    """Which of a noun's forms (one, several, many) follows a number; a number with decimals is not whole.
+    """Returns the index of the noun form (singular, plural, Russian genitive plural) that follows a number.
 
     Args:
-        digits: The whole number, or '' of a number with decimals.
-        forms: How many there are.
+        digits: The whole number, or '' for a number with decimals.
+        forms: Number of forms.
     """
     if forms == 1:
         return 0
@@ -101,4 +103,4 @@ def plural_form(digits: str, language: str, forms: int) -> int:
 def _words(digits: str, language: str, kind: str, **inflection: str | bool) -> str:
     from num2words import num2words
 
-    return num2words(int(digits), lang=language, to=kind, **inflection).replace(",", "").replace("-", " ")
+    return str(num2words(int(digits), lang=language, to=kind, **inflection)).replace(",", "").replace("-", " ")

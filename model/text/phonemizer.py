@@ -1,4 +1,4 @@
-"""Normalised text to phones: espeak-ng speaks the words, the punctuation between them is kept as tokens."""
+"""Normalized text to phones by espeak-ng, with punctuation kept as tokens."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _CLAUSE = re.compile(r"(?:^|\s+)(-)(?=\s|$)|([,.?!;:…])(?=\s|$)")
 
 
 def phonemize(text: str, language: str) -> list[list[str]]:
-    """Words and marks of a normalised text, in order.
+    """Returns the words and marks of a normalized text, in order.
 
-    espeak-ng drops punctuation, so it is given one piece between two marks at a time.
+    espeak-ng drops punctuation, so it gets the text between two marks at a time.
 
     Args:
-        text: As `normalize` gives it.
+        text: Output of `normalize`.
         language: Language name.
 
     Returns:
-        For every word the list of its phones with stress marks, for every mark a list with just the mark.
+        For every word the list of its phones with stress marks, for every mark a list of that mark.
 
     Raises:
         TextError: the language is unknown.

@@ -1,17 +1,18 @@
-"""What is written out in words: patterns of a language in the order of their use, each with what is said instead."""
+"""Rules of text normalization: the patterns of a language in order, each with a function to its words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 
-from model.text.fractions import USUAL, fraction
+from model.text.fractions import COMMON_DENOMINATORS, fraction
 from model.text.languages import Forms, Language, language_of
 from model.text.mandarin import counts
 from model.text.numbers import before_noun, cardinal, one_by_one, ordinal, plural_form, year
 
-Rule = tuple[re.Pattern, Callable[[re.Match], str]]
+Match = re.Match[str]
+Rule = tuple[re.Pattern[str], Callable[[Match], str]]
 
 _HOUR, _MINUTE = r"([01]?\d|2[0-4])", r"([0-5]\d)"
 _CAPITAL = "[A-ZÀ-ÖØ-ÞА-ЯЁ]"
@@ -21,29 +22,29 @@ _SCALES = (
 )
 _GERMAN_DAY = r"(?:\b([Dd](?:er|ie|as|em|en|es)|[Aa]m|[Ii]m|[Vv]om|[Zz]um|[Bb]eim)\s)?(?<![\w.])(\d{1,3})\.(?=\s"
 _RUSSIAN_YEAR = {"г.": "й", "год": "й", "года": "го", "году": "м"}
-_NOUGHT = {"en": "oh ", "zh": "零"}
-"""Before the minutes of a time that are less than ten."""
-_BETWEEN_FIGURES = "<>~"
-"""Signs that mean something before a number or between two; elsewhere they are of markup."""
+_LEADING_ZERO = {"en": "oh ", "zh": "零"}
+"""Words before the minutes of a time that are less than ten."""
+_NUMERIC_SIGNS = "<>~"
+"""Signs with a meaning before a number or between two; elsewhere they are markup."""
 _HALF_DAY = {"a": " ay em", "p": " pea em"}
 _FIRST = {"fr": "premier", "it": "primo"}
 _GREGORIAN_FROM = 1700
-"""A Persian year from here on is none of the sun calendar's."""
+"""First year that is Gregorian in a Persian date, not of the solar calendar."""
 
 
 @cache
-def rules_of(name: str, figures: bool) -> tuple[Rule, ...]:
-    """The rules of a language; those for figures only where a text has `figures`, for most have none."""
-    return tuple(_rules(language_of(name), figures))
+def rules_of(name: str, has_digits: bool) -> tuple[Rule, ...]:
+    """Returns the rules of a language, without those for digits where a text has none."""
+    return tuple(_rules(language_of(name), has_digits))
 
 
-def _rules(rules: Language, figures: bool) -> Iterator[Rule]:
+def _rules(rules: Language, has_digits: bool) -> Iterator[Rule]:
     number = _number_pattern(rules)
-    figures = figures and bool(rules.numbers)
+    numeric = has_digits and bool(rules.numbers)
     if rules.symbols:
         between = r"[<>](?<![^\s\w)][<>])(?=\s?[\w-])(?![^\s\d]*>)|~(?=\s?\d)"
         yield re.compile(between), lambda match: f"{rules.symbols[match[0]]} "
-    if figures:
+    if numeric:
         yield from _short_months(rules)
         yield from _dates(rules)
         yield from _fractions(rules)
@@ -59,15 +60,15 @@ def _rules(rules: Language, figures: bool) -> Iterator[Rule]:
         )
     initials = re.compile(rf"\b(?:{_CAPITAL}\.){{2,}}|\b{_CAPITAL}\.(?=\s+{_CAPITAL})")
     yield initials, lambda match: match[0].replace(".", "")
-    if figures:
-        yield from _figures(rules, number)
+    if numeric:
+        yield from _plain_numbers(rules, number)
     if rules.symbols:
-        signs = "".join(re.escape(sign) for sign in rules.symbols if sign not in _BETWEEN_FIGURES)
+        signs = "".join(re.escape(sign) for sign in rules.symbols if sign not in _NUMERIC_SIGNS)
         yield re.compile(f"[{signs}]"), lambda match: rules.symbols[match[0]]
 
 
 def _number_pattern(rules: Language) -> str:
-    """A pattern of three groups: sign, whole number, decimals."""
+    """Returns a pattern of three groups: sign, whole number, decimals."""
     signs = [re.escape(sign) for sign in f"{rules.thousands}'" if sign != " "]
     groups = [rf"\d{{1,3}}(?:{sign}\d{{3}})+(?!\d)" for sign in signs]
     groups.append(r"(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)")
@@ -79,7 +80,7 @@ def _number_pattern(rules: Language) -> str:
 
 
 def _short_months(rules: Language) -> Iterator[Rule]:
-    """Abbreviated months beside a number; English leaves out their full stop too."""
+    """Yields the rule for abbreviated months beside a number, in English also without full stop."""
     if not rules.short_months:
         return
     names = "|".join(sorted(rules.short_months, key=len, reverse=True))
@@ -89,31 +90,31 @@ def _short_months(rules: Language) -> Iterator[Rule]:
 
 
 def _fractions(rules: Language) -> Iterator[Rule]:
-    """Proper fractions of usual parts, after a whole number and before a unit too."""
+    """Yields the rule for proper fractions with common denominators, also after a whole number or before a unit."""
     units = "|".join(re.escape(name) for name in sorted(rules.units, key=len, reverse=True) if name[0] not in "%٪")
     unit = rf"(?: ?({units})(?!\w))?" if units else "()"
     pattern = rf"(?<![\w/.,:⁄])(-?)(?:(\d{{1,3}}) )?(\d{{1,3}})([/⁄])(\d{{1,3}})(?![/⁄.,:]?\d){unit}"
     yield re.compile(pattern), lambda match: _fraction(match, rules)
 
 
-def _fraction(match: re.Match, rules: Language) -> str:
+def _fraction(match: Match, rules: Language) -> str:
     minus, whole, numerator, sign, denominator, unit = match.groups()
-    proper = 0 < int(numerator) < int(denominator) and int(denominator) in USUAL
+    proper = 0 < int(numerator) < int(denominator) and int(denominator) in COMMON_DENOMINATORS
     if not (proper or (sign == "⁄" and int(numerator) and int(denominator) > 1)) or numerator[0] == "0":
         return match[0].replace("⁄", "/")
-    said = fraction(numerator, denominator, rules.numbers)
+    words = fraction(numerator, denominator, rules.numbers)
     if whole:
         gap = " " if rules.spaced else ""
-        said = gap.join((cardinal(whole, rules.numbers), rules.whole_and, said))
+        words = gap.join((cardinal(whole, rules.numbers), rules.whole_and, words))
     if unit:
         forms = rules.units[unit]
         form = forms[0] if len(forms) == 1 or (numerator == "1" and not whole) else forms[1]
-        said = re.sub(r"\{.?\}", said, form)
-    return _signed(minus, said, rules)
+        words = re.sub(r"\{.?\}", words, form)
+    return _signed(minus, words, rules)
 
 
 def _ranges(rules: Language) -> Iterator[Rule]:
-    """Two rising numbers with a hyphen or dash between: `10-20`, `$5-10`, `10:30-11:15`, `1998-99`."""
+    """Yields the rule for ranges, two increasing numbers: `10-20`, `$5-10`, `10:30-11:15`, `1998-99`."""
     if not rules.between:
         return
     signs = "".join(map(re.escape, rules.currencies))
@@ -122,18 +123,18 @@ def _ranges(rules: Language) -> Iterator[Rule]:
     yield re.compile(pattern), lambda match: _range(match, rules)
 
 
-def _range(match: re.Match, rules: Language) -> str:
+def _range(match: Match, rules: Language) -> str:
     currency, low, percent, dash, other, high = match.groups()
-    if dash == "-" and not _rises(low, high, rules):
+    if dash == "-" and not _is_range(low, high, rules):
         return match[0]
-    if currency and not other:  # the noun is said once, behind the second number
+    if currency and not other:  # the noun is spoken once, after the second number
         currency, other = "", currency
     gap = " " if rules.spaced else ""
     return f"{currency}{low}{percent}{gap}{rules.between}{gap}{other}{high}"
 
 
-def _rises(low: str, high: str, rules: Language) -> bool:
-    """Whether a hyphen between two numbers makes a range of them rather than a telephone number or a code."""
+def _is_range(low: str, high: str, rules: Language) -> bool:
+    """Returns whether a hyphen between two numbers makes a range rather than a telephone number or a code."""
     if ":" in low or ":" in high:
         return low.count(":") == high.count(":") == 1 and len(low.split(":")[0]) < 3
     if any(len(number) > 1 and number[0] == "0" and number.isdecimal() for number in (low, high)):
@@ -163,7 +164,7 @@ def _dates(rules: Language) -> Iterator[Rule]:
         pattern = re.escape(sign).join(parts[part] for part in order)
         yield (
             re.compile(rf"(?<![\w{re.escape(sign)}]){pattern}(?![\w{re.escape(sign)}])"),
-            lambda match, order=order: _date(dict(zip(order, match.groups(), strict=True)), rules),
+            partial(_ordered_date, order=order, rules=rules),
         )
     months = "|".join(rules.months)
     if rules.numbers == "en":
@@ -181,30 +182,34 @@ def _dates(rules: Language) -> Iterator[Rule]:
         yield re.compile(r"(?<![\d.])\d{4}(?=年)"), lambda match: one_by_one(match[0], "zh")
 
 
+def _ordered_date(match: Match, order: str, rules: Language) -> str:
+    return _date(dict(zip(order, match.groups(), strict=True)), rules)
+
+
 def _date(parts: dict[str, str], rules: Language) -> str:
-    language, day, month = rules.numbers, str(int(parts["d"])), int(parts["m"])
+    language, number, month = rules.numbers, str(int(parts["d"])), int(parts["m"])
     if language in ("en", "fa"):
-        day = ordinal(day, language)
+        day = ordinal(number, language)
     elif language in ("de", "ru"):
-        day = ordinal(day, language, {"de": "r", "ru": "е"}[language])
+        day = ordinal(number, language, {"de": "r", "ru": "е"}[language])
     else:
-        day = _FIRST.get(language) if day == "1" and language in _FIRST else cardinal(day, language)
+        day = _FIRST[language] if number == "1" and language in _FIRST else cardinal(number, language)
     names = rules.months[12:] if len(rules.months) > 12 and int(parts["y"]) >= _GREGORIAN_FROM else rules.months
     if language == "zh":
-        said = one_by_one(parts["y"], "zh")
+        words = one_by_one(parts["y"], "zh")
     else:
-        said = ordinal(parts["y"], "ru", "го") if language == "ru" else _year(parts["y"], rules)
-    return rules.date.format(day=day, month=names[month - 1], year=said)
+        words = ordinal(parts["y"], "ru", "го") if language == "ru" else _year(parts["y"], rules)
+    return rules.date.format(day=day, month=names[month - 1], year=words)
 
 
-def _german_ordinal(match: re.Match) -> str:
-    """An ordinal's ending follows from the word before it."""
+def _german_ordinal(match: Match) -> str:
+    """Returns a German ordinal, whose ending depends on the word before it."""
     article = (match[1] or "").lower()
     ending = {"": "r", "der": "", "die": "", "das": ""}.get(article, "n")
     return f"{match[1]} " * bool(article) + ordinal(match[2], "de", ending)
 
 
-def _russian_year(match: re.Match) -> str:
+def _russian_year(match: Match) -> str:
     ending = "м" if match[1] and match[3] == "г." else _RUSSIAN_YEAR[match[3]]
     noun = {"й": "год", "го": "года", "м": "году"}[ending]
     return f"{match[1] or ''}{ordinal(match[2], 'ru', ending)} {noun}"
@@ -224,7 +229,7 @@ def _times(rules: Language) -> Iterator[Rule]:
     yield re.compile(rf"(?<![\d:]){_HOUR}:{_MINUTE}(?![\d:])"), lambda match: _time(match, rules)
 
 
-def _time(match: re.Match, rules: Language) -> str:
+def _time(match: Match, rules: Language) -> str:
     hour, minute = str(int(match[1])), str(int(match[2] or 0))
     hours = _counted(hour, "", rules.hours, rules)
     if minute == "0":
@@ -235,12 +240,12 @@ def _time(match: re.Match, rules: Language) -> str:
         if len(rules.minutes) > 1
         else rules.minutes[0].format(cardinal(minute, rules.numbers))
     )
-    if int(minute) < 10 and rules.numbers in _NOUGHT:
-        minutes = f"{_NOUGHT[rules.numbers]}{minutes}"
+    if int(minute) < 10 and rules.numbers in _LEADING_ZERO:
+        minutes = f"{_LEADING_ZERO[rules.numbers]}{minutes}"
     return rules.hour_and_minutes.format(hours=hours, minutes=minutes)
 
 
-def _time_with_seconds(match: re.Match, rules: Language) -> str:
+def _time_with_seconds(match: Match, rules: Language) -> str:
     second = str(int(match[3]))
     if second == "0":
         return _time(match, rules)
@@ -249,15 +254,15 @@ def _time_with_seconds(match: re.Match, rules: Language) -> str:
 
 
 def _quantities(rules: Language, number: str) -> Iterator[Rule]:
-    """Amounts of money and measures: the number and its noun agree."""
+    """Yields the rules for money and units, whose nouns agree with the number."""
     if rules.currencies:
         signs = "".join(map(re.escape, rules.currencies))
         letters = "|".join(sorted(rules.scales, key=len, reverse=True))
         scale = rf"((?: ?(?:{_SCALES})|{letters})(?!\w))?" if rules.spaced else f"([万亿]|(?:{letters})(?![A-Za-z]))?"
-        yield re.compile(rf"([{signs}]) ?{number}{scale}"), lambda match: _amount(match[1], *match.groups()[1:], rules)
+        yield re.compile(rf"([{signs}]) ?{number}{scale}"), lambda match: _amount(rules, match[1], *match.groups()[1:])
         yield (
             re.compile(rf"{number}{scale} ?([{signs}])"),
-            lambda match: _amount(match[match.re.groups], *match.groups()[:-1], rules),
+            lambda match: _amount(rules, match[match.re.groups], *match.groups()[:-1]),
         )
     if rules.units:
         names = "|".join(re.escape(name) for name in sorted(rules.units, key=len, reverse=True))
@@ -267,12 +272,13 @@ def _quantities(rules: Language, number: str) -> Iterator[Rule]:
         )
 
 
-def _amount(sign: str, minus: str, whole: str, decimals: str | None, scale: str | None, rules: Language) -> str:
+def _amount(rules: Language, sign: str, minus: str, whole: str, decimals: str | None, scale: str | None) -> str:
+    """Returns an amount of money in words, such as `three dollars fifty` or `three point five million dollars`."""
     forms, digits = rules.currencies[sign], _plain(whole)
     if scale:
         gap = " " if rules.spaced else ""
-        said = _decimal(digits, decimals, rules) + gap + rules.scales.get(scale, scale.strip())
-        amount = re.sub(r"\{.?\}", said, forms[-1])
+        words = _decimal(digits, decimals, rules) + gap + rules.scales.get(scale, scale.strip())
+        amount = re.sub(r"\{.?\}", words, forms[-1])
         return _signed(minus, re.sub(r"\bde (?=euro)", "d'", amount) if rules.numbers == "fr" else amount, rules)
     if not (decimals and len(decimals) == 2 and rules.cents):
         return _signed(minus, _counted(digits, decimals, forms, rules), rules)
@@ -281,12 +287,12 @@ def _amount(sign: str, minus: str, whole: str, decimals: str | None, scale: str 
         return _signed(minus, amount, rules)
     join, *hundredths = rules.cents
     cents = str(int(decimals))
-    said = _counted(cents, None, tuple(hundredths), rules) if hundredths else cardinal(cents, rules.numbers)
-    return _signed(minus, amount + join + said, rules)
+    words = _counted(cents, None, tuple(hundredths), rules) if hundredths else cardinal(cents, rules.numbers)
+    return _signed(minus, amount + join + words, rules)
 
 
 def _counted(digits: str, decimals: str | None, forms: Forms, rules: Language) -> str:
-    """A number with its noun."""
+    """Returns a number with its noun in words."""
     language = rules.numbers
     form = forms[min(plural_form("" if decimals else digits, language, len(forms)), len(forms) - 1)]
     if decimals:
@@ -296,7 +302,8 @@ def _counted(digits: str, decimals: str | None, forms: Forms, rules: Language) -
     return form.format(before_noun(digits, language), n=cardinal(digits, language), f=cardinal(digits, language, True))
 
 
-def _figures(rules: Language, number: str) -> Iterator[Rule]:
+def _plain_numbers(rules: Language, number: str) -> Iterator[Rule]:
+    """Yields the rules for ordinals, decades and all other numbers."""
     language = rules.numbers
     if rules.ordinal:
         group = f"[{rules.thousands}]"
@@ -305,21 +312,21 @@ def _figures(rules: Language, number: str) -> Iterator[Rule]:
     if language == "en":
         decade = re.compile(r"(?<![\w.])(1[1-9]\d0|20[1-9]0)'?s\b")
         yield decade, lambda match: re.sub("y$", "ie", year(match[1], "en")) + "s"
-    yield re.compile(number), lambda match: _figure(match, rules)
+    yield re.compile(number), lambda match: _number(match, rules)
     yield re.compile(r"\d+"), lambda match: cardinal(match[0], language)
 
 
-def _figure(match: re.Match, rules: Language) -> str:
+def _number(match: Match, rules: Language) -> str:
     sign, whole, decimals = match.groups()
     before, after = match.string[max(match.start() - 1, 0) : match.start()], match.string[match.end() : match.end() + 1]
     if rules.numbers == "zh" and whole == "2" and not decimals and counts(before, after):
         return _signed(sign, "两", rules)
-    said = _year(whole, rules) if not (sign or decimals) else _decimal(_plain(whole), decimals, rules)
-    return _signed(sign, said, rules)
+    words = _year(whole, rules) if not (sign or decimals) else _decimal(_plain(whole), decimals, rules)
+    return _signed(sign, words, rules)
 
 
 def _year(digits: str, rules: Language) -> str:
-    """A number of four figures as a year, where the language reads years in another way than numbers."""
+    """Returns a number in words, read as a year if it has four digits and the language reads years differently."""
     plain = digits.isdecimal() and len(digits) == 4
     if rules.years and plain and 1100 <= int(digits) <= 2099 and not 2000 <= int(digits) <= 2009:
         return year(digits, rules.numbers)
@@ -338,5 +345,5 @@ def _signed(minus: str, words: str, rules: Language) -> str:
 
 
 def _plain(digits: str) -> str:
-    """A number without the signs between its groups."""
+    """Returns a number without the signs between its groups."""
     return re.sub(r"\D", "", digits)

@@ -1,4 +1,4 @@
-"""The fixed table of input symbols. Its hash travels with features and voices: another table is another model."""
+"""The table of input symbols. Features and voices contain its hash: with another table they are incompatible."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ TABLE_VERSION = 2
 
 PAD, BOS, EOS, WORD_BOUNDARY = "_", "^", "$", " "
 MARKS = (",", ".", "?", "!", ";", ":", "-", "…")
-"""Punctuation, as tokens of its own: it carries pauses and melody. `-` stands for every dash between words."""
+"""Punctuation tokens, which carry pauses and intonation. `-` is any dash between words."""
 
 STRESSES = ("none", "primary", "secondary")
 """The second channel of every token."""
 _STRESS_MARKS = {"ˈ": 1, "ˌ": 2}
 _NOTATION = frozenset((*_STRESS_MARKS, "-", '"', "'", "^"))
-"""What espeak-ng writes among phones that is no sound (stress; links between words in French and others)."""
+"""Characters that espeak-ng writes among phones but does not pronounce (stress; liaison in French and others)."""
 
-# What espeak-ng gives as one phone for English (American, British, Scottish) and Persian: seen over 31 000 words of
-# a pronouncing dictionary and over all pairs of Persian letters.
-_COMPOUNDS = (  # noqa: SIM905 - one line a kind reads better than fifty quoted strings
+# Phones of several characters that espeak-ng has for English (American, British, Scottish) and Persian, found in 31,000
+# words of a pronouncing dictionary and all pairs of Persian letters.
+_COMPOUNDS = (  # noqa: SIM905 - one line per kind reads better than fifty quoted strings
     "iː uː ɑː ɔː ɜː aː eː oː ɛː ʉː əː yː øː ɪː ʊː "  # long vowels
     "eɪ aɪ ɔɪ aʊ oʊ əʊ iə eə ʊə aɪə aɪɚ ʌʉ eʲ ɪʲ "  # diphthongs and triphthongs
     "ɑːɹ ɔːɹ ɛɹ ɪɹ ʊɹ ʌɹ əɹ ʉɹ "  # vowels before r
     "əl n̩ l̩ m̩ ɑ̃ ɔ̃ ɛ̃ "  # syllabic and nasal
-    "tʃ dʒ ts dz tɕ dʑ pf ɛɪ œy"  # affricates; diphthongs of neighbours
+    "tʃ dʒ ts dz tɕ dʑ pf ɛɪ œy"  # affricates; diphthongs across words
 ).split()
 _LETTERS = "abcdefhijklmnopqrstuvwxyz"
 _IPA = "ɡɐɑɒæɓʙβɔɕçɗɖðʤəɘɚɛɜɝɞɟʄɢʛɦɧħɥʜɨɪʝɭɬɫɮʟɱɯɰŋɳɲɴøɵɸθœɶʘɹɺɾɻʀʁɽʂʃʈʧʉʊʋⱱʌɣɤʍχʎʏʑʐʒʔʡʕʢǀǁǂǃᵻᵿ"
 _MODIFIERS = "ːˑ̩̯̪̬̃̊ʰʲʷˠˤˀ˞"
-# Added in version 2 behind the symbols of version 1, which keep their ids: what letter triples of each alphabet gave.
+# Added in version 2 after the symbols of version 1, which keep their ids; found in letter triples of each alphabet.
 TONES = {"1": "˥", "2": "˧˥", "3": "˨˩˦", "4": "˥˩", "5": "˩"}
-"""Mandarin tone -> its symbol, which follows the vowel; 5 is the neutral tone."""
+"""Symbols of the Mandarin tones, which follow the vowel; 5 is the neutral tone."""
 _TONES = tuple(TONES.values())
 _MORE_COMPOUNDS = (  # noqa: SIM905
     "ɔø ʊɐ œ̃ oɪ eʊ yʊ ʌʊ "  # diphthongs of German, French, Spanish and Dutch
@@ -40,7 +40,7 @@ _MORE_COMPOUNDS = (  # noqa: SIM905
     "pʰ tʰ kʰ tsʰ tɕʰ ʈʂ ʈʂʰ"  # aspirated ones of Mandarin
 ).split()
 _EMPTY = "1"
-"""What espeak-ng's Persian gives behind `q`: a phone of no length and no sound."""
+"""A silent phone that espeak-ng's Persian has after `q`."""
 
 SYMBOLS: tuple[str, ...] = (
     *(PAD, BOS, EOS, WORD_BOUNDARY, *MARKS),
@@ -55,17 +55,17 @@ _FIRST_PHONE = SYMBOL_IDS[MARKS[-1]] + 1
 
 
 def symbols_hash() -> str:
-    """Hash (16 hex digits) of the table and of the way it is used."""
+    """Returns the hash (16 hex digits) of the table and its version."""
     content = "\n".join((str(TABLE_VERSION), *SYMBOLS, *STRESSES))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def split_phone(phone: str, unknown: Counter | None = None) -> list[tuple[int, int]]:
-    """(symbol id, stress) of every symbol that a phone of espeak-ng consists of; one for a phone of the table.
+def split_phone(phone: str, unknown: Counter[str] | None = None) -> list[tuple[int, int]]:
+    """Returns (symbol id, stress) of every symbol of an espeak-ng phone; one for a phone in the table.
 
     Args:
         phone: IPA with stress marks, `ˈoʊ`.
-        unknown: Counts the characters that the table lacks.
+        unknown: Counter to update with the characters that the table lacks.
     """
     if phone == _EMPTY:
         return []

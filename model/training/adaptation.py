@@ -109,6 +109,12 @@ class StartingPoint:
             mel_std=self.base.dimensions.mel_std,
         )
         self.lineage = [describe_base(base, config.training.start_from), *self.base.lineage]
+        wanted = config.training.start_from_sha256
+        if wanted and wanted != self.identity:
+            raise AdaptationError(
+                f"{base}: holds weights with SHA-256 {self.identity}, but training.start_from_sha256 is {wanted}; the "
+                "voice was retrained or replaced: start the run again, or give the version that it was started with"
+            )
 
     @property
     def identity(self) -> str:

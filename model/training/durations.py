@@ -1,4 +1,4 @@
-"""Durations that need not be learned any more: kept once the alignment has converged, and the aligner rests."""
+"""Cache of token durations: computed once the alignment has converged, after which the aligner is frozen."""
 
 from __future__ import annotations
 
@@ -17,74 +17,86 @@ from model.features.store import FeatureStore
 log = logging.getLogger(__name__)
 
 CONVERGED = 0.35
-"""Nats per frame of the binarisation term, on average of late, below which the soft alignment is the hard one."""
-MEMORY = 0.95
-"""Share of the running average that a step keeps."""
+"""Running mean of the binarization term, nats per frame, below which the soft alignment equals the hard one."""
+EMA_DECAY = 0.95
+"""Decay of that running mean per step."""
 
 
 class DurationCache:
-    """Gives batches their durations from `loss.binarization_end` on, as soon as the alignment has converged.
+    """Adds cached durations to batches from `loss.binarization_end` on, as soon as the alignment has converged.
 
-    What the durations rest on (aligner and token embeddings) is frozen from then on, so that alignments of recordings
-    stay right, and so that a resumed run finds the same durations again.
+    The modules that durations depend on (aligner and token embeddings) are frozen from then on, so that alignments of
+    recordings stay correct, and so that a resumed run computes the same durations again.
 
     Args:
-        model: In training.
+        model: Model in training.
         store: Its features.
-        mode: `learned` never keeps durations.
-        earliest: Share of training before which none are kept.
+        mode: `learned` never caches durations.
+        earliest: Share of training before which none are cached.
+
+    Attributes:
+        mean: Running mean of the binarization term, nats per frame.
+        durations: Clip -> (T,) frames per token; empty until they are cached.
     """
 
     def __init__(
-        self, model: AcousticModel, store: FeatureStore, mode: Literal["learned", "cached"], earliest: float
+        self, model: AcousticModel, store: FeatureStore, *, mode: Literal["learned", "cached"], earliest: float
     ) -> None:
         self.model, self.store, self.mode, self.earliest = model, store, mode, earliest
-        self.average = 1.0
-        self.kept: dict[str, Tensor] = {}
+        self.mean = 1.0
+        self.durations: dict[str, Tensor] = {}
 
-    def observe(self, terms: Mapping[str, float], progress: float) -> None:
-        """After a good step with these terms, at this share of training: keep the durations if it is time."""
-        if self.mode == "learned" or self.kept:
+    def update(self, terms: Mapping[str, float], progress: float) -> None:
+        """Records the loss terms of a good step, and caches the durations once the alignment has converged.
+
+        Args:
+            terms: Unweighted loss terms.
+            progress: Share of training done, 0 to 1.
+        """
+        if self.mode == "learned" or self.durations:
             return
-        self.average = MEMORY * self.average + (1 - MEMORY) * terms["binarization"]
-        if progress >= self.earliest and self.average < CONVERGED:
-            self._keep()
+        self.mean = EMA_DECAY * self.mean + (1 - EMA_DECAY) * terms["binarization"]
+        if progress >= self.earliest and self.mean < CONVERGED:
+            self._cache()
 
-    def attach(self, batch: Batch) -> Batch:
-        """The batch with its durations, once they are kept; before, as it is."""
-        if not self.kept:
+    def add_to(self, batch: Batch) -> Batch:
+        """Returns the batch with its durations once they are cached, and the batch itself before."""
+        if not self.durations:
             return batch
         durations = torch.zeros(batch.ids.shape[:2], dtype=torch.int64)
         for row, clip in zip(durations, batch.clip_ids, strict=True):
-            row[: len(self.kept[clip])] = self.kept[clip]
+            row[: len(self.durations[clip])] = self.durations[clip]
         return replace(batch, durations=durations.to(batch.ids.device))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self.average, "kept": bool(self.kept)}
+        return {"mean": self.mean, "cached": bool(self.durations)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a cache of the same run was; the model's weights are loaded already."""
-        self.average = state["average"]
-        self.kept = {}
-        self._rest(False)
-        if state["kept"]:
-            self._keep()
+        """Restores the state of a run whose model weights are loaded already."""
+        self.mean = state["mean"]
+        self.durations = {}
+        self._freeze(False)
+        if state["cached"]:
+            self._cache()
 
     @torch.no_grad()
-    def _keep(self) -> None:
+    def _cache(self) -> None:
+        """Aligns every training clip and freezes the aligner."""
         training = self.model.training
         self.model.eval()
+        device = self.model.symbol_embedding.weight.device
         for position in self.store.split("train"):
             clip = self.store.clip(position)
             ids, mel = torch.from_numpy(clip.ids)[None], torch.tensor(clip.mel)[None]
-            device = self.model.symbol_embedding.weight.device
-            lengths = (torch.tensor([ids.shape[1]]), torch.tensor([mel.shape[1]]))
-            alignment = self.model.align(ids.to(device), lengths[0].to(device), mel.to(device), lengths[1].to(device))
-            self.kept[clip.id] = alignment.durations[0].cpu()
+            tokens, frames = torch.tensor([ids.shape[1]]), torch.tensor([mel.shape[1]])
+            alignment = self.model.align(ids.to(device), tokens.to(device), mel.to(device), frames.to(device))
+            self.durations[clip.id] = alignment.durations[0].cpu()
         self.model.train(training)
-        self._rest(True)
-        log.info("alignment converged (%.2f nats per frame): durations of %d clips kept", self.average, len(self.kept))
+        self._freeze(True)
+        log.info(
+            "alignment converged (%.2f nats per frame): durations of %d clips cached", self.mean, len(self.durations)
+        )
 
-    def _rest(self, resting: bool) -> None:
-        for part in (self.model.aligner, self.model.symbol_embedding, self.model.stress_embedding):
-            part.requires_grad_(not resting)
+    def _freeze(self, frozen: bool) -> None:
+        for module in (self.model.aligner, self.model.symbol_embedding, self.model.stress_embedding):
+            module.requires_grad_(not frozen)

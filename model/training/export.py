@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model.acoustic.conditioning import Reference
-from model.acoustic.global_variance import lost_variance
+from model.acoustic.global_variance import estimate_variance_factors
 from model.acoustic.model import AcousticModel
 from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
@@ -16,21 +16,21 @@ from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_check
 from model.training.adaptation import StartingPoint
 from model.voice import Speaker, VoiceDescription, VoiceSettings, write_voice
 
-MOST_CLIPS = 32
-"""Clips of a speaker that its style and our own encoder's embedding are averaged over."""
+MAX_CLIPS = 32
+"""Largest number of clips of a speaker over which its style and its own-encoder embedding are averaged."""
 
 
 def export_voice(
     config: TrainSettings, store: FeatureStore, start: StartingPoint, output: Path, device: torch.device
 ) -> tuple[Path, int]:
-    """Exports the last or the best checkpoint of a run, as `training.exported_checkpoint` says.
+    """Exports the last or the best checkpoint of a run as a voice, depending on `training.exported_checkpoint`.
 
     Args:
         config: Settings of the run.
         store: The features that it was trained on.
         start: What it started from.
         output: Folder of the run; the voice is written to `voice/` in it.
-        device: Where the lost variance is measured.
+        device: Device on which the variance that predicted mels lack is computed.
 
     Returns:
         The voice's folder and the step of its weights.
@@ -42,7 +42,7 @@ def export_voice(
     model.load_state_dict(chosen.ema)
     speakers = describe_speakers(model, store)
     validation = evaluation_batches(store, "validation", config.training.batch_size)
-    lost = lost_variance(model.to(device), validation)
+    lost = estimate_variance_factors(model.to(device), validation)
     voice = VoiceDescription(
         config=VoiceSettings(**{name: getattr(config, name) for name in ("model_size", "audio", "features", "model")}),
         trained_with=config.model_dump(mode="json", include={"optimization_level", "seed", "loss", "training"}),
@@ -59,16 +59,17 @@ def export_voice(
 
 
 def describe_speakers(model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:
-    """Name of each speaker of the training clips -> what synthesis needs where it is given no reference clip.
+    """Returns, for each speaker of the training clips, what synthesis needs when no reference clip is given.
 
-    Held-out speakers are left out: they are cloned, as anybody is whom the model has not met.
+    Held-out speakers are left out: they are cloned from a reference clip, like any speaker outside the corpus.
     """
     model.eval()
     described = {}
     for name in store.trained_speakers:
-        clips = [store.clip(position).mel for position in store.clips_of_speaker[name][:MOST_CLIPS]]
-        heard = model.conditioning.encode_reference(Reference.from_recordings(clips))
-        vector = store.speaker_centroid(name).tolist() if heard.speaker is None else heard.speaker[0].tolist()
-        style = None if heard.token_weights is None else heard.token_weights[0].tolist()
-        described[name] = Speaker(vector, *store.statistics.log_f0[name], style)
+        clips = [store.clip(position).mel for position in store.clips_of_speaker[name][:MAX_CLIPS]]
+        encoded = model.conditioning.encode_reference(Reference.from_recordings(clips))
+        vector = store.speaker_centroid(name).tolist() if encoded.speaker is None else encoded.speaker[0].tolist()
+        style = None if encoded.token_weights is None else encoded.token_weights[0].tolist()
+        log_f0_mean, log_f0_std = store.statistics.log_f0[name]
+        described[name] = Speaker(vector=vector, log_f0_mean=log_f0_mean, log_f0_std=log_f0_std, style=style)
     return described

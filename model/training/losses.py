@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import operator
+from functools import reduce
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.acoustic.aligner import Alignment
-from model.acoustic.alignment import binarization_loss, forward_sum_loss
-from model.acoustic.attention import guided_attention_loss
+from model.acoustic.alignment import binarization_loss, forward_sum_loss, guided_attention_loss
 from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditions
-from model.acoustic.encoders import divergence
+from model.acoustic.encoders import kl_divergence
 from model.acoustic.layers import masked_mean, sequence_mask
 from model.acoustic.model import ModelOutput
 from model.config.training import LossConfig, TrainSettings
@@ -31,18 +32,18 @@ AVERAGED_OVER = {
     "contrastive_speaker": "clips",
     "speaker_consistency": "clips",
 }
-"""What each term is a mean over: by its share of these a part of a batch counts in the whole (`accumulation.py`). The
-contrastive term compares the clips of a part only, and the free bits of `kl` are taken in each part."""
+"""Loss term -> unit that it is a mean over; a micro-batch is weighted by its share of these units (`step.py`). The
+contrastive term compares the clips of a micro-batch only, and the free bits of `kl` are applied per micro-batch."""
 
 
 def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
-    """Unweighted terms (scalars) of one batch; those of a feature only where it is on.
+    """Returns the unweighted terms (scalars) of one batch; those of a feature only where it is enabled.
 
     Returns:
         `mel`: mean absolute error in natural-log units. `duration`, `pitch`, `energy`: mean squared errors per token
-        (log frames; normalised units). `length`: squared relative error of a clip's frames. `forward_sum`,
+        (log frames; normalized units). `length`: squared relative error of a clip's number of frames. `forward_sum`,
         `binarization`: nats per frame, while durations are learned. `guided_attention`: 0 to 1. `kl`: nats per latent
-        dimension, free ones included. `contrastive_speaker`: nats. `speaker_consistency`: 1 - cosine.
+        dimension, at least `kl_free_bits`. `contrastive_speaker`: nats. `speaker_consistency`: 1 - cosine.
     """
     tokens = sequence_mask(batch.token_lengths, batch.ids.shape[1])
     frames = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
@@ -58,8 +59,9 @@ def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[st
         terms |= _alignment_terms(output.alignment, batch, config)
     terms |= _condition_terms(output.conditions, batch, config)
     if output.embed_synthesis is not None:
-        heard = output.embed_synthesis(output.mel, batch.mel_lengths)
-        terms["speaker_consistency"] = (1 - F.cosine_similarity(heard, output.conditions.speaker.detach())).mean()
+        embedding = output.embed_synthesis(output.mel, batch.mel_lengths)
+        target_embedding = output.conditions.speaker.detach()
+        terms["speaker_consistency"] = (1 - F.cosine_similarity(embedding, target_embedding)).mean()
     return terms
 
 
@@ -76,8 +78,8 @@ def _alignment_terms(alignment: Alignment, batch: Batch, config: LossConfig) -> 
 
 def _condition_terms(conditions: Conditions, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     terms = {}
-    if conditions.posterior is not None:
-        per_dimension = divergence(conditions.posterior, conditions.prior).mean(0)  # (L,)
+    if conditions.posterior is not None and conditions.prior is not None:
+        per_dimension = kl_divergence(conditions.posterior, conditions.prior).mean(0)  # (L,)
         terms["kl"] = per_dimension.clamp(min=config.kl_free_bits).mean()
     if config.use_contrastive_speaker_loss:
         terms["contrastive_speaker"] = contrastive_speaker_loss(
@@ -87,17 +89,17 @@ def _condition_terms(conditions: Conditions, batch: Batch, config: LossConfig) -
 
 
 def contrastive_speaker_loss(embeddings: Tensor, speakers: Tensor, clips: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss (arXiv:2004.11362): a clip should be nearest to other clips of its speaker.
+    """Computes the supervised contrastive loss (arXiv:2004.11362) between the clips of a batch.
 
     Args:
         embeddings: (B, E) unit vectors.
-        speakers: (B,) who speaks.
-        clips: (B,) the recording that each embedding comes from; one is never compared with itself.
-        temperature: Of the cosines.
+        speakers: (B,) speaker of each clip.
+        clips: (B,) recording that each embedding comes from; embeddings of one recording are not compared.
+        temperature: Divisor of the cosine similarities.
 
     Returns:
-        Scalar: mean over the clips that have both another clip of their speaker and another speaker to compare with;
-        0 where there is none.
+        Scalar: mean over the clips that can be compared with both another clip of their speaker and a clip of another
+        speaker; 0 where there are none.
     """
     comparable = clips[:, None] != clips[None, :]
     same = speakers[:, None] == speakers[None, :]
@@ -110,19 +112,20 @@ def contrastive_speaker_loss(embeddings: Tensor, speakers: Tensor, clips: Tensor
 
 
 def _length_error(log_durations: Tensor, batch: Batch) -> Tensor:
-    """Squared relative error of each clip's whole length: errors of log durations alone favour the geometric mean, and
-    speech that is a tenth too fast.
+    """Returns the squared relative error of each clip's length, averaged.
+
+    Errors of log durations alone favor the geometric mean, which makes speech about 10 % too fast.
     """
     frames = log_durations.expm1().sum(1)  # padding is log(1 + 0)
     return (frames / batch.mel_lengths - 1).square().mean()
 
 
 def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
-    """Weight of each term at `progress` (share of training done, 0 to 1).
+    """Returns the weight of each term at `progress` (share of training done, 0 to 1).
 
-    Binarisation is scheduled, because pulled onto the hard path too early the soft alignment freezes before it is
-    right; guidance fades, because speech is not as even as the diagonal; the divergence grows, so that the latent is
-    used before it is taxed; and consistency waits until predicted mels are speech.
+    Binarization starts late, because a soft alignment that is pulled onto the hard path too early stays wrong. Guidance
+    is annealed to 0, because speech is less even than the diagonal. The KL divergence is annealed from 0 to avoid
+    posterior collapse. Speaker consistency starts once predicted mels resemble speech.
     """
     binarized = _ramp(progress, config.binarization_start, config.binarization_end)
     return {
@@ -140,104 +143,112 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
     }
 
 
-def leaves_parameters_out(config: TrainSettings) -> bool:
-    """Whether some step gives some parameter no gradient at all: a term without weight is left out of the sum, and an
-    aligner whose durations are kept rests.
+def has_unused_parameters(config: TrainSettings) -> bool:
+    """Returns whether some step gives some parameter no gradient at all.
+
+    A term with weight 0 is left out of the sum, and the aligner is frozen once its durations are cached.
     """
     losses, model = config.loss, config.model
     predictors = [losses.duration_loss_weight]
     guided = losses.guided_attention_end if losses.use_guided_attention and losses.guided_attention_loss_weight else 0.0
-    agent_waits = losses.binarization_loss_weight == 0 or guided <= losses.binarization_start
+    agent_unused = losses.binarization_loss_weight == 0 or guided <= losses.binarization_start
     if model.enable_prosody_prediction:
         predictors += [losses.pitch_loss_weight, losses.energy_loss_weight]
     return (
         min(predictors) == 0
-        or (model.use_forward_attention and agent_waits)  # its transition agent learns from guidance and binarisation
-        or model.use_variational_encoder  # the prior learns from the divergence, which weighs nothing at first
+        or (model.use_forward_attention and agent_unused)  # guidance and binarization train its transition agent
+        or model.use_variational_encoder  # the KL divergence trains the prior, and has weight 0 at first
         or config.training.durations == "cached"
     )
 
 
 def _ramp(progress: float, start: float, end: float) -> float:
-    """0 before `start`, 1 after `end`, a straight line between them."""
+    """Returns 0 before `start`, 1 after `end`, and a linear interpolation between them."""
     return min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0)
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """The number that is minimised: sum of weight x term over the terms whose weight is not zero."""
-    return sum(weights[name] * term for name, term in terms.items() if weights[name] > 0)
+    """Returns the loss to minimize: the sum of weight x term over the terms with a positive weight, at least one."""
+    return reduce(operator.add, (weights[name] * term for name, term in terms.items() if weights[name] > 0))
 
 
-LARGEST_FACTOR = 3.0
-"""A weight stays between its base divided and multiplied by this."""
-
-
-LARGEST_CHANGE = 0.05
-"""Relative change of a weight at one update."""
-
-
-DEAD_BAND = 0.25
-"""A relative growth (natural log) that is noise: about four deviations of a mean over `MEMORY` noisy steps."""
-
-
-MEMORY = 100
-"""Steps that a running magnitude remembers; the first so many give the reference."""
-
-
-def unscheduled_weights(config: LossConfig) -> dict[str, float]:
-    """Weights of the terms that have one, and the same one all the time: schedules are nobody's to adapt."""
+def constant_weights(config: LossConfig) -> dict[str, float]:
+    """Returns the positive weights that no schedule changes; scheduled weights are not adapted."""
     steps = [loss_weights(config, i / 50) for i in range(51)]
     constant = {name for name in steps[0] if len({step[name] for step in steps}) == 1}
     return {name: weight for name, weight in steps[0].items() if weight > 0 and name in constant}
 
 
-class AdaptiveWeights:
-    """Factors on the base weights: 1 until the reference is known, and exactly 1 while nothing but noise moves.
+MAX_FACTOR = 3.0
+"""A weight stays between its base value divided and multiplied by this."""
+MAX_CHANGE = 0.05
+"""Largest relative change of a weight at one update."""
+DEAD_BAND = 0.25
+"""Relative growth (natural log) that counts as noise: about four deviations of a mean over `AVERAGING_STEPS` steps."""
+AVERAGING_STEPS = 100
+"""Length of the running mean of a term; the mean over the first so many steps is the reference."""
+
+
+class AdaptiveLossWeights:
+    """Adapts the weights of loss terms: lowers those of terms that grow relative to the others, raises the opposite.
+
+    The factors on the base weights are 1 until the reference is known, and stay exactly 1 within the dead band.
 
     Args:
         terms: Names of the terms to adapt.
         interval: Steps between updates.
+
+    Attributes:
+        steps: Number of good steps so far.
+        means: Term -> running mean.
+        reference: Term -> running mean after `AVERAGING_STEPS` steps; empty before.
+        factors: Term -> factor on its base weight.
     """
 
     def __init__(self, terms: list[str], interval: int) -> None:
         self.interval = interval
         self.steps = 0
-        self.magnitudes = dict.fromkeys(terms, 0.0)
+        self.means = dict.fromkeys(terms, 0.0)
         self.reference: dict[str, float] = {}
         self.factors = dict.fromkeys(terms, 1.0)
 
     def weights(self, base: dict[str, float]) -> dict[str, float]:
-        """The weights of this step, from the scheduled ones."""
+        """Returns the adapted weights of this step.
+
+        Args:
+            base: Weights of the settings and their schedules.
+        """
         return {name: weight * self.factors.get(name, 1.0) for name, weight in base.items()}
 
     def update(self, terms: dict[str, float]) -> None:
-        """Take in the unweighted terms of one good step."""
+        """Records the unweighted terms of one good step."""
         self.steps += 1
-        pace = 1 / min(self.steps, MEMORY)
-        present = [name for name in self.magnitudes if name in terms]  # a feature that is off has no term
+        pace = 1 / min(self.steps, AVERAGING_STEPS)
+        present = [name for name in self.means if name in terms]  # a disabled feature has no term
         for name in present:
-            self.magnitudes[name] += pace * (terms[name] - self.magnitudes[name])
-        if self.steps == MEMORY:
-            self.reference = {name: self.magnitudes[name] for name in present}
-        elif self.steps > MEMORY and self.steps % self.interval == 0:
+            self.means[name] += pace * (terms[name] - self.means[name])
+        if self.steps == AVERAGING_STEPS:
+            self.reference = {name: self.means[name] for name in present}
+        elif self.steps > AVERAGING_STEPS and self.steps % self.interval == 0:
             self._adapt([name for name in present if name in self.reference])
 
     def _adapt(self, names: list[str]) -> None:
-        tiny = 1e-12
-        growth = {name: math.log((self.magnitudes[name] + tiny) / (self.reference[name] + tiny)) for name in names}
-        common = sum(growth.values()) / len(growth)
-        step, bound = math.log1p(LARGEST_CHANGE), math.log(LARGEST_FACTOR)
-        for name, own in growth.items():
-            relative = own - common
+        """Moves each factor towards the inverse of its term's growth beyond the mean growth and the dead band."""
+        epsilon = 1e-12
+        growth = {name: math.log((self.means[name] + epsilon) / (self.reference[name] + epsilon)) for name in names}
+        mean_growth = sum(growth.values()) / len(growth)
+        step, bound = math.log1p(MAX_CHANGE), math.log(MAX_FACTOR)
+        for name, own_growth in growth.items():
+            relative = own_growth - mean_growth
             beyond = math.copysign(max(abs(relative) - DEAD_BAND, 0.0), relative)
             target = min(max(-beyond, -bound), bound)
-            now = math.log(self.factors[name])
-            self.factors[name] = math.exp(now + min(max(target - now, -step), step))
+            current = math.log(self.factors[name])
+            self.factors[name] = math.exp(current + min(max(target - current, -step), step))
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "steps": self.steps,
-            "magnitudes": self.magnitudes,
+            "means": self.means,
             "reference": self.reference,
             "factors": self.factors,
         }

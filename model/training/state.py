@@ -1,4 +1,4 @@
-"""Everything that changes while a run trains, and its way into a checkpoint and back."""
+"""State of an acoustic training run, its checkpoints, and its restoration from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.loop.checkpoints import (
     CheckpointError,
     load_checkpoint,
     newest_loadable,
-    remove_later,
+    remove_checkpoints_after,
     save_checkpoint,
 )
 from model.loop.devices import Devices, autocast_type
@@ -28,38 +28,48 @@ from model.loop.distributed import Processes
 from model.loop.ema import ExponentialAverage
 from model.training.adaptation import StartingPoint, freeze
 from model.training.durations import DurationCache
-from model.training.guards import ParameterWatch, StepGuard
-from model.training.losses import AdaptiveWeights, unscheduled_weights
-from model.training.optimization import PlateauBreaker, make_optimizer
+from model.training.losses import AdaptiveLossWeights, constant_weights
+from model.training.optimization import PlateauScheduler, make_optimizer, scheduled_learning_rate
+from model.training.stability import DivergenceDetector, ParameterMonitor
 
 log = logging.getLogger(__name__)
 
-
-SHAPES_NO_WEIGHT = {
-    "start_from",  # the hash of its weights counts instead
+NOT_IN_FINGERPRINT = {
+    *("start_from", "start_from_sha256"),  # the hash of the weights counts instead
     *("buffer_size", "num_workers", "num_threads", "device", "model_gpu", "data_gpu", "enable_memory_isolation"),
     *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
 }
-"""Training settings that may change between the parts of one run, and after it: a finished one is exported again."""
+"""Training settings that do not affect the weights, so that they may change when a run is resumed or exported again."""
 
 
 class TrainingError(MyXTTSError):
-    """Training cannot start or go on; the message says why and what to change."""
+    """Training cannot start or continue; the message says why and what to change."""
 
 
-class RunState:
-    """Model, optimiser, average, loader, guards and counters of one run.
+class TrainingState:
+    """Model, optimizer, moving average, loader, monitors and counters of one run.
 
     Args:
         config: Resolved settings.
         store: The features.
-        folder: Of the checkpoints.
-        devices, processes: Where and with whom it trains.
-        base: Folder of the voice whose weights it starts from; None trains from scratch.
+        folder: Folder of the checkpoints.
+        devices: Devices of training and validation.
+        processes: Processes that train together.
+        base: Folder of the voice whose weights training starts from; None trains from scratch.
+
+    Attributes:
+        start: Starting point: the base voice, the languages and the dimensions of the model.
+        adaptation: Report of what was copied from the base voice; None from scratch.
+        constant_weights: Weights of the loss terms without a schedule.
+        micro_batches: Number of micro-batches that a batch is computed in.
+        step: Optimizer steps done.
+        saved_step: Step of the last checkpoint.
+        metrics: Metrics of the last validation.
     """
 
     def __init__(
         self,
+        *,
         config: TrainSettings,
         store: FeatureStore,
         folder: Path,
@@ -78,28 +88,40 @@ class RunState:
         self.model.to(devices.model)
         for stack in (self.model.encoder, self.model.decoder):
             stack.checkpointing = settings.enable_gradient_checkpointing
-        if processes.rank:  # the weights are alike, dropout is not
+        if processes.rank:  # equal initial weights, but different dropout in each process
             torch.manual_seed(config.seed + processes.rank)
         self.optimizer = make_optimizer(self.model, settings)
         self.average = ExponentialAverage(self.model, settings.ema_decay)
         float16 = autocast_type(settings, devices.model) == torch.float16
         self.scaler = torch.amp.GradScaler(devices.model.type, enabled=float16)
-        self.batches = Loader(store, config, processes.rank, processes.world, pin=devices.model.type == "cuda")
-        self.durations = DurationCache(self.model, store, settings.durations, config.loss.binarization_end)
-        self.base_weights = unscheduled_weights(config.loss)
+        self.batches = Loader(store, config, processes.rank, processes.world_size, pin=devices.model.type == "cuda")
+        self.durations = DurationCache(
+            self.model, store, mode=settings.durations, earliest=config.loss.binarization_end
+        )
+        self.constant_weights = constant_weights(config.loss)
         self.adaptive = None
         if settings.enable_adaptive_loss_weights:
-            self.adaptive = AdaptiveWeights(list(self.base_weights), settings.adaptive_weight_update_interval)
-        self.guard = StepGuard(settings)
-        self.plateau = PlateauBreaker(settings)
-        self.watch = ParameterWatch(self.model)
-        self.parts = settings.gradient_accumulation_steps
+            self.adaptive = AdaptiveLossWeights(list(self.constant_weights), settings.adaptive_weight_update_interval)
+        self.divergence = DivergenceDetector(settings)
+        self.plateau = PlateauScheduler(settings)
+        self.parameters = ParameterMonitor(self.model)
+        self.micro_batches = settings.gradient_accumulation_steps
         self.step = 0
         self.saved_step = -1
         self.metrics: dict[str, float] = {}
 
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step: schedule, reaction to a plateau, and reduction by rollbacks."""
+        scheduled = scheduled_learning_rate(self.step, self.config.training)
+        return self.divergence.learning_rate_factor * self.plateau.learning_rate(self.step, scheduled)
+
     def save(self, score: float | None = None) -> None:
-        """Write a checkpoint of this moment (the first process does, all take part)."""
+        """Writes a checkpoint of the current step. The first process writes it, all take part.
+
+        Args:
+            score: Validation metric of this step, lower is better.
+        """
         rng = {"cpu": self.processes.all_gather_tensor(torch.get_rng_state())}
         device = next(self.model.parameters()).device
         if device.type == "cuda":
@@ -109,23 +131,30 @@ class RunState:
             return
         extra = {
             "fingerprint": self.fingerprint,
-            "world": self.processes.world,
+            "world_size": self.processes.world_size,
             "batches": self.batches.state_dict(),
-            "guard": self.guard.state_dict(),
+            "divergence": self.divergence.state_dict(),
             "plateau": self.plateau.state_dict(),
             "durations": self.durations.state_dict(),
             "adaptive": self.adaptive.state_dict() if self.adaptive else None,
             "scaler": self.scaler.state_dict(),
-            "parts": self.parts,
+            "micro_batches": self.micro_batches,
             "metrics": self.metrics,
         }
-        tensors = (self.model.state_dict(), self.average.state_dict(), self.optimizer.state_dict())
-        healthy = self.guard.bad_in_a_row == 0
-        checkpoint = Checkpoint(self.step, *tensors, rng, extra, score, healthy)
+        checkpoint = Checkpoint(
+            step=self.step,
+            model=self.model.state_dict(),
+            ema=self.average.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            rng=rng,
+            extra=extra,
+            score=score,
+            healthy=self.divergence.consecutive_bad_steps == 0,
+        )
         save_checkpoint(self.folder, checkpoint, self.config.training.keep_top_k)
 
     def resume(self) -> bool:
-        """Go on from the newest whole checkpoint of this run; False where there is none.
+        """Restores the newest intact checkpoint of this run; returns False where there is none.
 
         Raises:
             TrainingError: the checkpoints are of other settings, data or number of processes.
@@ -140,49 +169,50 @@ class RunState:
                 f"{path}: made with other settings or data ({extra['fingerprint']}, now {self.fingerprint}); "
                 "give another output folder, or remove this one to start over"
             )
-        if extra["world"] != self.processes.world:
+        if extra["world_size"] != self.processes.world_size:
             raise TrainingError(
-                f"{path}: trained by {extra['world']} processes, now {self.processes.world}; "
+                f"{path}: trained by {extra['world_size']} processes, now {self.processes.world_size}; "
                 "start as many again, or give another output folder"
             )
         self._restore(path, checkpoint)
         self.batches.load_state_dict(extra["batches"])
-        self.guard.load_state_dict(extra["guard"])
+        self.divergence.load_state_dict(extra["divergence"])
         self.plateau.load_state_dict(extra["plateau"])
-        self.parts = extra["parts"]
+        self.micro_batches = extra["micro_batches"]
         self.metrics = extra["metrics"]
         torch.set_rng_state(checkpoint.rng["cpu"][self.processes.rank].clone())
         if "cuda" in checkpoint.rng and torch.cuda.is_available():
             torch.cuda.set_rng_state(checkpoint.rng["cuda"][self.processes.rank].clone())
         self.saved_step = self.step
-        log.info("going on from %s", path)
+        log.info("resuming from %s", path)
         return True
 
-    def go_back(self) -> Path:
-        """Take the weights and moments of the last healthy checkpoint; data and random numbers go on, so that the run
-        does not meet the same steps again.
+    def roll_back(self) -> Path:
+        """Restores weights and moments of the last healthy checkpoint, removes later ones, and returns its folder.
+
+        The positions of data and random number generators are kept, so that the run does not repeat the same steps.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no healthy checkpoint.
         """
         path = self._newest(healthy=True)
         if path is None:
-            raise CheckpointError(f"{self.folder}: no healthy checkpoint to go back to; train again in another folder")
+            raise CheckpointError(f"{self.folder}: no healthy checkpoint to roll back to; train in another folder")
         self._restore(path, load_checkpoint(path))
-        self.guard.went_back()
+        self.divergence.record_rollback()
         self.processes.barrier()
         if self.processes.is_first:
-            remove_later(self.folder, self.step)
+            remove_checkpoints_after(self.folder, self.step)
         return path
 
     def _newest(self, healthy: bool) -> Path | None:
-        """The newest whole checkpoint as the first process finds it: others might see one that it just wrote."""
+        """Returns the newest intact checkpoint that the first process finds: others might see one being written."""
         found = newest_loadable(self.folder, healthy) if self.processes.is_first else None
         return self.processes.broadcast(found)
 
     @contextmanager
     def averaged_model(self) -> Iterator[AcousticModel]:
-        """A model with the averaged weights, on the data device: this one with its weights swapped, or a copy there."""
+        """Yields a model with the averaged weights on the data device: a copy, or this model with swapped weights."""
         if self.devices.data == self.devices.model:
             with self.average.applied_to(self.model):
                 yield self.model
@@ -192,6 +222,7 @@ class RunState:
         yield copy
 
     def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Loads what a resumed and a rolled back run have in common."""
         try:
             self.model.load_state_dict(checkpoint.model)
         except RuntimeError as error:
@@ -207,13 +238,13 @@ class RunState:
 
 
 def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") -> str:
-    """Hash of all that shapes the weights: settings, data and base voice. Only runs of equal fingerprint are resumed.
+    """Returns the hash of all that determines the weights; runs of equal hash may be resumed.
 
     Args:
         config: Settings of the run.
         store: Its features.
         base: Hash of the weights that it starts from (`StartingPoint.identity`); empty from scratch.
     """
-    told = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
-    told["training"] = {key: value for key, value in told["training"].items() if key not in SHAPES_NO_WEIGHT}
-    return settings_hash(told, {"features": store.content_hash, "base": base})
+    settings = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
+    settings["training"] = {key: value for key, value in settings["training"].items() if key not in NOT_IN_FINGERPRINT}
+    return settings_hash(settings, {"features": store.content_hash, "base": base})

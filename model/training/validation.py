@@ -1,4 +1,4 @@
-"""Validation during training: teacher-forced and free-running metrics, use of style, alignment plot, audio sample."""
+"""Validation during training: teacher-forced and free-running metrics, style metrics, alignment plot, audio sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.acoustic.batch import Batch
 from model.acoustic.conditioning import Conditions
-from model.acoustic.encoders import divergence
+from model.acoustic.encoders import kl_divergence
 from model.acoustic.layers import sequence_mask
 from model.acoustic.model import AcousticModel
 from model.audio.dtw import dtw_path
@@ -21,7 +21,7 @@ from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.training.losses import AVERAGED_OVER, loss_terms
-from model.training.step import counts
+from model.training.step import batch_counts
 
 MEAN_OVER = {
     **AVERAGED_OVER,
@@ -30,30 +30,30 @@ MEAN_OVER = {
     "duration_error": "tokens",
     "sharpness": "frames",
 }
-"""What each measure of `validate` is a mean over."""
+"""Metric of `validate` -> unit that it is a mean over."""
 
 
 @torch.no_grad()
 def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -> dict[str, float]:
-    """Measures on the validation split, unweighted, averaged over its frames, tokens or clips (`MEAN_OVER`).
+    """Computes metrics on the validation split, unweighted means over its frames, tokens or clips (`MEAN_OVER`).
 
-    They do not depend on the batch size, except `kl` (free bits are taken in each batch) and `contrastive_speaker`
+    They do not depend on the batch size, except `kl` (free bits are applied per batch) and `contrastive_speaker`
     (compares the clips of a batch).
 
     Returns:
         `validation/<term>`: each teacher-forced loss term. `validation/mel_free`: mean absolute log-mel error of speech
-        from text alone, aligned to the recording by dynamic time warping. `validation/length_ratio`: its length over
-        the recording's. `validation/duration_error`: frames per token against the aligner's. `validation/sharpness`:
-        mean over frames of the soft alignment's largest share (1 = each frame belongs to one token). With style, also
-        what `StyleUse.measures` says.
+        synthesized from text, aligned to the recording by dynamic time warping. `validation/length_ratio`: its length
+        over the recording's. `validation/duration_error`: mean absolute difference to the aligner's durations, frames
+        per token. `validation/sharpness`: mean over frames of the largest share in the soft alignment, 1 when each
+        frame belongs to one token. With style, also the metrics of `StyleMetrics.compute`.
     """
     model.eval()
     device = next(model.parameters()).device
     sums: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    style = StyleUse()
+    style = StyleMetrics()
     for batch in evaluation_batches(store, "validation", config.training.batch_size):
-        sizes = dict(zip(("tokens", "frames", "clips"), counts(batch).tolist(), strict=True))
+        sizes = dict(zip(("tokens", "frames", "clips"), batch_counts(batch).tolist(), strict=True))
         batch = batch.to(device)
         output = model(batch)
         values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
@@ -68,11 +68,12 @@ def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -
             sums[name] += size * value
             totals[name] += size
         style.add(output.conditions)
-    values = {name: value / totals[name] for name, value in sums.items()} | style.measures()
+    values = {name: value / totals[name] for name, value in sums.items()} | style.compute()
     return {f"validation/{name}": value for name, value in values.items()}
 
 
 def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
+    """Computes `mel_free` and `length_ratio` of speech that is synthesized with predicted durations."""
     speech = model.synthesize_batch(batch)
     errors, ratios = [], []
     for i in range(len(batch.clip_ids)):
@@ -88,8 +89,8 @@ def _free_running(model: AcousticModel, batch: Batch) -> dict[str, float]:
 def write_previews(
     model: AcousticModel, store: FeatureStore, config: TrainSettings, output: Path, step: int
 ) -> list[Path]:
-    """Plot the alignment of the first validation clip and speak its text; returns the files written."""
-    from matplotlib.figure import Figure  # heavy, and only needed here
+    """Plots the alignment of the first validation clip, synthesizes its text, and returns the files written."""
+    from matplotlib.figure import Figure  # slow to import, and needed here only
 
     model.eval()
     batch = next(iter(evaluation_batches(store, "validation", 1))).to(next(model.parameters()).device)
@@ -107,7 +108,7 @@ def write_previews(
     soft.set(title=f"step {step}: alignment of {batch.clip_ids[0]}", xlabel="frame", ylabel="token")
     soft.legend(loc="upper left")
     for axes, mel, title in (
-        (predicted, spoken, "synthesised from text"),
+        (predicted, spoken, "synthesized from text"),
         (recorded, batch.mel[0].cpu().numpy(), "recording"),
     ):
         axes.imshow(mel.T, origin="lower", aspect="auto", vmin=-11.5, vmax=2.0)
@@ -122,12 +123,12 @@ def write_previews(
     return [plot, sample]
 
 
-ACTIVE = 0.01
-"""Variance of a latent dimension's mean over clips above which it says something (arXiv:1509.00519)."""
+ACTIVE_VARIANCE = 0.01
+"""Variance over clips of a latent dimension's mean above which the dimension is in use (arXiv:1509.00519)."""
 
 
-class StyleUse:
-    """Gathers the conditions of validation clips."""
+class StyleMetrics:
+    """Accumulates the conditions of validation clips and computes how much of style tokens and latent is used."""
 
     def __init__(self) -> None:
         self.weights: list[Tensor] = []
@@ -135,18 +136,20 @@ class StyleUse:
         self.divergences: list[Tensor] = []
 
     def add(self, conditions: Conditions) -> None:
+        """Records the conditions of a batch."""
         if conditions.token_weights is not None:
             self.weights.append(conditions.token_weights.mean(1))  # over heads: (B, tokens)
-        if conditions.posterior is not None:
+        if conditions.posterior is not None and conditions.prior is not None:
             self.means.append(conditions.posterior.mean)
-            self.divergences.append(divergence(conditions.posterior, conditions.prior))
+            self.divergences.append(kl_divergence(conditions.posterior, conditions.prior))
 
-    def measures(self) -> dict[str, float]:
-        """Names without prefix -> values; empty without style.
+    def compute(self) -> dict[str, float]:
+        """Returns the metrics, empty without style.
 
-        `style_tokens_used`: exponential of the entropy of the mean weights, 1 (one token alone) to their number.
-        `style_token_<i>`: mean weight. `style_variation`: deviation of a weight over clips, 0 when every clip sounds
-        alike. `active_units`: latent dimensions in use. `kl_dimension_<i>`: nats.
+        Returns:
+            `style_tokens_used`: exponential of the entropy of the mean weights, from 1 (a single token) to the number
+            of tokens. `style_token_<i>`: mean weight. `style_variation`: standard deviation of a weight over clips, 0
+            when all clips have the same style. `active_units`: latent dimensions in use. `kl_dimension_<i>`: nats.
         """
         values = {}
         if self.weights:
@@ -156,7 +159,7 @@ class StyleUse:
             values["style_variation"] = float(weights.std(0, correction=0).mean())
             values |= {f"style_token_{i:02d}": float(value) for i, value in enumerate(mean)}
         if self.means:
-            values["active_units"] = float((torch.cat(self.means).var(0, correction=0) > ACTIVE).sum())
-            each = torch.cat(self.divergences).mean(0)
-            values |= {f"kl_dimension_{i:02d}": float(value) for i, value in enumerate(each)}
+            values["active_units"] = float((torch.cat(self.means).var(0, correction=0) > ACTIVE_VARIANCE).sum())
+            divergences = torch.cat(self.divergences).mean(0)
+            values |= {f"kl_dimension_{i:02d}": float(value) for i, value in enumerate(divergences)}
         return values

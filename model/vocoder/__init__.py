@@ -18,30 +18,39 @@ __all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderEr
 
 
 class Vocoder(Protocol):
-    """What synthesis asks of a vocoder; `name` is what reports call it."""
+    """Interface of the vocoders.
+
+    Attributes:
+        name: Name in reports.
+    """
 
     name: str
 
     def __call__(self, mel: np.ndarray) -> np.ndarray:
-        """(S, n_mels) log-mel -> (S * hop,) float32 samples in [-1, 1]; `VocoderError` for what is no mel."""
+        """Generates float32 samples (S * hop,) in [-1, 1] from a log-mel (S, M).
+
+        Raises:
+            VocoderError: the input is no log-mel.
+        """
+        ...
 
 
 def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig, weights: Path | None = None) -> Vocoder:
-    """The vocoder that the settings name, for mels of these audio settings.
+    """Returns the vocoder that the settings name.
 
     Args:
-        vocoder: Settings.
+        vocoder: Settings of the vocoder.
         audio: Mel settings.
-        weights: Folder of a neural vocoder's weights.
+        weights: Folder of the weights of a neural vocoder.
 
     Raises:
-        VocoderError: a neural vocoder without weights, or with weights that do not fit.
+        VocoderError: the weights of a neural vocoder are missing or do not fit.
     """
     if vocoder.type not in ARCHITECTURES:
         return GriffinLim(audio, vocoder.griffin_lim_iterations, vocoder.griffin_lim_momentum)
     if weights is None:
         raise VocoderError(
-            f"{vocoder.type} has no trained weights here and would only make noise; give this voice some with "
+            f"{vocoder.type} has no trained weights here and would generate noise; fine-tune it for this voice with "
             "`myxtts vocoder finetune`, or set vocoder.type to griffin_lim"
         )
     return NeuralVocoder.load(weights, vocoder, audio)

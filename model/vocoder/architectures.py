@@ -1,4 +1,4 @@
-"""The neural vocoders: what each is made of and how it was published to be trained. A new one is one entry here."""
+"""Registry of the neural vocoders: generator, discriminators and published training of each."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from model.vocoder.discriminators import (
     MultiScaleDiscriminator,
 )
 from model.vocoder.hifigan import HifiGan
+from model.vocoder.layers import Generator
 from model.vocoder.univnet import UnivNet
 from model.vocoder.weights import official_state, plain_names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The published training: weights of the losses beside the adversarial one, and the optimiser.
+    """Published training: loss weights relative to the adversarial loss, and the optimizer.
 
     Attributes:
-        mel, feature_matching, stft: Weights; 0 leaves a term out.
-        average_heads: Adversarial losses averaged over the discriminators' heads instead of summed.
-        learning_rate, betas: Of AdamW, for both networks.
+        mel, feature_matching, stft: Loss weights; 0 omits a term.
+        average_heads: Whether adversarial losses are averaged over the heads of the discriminators instead of summed.
+        learning_rate, betas: Settings of AdamW for both networks.
     """
 
     mel: float
@@ -41,21 +42,21 @@ class Recipe:
     betas: tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A kind of neural vocoder.
+    """A type of neural vocoder.
 
     Attributes:
-        variants: Name -> dimensions of the generator.
-        default: The variant taken where none is named.
-        generator: (dimensions, mel bands) -> generator.
-        discriminators: Variant -> discriminators by their official names.
-        recipe: As published.
+        variants: Variant -> dimensions of the generator.
+        default: Default variant.
+        generator: Builds a generator from dimensions and the number of mel bands.
+        discriminators: Builds the discriminators of a variant, keyed by their official names.
+        recipe: Published training.
     """
 
     variants: Mapping[str, Any]
     default: str
-    generator: Callable[[Any, int], nn.Module]
+    generator: Callable[[Any, int], Generator]
     discriminators: Callable[[str], nn.ModuleDict]
     recipe: Recipe
 
@@ -66,7 +67,7 @@ _SMALL_RESOLUTIONS = {"tiny": ((1024, 256, 1024), (512, 128, 512)), "xtiny": ((5
 
 
 def _small_discriminators(variant: str) -> dict[str, nn.Module]:
-    """For our own small sizes: narrow heads of periods, and of resolutions that cost a tenth of the published ones."""
+    """Returns discriminators for the small variants, a tenth of the cost of the published ones."""
     return {
         "mrd": MultiResolutionDiscriminator(8, 0.1, _SMALL_RESOLUTIONS[variant]),
         "mpd": MultiPeriodDiscriminator(_SMALL_CHANNELS[variant], 0.1, _SMALL_PERIODS[variant]),
@@ -94,53 +95,65 @@ def _univnet_discriminators(variant: str) -> nn.ModuleDict:
 
 ARCHITECTURES = {
     "hifigan": Architecture(
-        hifigan.VARIANTS, "v2", HifiGan, _hifigan_discriminators, Recipe(45.0, 2.0, 0.0, False, 2e-4, (0.8, 0.99))
+        variants=hifigan.VARIANTS,
+        default="v2",
+        generator=HifiGan,
+        discriminators=_hifigan_discriminators,
+        recipe=Recipe(
+            mel=45.0, feature_matching=2.0, stft=0.0, average_heads=False, learning_rate=2e-4, betas=(0.8, 0.99)
+        ),
     ),
     "univnet": Architecture(
-        univnet.VARIANTS, "c16", UnivNet, _univnet_discriminators, Recipe(0.0, 0.0, 2.5, True, 1e-4, (0.5, 0.9))
+        variants=univnet.VARIANTS,
+        default="c16",
+        generator=UnivNet,
+        discriminators=_univnet_discriminators,
+        recipe=Recipe(
+            mel=0.0, feature_matching=0.0, stft=2.5, average_heads=True, learning_rate=1e-4, betas=(0.5, 0.9)
+        ),
     ),
 }
 
 
 def variant_of(vocoder: VocoderConfig) -> str:
-    """The variant that the settings name, `default` resolved."""
+    """Returns the variant that the settings name, with `default` resolved."""
     return ARCHITECTURES[vocoder.type].default if vocoder.variant == "default" else vocoder.variant
 
 
-def build_generator(kind: str, variant: str, audio: AudioConfig) -> nn.Module:
-    """An untrained generator.
+def build_generator(kind: str, variant: str, audio: AudioConfig) -> Generator:
+    """Returns an untrained generator.
 
     Raises:
-        VocoderError: its upsampling does not give the hop length of the mel settings.
+        VocoderError: its upsampling does not match the hop length of the mel settings.
     """
     architecture = ARCHITECTURES[kind]
     generator = architecture.generator(architecture.variants[variant], audio.n_mels)
     if generator.hop != audio.hop_length:
         raise VocoderError(
-            f"{kind} {variant} makes {generator.hop} samples of a frame, but audio.hop_length is {audio.hop_length}; "
-            f"set audio.hop_length to {generator.hop} or use vocoder.type griffin_lim"
+            f"{kind} {variant} generates {generator.hop} samples per frame, but audio.hop_length is "
+            f"{audio.hop_length}; set audio.hop_length to {generator.hop} or use vocoder.type griffin_lim"
         )
     return generator
 
 
-def recognise(kind: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
-    """The variant and the number of mel bands of a generator's weights; ('', 0) where they are of none known."""
-    given = plain_names(state)
+def identify_variant(kind: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
+    """Returns the variant and the number of mel bands of a generator's weights, or ('', 0) where it is unknown."""
+    weights = plain_names(state)
     layer = "conv_pre" if kind == "hifigan" else "res_stack.0.kernel_predictor.input_conv.0"
-    entrance = given.get(f"{layer}.weight_v", given.get(f"{layer}.weight"))
-    if entrance is None or entrance.dim() != 3:
+    first = weights.get(f"{layer}.weight_v", weights.get(f"{layer}.weight"))
+    if first is None or first.dim() != 3:
         return "", 0
-    shapes = _direction_shapes(given)
+    shapes = _weight_shapes(weights)
     for variant, size in ARCHITECTURES[kind].variants.items():
         with torch.device("meta"):
-            network = ARCHITECTURES[kind].generator(size, entrance.shape[1])
-        if shapes == _direction_shapes(official_state(network)):
-            return variant, entrance.shape[1]
+            network = ARCHITECTURES[kind].generator(size, first.shape[1])
+        if shapes == _weight_shapes(official_state(network)):
+            return variant, first.shape[1]
     return "", 0
 
 
-def _direction_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    """Layer -> shape of its weight, normed or folded."""
+def _weight_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Returns layer -> shape of its weight, which weight norm does not change."""
     return {
         name.removesuffix("_v").removesuffix(".weight"): tensor.shape
         for name, tensor in state.items()

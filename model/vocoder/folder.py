@@ -1,14 +1,11 @@
-"""The vocoder as a folder: `generator.safetensors`, `vocoder.json`, and `discriminators.safetensors` to train on from.
+"""Vocoder folder: `generator.safetensors`, `vocoder.json`, and `discriminators.safetensors` for further training.
 
-Weights stand under their official names, norms unfolded, so that what came in goes out again unchanged.
+Weights have their official names and keep their norms, so that exporting an imported vocoder leaves it unchanged.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +16,47 @@ from safetensors.torch import load_file, save_file
 from model.audio.mel import extractor_hash
 from model.config.data import AudioConfig
 from model.errors import CheckpointFormatError
+from model.files import atomic_write, sha256_of_file, write_json
 from model.vocoder.architectures import ARCHITECTURES
 from model.vocoder.official import VocoderWeights, read_official
+from model.vocoder.weights import State
 
 FORMAT = 1
 GENERATOR, DISCRIMINATORS, DESCRIPTION = "generator.safetensors", "discriminators.safetensors", "vocoder.json"
 
 
 def write_vocoder(folder: Path, weights: VocoderWeights) -> Path:
-    """Write the folder, replacing what was there in one move."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.generator.items()}, partial / GENERATOR)
-    if weights.discriminators:
-        judges = {f"{n}/{k}": t.contiguous() for n, state in weights.discriminators.items() for k, t in state.items()}
-        save_file(judges, partial / DISCRIMINATORS)
-    description = {
-        "format": FORMAT,
-        "type": weights.kind,
-        "variant": weights.variant,
-        "steps": weights.steps,
-        "origin": weights.origin,
-        "audio": weights.audio.model_dump(mode="json"),
-        "extractor_hash": extractor_hash(weights.audio),
-        "generator_sha256": _sha256(partial / GENERATOR),
-    }
-    (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n", "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    """Writes a vocoder folder, replacing what was there atomically, and returns it."""
+    with atomic_write(folder) as partial:
+        partial.mkdir()
+        save_file(_contiguous(weights.generator), partial / GENERATOR)
+        if weights.discriminators:
+            joined = {f"{name}/{key}": t for name, state in weights.discriminators.items() for key, t in state.items()}
+            save_file(_contiguous(joined), partial / DISCRIMINATORS)
+        description = {
+            "format": FORMAT,
+            "type": weights.kind,
+            "variant": weights.variant,
+            "steps": weights.steps,
+            "origin": weights.origin,
+            "audio": weights.audio.model_dump(mode="json"),
+            "extractor_hash": extractor_hash(weights.audio),
+            "generator_sha256": sha256_of_file(partial / GENERATOR),
+        }
+        write_json(partial / DESCRIPTION, description)
     return folder
 
 
 def read_vocoder(path: Path, audio: AudioConfig | None = None, kind: str = "", variant: str = "") -> VocoderWeights:
-    """Weights of a vocoder folder or of an official file.
+    """Reads the weights of a vocoder folder or of an official file.
 
     Args:
-        path: Folder that `write_vocoder` wrote, or an official file.
-        audio: Mel settings that they must fit.
-        kind, variant: What they must be; '' takes any.
+        path: Folder written by `write_vocoder`, or an official file.
+        audio: Mel settings that the weights must match.
+        kind, variant: Type and variant that the weights must have; '' accepts any.
 
     Raises:
-        CheckpointFormatError: missing, damaged, untrained, of another kind or for other mels.
+        CheckpointFormatError: the weights are missing, damaged, of another type or variant, or for other mels.
     """
     path = Path(path)
     weights = _read_folder(path) if path.is_dir() else read_official(path)
@@ -78,35 +74,37 @@ def read_vocoder(path: Path, audio: AudioConfig | None = None, kind: str = "", v
     return weights
 
 
-def check_audio(path: Path, made: AudioConfig, asked: AudioConfig) -> None:
-    """Refuse a vocoder of other mels.
+def check_audio(path: Path, trained: AudioConfig, required: AudioConfig) -> None:
+    """Checks that a vocoder was trained on mels of the required settings.
 
     Raises:
-        CheckpointFormatError: naming both settings.
+        CheckpointFormatError: it was not; the message names the settings that differ.
     """
-    if extractor_hash(made) == extractor_hash(asked):
+    if extractor_hash(trained) == extractor_hash(required):
         return
-    theirs, ours = made.model_dump(), asked.model_dump()
+    theirs, ours = trained.model_dump(), required.model_dump()
     differing = ", ".join(
         f"{key} {theirs[key]:g} there, {ours[key]:g} here" for key in ours if theirs[key] != ours[key]
     )
     raise CheckpointFormatError(
-        f"{path}: trained on other mel spectrograms ({differing}); it would turn these into noise. "
-        f"Use weights for {asked.sample_rate} Hz and {asked.n_mels} mel bands, or set `audio` to the vocoder's "
-        "settings and train the acoustic model anew"
+        f"{path}: trained on other mel spectrograms ({differing}), so it would generate noise. "
+        f"Use weights for {required.sample_rate} Hz and {required.n_mels} mel bands, or set `audio` to the vocoder's "
+        "settings and train the acoustic model again"
     )
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What a vocoder folder says of itself.
+def read_description(path: Path) -> dict[str, Any]:
+    """Returns the contents of a vocoder folder's `vocoder.json`.
 
     Raises:
-        CheckpointFormatError: it is none.
+        CheckpointFormatError: the folder holds no vocoder of this version.
     """
     try:
         description = json.loads((path / DESCRIPTION).read_text("utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointFormatError(f"{path}: no {DESCRIPTION} here, so this is no vocoder's folder") from error
+        raise CheckpointFormatError(
+            f"{path}: no {DESCRIPTION} here; give the folder of a vocoder or an official file"
+        ) from error
     except json.JSONDecodeError as error:
         raise CheckpointFormatError(f"{path / DESCRIPTION}: damaged ({error}); fetch it again") from error
     if description.get("format") != FORMAT or description.get("type") not in ARCHITECTURES:
@@ -115,31 +113,30 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _read_folder(path: Path) -> VocoderWeights:
-    description = describe(path)
+    description = read_description(path)
     generator = path / GENERATOR
-    if not generator.is_file() or _sha256(generator) != description["generator_sha256"]:
+    if not generator.is_file() or sha256_of_file(generator) != description["generator_sha256"]:
         raise CheckpointFormatError(
             f"{generator}: missing or not the weights that {DESCRIPTION} describes; fetch it again"
         )
-    discriminators: dict[str, dict] = {}
+    discriminators: dict[str, State] = {}
     try:
         if (path / DISCRIMINATORS).is_file():
             for name, tensor in load_file(path / DISCRIMINATORS).items():
-                owner, _, key = name.partition("/")
-                discriminators.setdefault(owner, {})[key] = tensor
+                discriminator, _, key = name.partition("/")
+                discriminators.setdefault(discriminator, {})[key] = tensor
         return VocoderWeights(
-            description["type"],
-            description["variant"],
-            AudioConfig.model_validate(description["audio"]),
-            description["steps"],
-            load_file(generator),
-            discriminators,
-            description["origin"],
+            kind=description["type"],
+            variant=description["variant"],
+            audio=AudioConfig.model_validate(description["audio"]),
+            steps=description["steps"],
+            generator=load_file(generator),
+            discriminators=discriminators,
+            origin=description["origin"],
         )
     except (SafetensorError, ValidationError, KeyError) as error:
         raise CheckpointFormatError(f"{path}: damaged vocoder folder ({error}); fetch it again") from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _contiguous(state: State) -> State:
+    return {name: tensor.contiguous() for name, tensor in state.items()}

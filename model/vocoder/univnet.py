@@ -1,6 +1,6 @@
-"""UnivNet: noise to waveform by convolutions whose kernels are predicted from the mel (arXiv:2106.07889).
+"""UnivNet generator: noise to waveform by convolutions whose kernels are predicted from the mel (arXiv:2106.07889).
 
-Layer names and shapes are the official ones, so that published weights fit. B batch, M mel bands, S frames,
+Layer names and shapes are the official ones, so that published weights can be loaded. B batch, M mel bands, S frames,
 N = S * hop samples, C channels, K = 3 taps of a predicted kernel.
 """
 
@@ -13,27 +13,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.vocoder.layers import Conv1d, ConvTranspose1d, normed
+from model.vocoder.layers import Generator, SameConv1d, UpsamplingConv1d, weight_normed
 
 SLOPE = 0.2
 NOISE_CHANNELS = 64
 TAPS = 3
 INPUT_KERNEL, OUTER_KERNEL = 5, 7
 RESIDUALS = 3
-"""Residual pairs of convolutions in a kernel predictor."""
+"""Residual blocks of two convolutions in a kernel predictor."""
 TAIL_FRAMES = 10
-"""Silent frames appended when speaking, as published: without them the end of the speech clicks."""
+"""Silent frames appended at inference, as published; without them the speech ends with a click."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnivNetSize:
     """Dimensions of a generator.
 
     Attributes:
-        channels: Width of the signal's path.
-        strides: Of each upsampling; their product is the hop.
-        dilations: Of the location-variable blocks after each upsampling.
-        hidden: Width of the kernel predictors.
+        channels: Channels of the signal.
+        strides: Stride of each upsampling layer; their product is the hop.
+        dilations: Dilations of the location-variable convolutions after each upsampling layer.
+        hidden: Channels of the kernel predictors.
     """
 
     channels: int
@@ -43,64 +43,73 @@ class UnivNetSize:
 
 
 VARIANTS = {
-    "c16": UnivNetSize(16),
-    "c32": UnivNetSize(32),
-    "tiny": UnivNetSize(8),
-    "xtiny": UnivNetSize(4, dilations=(1, 3), hidden=8),
+    "c16": UnivNetSize(channels=16),
+    "c32": UnivNetSize(channels=32),
+    "tiny": UnivNetSize(channels=8),
+    "xtiny": UnivNetSize(channels=4, dilations=(1, 3), hidden=8),
 }
-"""c16 and c32 as published; `tiny` and `xtiny` are ours, for small machines and for tests."""
+"""c16 and c32 as published; `tiny` is for small machines, `xtiny` for tests."""
 
 
 class KernelPredictor(nn.Module):
-    """Mel -> a kernel and a bias for every frame and layer.
+    """Predicts a kernel and a bias for every frame and layer from the mel.
 
     Attributes:
-        made: Sizes of a frame's kernels as they are made: of layers, inputs, halves, outputs, taps in official weights.
-        order: Of those axes as they are used: layer, half, tap, input, output.
+        layout: Sizes of the axes of a frame's kernels in the output of `kernel_conv`: layers, inputs, halves (signal
+            and gate), outputs and taps, as in official weights.
+        order: Permutation of these axes to layer, half, tap, input, output, in which they are used.
     """
+
+    layout: tuple[int, ...]
+    order: tuple[int, ...]
 
     def __init__(self, n_mels: int, channels: int, layers: int, hidden: int) -> None:
         super().__init__()
-        self.made, self.order = (layers, channels, 2, channels, TAPS), (0, 2, 4, 1, 3)
-        self.input_conv = nn.Sequential(normed(Conv1d(n_mels, hidden, INPUT_KERNEL)), nn.LeakyReLU(SLOPE))
+        self.layout, self.order = (layers, channels, 2, channels, TAPS), (0, 2, 4, 1, 3)
+        self.input_conv = nn.Sequential(weight_normed(SameConv1d(n_mels, hidden, INPUT_KERNEL)), nn.LeakyReLU(SLOPE))
         self.residual_convs = nn.ModuleList(
             nn.Sequential(
-                nn.Identity(),  # where the official layout has a dropout of 0: keeps the numbers of the layers
-                normed(Conv1d(hidden, hidden, TAPS)),
+                nn.Identity(),  # a dropout of 0 in the official layout; keeps the indices of the layers
+                weight_normed(SameConv1d(hidden, hidden, TAPS)),
                 nn.LeakyReLU(SLOPE),
-                normed(Conv1d(hidden, hidden, TAPS)),
+                weight_normed(SameConv1d(hidden, hidden, TAPS)),
                 nn.LeakyReLU(SLOPE),
             )
             for _ in range(RESIDUALS)
         )
-        self.kernel_conv = normed(Conv1d(hidden, math.prod(self.made), TAPS))
-        self.bias_conv = normed(Conv1d(hidden, layers * 2 * channels, TAPS))
+        self.kernel_conv = weight_normed(SameConv1d(hidden, math.prod(self.layout), TAPS))
+        self.bias_conv = weight_normed(SameConv1d(hidden, layers * 2 * channels, TAPS))
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Mel (B, M, S) -> each frame's weights for every layer, those of the signal first, then those of the gate.
+        """Predicts kernels and biases for every layer, half (signal, gate) and frame of a mel (B, M, S).
 
         Returns:
-            Kernels (layers, 2, B * S, K, C, C), for each tap from input to output, and biases (layers, 2, B * S, 1, C).
+            Kernels (layers, 2, B * S, K, C, C), from input to output for each tap, and biases (layers, 2, B * S, 1, C).
         """
         hidden = self.input_conv(mel)
         for block in self.residual_convs:
             hidden = hidden + block(hidden)
         kernels, biases = (conv(hidden).transpose(1, 2).flatten(0, 1) for conv in (self.kernel_conv, self.bias_conv))
-        kernels = kernels.unflatten(1, self.made).permute(0, *(axis + 1 for axis in self.order))
-        kernels = kernels.flatten(3).unflatten(3, kernels.shape[3:])  # in that order in memory: a copy unless sorted
+        kernels = kernels.unflatten(1, self.layout).permute(0, *(axis + 1 for axis in self.order))
+        # Contiguous in that order: a copy, unless `reorder_kernels` has made it the order of prediction.
+        kernels = kernels.flatten(3).unflatten(3, kernels.shape[3:])
         biases = biases.unflatten(1, (kernels.shape[1], 2, 1, -1))
         return kernels.movedim(0, 2), biases.movedim(0, 2)
 
-    def sort(self) -> None:
-        """Let folded weights make the kernels in the order of their use: no longer the official one, but no copy."""
-        rows = torch.arange(math.prod(self.made)).view(self.made).permute(self.order)
+    def reorder_kernels(self) -> None:
+        """Permutes folded weights so that kernels are predicted in the order of their use, which saves a copy.
+
+        The weights no longer have the official order afterwards.
+        """
+        rows = torch.arange(math.prod(self.layout)).view(self.layout).permute(self.order)
+        assert self.kernel_conv.bias is not None
         for weights in (self.kernel_conv.weight, self.kernel_conv.bias):
             weights.data = weights.data[rows.flatten()]
-        self.made, self.order = tuple(rows.shape), tuple(range(rows.dim()))
+        self.layout, self.order = tuple(rows.shape), tuple(range(rows.dim()))
 
 
 class LocationVariableBlock(nn.Module):
-    """One upsampling, then gated convolutions with the predicted kernels."""
+    """Upsampling layer followed by gated convolutions with predicted kernels."""
 
     def __init__(self, size: UnivNetSize, n_mels: int, stride: int, hop: int) -> None:
         super().__init__()
@@ -108,15 +117,17 @@ class LocationVariableBlock(nn.Module):
         self.hop = hop
         self.kernel_predictor = KernelPredictor(n_mels, channels, len(size.dilations), size.hidden)
         self.convt_pre = nn.Sequential(
-            nn.LeakyReLU(SLOPE), normed(ConvTranspose1d(channels, channels, 2 * stride, stride))
+            nn.LeakyReLU(SLOPE), weight_normed(UpsamplingConv1d(channels, channels, 2 * stride, stride))
         )
         self.conv_blocks = nn.ModuleList(
-            nn.Sequential(nn.LeakyReLU(SLOPE), normed(Conv1d(channels, channels, TAPS, dilation)), nn.LeakyReLU(SLOPE))
+            nn.Sequential(
+                nn.LeakyReLU(SLOPE), weight_normed(SameConv1d(channels, channels, TAPS, dilation)), nn.LeakyReLU(SLOPE)
+            )
             for dilation in size.dilations
         )
 
     def forward(self, x: Tensor, mel: Tensor) -> Tensor:
-        """x (B, C, n), mel (B, M, S) -> (B, C, n * stride = S * hop)."""
+        """Upsamples x (B, C, n) under a mel (B, M, S) to (B, C, n * stride), where n * stride = S * hop."""
         x = self.convt_pre(x)
         kernels, biases = self.kernel_predictor(mel)
         for block, kernel, bias in zip(self.conv_blocks, kernels, biases, strict=True):
@@ -125,32 +136,27 @@ class LocationVariableBlock(nn.Module):
         return x
 
     def _convolve(self, x: Tensor, kernels: Tensor, biases: Tensor) -> list[Tensor]:
-        """Each frame's stretch of x with that frame's own kernels (2, B * S, K, C, C) -> two results like x.
+        """Convolves the samples of each frame of x with the kernels (2, B * S, K, C, C) of that frame.
 
-        One product for each tap and half: windows of all taps would overlap in memory, which batched products do not
-        take, and a sigmoid of every other stretch of memory takes five times as long.
+        Returns signal and gate, each of the shape of x. There is one batched product for each tap and half: windows of
+        all taps would overlap in memory, which batched products do not support, and a sigmoid of every second part of a
+        joint result takes five times as long.
         """
         rows = F.pad(x.transpose(1, 2), (0, 0, TAPS // 2, TAPS // 2))  # (B, n + K - 1, C)
-        stretches = [
+        segments = [
             rows[:, tap : tap + x.shape[2]].reshape(-1, self.hop, x.shape[1]) for tap in range(TAPS)
         ]  # (B * S, hop, C) each
-        made = []
+        halves = []
         for kernel, bias in zip(kernels, biases, strict=True):
-            result = torch.baddbmm(bias, stretches[0], kernel[:, 0])
+            result = torch.baddbmm(bias, segments[0], kernel[:, 0])
             for tap in range(1, TAPS):
-                result.baddbmm_(stretches[tap], kernel[:, tap])
-            made.append(result.view(x.shape[0], -1, x.shape[1]).transpose(1, 2))
-        return made
+                result.baddbmm_(segments[tap], kernel[:, tap])
+            halves.append(result.view(x.shape[0], -1, x.shape[1]).transpose(1, 2))
+        return halves
 
 
-class UnivNet(nn.Module):
-    """The generator.
-
-    Attributes:
-        hop: Samples that each frame becomes.
-        noise_channels: Channels of noise it reads beside the mel.
-        tail_frames: Silent frames that it wants after the last one.
-    """
+class UnivNet(Generator):
+    """Generator of UnivNet."""
 
     noise_channels = NOISE_CHANNELS
     tail_frames = TAIL_FRAMES
@@ -159,17 +165,22 @@ class UnivNet(nn.Module):
         super().__init__()
         self.size = size
         self.hop = math.prod(size.strides)
-        self.conv_pre = normed(Conv1d(NOISE_CHANNELS, size.channels, OUTER_KERNEL, padding_mode="reflect"))
+        self.conv_pre = weight_normed(SameConv1d(NOISE_CHANNELS, size.channels, OUTER_KERNEL, padding_mode="reflect"))
         hops = [math.prod(size.strides[: i + 1]) for i in range(len(size.strides))]
         self.res_stack = nn.ModuleList(
             LocationVariableBlock(size, n_mels, stride, hop) for stride, hop in zip(size.strides, hops, strict=True)
         )
         self.conv_post = nn.Sequential(
-            nn.LeakyReLU(SLOPE), normed(Conv1d(size.channels, 1, OUTER_KERNEL, padding_mode="reflect")), nn.Tanh()
+            nn.LeakyReLU(SLOPE),
+            weight_normed(SameConv1d(size.channels, 1, OUTER_KERNEL, padding_mode="reflect")),
+            nn.Tanh(),
         )
 
     def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(B, M, S) log-mel and (B, 64, S) normal noise (drawn where not given) -> (B, 1, N) in [-1, 1]."""
+        """Generates samples (B, 1, N) in [-1, 1] from a log-mel (B, M, S) and standard normal noise (B, 64, S).
+
+        Noise is drawn where none is given.
+        """
         if noise is None:
             noise = torch.randn(mel.shape[0], NOISE_CHANNELS, mel.shape[2], dtype=mel.dtype, device=mel.device)
         x = self.conv_pre(noise)
@@ -179,11 +190,11 @@ class UnivNet(nn.Module):
 
     @property
     def context_frames(self) -> int:
-        """Frames on each side of a frame that its samples can depend on."""
-        reach, rate = OUTER_KERNEL // 2, 1
+        """Frames on each side of a frame that can influence its samples."""
+        reach, upsampling = float(OUTER_KERNEL // 2), 1
         for stride in self.size.strides:
-            reach += 2 / rate
-            rate *= stride
-            reach += sum((TAPS // 2) * (dilation + 1) for dilation in self.size.dilations) / rate
+            reach += 2 / upsampling
+            upsampling *= stride
+            reach += sum((TAPS // 2) * (dilation + 1) for dilation in self.size.dilations) / upsampling
         predictor = INPUT_KERNEL // 2 + (2 * RESIDUALS + 1) * (TAPS // 2)
-        return math.ceil(reach + OUTER_KERNEL // 2 / rate) + predictor
+        return math.ceil(reach + OUTER_KERNEL // 2 / upsampling) + predictor

@@ -1,12 +1,14 @@
-"""The several ways in which weights of normed layers are named, read and written: old, new, folded, wrapped.
+"""Names of the weights of normed layers in different checkpoints, and loading all of them.
 
-Official files hold weight norm as `weight_g` and `weight_v`, spectral norm as `weight_orig`, `weight_u` and `weight_v`;
-torch's parametrisations name both otherwise; re-exports hold folded weights, or every name behind `module.`.
+Official files hold weight norm as `weight_g` and `weight_v`, and spectral norm as `weight_orig`, `weight_u` and
+`weight_v`. The parametrizations of torch use other names. Re-exported files hold folded weights, or names with the
+prefix `module.`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.nn.utils import parametrize
 from model.errors import CheckpointFormatError
 
 State = dict[str, Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 _WEIGHT_NORM = {"original0": "weight_g", "original1": "weight_v"}
 _SPECTRAL_NORM = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}
@@ -22,8 +25,8 @@ _NEW = "parametrizations.weight."
 
 
 def official_state(module: nn.Module) -> State:
-    """The module's state under official names; folded layers keep their plain `weight`."""
-    state = {}
+    """Returns a copy of a module's state under official names; folded layers have a plain `weight`."""
+    state: State = {}
     for name, tensor in module.state_dict().items():
         layer, found, rest = name.rpartition(_NEW)
         if found:
@@ -33,38 +36,38 @@ def official_state(module: nn.Module) -> State:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load a state of any of the namings into a module whose layers are normed.
+    """Loads weights under any of the names into a module with norms.
 
     Args:
-        module: As built, with its norms.
+        module: The module as built, with its norms.
         state: Name -> tensor.
-        where: Named in errors.
+        where: Origin of the weights, for error messages.
 
     Raises:
-        CheckpointFormatError: names or shapes do not fit.
+        CheckpointFormatError: names or shapes do not match.
     """
-    given = plain_names(state)
-    wanted = {name: tensor.shape for name, tensor in official_state(module).items()}
-    for layer in [name.removesuffix("weight_g") for name in wanted if name.endswith("weight_g")]:
-        folded = given.pop(f"{layer}weight", None)
-        if folded is not None:  # any direction of that norm is right; its own is the simplest
-            given[f"{layer}weight_v"] = folded
-            given[f"{layer}weight_g"] = torch.linalg.vector_norm(
+    weights = plain_names(state)
+    expected = {name: tensor.shape for name, tensor in official_state(module).items()}
+    for layer in [name.removesuffix("weight_g") for name in expected if name.endswith("weight_g")]:
+        folded = weights.pop(f"{layer}weight", None)
+        if folded is not None:  # the scale of the direction is arbitrary; here it equals the weight
+            weights[f"{layer}weight_v"] = folded
+            weights[f"{layer}weight_g"] = torch.linalg.vector_norm(
                 folded, dim=tuple(range(1, folded.dim())), keepdim=True
             )
-    missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    shapes = [name for name in wanted.keys() & given.keys() if wanted[name] != given[name].shape]
+    missing, unknown = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    shapes = [name for name in expected.keys() & weights.keys() if expected[name] != weights[name].shape]
     if missing or unknown or shapes:
         reasons = [f"lacks {_some(missing)}"] if missing else []
         reasons += [f"has the unknown {_some(unknown)}"] if unknown else []
-        reasons += [f"{n} is {tuple(given[n].shape)}, not {tuple(wanted[n])}" for n in sorted(shapes)[:2]]
-        raise CheckpointFormatError(f"{where}: does not fit this network: {'; '.join(reasons)}")
-    module.load_state_dict(dict(zip(module.state_dict(), (given[name] for name in wanted), strict=True)))
+        reasons += [f"{n} is {tuple(weights[n].shape)}, not {tuple(expected[n])}" for n in sorted(shapes)[:2]]
+        raise CheckpointFormatError(f"{where}: does not match this network: {'; '.join(reasons)}")
+    module.load_state_dict(dict(zip(module.state_dict(), (weights[name] for name in expected), strict=True)))
 
 
 def plain_names(state: Mapping[str, Tensor]) -> State:
-    """The same tensors under official names, whatever naming they came in."""
-    plain = {}
+    """Returns the tensors of a state under official names."""
+    plain: State = {}
     for name, tensor in state.items():
         name = name.removeprefix("module.")
         layer, found, rest = name.rpartition(_NEW)
@@ -72,14 +75,15 @@ def plain_names(state: Mapping[str, Tensor]) -> State:
     return plain
 
 
-def fold(module: nn.Module) -> nn.Module:
-    """Compute every norm once and for all, in place: for inference."""
+def fold_norms(module: Network) -> Network:
+    """Replaces normed weights by plain ones for inference, in place, and returns the module."""
     for layer in module.modules():
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return module
 
 
-def _some(names: set[str]) -> str:
+def _some(names: Iterable[str]) -> str:
+    """Returns the first names and the number of the others."""
     shown = sorted(names)
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")

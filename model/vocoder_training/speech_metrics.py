@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,35 +15,36 @@ from model.vocoder_training import perceptual
 from model.vocoder_training.adversarial import MultiResolutionStft
 from model.vocoder_training.pairs import Pair
 
-PRIMARY = "mel_distance"
+MelToSamples = Callable[[np.ndarray], np.ndarray]
+"""A vocoder: log-mel (S, M) -> samples (S * hop,)."""
 
-
+PRIMARY_METRIC = "mel_distance"
 PESQ = "pesq"
 
 
 @dataclass
-class Judged:
-    """Measures of a vocoder.
+class ClipMetrics:
+    """Metrics of a vocoder, clip by clip.
 
     Attributes:
-        clips: Clip -> measure -> value.
-        notes: What was left out, and why.
+        clips: Clip -> metric -> value.
+        notes: Metrics that are missing for some clips, and why.
     """
 
     clips: dict[str, dict[str, float]]
     notes: list[str] = field(default_factory=list)
 
     def mean(self) -> dict[str, float]:
-        """Measure -> mean over the clips that have it."""
+        """Returns each metric averaged over the clips that have it."""
         names = dict.fromkeys(name for values in self.clips.values() for name in values)
         return {name: float(np.mean([v[name] for v in self.clips.values() if name in v])) for name in names}
 
 
-def measure(vocoder, pairs: Sequence[Pair], audio: AudioConfig) -> dict[str, float]:
-    """Distances of vocoded mels from the recordings, averaged over clips; lower is better.
+def compute_distances(vocoder: MelToSamples, pairs: Sequence[Pair], audio: AudioConfig) -> dict[str, float]:
+    """Computes the distances between vocoded and recorded speech, averaged over clips; lower is better.
 
     Args:
-        vocoder: Anything that maps (S, M) to (S * hop,).
+        vocoder: The vocoder.
         pairs: Held-out clips.
         audio: Mel settings.
 
@@ -51,33 +52,39 @@ def measure(vocoder, pairs: Sequence[Pair], audio: AudioConfig) -> dict[str, flo
         `mel_distance`: mean absolute log-mel difference. `stft_convergence`, `stft_distance`: multi-resolution STFT.
     """
     distances = _Distances(audio)
-    return Judged({pair.id: distances(vocoder(pair.mel), pair.samples) for pair in pairs}).mean()
+    return ClipMetrics({pair.id: distances(vocoder(pair.mel), pair.samples) for pair in pairs}).mean()
 
 
-def judge_speech(vocoder, pairs: Sequence[Pair], audio: AudioConfig) -> Judged:
-    """The distances of `measure` clip by clip, and `pesq`, wide-band PESQ (higher is better), where it is installed."""
+def compute_metrics(vocoder: MelToSamples, pairs: Sequence[Pair], audio: AudioConfig) -> ClipMetrics:
+    """Computes, clip by clip, the distances of `compute_distances`, and wide-band PESQ where its package is installed.
+
+    PESQ (`pesq`) is higher for better speech.
+    """
     distances = _Distances(audio)
-    clips, refused = {}, Counter()
+    clips: dict[str, dict[str, float]] = {}
+    unrated: Counter[str] = Counter()
     for pair in pairs:
-        made = vocoder(pair.mel)
-        clips[pair.id] = distances(made, pair.samples)
+        generated = vocoder(pair.mel)
+        clips[pair.id] = distances(generated, pair.samples)
         if perceptual.INSTALLED:
             try:
-                clips[pair.id][PESQ] = perceptual.wide_band_pesq(made, pair.samples, audio.sample_rate)
+                clips[pair.id][PESQ] = perceptual.wide_band_pesq(generated, pair.samples, audio.sample_rate)
             except perceptual.UnratedError as error:
-                refused[str(error)] += 1
-    notes = [f"pesq leaves out {count} of {len(pairs)} clips: {reason}" for reason, count in refused.items()]
-    return Judged(clips, notes)
+                unrated[str(error)] += 1
+    notes = [f"pesq leaves out {count} of {len(pairs)} clips: {reason}" for reason, count in unrated.items()]
+    return ClipMetrics(clips, notes)
 
 
 class _Distances:
+    """Mel and STFT distances between two signals."""
+
     def __init__(self, audio: AudioConfig) -> None:
         self.extractor, self.stft = MelExtractor(audio), MultiResolutionStft()
 
     @torch.no_grad()
-    def __call__(self, made: np.ndarray, recorded: np.ndarray) -> dict[str, float]:
-        """Samples (N,) twice -> measures."""
-        ours, theirs = (torch.from_numpy(np.ascontiguousarray(samples))[None, None] for samples in (made, recorded))
-        mel = (self.extractor(ours[0]) - self.extractor(theirs[0])).abs().mean()
-        convergence, distance = self.stft(ours, theirs)
-        return {PRIMARY: float(mel), "stft_convergence": float(convergence), "stft_distance": float(distance)}
+    def __call__(self, generated: np.ndarray, recorded: np.ndarray) -> dict[str, float]:
+        """Returns the distances between two signals (N,), by name."""
+        fake, real = (torch.from_numpy(np.ascontiguousarray(samples))[None, None] for samples in (generated, recorded))
+        mel = (self.extractor(fake[0]) - self.extractor(real[0])).abs().mean()
+        convergence, distance = self.stft(fake, real)
+        return {PRIMARY_METRIC: float(mel), "stft_convergence": float(convergence), "stft_distance": float(distance)}

@@ -1,4 +1,4 @@
-"""Everything that changes while a vocoder trains, and its way into a checkpoint and back."""
+"""State of a vocoder training run, its checkpoints, and its restoration from them."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ log = logging.getLogger(__name__)
 
 
 GENERATOR, DISCRIMINATORS = "generator", "discriminators"
-
-
+"""Prefixes of tensor names in a checkpoint."""
 WEIGHT_DECAY = 0.01
 
 
 class VocoderTrainingError(VocoderError):
-    """Training cannot start or go on; the message says why and what to change."""
+    """Training cannot start or continue; the message says why and what to change."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What a training of a vocoder is to do.
+    """Settings of one vocoder training.
 
     Attributes:
         settings: Section `vocoder`.
         audio: Mel settings.
-        steps: In all.
-        seed: Of initial weights and of the segments.
-        fingerprint: Tells settings and data; the folder of another run is refused.
-        start: Weights to go on from; those of discriminators are taken along where they are there.
+        steps: Number of steps.
+        seed: Seed of the initial weights and of the segments.
+        fingerprint: Hash of settings and data; an output folder of another fingerprint is refused.
+        start: Initial weights, with or without discriminators; None trains from scratch.
     """
 
     settings: VocoderConfig
@@ -53,18 +52,21 @@ class TrainingPlan:
     start: VocoderWeights | None = None
 
 
-class RunState:
-    """Both networks, their optimiser, the averaged generator and the counters of one run.
+class VocoderTrainingState:
+    """Both networks, their optimizer, the averaged generator and the counters of one run.
 
     Args:
-        plan: What it is to do.
-        folder: Of the checkpoints.
+        plan: Settings of the training.
+        folder: Folder of the checkpoints.
 
     Attributes:
-        fresh: Whether the discriminators start untrained.
+        new_discriminators: Whether the discriminators start untrained.
         adversarial_start: Share of the steps before the discriminators join.
-        rate: Learning rate of the first step.
+        initial_learning_rate: Learning rate of the first step.
         step: Steps done.
+        consecutive_skipped_steps: Number of steps in a row that were not finite.
+        saved_step: Step of the last checkpoint.
+        metrics: Metrics of the last validation.
     """
 
     def __init__(self, plan: TrainingPlan, folder: Path) -> None:
@@ -83,22 +85,30 @@ class RunState:
             load_weights(self.generator, start.generator, start.origin)
             for name, state in start.discriminators.items():
                 load_weights(self.discriminators[name], state, f"{start.origin}, {name}")
-        self.fresh = start is None or not start.discriminators
+        self.new_discriminators = start is None or not start.discriminators
         self.adversarial_start = max(
-            settings.adversarial_start if self.fresh else 0.0, settings.finetune_adversarial_start if start else 0.0
+            settings.adversarial_start if self.new_discriminators else 0.0,
+            settings.finetune_adversarial_start if start else 0.0,
         )
-        self.rate = self.recipe.learning_rate * (settings.finetune_learning_rate_ratio if start else 1.0)
-        # One optimiser, two groups: a step moves those that have a gradient, and the other network's is cleared first.
+        ratio = settings.finetune_learning_rate_ratio if start else 1.0
+        self.initial_learning_rate = self.recipe.learning_rate * ratio
+        # One optimizer for both: a step updates parameters with a gradient, and the other network's is cleared first.
         groups = [{"params": list(network.parameters())} for network in (self.generator, self.discriminators)]
-        self.optimizer = torch.optim.AdamW(groups, self.rate, self.recipe.betas, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=self.initial_learning_rate, betas=self.recipe.betas, weight_decay=WEIGHT_DECAY
+        )
         self.average = ExponentialAverage(self.generator, settings.ema_decay)
         self.step = 0
-        self.skipped_in_a_row = 0
+        self.consecutive_skipped_steps = 0
         self.saved_step = -1
         self.metrics: dict[str, float] = {}
 
     def save(self, score: float | None = None) -> None:
-        """Write a checkpoint of this moment; the one of the best (lowest) score is kept beside the last."""
+        """Writes a checkpoint of the current step; besides the last one, the one with the best score is kept.
+
+        Args:
+            score: Validation metric of this step, lower is better.
+        """
         model = {f"{GENERATOR}.{name}": tensor for name, tensor in self.generator.state_dict().items()}
         model |= {f"{DISCRIMINATORS}.{name}": tensor for name, tensor in self.discriminators.state_dict().items()}
         rng = {"cpu": torch.get_rng_state()}
@@ -107,14 +117,22 @@ class RunState:
         extra = {
             "fingerprint": self.plan.fingerprint,
             "metrics": self.metrics,
-            "skipped_in_a_row": self.skipped_in_a_row,
+            "consecutive_skipped_steps": self.consecutive_skipped_steps,
         }
-        tensors = (model, self.average.state_dict(), self.optimizer.state_dict())
-        save_checkpoint(self.folder, Checkpoint(self.step, *tensors, rng, extra, score), keep_top_k=1)
+        checkpoint = Checkpoint(
+            step=self.step,
+            model=model,
+            ema=self.average.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            rng=rng,
+            extra=extra,
+            score=score,
+        )
+        save_checkpoint(self.folder, checkpoint, keep_top_k=1)
         self.saved_step = self.step
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint of this run, if there is one.
+        """Restores the newest intact checkpoint of this run, if there is one.
 
         Raises:
             VocoderTrainingError: the checkpoints are of other settings or data.
@@ -136,51 +154,55 @@ class RunState:
         if "cuda" in saved.rng and self.device.type == "cuda":
             torch.cuda.set_rng_state(saved.rng["cuda"], self.device)
         self.step = self.saved_step = saved.step
-        self.skipped_in_a_row, self.metrics = saved.extra["skipped_in_a_row"], saved.extra["metrics"]
-        log.info("going on from %s", path)
+        self.consecutive_skipped_steps = saved.extra["consecutive_skipped_steps"]
+        self.metrics = saved.extra["metrics"]
+        log.info("resuming from %s", path)
 
     def vocoder(self) -> NeuralVocoder:
-        """The averaged generator as it speaks, on the device of the training."""
-        # Not a deep copy: folding one would take the norm from the original, whose class the copy shares.
-        speaking = build_generator(self.kind, self.variant, self.audio).to(self.device)
-        speaking.load_state_dict(self.average.state_dict())
-        return NeuralVocoder(self.kind, speaking, self.audio, self.settings.chunk_frames)
+        """Returns a vocoder with the averaged generator, on the device of the training."""
+        # Not a deep copy: it would share its parametrized class with the original, and folding its weight norm would
+        # unwrap the original too.
+        generator = build_generator(self.kind, self.variant, self.audio).to(self.device)
+        generator.load_state_dict(self.average.state_dict())
+        return NeuralVocoder(self.kind, generator, self.audio, self.settings.chunk_frames)
 
     def weights(self) -> VocoderWeights:
-        """The averaged generator, and the discriminators if they have learned: they would pass for trained ones."""
+        """Returns the averaged generator, with the discriminators if any training has reached them."""
         generator, start = build_generator(self.kind, self.variant, self.audio), self.plan.start
         generator.load_state_dict(self.average.state_dict())
-        learned = not self.fresh or any(p in self.optimizer.state for p in self.discriminators.parameters())
-        judges = {
+        learned = not self.new_discriminators or any(
+            p in self.optimizer.state for p in self.discriminators.parameters()
+        )
+        discriminators = {
             name: {key: tensor.cpu() for key, tensor in official_state(network).items()}
             for name, network in self.discriminators.items()
             if learned
         }
         return VocoderWeights(
-            self.kind,
-            self.variant,
-            self.audio,
-            (start.steps if start else 0) + self.step,
-            official_state(generator),
-            judges,
-            f"trained here, {self.plan.fingerprint}" + (f", from {start.origin}" if start else ""),
+            kind=self.kind,
+            variant=self.variant,
+            audio=self.audio,
+            steps=(start.steps if start else 0) + self.step,
+            generator=official_state(generator),
+            discriminators=discriminators,
+            origin=f"trained here, {self.plan.fingerprint}" + (f", from {start.origin}" if start else ""),
         )
 
 
 def recipe_of(settings: VocoderConfig, kind: str) -> Recipe:
-    """The published recipe, with what the settings say otherwise.
+    """Returns the published recipe of an architecture, with the values that the settings override.
 
     Raises:
-        VocoderTrainingError: nothing is left that would compare spectra.
+        VocoderTrainingError: both spectral losses have weight 0.
     """
     published = ARCHITECTURES[kind].recipe
-    given = {
+    overrides = {
         "mel": settings.mel_loss_weight,
         "feature_matching": settings.feature_matching_loss_weight,
         "stft": settings.stft_loss_weight,
         "learning_rate": settings.learning_rate,
     }
-    recipe = Recipe(**{**vars(published), **{name: value for name, value in given.items() if value is not None}})
+    recipe = Recipe(**{**vars(published), **{name: value for name, value in overrides.items() if value is not None}})
     if not (recipe.mel or recipe.stft):
         raise VocoderTrainingError("vocoder.mel_loss_weight and vocoder.stft_loss_weight are both 0; set one of them")
     return recipe

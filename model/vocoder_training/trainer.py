@@ -1,7 +1,7 @@
-"""The adversarial training of a vocoder, on recorded mels or on predicted ones; one loop, resumable at every step.
+"""The adversarial training loop of a vocoder, on extracted or predicted mels; resumable at every step.
 
-What a run leaves in its folder: `checkpoints/`, `history.jsonl`, `samples/` of each validation, and at the end
-`vocoder/`, the export.
+Output folder of a run: `checkpoints/`, `history.jsonl`, `samples/` of each validation, and at the end `vocoder/`, the
+export.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from model.audio.io import write_audio
 from model.config.data import AudioConfig
 from model.loop.interrupts import interruptible
-from model.loop.reporting import History, NullLogger, RunLogger
+from model.loop.reporting import NullLogger, RunLogger, RunReporter
 from model.threads import default_threads
 from model.vocoder.folder import write_vocoder
 from model.vocoder_training.adversarial import AdversarialStep
 from model.vocoder_training.pairs import Pair, Segments
-from model.vocoder_training.speech_metrics import PRIMARY, measure
-from model.vocoder_training.state import RunState, TrainingPlan, VocoderTrainingError
+from model.vocoder_training.speech_metrics import PRIMARY_METRIC, MelToSamples, compute_distances
+from model.vocoder_training.state import TrainingPlan, VocoderTrainingError, VocoderTrainingState
 
 log = logging.getLogger(__name__)
 
-
 MAX_SKIPPED = 20
-"""Training stops with a report after this many non-finite steps in a row."""
-
-
+"""Training stops with an error after this many non-finite steps in a row."""
 VALIDATION_CLIPS = 8
-
-
+"""Largest number of held-out clips that a validation uses."""
 LOG_INTERVAL = 20
+"""Steps between two log lines."""
+SAMPLES = 2
+"""Number of clips that are written as audio."""
+SHOWN = {"mel": "train/mel"}
+"""Short name in the progress bar -> metric."""
 
 
-@dataclass
-class VocoderTraining:
-    """How a run ended: the exported folder, steps done, the measures of the last validation."""
+@dataclass(frozen=True)
+class VocoderTrainingResult:
+    """Result of a run: folder of the exported vocoder, steps done, metrics of the last validation."""
 
     vocoder: Path
     steps: int
@@ -53,101 +53,123 @@ class VocoderTraining:
 
 def train_vocoder(
     plan: TrainingPlan, training: list[Pair], held_out: list[Pair], output: Path, logger: RunLogger | None = None
-) -> VocoderTraining:
-    """Train or fine-tune a vocoder, or go on where an interrupted run of the same fingerprint stopped.
+) -> VocoderTrainingResult:
+    """Trains or fine-tunes a vocoder, or resumes an interrupted run of the same fingerprint, and exports it.
 
     Args:
-        plan: What to do.
-        training, held_out: Clips with the mels that the vocoder will be given.
-        output: Folder of this run; a finished run in it is returned at once.
+        plan: Settings of the training.
+        training, held_out: Clips with the mels that the vocoder will be used on.
+        output: Folder of this run. A finished run in it is exported again without training.
         logger: Receives metrics and audio.
 
     Raises:
         VocoderTrainingError: the folder belongs to another run, or too many steps in a row were not finite.
         PairingError: no clip is as long as a segment.
-        KeyboardInterrupt: after an interrupt, once the running step is saved.
+        KeyboardInterrupt: after an interrupt, once the current step is done and saved.
     """
     torch.set_num_threads(default_threads())
     settings, steps = plan.settings, plan.steps
-    state = RunState(plan, output / "checkpoints")
-    step = AdversarialStep(state)
-    segments = Segments(training, settings.segment_frames, settings.batch_size, plan.seed)
+    state = VocoderTrainingState(plan, output / "checkpoints")
+    take_step = AdversarialStep(state)
+    segments = Segments(training, frames=settings.segment_frames, batch_size=settings.batch_size, seed=plan.seed)
     held_out = sorted(held_out, key=lambda pair: pair.id)[:VALIDATION_CLIPS]
     if not held_out:
         raise VocoderTrainingError("no held-out clips to validate on; lower split.min_held_out or add recordings")
     state.resume()
     _log_start(state, segments)
-    reports = _Reports(output, state.step, logger or NullLogger())
-    bar = tqdm(total=steps, initial=state.step, unit="step", disable=None, mininterval=1.0)
-    with interruptible() as interrupted, bar, closing(reports):
+    reporter = RunReporter(output, logger or NullLogger(), step=state.step, total=steps, shown=SHOWN)
+    clock = _StepClock(state.step)
+    with interruptible() as interrupted, closing(reporter):
         while state.step < steps:
-            terms = step(*segments.batch(state.step))
+            terms = take_step(*segments.batch(state.step))
             if terms is None:
-                _skip(state)
+                _skip(state, reporter)
             else:
-                state.skipped_in_a_row = 0
+                state.consecutive_skipped_steps = 0
                 state.average.update(state.generator, state.step)
             state.step += 1
-            bar.update()
+            reporter.progress(state.step)
             if terms is not None and state.step % LOG_INTERVAL == 0:
-                reports.progress(state.step, terms)
+                values = {f"train/{name}": value for name, value in terms.items()}
+                reporter.metrics(state.step, values | {"train/seconds_per_step": clock.lap(state.step)})
             if state.step % settings.evaluation_interval == 0 or state.step == steps:
-                _validate(state, held_out, output / "samples", reports)
-                state.save(state.metrics[f"validation/{PRIMARY}"])
+                _validate(state, held_out, output / "samples", reporter)
+                state.save(state.metrics[f"validation/{PRIMARY_METRIC}"])
+                clock.restart(state.step)
             elif state.step % settings.checkpoint_interval == 0:
                 state.save()
             if interrupted.is_set():
-                if state.saved_step != state.step:
+                if state.saved_step != state.step:  # saving again would drop the score of a validation
                     state.save()
                 raise KeyboardInterrupt
-    return VocoderTraining(write_vocoder(output / "vocoder", state.weights()), state.step, dict(state.metrics))
+    return VocoderTrainingResult(write_vocoder(output / "vocoder", state.weights()), state.step, dict(state.metrics))
 
 
-def _validate(state: RunState, held_out: list[Pair], folder: Path, reports: _Reports) -> None:
+def write_samples(
+    vocoder: MelToSamples, pairs: Sequence[Pair], folder: Path, label: str, audio: AudioConfig
+) -> list[Path]:
+    """Synthesizes the first clips into `folder/<clip>-<label>.wav` and returns the files.
+
+    Args:
+        vocoder: The vocoder.
+        pairs: Held-out clips.
+        folder: Created where it is missing.
+        label: Distinguishes the samples of one run.
+        audio: Mel settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for pair in pairs[:SAMPLES]:
+        files.append(folder / f"{pair.id}-{label}.wav")
+        write_audio(files[-1], np.clip(vocoder(pair.mel), -1.0, 1.0), audio.sample_rate)
+    return files
+
+
+def _validate(state: VocoderTrainingState, held_out: list[Pair], folder: Path, reporter: RunReporter) -> None:
+    """Computes the metrics of the averaged generator and writes samples."""
     vocoder = state.vocoder()
-    measures = measure(vocoder, held_out, state.audio)
-    for file in write_samples(vocoder, held_out, folder, f"{state.step:08d}", state.audio):
-        reports.logger.artifact(file, "vocoder-samples")
-    state.metrics = {f"validation/{name}": value for name, value in measures.items()}
-    reports.write(state.step, state.metrics)
-    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
+    distances = compute_distances(vocoder, held_out, state.audio)
+    samples = write_samples(vocoder, held_out, folder, f"{state.step:08d}", state.audio)
+    reporter.files(samples, "vocoder-samples")
+    state.metrics = {f"validation/{name}": value for name, value in distances.items()}
+    reporter.metrics(state.step, state.metrics)
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in distances.items())
     log.info("step %d of %d: %s", state.step, state.plan.steps, shown)
 
 
-def _skip(state: RunState) -> None:
-    state.skipped_in_a_row += 1
-    log.warning("step %d skipped: loss or gradient is not finite", state.step)
-    if state.skipped_in_a_row >= MAX_SKIPPED:
+def _skip(state: VocoderTrainingState, reporter: RunReporter) -> None:
+    """Counts and reports a step that was not finite.
+
+    Raises:
+        VocoderTrainingError: there were too many of them in a row.
+    """
+    state.consecutive_skipped_steps += 1
+    reporter.event(state.step, "skipped: loss or gradient is not finite", skipped=state.consecutive_skipped_steps)
+    if state.consecutive_skipped_steps >= MAX_SKIPPED:
         raise VocoderTrainingError(
             f"{MAX_SKIPPED} steps in a row were not finite; lower vocoder.learning_rate, set "
-            "vocoder.gradient_clip_norm, or look at the clips"
+            "vocoder.gradient_clip_norm, or check the clips"
         )
 
 
-class _Reports:
-    """The history of the run, and the logger beside it."""
+class _StepClock:
+    """Measures the mean duration of the steps since the last lap."""
 
-    def __init__(self, output: Path, step: int, logger: RunLogger) -> None:
-        self.logger, self._history = logger, History(output / "history.jsonl", step)
-        self._began = time.monotonic()
+    def __init__(self, step: int) -> None:
+        self.restart(step)
 
-    def progress(self, step: int, terms: dict[str, float]) -> None:
-        """The terms of a training step, and the seconds that each of the last steps took."""
-        seconds = (time.monotonic() - self._began) / LOG_INTERVAL
-        self.write(
-            step, {f"train/{name}": value for name, value in terms.items()} | {"train/seconds_per_step": seconds}
-        )
+    def restart(self, step: int) -> None:
+        """Starts a lap at this step."""
+        self._step, self._started = step, time.monotonic()
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        self._history.write(step, **values)
-        self.logger.metrics(step, values)
-        self._began = time.monotonic()
-
-    def close(self) -> None:
-        self._history.close()
+    def lap(self, step: int) -> float:
+        """Returns the seconds per step since the lap started, at an earlier step, and starts a new one."""
+        seconds = (time.monotonic() - self._started) / (step - self._step)
+        self.restart(step)
+        return seconds
 
 
-def _log_start(state: RunState, segments: Segments) -> None:
+def _log_start(state: VocoderTrainingState, segments: Segments) -> None:
     log.info(
         "%s %s: %.2f M parameters, discriminators %.2f M, %d clips, steps %d to %d",
         state.kind,
@@ -161,26 +183,5 @@ def _log_start(state: RunState, segments: Segments) -> None:
 
 
 def _millions(network: nn.Module) -> float:
+    """Returns the number of parameters in millions."""
     return sum(parameter.numel() for parameter in network.parameters()) / 1e6
-
-
-SAMPLES = 2
-"""Clips that are written as sound."""
-
-
-def write_samples(vocoder, pairs: Sequence[Pair], folder: Path, when: str, audio: AudioConfig) -> list[Path]:
-    """Speak the first clips into `folder/<clip>-<when>.wav`; returns the files.
-
-    Args:
-        vocoder: Anything that maps (S, M) to (S * hop,).
-        pairs: Held-out clips.
-        folder: Made where it is missing.
-        when: Tells the moments of a run apart.
-        audio: Mel settings.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for pair in pairs[:SAMPLES]:
-        files.append(folder / f"{pair.id}-{when}.wav")
-        write_audio(files[-1], np.clip(vocoder(pair.mel), -1.0, 1.0), audio.sample_rate)
-    return files

@@ -1,4 +1,4 @@
-"""`myxtts config`: the resolved settings with their origins, and the pre-training checklist."""
+"""`myxtts config`: shows the resolved settings with their origins, and runs the pre-training checklist."""
 
 import json
 
@@ -7,10 +7,7 @@ import click
 from model.config.resolution import Resolved, flatten
 from model.diagnosis.checklist import checklist
 from pipelines.cli.console import show_findings
-from pipelines.cli.options import json_option
-from pipelines.cli.settings import settings_options
-
-SECTIONS = ("model", "loss", "training")
+from pipelines.cli.options import TRAINING_FLAGS, json_option, settings_options
 
 
 @click.group()
@@ -19,11 +16,11 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--changed", is_flag=True, help="Only what differs from the schema's defaults.")
+@click.option("--changed", is_flag=True, help="Only settings that differ from their defaults.")
 @json_option
-@settings_options(*SECTIONS)
+@settings_options(*TRAINING_FLAGS)
 def show(settings: Resolved, changed: bool, as_json: bool) -> None:
-    """Every value, where it came from, and the parameter count of the model."""
+    """Show all settings with value and origin, and the number of parameters of the acoustic model."""
     values = flatten(settings.config.model_dump())
     if changed:
         values = {key: values[key] for key in settings.differences()}
@@ -40,13 +37,14 @@ def show(settings: Resolved, changed: bool, as_json: bool) -> None:
 
 @config.command()
 @json_option
-@settings_options(*SECTIONS)
+@settings_options(*TRAINING_FLAGS)
 def check(settings: Resolved, as_json: bool) -> int:
-    """The checklist before training; exits 1 on a finding. A warning lets training begin, an error does not."""
+    """Run the checklist of training; exit 1 on a finding. Training starts despite warnings, but not with an error."""
     return show_findings(checklist(settings.config), as_json)
 
 
 def _parameter_count(settings: Resolved) -> int:
+    """Returns the number of parameters of the acoustic model, for one language."""
     import torch
 
     from model.acoustic.model import AcousticModel, ModelDimensions
@@ -54,8 +52,15 @@ def _parameter_count(settings: Resolved) -> int:
     from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 
     audio, features = settings.config.audio, settings.config.features
-    vector_dim = ENCODERS[features.speaker_encoder_model].WIDTH
-    dimensions = ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 1, vector_dim, audio.n_mels, 0.0, 1.0)
+    dimensions = ModelDimensions(
+        num_symbols=NUM_SYMBOLS,
+        num_stresses=NUM_STRESSES,
+        num_languages=1,
+        speaker_vector_dim=ENCODERS[features.speaker_encoder_model].WIDTH,
+        n_mels=audio.n_mels,
+        mel_mean=0.0,
+        mel_std=1.0,
+    )
     with torch.device("meta"):  # shapes only: no memory, no time
         model = AcousticModel(settings.config.model, dimensions)
     return sum(parameter.numel() for parameter in model.parameters())

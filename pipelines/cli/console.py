@@ -1,4 +1,4 @@
-"""What a terminal shows: a pipeline run as a line per step and a bar while one makes progress, and findings."""
+"""Terminal output: one line per pipeline step, a progress bar, and findings of the diagnosis."""
 
 import json
 import sys
@@ -14,11 +14,11 @@ from pipelines.run_records import StepRecord
 MARKS = {"cached": ("=", "cyan"), "done": ("+", "green"), "failed": ("x", "red"), "interrupted": ("!", "yellow")}
 BAR = 30
 QUIET_INTERVAL = 15.0
-"""Seconds between progress lines where there is no terminal to redraw one on."""
+"""Seconds between progress lines where the output is not a terminal."""
 
 
 class Console:
-    """Shows the steps of one run; pass `report` and `output` to `pipelines.local.run_training`."""
+    """Progress of one run on standard error; `report` and `output` are callbacks of `pipelines.local.run_training`."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -27,7 +27,7 @@ class Console:
         self._started = 0.0
 
     def report(self, name: str, step: StepRecord, details: Mapping[str, Any]) -> None:
-        """A step changed state or made progress."""
+        """Shows that a step changed its state or made progress."""
         if step.state == "running":
             if "done" in details:
                 self._progress(name, details)
@@ -35,13 +35,13 @@ class Console:
                 self._started = self._last = time.monotonic()
                 self._draw(f"  > {name}")
             return
-        mark, colour = MARKS[step.state]
+        mark, color = MARKS[step.state]
         seconds = "cached" if step.state == "cached" else f"{step.seconds:.1f} s"
-        message = "" if step.state == "failed" else step.message  # the run's own error follows
-        self._line(f"  {click.style(mark, fg=colour)} {name:<16} {seconds:>8}  {message}".rstrip())
+        message = "" if step.state == "failed" else step.message  # the error of the run follows
+        self._line(f"  {click.style(mark, fg=color)} {name:<16} {seconds:>8}  {message}".rstrip())
 
     def output(self, line: str) -> None:
-        """Any other line that a step wrote."""
+        """Shows any other line that a step wrote."""
         if line:
             self._line(click.style(f"      {line}", dim=True))
 
@@ -71,15 +71,11 @@ class Console:
 
 
 def show_findings(findings: Sequence[Finding], as_json: bool) -> int:
-    """Findings for a program, or for a person: evidence, and the cure where there is something to cure.
-
-    Returns:
-        Exit status: 1 when there is a warning or an error.
-    """
+    """Prints findings as JSON or text, and returns the exit status: 1 after a warning or an error."""
     if as_json:
         click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            cure = f"\n{'':9}cure: {finding.cure}" if finding.cure else ""
-            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{cure}")
+            fix = f"\n{'':9}fix: {finding.fix}" if finding.fix else ""
+            click.echo(f"{finding.severity:8} {finding.check}: {finding.evidence}{fix}")
     return int(any(finding.severity != "ok" for finding in findings))

@@ -1,24 +1,37 @@
-"""`myxtts corpus`: the data stages one by one or at a stroke, and numbers about a corpus."""
+"""`myxtts corpus`: runs the data stages, one by one or all at once, and describes corpora."""
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from components.state import write_json
 from model.config.resolution import Resolved
-from pipelines.cli.options import PATH, json_option
-from pipelines.cli.settings import settings_options
+from model.files import write_json
+from pipelines.cli.options import PATH, Command, json_option, settings_options
 
 INGESTED, VALIDATED, CORPUS = Path("data/ingested"), Path("data/validated"), Path("data/corpus")
 CODE = Path("data/code")
-SECTIONS = ("corpus", "validation", "split")
 TOO_MANY_BAD = 1
+"""Exit status when the share of bad clips is above `validation.tolerated_bad_share`."""
+INGEST_FLAGS = (
+    "corpus.name",
+    "corpus.format",
+    "corpus.path",
+    "corpus.language",
+    "corpus.engine",
+    "corpus.english_voices",
+    "corpus.persian_voices",
+    "corpus.sentences_per_voice",
+)
+VALIDATE_FLAGS = ("validation.min_seconds", "validation.max_seconds", "validation.check_speakers")
+SPLIT_FLAGS = ("seed", "split.validation_share", "split.test_share", "split.min_held_out")
 
 
-def _path(flag: str, default: Path, help_text: str) -> Any:
+def _path(flag: str, default: Path, help_text: str) -> Callable[[Command], Command]:
+    """Returns the decorator of an option for a path with a default."""
     return click.option(flag, type=PATH, default=default, show_default=True, help=help_text)
 
 
@@ -31,64 +44,64 @@ def corpus() -> None:
 @corpus.command()
 @_path("--output", INGESTED, "Folder to write.")
 @json_option
-@settings_options("corpus")
+@settings_options(*INGEST_FLAGS)
 def ingest(settings: Resolved, output: Path, as_json: bool) -> None:
-    """Read or generate the corpus: normalised audio and one manifest."""
-    _tell(_ingest(settings, output), as_json)
+    """Read or generate the corpus: write normalized audio and a manifest."""
+    _show(_ingest(settings, output), as_json)
 
 
 @corpus.command()
 @_path("--source", INGESTED, "Ingested corpus.")
 @_path("--output", VALIDATED, "Folder to write.")
 @json_option
-@settings_options("validation")
+@settings_options(*VALIDATE_FLAGS)
 def validate(settings: Resolved, source: Path, output: Path, as_json: bool) -> None:
-    """Check every clip and write the report; exits 1 when too many clips are bad."""
-    _tell(_validate(settings, source, output), as_json)
+    """Check all clips and write the report; exit 1 when too many clips are bad."""
+    _show(_validate(settings, source, output), as_json)
 
 
 @corpus.command()
 @_path("--source", VALIDATED, "Validated corpus.")
 @_path("--output", CORPUS, "Folder to write.")
-@click.option("--metrics", type=PATH, help="JSON file for the numbers of each split.")
+@click.option("--metrics", type=PATH, help="JSON file for the numbers of clips in each split.")
 @json_option
-@settings_options("split")
+@settings_options(*SPLIT_FLAGS)
 def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, as_json: bool) -> None:
-    """Assign clips to train, validation and test; write the self-contained corpus."""
-    told = _split(settings, source, output)
+    """Assign the clips to train, validation and test, and write the self-contained corpus."""
+    result = _split(settings, source, output)
     if metrics is not None:
-        write_json(metrics, {key: told[key] for key in ("splits", "unheard_speakers", "set_aside")})
-    _tell(told, as_json)
+        write_json(metrics, {key: result[key] for key in ("splits", "unheard_speakers", "set_aside")})
+    _show(result, as_json)
 
 
 @corpus.command()
-@_path("--output", CODE, "Folder to write, one file a stage.")
+@_path("--output", CODE, "Folder to write, one file per stage.")
 @json_option
-@settings_options("corpus")
+@settings_options("corpus.format", "corpus.engine")
 def code(settings: Resolved, output: Path, as_json: bool) -> None:
-    """Fingerprint the code behind each data stage: DVC runs a stage again when its code has changed."""
+    """Write the hash of the code of each data stage: DVC runs a stage again when its code has changed."""
     from model.corpus.stage_code import write_stage_hashes
 
-    _tell(write_stage_hashes(output, settings.config.corpus), as_json)
+    _show(write_stage_hashes(output, settings.config.corpus), as_json)
 
 
 @corpus.command()
-@_path("--output", Path("data"), "Folder that gets ingested/, validated/ and corpus/.")
+@_path("--output", Path("data"), "Folder for ingested/, validated/ and corpus/.")
 @json_option
-@settings_options(*SECTIONS)
+@settings_options(*INGEST_FLAGS, *VALIDATE_FLAGS, *SPLIT_FLAGS)
 def make(settings: Resolved, output: Path, as_json: bool) -> None:
-    """All three stages without DVC: from the settings to a corpus that can be trained on."""
+    """Run all three stages without DVC, on recordings or sentences that the settings name."""
     _all_stages(settings, output, as_json)
 
 
 @corpus.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_path("--output", Path("data"), "Folder that gets ingested/, validated/ and corpus/.")
+@_path("--output", Path("data"), "Folder for ingested/, validated/ and corpus/.")
 @json_option
-@settings_options(*SECTIONS)
+@settings_options(*INGEST_FLAGS, *VALIDATE_FLAGS, *SPLIT_FLAGS)
 @click.pass_context
 def import_(context: click.Context, settings: Resolved, folder: Path, output: Path, as_json: bool) -> None:
-    """All three stages for the recordings in FOLDER: a corpus in a known layout, or several beside each other."""
+    """Run all three stages without DVC on the recordings in FOLDER: one corpus or several (docs/corpus.md)."""
     from model.config.data import CorpusConfig
     from model.config.resolution import COMMAND_LINE
     from model.corpus.readers import survey
@@ -106,7 +119,7 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
 @click.argument("folder", type=PATH, default=CORPUS)
 @json_option
 def stats(folder: Path, as_json: bool) -> None:
-    """Clips, seconds, speakers, languages per split; speaking rate; what was written out in words."""
+    """Show clips, minutes, speakers and languages of each split, speaking rate, and expanded numbers and symbols."""
     from model.corpus.stats import corpus_stats
 
     numbers = corpus_stats(folder)
@@ -135,11 +148,12 @@ def stats(folder: Path, as_json: bool) -> None:
 
 
 def _all_stages(settings: Resolved, output: Path, as_json: bool) -> None:
+    """Runs ingest, validate and split, and prints what each of them found."""
     ingested, validated, final = (output / folder.name for folder in (INGESTED, VALIDATED, CORPUS))
     result = _ingest(settings, ingested)
     result |= {"validation": _validate(settings, ingested, validated)}
     result |= {"splits": _split(settings, validated, final)["splits"], "folder": str(final)}
-    _tell(result, as_json)
+    _show(result, as_json)
 
 
 def _ingest(settings: Resolved, output: Path) -> dict[str, Any]:
@@ -168,9 +182,9 @@ def _validate(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
         for problem in report.problems:
             if problem.severity == BAD:
                 click.echo(f"{problem.file}: {problem.reason}: {problem.detail}", err=True)
-        click.echo(f"{report.verdict}.\nReport: {output / REPORT_HTML}", err=True)
+        click.echo(f"{report.summary}.\nReport: {output / REPORT_HTML}", err=True)
         raise SystemExit(TOO_MANY_BAD)
-    return {"folder": str(output), "verdict": report.verdict, "report": str(output / REPORT_HTML)}
+    return {"folder": str(output), "verdict": report.summary, "report": str(output / REPORT_HTML)}
 
 
 def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
@@ -190,7 +204,8 @@ def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
     }
 
 
-def _tell(result: dict[str, Any], as_json: bool) -> None:
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    """Prints the result of a stage, one line per key."""
     if as_json:
         click.echo(json.dumps(result, indent=1, ensure_ascii=False))
         return

@@ -1,4 +1,4 @@
-"""`myxtts evaluate`: measures of a trained voice, and the page to listen to it."""
+"""`myxtts evaluate`: computes the metrics of a voice and writes the listening report."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,15 @@ from pathlib import Path
 import click
 
 from model.config.resolution import Resolved
-from pipelines.cli.options import PATH, corpus_option, features_option, json_option, model_option
-from pipelines.cli.settings import settings_options
+from pipelines.cli.options import (
+    MODEL_FLAGS,
+    PATH,
+    corpus_option,
+    features_option,
+    json_option,
+    model_option,
+    settings_options,
+)
 
 
 @click.command()
@@ -22,26 +29,27 @@ from pipelines.cli.settings import settings_options
     help="Folder for metrics.json and report.html.",
 )
 @json_option
-@settings_options("evaluation")
+@settings_options(*MODEL_FLAGS, "evaluation.max_clips", "evaluation.recognizer")
 def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, output: Path, as_json: bool) -> None:
-    """Measure a voice on held-out and training sentences and write a listening report."""
+    """Compute the metrics of a voice on held-out and training sentences, and write a listening report."""
     from components.registry import find_voice
+    from model.config.evaluation import EvaluateSettings
     from model.evaluation.evaluate import REPORT
     from model.evaluation.evaluate import evaluate as run
-    from model.evaluation.evaluated import PARTS
-    from model.evaluation.report import KIND_NAMES, MEASURES, figure
+    from model.evaluation.report import KIND_NAMES, METRIC_NAMES, format_value
+    from model.evaluation.results import PARTS
 
-    result = run(find_voice(model), features, corpus, settings.config, output)
+    result = run(find_voice(model), features, corpus, EvaluateSettings.of(settings.config), output)
     if as_json:
         click.echo(json.dumps({name: value for name, value in result.items() if name != "clips"}, ensure_ascii=False))
         return
     for part in PARTS:
         click.echo(f"\n{part:24}" + "".join(f"{name:>16}" for name in KIND_NAMES.values()))
-        for name, (title, _, decimals) in MEASURES.items():
+        for name, (title, _, decimals) in METRIC_NAMES.items():
             if name in result[part]:
-                values = (figure(result[part][name].get(kind), decimals) for kind in KIND_NAMES)
+                values = (format_value(result[part][name].get(kind), decimals) for kind in KIND_NAMES)
                 click.echo(f"{title:24}" + "".join(f"{value:>16}" for value in values))
-    for name, measure in result["gate"].items():
-        if measure["value"] is None:
-            click.echo(f"{name} does not apply: {measure['reason']}")
+    for name, metric in result["gate"].items():
+        if metric["value"] is None:
+            click.echo(f"{name} does not apply: {metric['reason']}")
     click.echo(f"\nreport: {output / REPORT}")

@@ -1,23 +1,28 @@
-"""`myxtts features`: a corpus to the shards that training reads, and a check of such shards."""
+"""`myxtts features`: builds, checks and describes feature stores."""
 
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from model.config.resolution import Resolved
-from pipelines.cli.options import PATH, corpus_option, json_option
-from pipelines.cli.settings import settings_options
+from pipelines.cli.options import MODEL_FLAGS, PATH, corpus_option, json_option, settings_options
+
+if TYPE_CHECKING:
+    from model.features.extract import Progress
+    from model.features.index import FeatureIndex
 
 DAMAGED = 1
 
 
 @click.group()
 def features() -> None:
-    """Build and check feature stores."""
+    """Build, check and describe feature stores."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
@@ -28,13 +33,18 @@ def features() -> None:
     type=PATH,
     default=Path("data/features"),
     show_default=True,
-    help="Folder to write; replaced once the new features are complete.",
+    help="Folder to write; an old store is replaced once the new one is complete.",
 )
-@click.option("--from-remote", metavar="S3-ADDRESS", help="DVC remote to read the corpus from, clip by clip.")
-@click.option("--data-hash", help="With --from-remote: DVC hash of the corpus (`<md5>.dir`, see dvc.lock).")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes [default: as many as pay].")
+@click.option("--from-remote", metavar="S3-ADDRESS", help="DVC remote to stream the corpus from.")
+@click.option("--data-hash", help="With --from-remote: DVC hash of the corpus, <md5>.dir in dvc.lock.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Number of processes [default: chosen by the number of clips and cores].",
+)
 @json_option
-@settings_options("audio", "features")
+@settings_options(*MODEL_FLAGS)
 def build(
     settings: Resolved,
     corpus: Path,
@@ -44,10 +54,11 @@ def build(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Extract tokens, mel, pitch, energy and speaker vectors of every clip that is new or changed."""
+    """Extract tokens, mel, pitch, energy and speaker embeddings of all new or changed clips."""
     if bool(from_remote) != bool(data_hash):
-        raise click.UsageError("--from-remote and --data-hash go together: where the corpus is, and which one")
+        raise click.UsageError("--from-remote and --data-hash must be given together")
     from model.code_hash import code_hash
+    from model.config.data import PreprocessSettings
     from model.features.extract import build_features
     from model.features.extractor import Recordings
 
@@ -56,25 +67,25 @@ def build(
         from components.remote_recordings import RemoteRecordings
 
         source = RemoteRecordings(from_remote, data_hash)
-    with _bar(hidden=as_json) as report:
+    with _progress_bar(hidden=as_json) as report:
         index = build_features(
             source,
             output,
-            settings.config,
+            PreprocessSettings.of(settings.config),
             code=code_hash("model.features.extract"),
             workers=workers,
             report=report,
         )
-    _tell(output, index, as_json)
+    _show_store(output, index, as_json)
 
 
 @features.command()
 @click.argument("folder", type=PATH, default=Path("data/features"))
 @json_option
-@settings_options("audio")
+@settings_options(*MODEL_FLAGS)
 def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
-    """Compare every file of FOLDER with its checksum, and its extractor with the settings; exits 1 on a finding."""
-    from model.features.index import FeatureError
+    """Compare the files of FOLDER with their checksums, and its extractor with the settings; exit 1 on a finding."""
+    from model.errors import FeatureError
     from model.features.store import FeatureStore
 
     try:
@@ -86,14 +97,14 @@ def verify(settings: Resolved, folder: Path, as_json: bool) -> None:
             json.dumps({"folder": str(folder), "finding": str(error)}) if as_json else str(error), err=not as_json
         )
         raise SystemExit(DAMAGED) from error
-    _tell(folder, store.index, as_json)
+    _show_store(folder, store.index, as_json)
 
 
 @features.command()
 @click.argument("folder", type=PATH, default=Path("data/features"))
 @json_option
 def stats(folder: Path, as_json: bool) -> None:
-    """Statistics of FOLDER: what normalises it, and what each speaker's speech is like."""
+    """Show the statistics of FOLDER: log-mel normalization, and duration, pitch and speaking rate of each speaker."""
     import math
     from dataclasses import asdict
 
@@ -115,13 +126,13 @@ def stats(folder: Path, as_json: bool) -> None:
 
 
 @contextmanager
-def _bar(hidden: bool):
-    """Shows the progress of extraction in clips, with its speed and the time left."""
+def _progress_bar(hidden: bool) -> Iterator[Callable[["Progress"], None]]:
+    """Yields the callback of a progress bar in clips, with speed and remaining time."""
     from tqdm import tqdm
 
     with tqdm(unit="clip", desc="features", disable=True if hidden else None, mininterval=1.0) as bar:
 
-        def report(progress) -> None:
+        def report(progress: "Progress") -> None:
             bar.total = progress.total
             bar.update(progress.done - bar.n)
             if progress.speed:
@@ -131,7 +142,8 @@ def _bar(hidden: bool):
         yield report
 
 
-def _tell(folder: Path, index, as_json: bool) -> None:
+def _show_store(folder: Path, index: "FeatureIndex", as_json: bool) -> None:
+    """Prints size, hashes, speakers and languages of a feature store."""
     splits = Counter(clip.split for clip in index.clips)
     numbers = {
         "folder": str(folder),
@@ -152,4 +164,4 @@ def _tell(folder: Path, index, as_json: bool) -> None:
         f"languages {', '.join(index.languages)}, content {index.content_hash}"
     )
     if index.unknown_symbols:
-        click.echo(f"left out, no symbol: {index.unknown_symbols}", err=True)
+        click.echo(f"skipped symbols that are not in the table: {index.unknown_symbols}", err=True)

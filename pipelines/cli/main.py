@@ -1,34 +1,35 @@
-"""The `myxtts` program: a table of commands, each imported only when it is called, and one way to fail."""
+"""The `myxtts` program: its commands, each imported only when it is called, and its exit status."""
 
 import importlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
 COMMANDS = {
-    "config": ("pipelines.cli.config:config", "Settings: their values, origins and checks."),
+    "config": ("pipelines.cli.config:config", "Show and check settings."),
     "corpus": ("pipelines.cli.corpus:corpus", "Make, import, validate and describe speech corpora."),
-    "features": ("pipelines.cli.features:features", "Turn a corpus into the shards that training reads."),
+    "features": ("pipelines.cli.features:features", "Extract the features that training reads from a corpus."),
     "train": ("pipelines.cli.train:train", "Train an acoustic model on features."),
     "vocoder": ("pipelines.cli.vocoder:vocoder", "Train, fine-tune, import and export neural vocoders."),
-    "diagnose": ("pipelines.cli.diagnose:diagnose", "Find what is wrong with settings, a run, its speed."),
-    "evaluate": ("pipelines.cli.evaluate:evaluate", "Measure a voice and write a listening report."),
-    "synthesize": ("pipelines.cli.synthesize:synthesize", "Speak a text with a voice."),
-    "run": ("pipelines.cli.run:run", "The whole way: recordings to a registered voice that speaks."),
-    "pipeline": ("pipelines.cli.pipeline:pipeline", "Compile, run and list training pipelines."),
+    "diagnose": ("pipelines.cli.diagnose:diagnose", "Find problems in settings, in a training run, in its speed."),
+    "evaluate": ("pipelines.cli.evaluate:evaluate", "Compute a voice's metrics and write a listening report."),
+    "synthesize": ("pipelines.cli.synthesize:synthesize", "Synthesize speech from text."),
+    "run": ("pipelines.cli.run:run", "Run everything: from recordings to a registered voice."),
+    "base": ("pipelines.cli.base:base", "Make and list the voices that trainings start from."),
+    "pipeline": ("pipelines.cli.pipeline:pipeline", "Compile, run, watch and cancel training pipelines."),
     "study": ("pipelines.cli.study:study", "Search hyperparameters."),
-    "registry": ("pipelines.cli.registry:registry", "List, compare, promote and roll back models."),
+    "registry": ("pipelines.cli.registry:registry", "List, compare, promote and roll back registered voices."),
 }
-"""Command -> (where it is, what help says): the help must not import what the commands need."""
+"""Command -> (module and attribute, help text), so that `--help` imports none of the commands."""
 
 FINDING, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for by name."""
+    """Command group that imports a command only when it is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -37,7 +38,8 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -49,36 +51,48 @@ class LazyGroup(click.Group):
 def program() -> None:
     """MyXTTS: trains multilingual text-to-speech voices as a machine-learning pipeline.
 
-    Exit status: 0 good, 1 a finding or a failed gate, 2 a usage or configuration error.
+    Exit status: 0 success, 1 a finding, a failed gate or run, 2 not started (usage, settings), 130 interrupted.
     """
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the program and exit; an error that a user can mend becomes one line, an interrupt status 130."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the program and exits. An error that a user can fix becomes one line on standard error."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by a scheduler: end as after Ctrl-C, tidied up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler stops programs so: clean up as after Ctrl-C
     try:
         answer = program.main(args=arguments, prog_name="myxtts", standalone_mode=False)
     except click.Abort:
         _fail("interrupted", INTERRUPTED)
+    except click.NoSuchOption as error:
+        error.show()
+        _suggest_settings(error.option_name)
+        sys.exit(USAGE)
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader (`| head`) has gone: nobody is left to tell
+    except BrokenPipeError:  # the reader (`| head`) has closed the pipe: keep Python from writing to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FINDING)
     except Exception as error:
-        from components.failures import explained
+        from components.failures import explain
 
-        if not (told := explained(error)):
+        if not (told := explain(error)):
             raise
         _fail(told, getattr(error, "exit_code", USAGE))
     sys.exit(answer if isinstance(answer, int) else 0)
 
 
-def _fail(message: str, status: int) -> None:
+def _suggest_settings(flag: str) -> None:
+    """Names the settings that an unknown flag could mean: most settings have no flag."""
+    from pipelines.cli.options import settings_of_flag
+
+    for key in settings_of_flag(flag):
+        click.echo(f"This setting has no flag here: use --set {key}=VALUE", err=True)
+
+
+def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"myxtts: {message}", err=True)
     sys.exit(status)
 

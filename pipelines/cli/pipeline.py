@@ -1,4 +1,4 @@
-"""`myxtts pipeline`: runs on this machine, in its containers or on a cluster: start them, look at them, end them."""
+"""`myxtts pipeline`: starts, lists, watches and cancels runs on this machine, in its containers or on a cluster."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -19,56 +19,73 @@ from pipelines.cli.options import (
     Command,
     chosen_project,
     json_option,
+    load_settings,
     project_options,
     settings_files,
 )
 from pipelines.run_records import RunError, RunRecord, all_runs, find_run
 
+if TYPE_CHECKING:
+    from model.config.schema import Config
+    from pipelines.cli.console import Console
+    from pipelines.cluster import Cluster, ClusterRun
+    from pipelines.profiles import Profile
+    from pipelines.project import Project
+
 TARGETS = ("local", "docker", "cluster")
 
 
 def target_options(
-    default: str = "local", settings: Callable[[Command], Command] = settings_files
+    default: str = "local", settings: Callable[[Callable[..., Any]], Callable[..., Any]] = settings_files
 ) -> Callable[[Command], Command]:
-    """Decorator: `--target`, where a cluster is, and settings."""
+    """Adds `--target`, the address and namespace of a cluster, and the options of `settings`."""
+    add_namespace = click.option("--namespace", default="", help="Namespace of the runs [cluster.namespace].")
+    add_host = click.option("--host", default="", help="Address of Kubeflow Pipelines [cluster.host].")
+    add_target = click.option(
+        "--target", type=click.Choice(TARGETS), default=default, show_default=True, help="Where the steps run."
+    )
 
     def decorate(command: Command) -> Command:
-        command = settings(command)
-        command = click.option("--namespace", default="", help="Namespace of the runs [cluster.namespace].")(command)
-        command = click.option("--host", default="", help="Address of Kubeflow Pipelines [cluster.host].")(command)
-        return click.option("--target", type=click.Choice(TARGETS), default=default, show_default=True)(command)
+        return cast(Command, add_target(add_host(add_namespace(settings(command)))))
 
     return decorate
 
 
-def refuse_here(target: str, **options: Any) -> None:
-    """Refuse options that only a cluster would heed.
+def require_cluster(target: str, **options: Any) -> None:
+    """Refuses options that have no effect on this machine.
 
     Raises:
-        click.UsageError: the target is this machine, and one of them is given.
+        click.UsageError: one of them is given, and the target is not the cluster.
     """
     given = [name for name, value in options.items() if value]
     if target != "cluster" and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise click.UsageError(f"{flags}: only --target cluster heeds it")
+        raise click.UsageError(f"{flags} requires --target cluster")
 
 
 @click.group()
 def pipeline() -> None:
-    """Training pipelines: processes of this machine, its containers, or a cluster."""
+    """Compile, run, watch and cancel training pipelines."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
 @pipeline.command(name="compile")
 @target_options(default="cluster")
-@click.option("--format", "form", type=click.Choice(["kfp", "kubernetes"]), default="kfp", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["kfp", "kubernetes"]),
+    default="kfp",
+    show_default=True,
+    help="YAML of Kubeflow Pipelines, or Kubernetes objects.",
+)
 @click.option("--output", type=PATH, help="File to write [default: stdout].")
 def compile_command(form: str, output: Path | None, **where: Any) -> None:
-    """Write the pipeline as Kubeflow Pipelines takes it, or as Kubernetes objects for a GitOps repository."""
+    """Compile the pipeline for Kubeflow Pipelines, or as Kubernetes objects for a GitOps repository."""
     from components.lineage import git_state
     from pipelines.compiling import compile_training, manifests
 
-    refuse_here(where["target"], host=where["host"], namespace=where["namespace"])
+    require_cluster(where["target"], host=where["host"], namespace=where["namespace"])
     profile, config = _profile(where)
     if form == "kubernetes" and profile.cluster is None:
         raise click.UsageError("--format kubernetes needs --target cluster")
@@ -85,19 +102,18 @@ def compile_command(form: str, output: Path | None, **where: Any) -> None:
 
 @pipeline.command()
 @target_options(settings=project_options)
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Watch a cluster's run until it is over.")
-@click.option("--force", is_flag=True, help="Start on the cluster even if an equal run is going on or succeeded.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Watch a run on the cluster until it ends.")
+@click.option("--force", is_flag=True, help="Start on the cluster even if an equal run is active or has succeeded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
 def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
     """Run the pipeline on data that `dvc repro` has made and `dvc push` has pushed.
 
-    Exit status: 0 it succeeded (or, with --no-wait, was started), 1 it failed or was cancelled, 2 it was not started.
+    Exit status: 0 succeeded (with --no-wait: started), 1 failed or cancelled, 2 not started.
     """
     from pipelines.cli.console import Console
-    from pipelines.local import PipelineError, run_training
-    from pipelines.targets import make_target
+    from pipelines.local import PipelineError, make_target, run_training
 
-    refuse_here(where["target"], host=where["host"], namespace=where["namespace"], no_wait=not wait, force=force)
+    require_cluster(where["target"], host=where["host"], namespace=where["namespace"], no_wait=not wait, force=force)
     project = _project(**where)
     console = Console()
     if where["target"] == "cluster":
@@ -116,7 +132,8 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
         click.echo(json.dumps(record.plain(), indent=1))
 
 
-def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json: bool) -> None:
+def _run_on_cluster(project: "Project", console: "Console", wait: bool, force: bool, as_json: bool) -> None:
+    """Starts a run on the cluster, or finds an equal one, and watches it until it ends."""
     from pipelines.cluster import OVERLAP_SECONDS, SETTLED_SECONDS, Cluster
     from pipelines.compiling import compile_training
     from pipelines.profiles import cluster_profile
@@ -125,12 +142,12 @@ def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json
     project.require_pushed()
     cluster = Cluster(project.config.cluster, records=_records(project.state))
     commit = project.lineage("")["git.sha"]
-    # Whoever does not stay to watch looks longer for a run that somebody else started at the same moment.
+    # Without watching, equal runs that were started at the same moment can only be found here, which takes longer.
     linger = SETTLED_SECONDS if wait else OVERLAP_SECONDS
     found, started = cluster.trigger(
         text, project.run_arguments(), project.config.corpus.name, commit, force, linger=linger
     )
-    click.echo(f"{'started' if started else 'known already'}: {found.name}\n{found.link}", err=True)
+    click.echo(f"{'started' if started else 'an equal run exists'}: {found.name}\n{found.link}", err=True)
     if wait and not found.over:
         found = cluster.wait(
             found.id, lambda step, state: console.output(f"{step}: {state.lower()}"), unique=started and not force
@@ -142,24 +159,27 @@ def _run_on_cluster(project: Any, console: Any, wait: bool, force: bool, as_json
 
 @pipeline.command(name="list")
 @target_options()
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest runs shown.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Number of runs to list.")
 @json_option
 def list_command(limit: int, as_json: bool, **where: Any) -> None:
-    """Runs, newest first."""
+    """List runs, newest first."""
     if where["target"] == "cluster":
-        found = _cluster(where).runs(limit)
-        lines = [f"{item.id}  {item.created}  {item.state:<10} {item.name}" for item in found]
+        runs = _cluster(where).runs(limit)
+        plain = [item.plain() for item in runs]
+        lines = [f"{item.id}  {item.created}  {item.state:<10} {item.name}" for item in runs]
     else:
-        _refuse_where(where)
-        found = all_runs(State.locate())[:limit]
-        lines = [_line(item) for item in found]
+        _refuse_cluster_options(where)
+        records = all_runs(State.locate())[:limit]
+        plain = [item.plain() for item in records]
+        lines = [_line(item) for item in records]
     if as_json:
-        click.echo(json.dumps([item.plain() for item in found], indent=1))
+        click.echo(json.dumps(plain, indent=1))
     else:
         click.echo("\n".join(lines) or "no runs yet; `myxtts run` makes the first")
 
 
 def _line(record: RunRecord) -> str:
+    """Returns a run of this machine as one line."""
     return f"{record.id}  {record.state:<11} {record.seconds:8.1f} s  {record.arguments['name']}  {record.progress}"
 
 
@@ -168,7 +188,7 @@ def _line(record: RunRecord) -> str:
 @target_options()
 @json_option
 def status(run_id: str | None, as_json: bool, **where: Any) -> None:
-    """How a run went (default: the newest); exits 1 when it failed."""
+    """Show the steps of a run [default: the newest]; exit 1 if it failed."""
     if where["target"] == "cluster":
         cluster = _cluster(where)
         found = cluster.get(run_id) if run_id else next(iter(cluster.runs(1)), None)
@@ -178,7 +198,7 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
         _show(found, as_json)
         failed = found.over and not found.succeeded
     else:
-        _refuse_where(where)
+        _refuse_cluster_options(where)
         record = find_run(State.locate(), run_id)
         failed = record.state in ("failed", "interrupted")
         if as_json:
@@ -187,7 +207,7 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
             started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
             click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s, {record.target}")
             for name, step in record.steps.items():
-                message = step.message.replace("\n", "\n    ")
+                message = (step.progress or step.message).replace("\n", "\n    ")
                 click.echo(f"  {name:<16} {step.state:<11} {step.seconds:8.1f} s  {message}".rstrip())
             click.echo(f"log: {record.folder / 'log.txt'}")
     if failed:
@@ -198,39 +218,40 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
 @click.argument("run_id", required=False)
 @target_options()
 def cancel(run_id: str | None, **where: Any) -> None:
-    """End a run (here, default: the newest).
+    """Cancel a run [default on this machine: the newest].
 
-    Here, training saves itself first. On a cluster, the run is terminated, its TrainJobs are deleted, and the command
-    waits until its pods have ended; training goes on from its last checkpoint when it is started again.
+    On this machine, training saves a checkpoint first. On a cluster, the run is terminated, its TrainJobs are deleted,
+    and the command waits until its pods have ended. The next run resumes training from the last checkpoint.
     """
     if where["target"] == "cluster":
         if not run_id:
             raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
         _cancel_on_cluster(_cluster(where), run_id)
         return
-    _refuse_where(where)
+    _refuse_cluster_options(where)
     record = find_run(State.locate(), run_id)
     if record.state != "running":
         raise RunError(f"{record.id} is not running: {record.state}; `myxtts pipeline list` shows what is")
-    os.kill(record.process, signal.SIGTERM)  # a run started in the background of a script ignores interrupts
-    click.echo(f"asked for the end of {record.id}")
+    os.kill(record.process, signal.SIGTERM)  # a run started in the background of a script ignores SIGINT
+    click.echo(f"cancelling {record.id}")
 
 
-def _cancel_on_cluster(cluster: Any, run_id: str) -> None:
+def _cancel_on_cluster(cluster: "Cluster", run_id: str) -> None:
+    """Terminates a run, deletes its TrainJobs and waits until its pods have ended."""
     from components.kube import KubeError
-    from pipelines.stopping import delete_trainjobs, wait_until_stopped
+    from pipelines.run_pods import delete_trainjobs, wait_until_stopped
 
     found = cluster.cancel(run_id)
-    click.echo(f"{run_id} is over: {found.state}" if found.over else f"asked for the end of {run_id}")
+    click.echo(f"{run_id} has ended: {found.state}" if found.over else f"cancelling {run_id}")
     namespace = cluster.workflow_namespace
     try:
         trainjobs = delete_trainjobs(namespace, run_id)
         for name in trainjobs:
-            click.echo(f"deleted its TrainJob {name}")
+            click.echo(f"deleted TrainJob {name}")
         left = wait_until_stopped(namespace, run_id, trainjobs)
     except KubeError as error:
         click.echo(
-            f"its TrainJobs and pods cannot be looked after from here ({error}); where kubectl works: "
+            f"its TrainJobs and pods cannot be reached from here ({error}); run this where kubectl works: "
             f"kubectl -n {namespace} delete trainjobs -l pipeline/runid={run_id}",
             err=True,
         )
@@ -238,22 +259,22 @@ def _cancel_on_cluster(cluster: Any, run_id: str) -> None:
     if left:
         click.echo(f"still running in {namespace}: {', '.join(left)}", err=True)
         raise SystemExit(1)
-    click.echo("its pods have ended")
+    click.echo("all its pods have ended")
 
 
 @pipeline.command()
 @click.argument("run_id", required=False)
-@click.option("--step", default="", help="Only this step's (cluster).")
+@click.option("--step", default="", help="Only the log of this step (cluster).")
 @target_options()
 def logs(run_id: str | None, step: str, **where: Any) -> None:
-    """What the steps of a run wrote (here, default: the newest)."""
+    """Print the log of a run [default on this machine: the newest]."""
     if where["target"] != "cluster":
-        _refuse_where(where, step=step)
+        _refuse_cluster_options(where, step=step)
         click.echo((find_run(State.locate(), run_id).folder / "log.txt").read_text("utf-8"), nl=False)
         return
     if not run_id:
         raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
-    from pipelines.pod_logs import pod_logs
+    from pipelines.run_pods import pod_logs
 
     for label, line in pod_logs(_cluster(where).workflow_namespace, run_id, step):
         click.echo(f"{label}  {line}")
@@ -262,15 +283,17 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
 @pipeline.command()
 @target_options(default="cluster", settings=project_options)
 @click.option(
-    "--cron", default="", help="When: second minute hour day month weekday, such as '0 0 3 * * *', or '@daily'."
+    "--cron", default="", help="Six fields (second minute hour day month weekday), such as '0 0 3 * * *', or @daily."
 )
-@click.option("--name", default="", help="Name of the schedule [default: the model's].")
-@click.option("--remove", is_flag=True, help="Remove the schedule of that name.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable list.")
+@click.option("--name", default="", help="Name of the schedule [default: name of the model].")
+@click.option("--remove", is_flag=True, help="Remove the schedule.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) -> None:
-    """Start runs by the clock, replace or remove a schedule; without --cron and --remove, list them."""
+    """Make, replace or remove a schedule of runs; without --cron and --remove, list the schedules."""
     if where["target"] != "cluster":
-        raise click.UsageError("scheduling requires --target cluster; here, use cron with `myxtts pipeline run`")
+        raise click.UsageError(
+            "scheduling requires --target cluster; on this machine, use cron with `myxtts pipeline run`"
+        )
     if not cron and not remove:
         found = _cluster(where).schedules()
         lines = [f"{item['name']}  {item['cron']}  {item['status']}  {item['id']}" for item in found]
@@ -280,7 +303,7 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
     name = name or project.model_name
     if remove:
         if not _cluster(where).unschedule(name):
-            raise RunError(f"no schedule is named {name}; `myxtts pipeline schedule` lists them")
+            raise RunError(f"there is no schedule {name}; `myxtts pipeline schedule` lists all")
         click.echo(f"removed {name}")
         return
     from pipelines.cluster import Cluster
@@ -291,7 +314,7 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
     times = next_times(parse_cron(cron), datetime.now(UTC))
     text = compile_training(cluster_profile(project.config))
     project.require_pushed()
-    click.echo("next runs, if the scheduler's clock is in UTC (CRON_SCHEDULE_TIMEZONE of the installation):", err=True)
+    click.echo("next runs, if the scheduler uses UTC (CRON_SCHEDULE_TIMEZONE of the installation):", err=True)
     for at in times:
         click.echo(f"  {at:%a %Y-%m-%d %H:%M:%S}", err=True)
     arguments, experiment, commit = project.run_arguments(), project.config.corpus.name, project.lineage("")["git.sha"]
@@ -299,27 +322,25 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
     click.echo(f"{name}: {cron}  {made}")
 
 
-def _refuse_where(where: dict[str, Any], **options: Any) -> None:
-    """What says which cluster is meant says nothing about the runs of this machine."""
+def _refuse_cluster_options(where: dict[str, Any], **options: Any) -> None:
+    """Refuses options that select a cluster where the runs of this machine are asked for."""
     named = {name: where[name] for name in ("host", "namespace")}
-    refuse_here(where["target"], **named, config=where["config_file"], set=where["assignments"], **options)
+    require_cluster(where["target"], **named, config=where["config_file"], set=where["assignments"], **options)
 
 
-def _project(target: str, host: str, namespace: str, **chosen: Any) -> Any:
-    return chosen_project(**chosen, **{"cluster.host": host, "cluster.namespace": namespace})
+def _project(target: str, host: str, namespace: str, **chosen: Any) -> "Project":
+    return chosen_project(**chosen, overrides={"cluster.host": host, "cluster.namespace": namespace})
 
 
-def _settings(where: dict[str, Any]) -> Any:
-    from pipelines.cli.settings import load_settings
-
+def _settings(where: dict[str, Any]) -> "Config":
     named = {"cluster.host": where["host"], "cluster.namespace": where["namespace"]}
     given = {key: value for key, value in named.items() if value}
     return load_settings(None, where["config_file"], where["assignments"], given).config
 
 
-def _profile(where: dict[str, Any]) -> tuple[Any, Any]:
+def _profile(where: dict[str, Any]) -> "tuple[Profile, Config]":
+    from pipelines.local import make_target
     from pipelines.profiles import cluster_profile
-    from pipelines.targets import make_target
 
     config = _settings(where)
     if where["target"] == "cluster":
@@ -327,38 +348,39 @@ def _profile(where: dict[str, Any]) -> tuple[Any, Any]:
     return make_target(where["target"], config).profile, config
 
 
-def _cluster(where: dict[str, Any]) -> Any:
+def _cluster(where: dict[str, Any]) -> "Cluster":
     from components.state import StateError
     from pipelines.cluster import Cluster
 
     try:
         records = _records(State.locate())
-    except StateError:  # looking at runs needs no project
+    except StateError:  # runs can be listed outside of a project
         records = None
     return Cluster(_settings(where).cluster, records=records)
 
 
 def _records(state: State) -> Path:
-    """Folder that holds which runs of a cluster were cancelled from here."""
+    """Returns the folder that records which runs of a cluster were cancelled from this machine."""
     return state.root / "cancelled"
 
 
-def _with_reason(cluster: Any, found: Any) -> Any:
-    """A failed run with the reason that its step wrote into its log, where the Kubernetes API can be asked."""
+def _with_reason(cluster: "Cluster", found: "ClusterRun") -> "ClusterRun":
+    """Adds to a failed run the reason from the log of its step, or the command that shows this log."""
     if found.state != "FAILED" or not found.failed_step:
         return found
     from components.kube import KubeError
-    from pipelines.pod_logs import failure_reason
+    from pipelines.run_pods import failure_reason
 
     try:
-        why = failure_reason(cluster.workflow_namespace, found.id, found.failed_step)
+        reason = failure_reason(cluster.workflow_namespace, found.id, found.failed_step)
     except KubeError:
-        why = ""
+        reason = ""
     hint = f"`myxtts pipeline logs {found.id} --target cluster --step {found.failed_step}` shows its log"
-    return replace(found, error=f"{found.error}: {why or hint}")
+    return replace(found, error=f"{found.error}: {reason or hint}")
 
 
-def _show(found: Any, as_json: bool) -> None:
+def _show(found: "ClusterRun", as_json: bool) -> None:
+    """Prints a run of the cluster with its steps."""
     if as_json:
         click.echo(json.dumps(found.plain(), indent=1))
         return

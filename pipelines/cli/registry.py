@@ -1,4 +1,4 @@
-"""`myxtts registry`: versions of registered voices, and the aliases that say which one is used."""
+"""`myxtts registry`: lists, compares, promotes and rolls back versions of registered voices."""
 
 import json
 import time
@@ -13,14 +13,14 @@ from pipelines.cli.options import json_option
 
 @click.group()
 def registry() -> None:
-    """List, compare, promote and roll back models."""
+    """List, compare, promote and roll back registered voices."""
 
 
 @registry.command(name="list")
 @click.argument("name", required=False)
 @json_option
 def list_command(name: str | None, as_json: bool) -> None:
-    """All versions of one model, or of all."""
+    """List all versions of one model or of all models."""
     found = Registry(State.locate())
     versions = [item for model in ([name] if name else found.names()) for item in found.versions(model)]
     if name and not versions:
@@ -31,7 +31,7 @@ def list_command(name: str | None, as_json: bool) -> None:
     for item in versions:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.created))
         aliases = " ".join(f"@{alias}" for alias in item.aliases)
-        measures = "  ".join(f"{key} {value:.3f}" for key, value in item.measures.items())
+        measures = "  ".join(f"{key} {value:.3f}" for key, value in item.metrics.items())
         click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {measures}".rstrip())
     if not versions:
         click.echo("no versions; `myxtts run` registers the first")
@@ -42,7 +42,7 @@ def list_command(name: str | None, as_json: bool) -> None:
 @click.argument("version", default="champion")
 @json_option
 def show(name: str, version: str, as_json: bool) -> None:
-    """Lineage, measures and gate results of a version (number or alias)."""
+    """Show lineage, metrics and gate results of a version (number or alias)."""
     item = Registry(State.locate()).version(name, version)
     if as_json:
         click.echo(json.dumps(_plain(item), indent=1))
@@ -58,11 +58,11 @@ def show(name: str, version: str, as_json: bool) -> None:
 @click.argument("second", default="candidate")
 @json_option
 def compare(name: str, first: str, second: str, as_json: bool) -> None:
-    """The measures of two versions side by side (numbers or aliases)."""
+    """Show the metrics of two versions (numbers or aliases) side by side."""
     found = Registry(State.locate())
     left, right = found.version(name, first), found.version(name, second)
-    keys = sorted({*left.measures, *right.measures})
-    rows = {key: (left.measures.get(key), right.measures.get(key)) for key in keys}
+    keys = sorted({*left.metrics, *right.metrics})
+    rows = {key: (left.metrics.get(key), right.metrics.get(key)) for key in keys}
     same = left.tags.get("dvc.data") == right.tags.get("dvc.data")
     if as_json:
         answer = {"versions": [left.number, right.number], "same_data": same, "measures": rows}
@@ -73,23 +73,23 @@ def compare(name: str, first: str, second: str, as_json: bool) -> None:
         shown = [f"{value:14.3f}" if value is not None else f"{'-':>14}" for value in values]
         click.echo(f"{key:<28} {shown[0]} {shown[1]}")
     if not same:
-        click.echo("measured on different data: these numbers do not compare")
+        click.echo("evaluated on different data: the metrics are not comparable")
 
 
 @registry.command()
 @click.argument("name")
 @click.argument("version", default="candidate")
-@click.option("--reason", default="promoted by hand", show_default=True, help="Kept with the version.")
-@click.option("--force", is_flag=True, help="Promote although the gate failed.")
+@click.option("--reason", default="promoted by hand", show_default=True, help="Stored with the version.")
+@click.option("--force", is_flag=True, help="Promote in spite of a failed gate.")
 def promote(name: str, version: str, reason: str, force: bool) -> None:
-    """Make a version (number or alias) the champion, after its gate passed and it has spoken a sentence."""
+    """Make a version (number or alias) the champion if it passed its gate and can synthesize a sentence."""
     found = Registry(State.locate())
     item = found.version(name, version)
     failed = {key: value for key, value in item.tags.items() if key.startswith("gate.") and value.startswith("fail")}
     if failed and not force:
         for key, value in failed.items():
             click.echo(f"{key}: {value}", err=True)
-        click.echo(f"{name} version {item.number} failed its gate; --force promotes it nevertheless", err=True)
+        click.echo(f"{name} version {item.number} failed its gate; --force promotes it in spite of that", err=True)
         raise SystemExit(1)
     found.promote(name, item.number, None, reason, smoke_test)
     click.echo(f"{name}: champion is version {item.number}")
@@ -97,12 +97,13 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
 
 @registry.command()
 @click.argument("name")
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Kept with the version.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Stored with the version.")
 def rollback(name: str, reason: str) -> None:
-    """Give the champion's place back to the version before it."""
+    """Make the previous champion the champion again."""
     old, new = Registry(State.locate()).rollback(name, reason)
     click.echo(f"{name}: champion is version {new} again (was {old})")
 
 
 def _plain(item: Version) -> dict[str, Any]:
-    return {**vars(item), "aliases": list(item.aliases), "measures": item.measures}
+    """Returns a version as JSON data."""
+    return {**vars(item), "aliases": list(item.aliases), "measures": item.metrics}

@@ -1,20 +1,23 @@
-"""`myxtts run`: from recordings to a registered voice that speaks, and a summary of where everything is."""
+"""`myxtts run`: data stages, pipeline and sample sentences in one command, and a summary of the results."""
 
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.cli.options import chosen_project, json_option, project_options
+
+if TYPE_CHECKING:
+    from pipelines.full_run import Outcome
 
 
 @click.command()
 @project_options
 @json_option
 def run(as_json: bool, **chosen: Any) -> None:
-    """Data stages, training pipeline, a few spoken sentences. What is unchanged is not done again."""
+    """Run the data stages and the training pipeline, and synthesize a few sentences. Unchanged parts are reused."""
     from components.tracking import tracking_uri
     from pipelines.cli.console import Console
     from pipelines.full_run import full_run
@@ -26,13 +29,15 @@ def run(as_json: bool, **chosen: Any) -> None:
         project, console.report, console.output, lambda part: click.echo(click.style(part, bold=True), err=True)
     )
     tracking = tracking_uri(project.state)
-    click.echo(json.dumps(outcome.plain(), indent=1) if as_json else summary(outcome, tracking, _again(**chosen)))
+    click.echo(
+        json.dumps(outcome.plain(), indent=1) if as_json else summary(outcome, tracking, _typed_options(**chosen))
+    )
     if outcome.error:
         raise SystemExit(1)
 
 
-def summary(outcome: Any, tracking: str, chosen: str) -> str:
-    """The closing summary as text: results first, then what to do next, about what was `chosen` by these options."""
+def summary(outcome: "Outcome", tracking: str, options: str) -> str:
+    """Returns the closing summary: the results, then commands to run next, with the same `options`."""
     lines = [""]
     if outcome.error:
         lines += [f"NOT PROMOTED: {outcome.error}", ""]
@@ -62,20 +67,27 @@ def summary(outcome: Any, tracking: str, chosen: str) -> str:
         "Next",
         f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {tracking}'}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
-        f"  study       myxtts study run --trials 8{chosen}",
+        f"  study       myxtts study run --trials 8{options}",
         f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",
         f"  roll back   myxtts registry rollback {outcome.name}",
     ]
     return "\n".join(lines)
 
 
-def _again(data: Path | None, model_size: str, config_file: Path | None, assignments: tuple[str, ...]) -> str:
-    """The options as one would type them again."""
-    named = (("--data", data), ("--model-size", model_size), ("--config", config_file))
+def _typed_options(
+    data: Path | None, model_size: str, config_file: Path | None, assignments: tuple[str, ...], start_from: str
+) -> str:
+    """Returns the options of this command as they are typed."""
+    named = (
+        ("--data", data),
+        ("--model-size", model_size),
+        ("--start-from", start_from),
+        ("--config", config_file),
+    )
     given = [part for flag, value in named if value for part in (flag, str(value))]
     return "".join(f" {part}" for part in map(shlex.quote, [*given, *(p for a in assignments for p in ("--set", a))]))
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from here."""
+    """Returns a path relative to the current folder, if it lies below it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

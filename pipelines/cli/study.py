@@ -1,16 +1,21 @@
-"""`myxtts study`: search loss weights, batch size and learning rate of a model size."""
+"""`myxtts study`: searches loss weights, batch size and learning rate of a model size."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
 from pipelines.cli.options import PATH, chosen_project, json_option, project_options
 
+if TYPE_CHECKING:
+    import optuna
+
+    from pipelines.project import Project
+
 trials_option = click.option(
-    "--trials", type=click.IntRange(min=1), help="Finished trials that the study shall have in all [study.trials]."
+    "--trials", type=click.IntRange(min=1), help="Total number of finished trials to reach [study.trials]."
 )
 
 
@@ -23,7 +28,7 @@ def study() -> None:
 @trials_option
 @project_options
 def run(trials: int | None, **chosen: Any) -> None:
-    """Make the data if needed, open the study, and run its trials; run it again to go on."""
+    """Make the data if needed, open the study and run trials. The same command resumes a study."""
     project = chosen_project(**chosen)
     project.require_sound()
     project.make_data()
@@ -34,7 +39,7 @@ def run(trials: int | None, **chosen: Any) -> None:
 @trials_option
 @project_options
 def worker(trials: int | None, **chosen: Any) -> None:
-    """Join a study from another process or machine; its data must have been made."""
+    """Join a study from another process or machine. Its data must exist."""
     _work(chosen_project(**chosen), trials)
 
 
@@ -42,7 +47,7 @@ def worker(trials: int | None, **chosen: Any) -> None:
 @json_option
 @project_options
 def show(as_json: bool, **chosen: Any) -> None:
-    """The trials of the study."""
+    """List the trials of the study."""
     from pipelines.study import load_study
 
     found = load_study(chosen_project(**chosen))
@@ -69,7 +74,7 @@ def show(as_json: bool, **chosen: Any) -> None:
 @click.option("--output", type=PATH, help="File to write [default: stdout].")
 @project_options
 def best(output: Path | None, **chosen: Any) -> None:
-    """The study's settings with the best trial's, in the form that --config reads."""
+    """Write the settings of the study with those of its best trial, as a file for --config."""
     from model.config.resolution import COMMAND_LINE, flatten, nest
     from pipelines.study import best_trial, load_study
 
@@ -89,21 +94,21 @@ def best(output: Path | None, **chosen: Any) -> None:
         click.echo(f"{output}: use it with `myxtts run --config {output}`", err=True)
 
 
-def _work(project: Any, trials: int | None) -> None:
+def _work(project: "Project", trials: int | None) -> None:
+    """Runs trials until the study has the wanted number, and prints the best one."""
     from pipelines.study import best_trial, open_study, prepare, work
 
-    setting = prepare(project)
-    opened = open_study(setting)
+    context = prepare(project)
+    opened = open_study(context)
     wanted = trials or project.config.study.trials
-    click.echo(f"study {setting.name}: until {wanted} trials have finished", err=True)
-
-    work(setting, opened, wanted, lambda trial: click.echo(_line(trial), err=True))
+    click.echo(f"study {context.name}: until {wanted} trials have finished", err=True)
+    work(context, opened, wanted, lambda trial: click.echo(_line(trial), err=True))
     found = best_trial(opened)
     click.echo(f"best: {found.value:.4f} in trial {found.number}; `myxtts study best` writes it")
 
 
-def _line(trial: Any) -> str:
-    """A trial in one line: its error, its settings, and why it failed."""
+def _line(trial: "optuna.trial.FrozenTrial") -> str:
+    """Returns a trial as one line: error, settings, and why it failed."""
     used = "  ".join(f"{key} {_short(value)}" for key, value in trial.user_attrs.get("used", {}).items())
     value = f"{trial.value:.4f}" if trial.value is not None else "-"
     reason = trial.user_attrs.get("error", "")

@@ -1,9 +1,10 @@
-"""`myxtts synthesize`: text to a WAV file, with a trained voice or a registered one."""
+"""`myxtts synthesize`: text to a WAV file, with a voice folder or a registered voice."""
 
 import logging
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,10 +14,10 @@ _OPTION = re.compile(r"-[A-Za-z]|--[A-Za-z][A-Za-z-]*(=.*)?", re.DOTALL)
 
 
 class TextCommand(click.Command):
-    """A command whose TEXT may begin with a minus: only what is written like an option is taken for one."""
+    """Command whose TEXT may begin with a minus: only words that have the form of an option are parsed as options."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Arguments with the texts moved behind `--`, where nothing is an option."""
+        """Moves the texts behind `--`, where click parses no options, and parses the result."""
         valued = {
             name for option in self.params if isinstance(option, click.Option) and not option.is_flag
             for name in option.opts
@@ -39,61 +40,69 @@ class TextCommand(click.Command):
 
 @click.command(cls=TextCommand)
 @click.argument("text", required=False)
-@click.option("--text-file", type=click.Path(path_type=Path, allow_dash=True), help="A file of the text; - for input.")
+@click.option(
+    "--text-file", type=click.Path(path_type=Path, allow_dash=True), help="UTF-8 text file; - for standard input."
+)
 @model_option
-@click.option("--output", type=PATH, default=Path("speech.wav"), show_default=True)
-@click.option("--language", default="", help="Language of the text, whoever speaks it [default: the speaker's].")
+@click.option("--output", type=PATH, default=Path("speech.wav"), show_default=True, help="File to write.")
+@click.option("--language", default="", help="Language of the text [default: that of the speaker].")
 @click.option(
-    "--speaker", default="", help="One of the voice's speakers, in any language [default: the first that speaks it]."
+    "--speaker",
+    default="",
+    help="One of the speakers of the voice, for any language [default: the first of the language].",
 )
-@click.option("--reference", type=PATH, help="A recording whose voice is cloned.")
+@click.option("--reference", type=PATH, help="Recording of the voice to clone.")
 @click.option(
-    "--reference-language", default="", help="What is spoken in it [default: the text's language]; keeps its sound."
+    "--reference-language",
+    default="",
+    help="Language of that recording [default: that of the text]; keeps its timbre in another language.",
 )
-@click.option("--speed", type=float, default=1.0, show_default=True)
-@click.option("--pitch-scale", type=float, default=1.0, show_default=True)
-@click.option("--energy-scale", type=float, default=1.0, show_default=True)
-@click.option("--style-reference", type=PATH, help="A recording whose style is taken.")
-@click.option("--style-weights", help="Weights of the style tokens, as 0.5,0,0.5,...")
-@click.option("--latent", help="Values of the latent, as 0.1,-0.2,...")
-@click.option("--variation", type=float, default=0.0, show_default=True, help="Random part of the latent, 0 to 2.")
-def synthesize(text: str | None, text_file: Path | None, model: str, output: Path, **options) -> None:
-    """Speak TEXT and write a WAV file. Without TEXT, or with -, the text is read from standard input."""
+@click.option("--speed", type=float, default=1.0, show_default=True, help="Speaking rate, 0.25 to 4.")
+@click.option("--pitch-scale", type=float, default=1.0, show_default=True, help="Factor on the pitch, 0.5 to 2.")
+@click.option("--energy-scale", type=float, default=1.0, show_default=True, help="Factor on the level, 0.1 to 10.")
+@click.option("--style-reference", type=PATH, help="Recording of any speaker whose style is used.")
+@click.option("--style-weights", help="Weights of the style tokens, such as 0.5,0,0.5.")
+@click.option("--latent", help="Latent vector, such as 0.1,-0.2.")
+@click.option(
+    "--variation", type=float, default=0.0, show_default=True, help="Standard deviation of the latent, 0 to 2."
+)
+def synthesize(text: str | None, text_file: Path | None, model: str, output: Path, **options: Any) -> None:
+    """Synthesize TEXT and write a WAV file. Without TEXT, or with -, the text is read from standard input."""
     from components.registry import find_voice, is_registered, registered_speaker_encoder
-    from model.audio.io import write_audio
     from model.synthesis import ProsodyControls, StyleControls, Synthesizer
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     text = _given_text(text, text_file)
-    prosody = ProsodyControls(*(options.pop(name) for name in ("speed", "pitch_scale", "energy_scale")))
+    prosody = ProsodyControls(**{name: options.pop(name) for name in ("speed", "pitch_scale", "energy_scale")})
     style = StyleControls(
-        options.pop("style_reference"),
-        *(_numbers(name, options.pop(name)) for name in ("style_weights", "latent")),
-        options.pop("variation"),
+        reference=options.pop("style_reference"),
+        token_weights=_numbers("style_weights", options.pop("style_weights")),
+        latent=_numbers("latent", options.pop("latent")),
+        variation=options.pop("variation"),
     )
     folder = find_voice(model)
     speaker_encoder = registered_speaker_encoder(folder) if is_registered(model) else None
-    speech = Synthesizer.load(folder, speaker_encoder).synthesize(text, **options, prosody=prosody, style=style)
-    write_audio(output, speech.samples, speech.sample_rate)
+    speech = Synthesizer(folder, speaker_encoder).synthesize(text, **options, prosody=prosody, style=style)
+    speech.save(output)
     click.echo(f"{output}: {len(speech.samples) / speech.sample_rate:.2f} s")
 
 
 def _given_text(text: str | None, file: Path | None) -> str:
-    """The text of the argument, of a file, or of standard input.
+    """Returns the text of the argument, of a file, or of standard input.
 
     Raises:
-        click.UsageError: none is given, two are, or the file is not UTF-8.
+        click.UsageError: there is no text, there are two, or it is not UTF-8.
     """
-    if text not in (None, "-") and file is not None:
-        raise click.UsageError("give TEXT or --text-file, not both")
-    if text not in (None, "-"):
+    if text is not None and text != "-":
+        if file is not None:
+            raise click.UsageError("give TEXT or --text-file, not both")
         return text
     if file is not None and str(file) != "-":
         data, name = file.read_bytes(), str(file)
     elif text is None and file is None and sys.stdin.isatty():
         raise click.UsageError("no text: give TEXT, --text-file, or text on standard input")
     else:
-        data, name = click.get_binary_stream("stdin").read(), "standard input"
+        data, name = sys.stdin.buffer.read(), "standard input"
     try:
         found = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,11 +110,12 @@ def _given_text(text: str | None, file: Path | None) -> str:
             f"{name}: not UTF-8 (byte 0x{data[error.start]:02x} at {error.start}); save it as UTF-8"
         ) from error
     if not found.strip():
-        raise click.UsageError(f"{name}: no text in it")
+        raise click.UsageError(f"{name}: contains no text")
     return found
 
 
 def _numbers(name: str, text: str | None) -> list[float] | None:
+    """Parses numbers between commas."""
     try:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError as error:

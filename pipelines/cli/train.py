@@ -1,24 +1,25 @@
-"""`myxtts train`: an acoustic model from a feature store, with every setting as a flag."""
+"""`myxtts train`: trains an acoustic model on a feature store."""
 
 from pathlib import Path
 
 import click
 
 from model.config.resolution import Resolved
-from pipelines.cli.options import PATH, features_option
-from pipelines.cli.settings import settings_options
+from pipelines.cli.options import PATH, TRAINING_FLAGS, features_option, settings_options
 
 
 @click.command()
 @features_option
-@click.option("--output", type=PATH, help="Folder of the run [default: one per settings and data].")
-@click.option("--experiment", default="", help="MLflow experiment [default: the corpus's name].")
-@click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
-@click.option("--find-lr", is_flag=True, help="Only test which learning rate helps: proposes one, draws the curve.")
 @click.option(
-    "--profile-steps", type=click.IntRange(0), default=0, help="Measure where the time of so many steps goes; print it."
+    "--output", type=PATH, help="Folder of the run [default: one in the state folder, named after settings and data]."
 )
-@settings_options("model", "loss", "training", "vocoder")
+@click.option("--experiment", default="", help="MLflow experiment [default: name of the corpus].")
+@click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
+@click.option("--find-lr", is_flag=True, help="Only run a learning-rate range test; print a proposal, plot the curve.")
+@click.option(
+    "--profile-steps", type=click.IntRange(0), default=0, help="Measure the time of the parts of this many steps."
+)
+@settings_options(*TRAINING_FLAGS)
 def train(
     settings: Resolved,
     features: Path,
@@ -28,7 +29,7 @@ def train(
     find_lr: bool,
     profile_steps: int,
 ) -> None:
-    """Train, or go on where the same command was interrupted.
+    """Train an acoustic model. The same command resumes an interrupted training.
 
     Several processes: torchrun --nproc-per-node 2 -m pipelines.cli.main train ...
     """
@@ -41,34 +42,39 @@ def train(
     from components.state import State
     from components.tracking import MlflowRunLogger
     from model.config.resolution import flatten
-    from model.diagnosis.checklist import blocking, checklist, contrast, normalisation
-    from model.loop.reporting import NullLogger
+    from model.config.training import TrainSettings
+    from model.diagnosis.checklist import blocking, check_normalization, check_speaker_contrast, checklist
     from model.training import trainer
 
     first = is_first()
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
     config = settings.config
+    train_settings = TrainSettings.of(config)
     for key, (default, value, origin) in settings.differences().items() if first else ():
         click.echo(f"{key} = {value} (default {default}; {origin})")
     state = State.locate().prepare()
     store = open_store(features, state)
-    findings = [*checklist(config), normalisation(store.statistics), contrast(config, store.statistics)]
+    findings = [
+        *checklist(config),
+        check_normalization(store.statistics),
+        check_speaker_contrast(config, store.statistics),
+    ]
     for finding in findings:
         if finding.severity != "ok" and first:
-            click.echo(f"{finding.severity}: {finding.evidence}; {finding.cure}", err=True)
+            click.echo(f"{finding.severity}: {finding.evidence}; {finding.fix}", err=True)
     if blocking(findings):
         raise SystemExit(1)
 
-    name = trainer.run_fingerprint(config, store)
+    name = trainer.run_fingerprint(train_settings, store)
     output = output or state.folder("training", name)
     if find_lr:
         from model.training.learning_rate_finder import find_learning_rate
 
-        test = find_learning_rate(config, features, output)
+        test = find_learning_rate(train_settings, features, output)
         click.echo(f"proposed: --learning-rate {test.proposed:.2g}   curve: {output / 'learning_rate.png'}")
         return
-    with ExitStack() as ending:
-        logger = NullLogger()
+    with ExitStack() as stack:
+        logger: MlflowRunLogger | None = None
         if track and first:
             params = flatten(config.model_dump(mode="json"))
             run_name = f"{config.model_size}-{name[:8]}"
@@ -80,11 +86,11 @@ def train(
                 tags=lineage.current(),
                 params=params,
             )
-            logger = ending.enter_context(tracker)
-        result = trainer.train(config, store, output, logger, profile_steps=profile_steps)
+            logger = stack.enter_context(tracker)
+        result = trainer.train(train_settings, store, output, logger, profile_steps=profile_steps)
     if first and profile_steps:
         click.echo((output / "profile.txt").read_text("utf-8"))
     if first:
-        click.echo(f"{result.steps} steps; voice, of step {result.exported_step}: {result.voice}")
+        click.echo(f"{result.steps} steps; voice of step {result.exported_step}: {result.voice}")
     if first and config.vocoder.type != "griffin_lim":
         click.echo(f"it speaks once it has its vocoder: myxtts vocoder finetune --model {result.voice} ...")

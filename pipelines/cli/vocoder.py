@@ -1,16 +1,33 @@
-"""`myxtts vocoder`: train and fine-tune a neural vocoder, take official weights in, and give them out."""
+"""`myxtts vocoder`: trains, fine-tunes, imports and exports neural vocoders."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from model.config.resolution import Resolved
-from pipelines.cli.options import PATH, corpus_option, features_option, json_option, model_option
-from pipelines.cli.settings import settings_options
+from model.config.vocoder import FinetuneVocoderSettings
+from pipelines.cli.options import (
+    MODEL_FLAGS,
+    PATH,
+    VOCODER_FLAGS,
+    corpus_option,
+    features_option,
+    json_option,
+    model_option,
+    settings_options,
+)
+
+if TYPE_CHECKING:
+    from model.loop.reporting import RunLogger
+    from model.vocoder.official import VocoderWeights
 
 track_option = click.option("--track/--no-track", default=True, show_default=True, help="Record the run in MLflow.")
+output_option = click.option(
+    "--output", type=PATH, required=True, help="Folder of the run; the same command resumes a run in it."
+)
 
 
 @click.group()
@@ -21,19 +38,19 @@ def vocoder() -> None:
 @vocoder.command()
 @features_option
 @corpus_option
-@click.option("--output", type=PATH, required=True, help="Folder of the run; it is gone on with.")
+@output_option
 @track_option
-@settings_options("vocoder")
+@settings_options(*VOCODER_FLAGS)
 def train(settings: Resolved, features: Path, corpus: Path, output: Path, track: bool) -> None:
-    """Train a vocoder on the recordings of a corpus, or go on where the same command was interrupted.
+    """Train a vocoder on the recordings of a corpus. The same command resumes an interrupted training.
 
-    With --vocoder-checkpoint it trains these weights on, for --vocoder-max-steps further steps.
+    With --vocoder-checkpoint, training starts from these weights and takes --vocoder-max-steps further steps.
     """
     from model.vocoder_training.finetuning import base_vocoder
 
     config = _neural(settings)
     start = _checkpoint(config) if config.vocoder.checkpoint else None
-    with _logger(config, output, track) as logger:
+    with _logger(config, settings.config.corpus.name, output, track) as logger:
         base_vocoder(config, features, corpus, output, logger, start)
     click.echo(f"vocoder: {output / 'vocoder'}")
 
@@ -42,16 +59,16 @@ def train(settings: Resolved, features: Path, corpus: Path, output: Path, track:
 @model_option
 @features_option
 @corpus_option
-@click.option("--output", type=PATH, required=True, help="Folder of the run; it is gone on with.")
+@output_option
 @track_option
 @json_option
-@settings_options("vocoder")
+@settings_options(*VOCODER_FLAGS)
 def finetune(
     settings: Resolved, model: str, features: Path, corpus: Path, output: Path, track: bool, as_json: bool
 ) -> None:
     """Fine-tune --vocoder-checkpoint on the mels of a voice, and write the voice with this vocoder.
 
-    With --vocoder-finetune-steps 0 the vocoder is only measured on these mels, and given to the voice as it is.
+    With --vocoder-finetune-steps 0 the vocoder is only evaluated on these mels, and written with the voice unchanged.
     """
     from components.registry import find_voice
     from model.vocoder_training.finetuning import finetune as run
@@ -61,7 +78,7 @@ def finetune(
         raise click.UsageError("give --vocoder-checkpoint; `myxtts vocoder train` or `import` makes one")
     start = _checkpoint(config)
     voice = find_voice(model)
-    with _logger(config, output, track) as logger:
+    with _logger(config, settings.config.corpus.name, output, track) as logger:
         report = run(config, voice, features, corpus, start, output, logger)
     rows = {"before": report.before, "after": report.after, "griffin_lim": report.griffin_lim}
     if as_json:
@@ -78,19 +95,19 @@ def finetune(
 
 @vocoder.command(name="import")
 @click.argument("source")
-@click.option("--output", type=PATH, required=True, help="The vocoder's folder.")
-@click.option("--sha256", default="", help="Of the file; required where it is fetched.")
+@click.option("--output", type=PATH, required=True, help="Folder to write the vocoder to.")
+@click.option("--sha256", default="", help="SHA-256 of the file; required for a download.")
 @json_option
-@settings_options()
+@settings_options(*MODEL_FLAGS)
 def import_command(settings: Resolved, source: str, output: Path, sha256: str, as_json: bool) -> None:
-    """Take in SOURCE, an official HiFi-GAN or UnivNet file (a path, https:// or s3://), if it fits our mels."""
+    """Import SOURCE, an official HiFi-GAN or UnivNet file (a path, https:// or s3://), if its mel settings are ours."""
     from components.fetching import fetch_checkpoint
     from components.state import State
-    from model.vocoder.folder import describe, read_vocoder, write_vocoder
+    from model.vocoder.folder import read_description, read_vocoder, write_vocoder
 
     found = fetch_checkpoint(source, sha256, State.locate().prepare().folder("fetched"))
     write_vocoder(output, read_vocoder(found, settings.config.audio))
-    _describe(output, describe(output), as_json)
+    _describe(output, read_description(output), as_json)
 
 
 @vocoder.command()
@@ -98,7 +115,7 @@ def import_command(settings: Resolved, source: str, output: Path, sha256: str, a
 @click.option("--output", type=PATH, required=True, help="Folder for the official files.")
 @json_option
 def export(folder: Path, output: Path, as_json: bool) -> None:
-    """Write the vocoder in FOLDER (a vocoder's or a voice's) as files that the official programs load."""
+    """Write the vocoder in FOLDER (of a vocoder or a voice) as files that the official programs load."""
     from model.vocoder.folder import read_vocoder
     from model.vocoder.official import write_official
     from model.voice_folder import vocoder_of
@@ -107,8 +124,8 @@ def export(folder: Path, output: Path, as_json: bool) -> None:
     click.echo(json.dumps([str(path) for path in files]) if as_json else "\n".join(str(path) for path in files))
 
 
-def _checkpoint(config: Any) -> Any:
-    """The weights that the settings start from, fetched where they are elsewhere."""
+def _checkpoint(config: FinetuneVocoderSettings) -> "VocoderWeights":
+    """Loads the weights of `vocoder.checkpoint`, downloaded if it is an address."""
     from components.fetching import fetch_checkpoint
     from components.state import State
     from model.vocoder.architectures import variant_of
@@ -120,11 +137,15 @@ def _checkpoint(config: Any) -> Any:
     return read_vocoder(found, None, settings.type, variant_of(settings))
 
 
-def _neural(settings: Resolved) -> Any:
-    """The settings, checked to name a vocoder that can be trained."""
-    config = settings.config
+def _neural(settings: Resolved) -> FinetuneVocoderSettings:
+    """Returns the settings of vocoder training.
+
+    Raises:
+        click.UsageError: the vocoder is Griffin-Lim.
+    """
+    config = FinetuneVocoderSettings.of(settings.config)
     if config.vocoder.type == "griffin_lim":
-        raise click.UsageError("griffin_lim needs no training; give --vocoder-type hifigan or univnet")
+        raise click.UsageError("griffin_lim has no weights to train; give --vocoder-type hifigan or univnet")
     return config
 
 
@@ -139,8 +160,10 @@ def _describe(folder: Path, description: dict[str, Any], as_json: bool) -> None:
     )
 
 
-def _logger(config: Any, output: Path, track: bool) -> Any:
-    """What a run reports to: MLflow, or nothing but its folder."""
+def _logger(
+    config: FinetuneVocoderSettings, experiment: str, output: Path, track: bool
+) -> AbstractContextManager["RunLogger"]:
+    """Returns the logger of a run: MLflow's, or one that keeps nothing."""
     import contextlib
     import logging
 
@@ -157,7 +180,7 @@ def _logger(config: Any, output: Path, track: bool) -> Any:
     return MlflowRunLogger(
         State.locate().prepare(),
         output / "mlflow",
-        config.corpus.name,
+        experiment,
         run_name=f"vocoder-{output.name}",
         tags=lineage.current(),
         params=flatten(config.vocoder.model_dump(mode="json")),

@@ -1,4 +1,4 @@
-"""An S3 server in this process."""
+"""Edited sources, and an S3 server in this process."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,21 +9,30 @@ import pytest
 from model import code_hash as hashing
 
 
-@pytest.fixture
-def edit(monkeypatch) -> Iterator[Callable[[str], None]]:
-    """Function: path of a file of this checkout -> from now on the file reads as if a statement had been added."""
-    root = Path(hashing.__file__).parents[1]
-    edited: set[Path] = set()
-    read_bytes, read_text = Path.read_bytes, Path.read_text
-    added = "\nEDITED = True\n"
+def add_statement(content: bytes) -> bytes:
+    return content + b"\nEDITED = True\n"
 
-    def edit(name: str) -> None:
+
+@pytest.fixture
+def edit(monkeypatch) -> Iterator[Callable[..., None]]:
+    """Function: path of a file of this checkout, change of its content [default: one more statement].
+
+    From then on the file reads as if it had been edited.
+    """
+    root = Path(hashing.__file__).parents[1]
+    changes: dict[Path, Callable[[bytes], bytes]] = {}
+    read_bytes = Path.read_bytes
+
+    def edit(name: str, change: Callable[[bytes], bytes] = add_statement) -> None:
         assert (root / name).is_file(), name
-        edited.add(root / name)
+        changes[root / name] = change
         hashing.code_hash.cache_clear()
 
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + added.encode() * (path in edited))
-    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read_text(path, *a, **k) + added * (path in edited))
+    def read(path: Path) -> bytes:
+        content = read_bytes(path)
+        return changes[path](content) if path in changes else content
+
+    monkeypatch.setattr(Path, "read_bytes", read)
     yield edit
     hashing.code_hash.cache_clear()
 

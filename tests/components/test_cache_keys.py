@@ -1,11 +1,11 @@
-"""What a step's result is kept under: everything that shapes the result, and nothing else.
+"""Keys of the steps' results: everything that shapes a result is part of its key, and nothing else.
 
 The steps run as they are; only the work behind their keys is replaced by a double that writes what the step reads back.
-Each test changes one ingredient at a time and compares the folders that the results lie in.
+Each test changes one ingredient at a time and compares the folders of the results.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from other_values import keys, with_another
+from step_records import step_inputs
 
 from components import lineage
+from components.contracts import FinetuneVocoderOutput, PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.evaluate import run as evaluate
 from components.finetune_vocoder import run as finetune_vocoder
 from components.finetune_vocoder import work as vocoder_work
@@ -23,12 +25,16 @@ from components.gate import run as gate
 from components.launch import VARIABLE as LAUNCH
 from components.preprocess import run as preprocess
 from components.preprocess_part import run as preprocess_part
-from components.state import State, write_json
+from components.state import State
 from components.train import run as train
-from model.config.resolution import resolve, subset
+from model.config.data import FeaturesConfig, PreprocessSettings
+from model.config.evaluation import EvaluateSettings
+from model.config.resolution import resolve
 from model.config.schema import Config
+from model.config.vocoder import FinetuneVocoderSettings
 from model.features.index import INDEX
-from pipelines.training_pipeline import STEP_SECTIONS
+from model.files import write_json
+from pipelines.training_pipeline import STEP_SETTINGS
 
 
 def with_settings(**overrides: Any) -> Config:
@@ -64,35 +70,36 @@ class Step:
     """A step whose inputs a test can change.
 
     Attributes:
-        name: The step, as in `STEP_SECTIONS`.
-        pointer: What the step before hands on.
-        run: (path of a pointer, settings as JSON) -> folder of the result.
-        folder: For the pointers.
+        name: The step, as in `STEP_SETTINGS`.
+        inputs: Names of the records that it reads.
+        run: (path of each record, settings as JSON) -> folder of the result.
+        folder: Folder of the records.
         worked: Grows by one entry whenever the work is really done.
         fixed: Settings under which the step does other work.
+        changes: Changes of the records that always apply, by `<input>.<field>`.
     """
 
     name: str
-    pointer: dict[str, str]
-    run: Callable[[str, str], str]
+    inputs: tuple[str, ...]
+    run: Callable[[dict[str, str], str], Path]
     folder: Path
     worked: list[Any]
     fixed: frozenset[str] = frozenset()
+    changes: Mapping[str, str | Path] | None = None
 
-    def __call__(self, config: Config = CONFIG, **changes: str) -> str:
-        pointer = write_json(self.folder / "pointer.json", {**self.pointer, **changes})
-        return self.run(str(pointer), json.dumps(subset(config, *STEP_SECTIONS[self.name])))
+    def __call__(self, config: Config = CONFIG, changes: Mapping[str, str | Path] | None = None) -> Path:
+        paths = step_inputs(self.folder, self.inputs, {**(self.changes or {}), **(changes or {})})
+        return self.run(paths, STEP_SETTINGS[self.name].of(config).to_json())
 
     def unnoticed(self) -> list[str]:
         """Settings whose change leaves the result where it is."""
         before = self()
-        settings = [key for key in keys(CONFIG, *STEP_SECTIONS[self.name]) if key not in FIXED | self.fixed]
-        return [key for key in settings if self(with_another(CONFIG, key)) == before]
+        settings = keys(CONFIG, *STEP_SETTINGS[self.name].model_fields)
+        return [key for key in settings if key not in FIXED | self.fixed and self(with_another(CONFIG, key)) == before]
 
 
 def write_voice(folder: Path, weights: str = "w") -> Path:
-    """A voice that is only described."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a voice that is only described."""
     return write_json(folder / "voice.json", {"weights_sha256": weights, "config": {}}).parent
 
 
@@ -108,9 +115,10 @@ def preprocess_step(state, tmp_path, monkeypatch) -> Step:
     about = {"content_hash": "h", "number_of_clips": 3, "number_of_frames": 9}
     monkeypatch.setattr(preprocess, "build_features", build)
     monkeypatch.setattr(preprocess, "push", lambda *_: 0)
-    monkeypatch.setattr(preprocess, "read_about", lambda folder: about)
-    pointer = {"folder": str(tmp_path), "hash": "d" * 32 + ".dir", "summary": "3 clips"}
-    return Step("preprocess", pointer, lambda data, told: preprocess.run(data, told)["folder"], tmp_path, worked)
+    monkeypatch.setattr(preprocess, "read_metadata", lambda folder: about)
+    return Step(
+        "preprocess", ("data",), lambda paths, told: preprocess.run(**paths, settings=told).features, tmp_path, worked
+    )
 
 
 @pytest.fixture
@@ -122,10 +130,11 @@ def preprocess_part_step(state, tmp_path, monkeypatch) -> Step:
         return part.of
 
     monkeypatch.setattr(preprocess_part, "extract_part", extract)
-    pointer = {"folder": str(tmp_path), "hash": "d" * 32 + ".dir", "summary": "3 clips"}
-    return Step(
-        "preprocess", pointer, lambda data, told: preprocess_part.run(data, told, "1/3")["folder"], tmp_path, worked
-    )
+
+    def run(paths: dict[str, str], told: str) -> Path:
+        return preprocess_part.run(**paths, settings=told, part="1/3").shards
+
+    return Step("preprocess", ("data",), run, tmp_path, worked)
 
 
 @pytest.fixture
@@ -138,35 +147,29 @@ def train_step(state, tmp_path, monkeypatch) -> Step:
         return {"voice": str(voice), "steps": 3, "exported_step": 3, "metrics": {}, "run_id": "r"}
 
     monkeypatch.setattr(train, "launch", launch)
-    pointer = {"folder": str(tmp_path), "hash": "f", "corpus": "c", "data": "d.dir"}
-    return Step("train", pointer, lambda features, told: train.run(features, told, "e")["folder"], tmp_path, worked)
+
+    def run(paths: dict[str, str], told: str) -> Path:
+        return train.run(**paths, settings=told, experiment="e").training
+
+    return Step("train", ("data", "features"), run, tmp_path, worked)
 
 
 @pytest.fixture
 def finetune_step(state, tmp_path, monkeypatch) -> Step:
     worked = []
 
-    def work(state, trained, config, folder, experiment):
+    def work(*, folder, **_):
         worked.append(folder)
         write_voice(folder / "voice")
         return "fine-tuned"
 
     monkeypatch.setattr(vocoder_work, "work", work)
-    pointer = {
-        "folder": str(tmp_path),
-        "voice": str(write_voice(tmp_path / "trained")),
-        "features": "features",
-        "features_hash": "f",
-        "run_id": "r",
-        "spool": "s",
-    }
-    return Step(
-        "finetune_vocoder",
-        pointer,
-        lambda training, told: finetune_vocoder.run(training, told, "e")["folder"],
-        tmp_path,
-        worked,
-    )
+
+    def run(paths: dict[str, str], told: str) -> Path:
+        return finetune_vocoder.run(**paths, settings=told, experiment="e").voice
+
+    voice = {"training.voice": write_voice(tmp_path / "trained")}
+    return Step("finetune_vocoder", ("data", "features", "training"), run, tmp_path, worked, changes=voice)
 
 
 @pytest.fixture
@@ -182,74 +185,88 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
         worked.append(folder)
         raise Started
 
-    def run(training: str, told: str) -> str:
-        trained, config = json.loads(Path(training).read_text()), Config.model_validate(json.loads(told))
+    def run(paths: dict[str, str], told: str) -> Path:
+        config = FinetuneVocoderSettings.from_json(told)
+        trained = TrainOutput.read(paths["training"])
         with pytest.raises(Started):
-            vocoder_work.work(state, trained, config, tmp_path / trained["voice"], "e")
-        return str(worked[-1])
+            vocoder_work.work(
+                state=state,
+                corpus=ResolveDataOutput.read(paths["data"]),
+                store=PreprocessOutput.read(paths["features"]),
+                trained=trained,
+                config=config,
+                folder=tmp_path / "tuned",
+                experiment="e",
+            )
+        return worked[-1]
 
     monkeypatch.setattr(vocoder_work, "base_vocoder", base_vocoder)
     monkeypatch.setattr(vocoder_work, "open_store", lambda folder, state: folder)
     monkeypatch.setattr(vocoder_work, "MlflowRunLogger", lambda *_, **__: nullcontext())
-    pointer = {
-        "voice": "voice",
-        "features": "features",
-        "features_hash": "f",
-        "corpus": "c",
-        "data": "d.dir",
-        "run_id": "r",
-        "spool": "s",
-    }
-    return Step("finetune_vocoder", pointer, run, tmp_path, worked, frozenset({"vocoder.checkpoint"}))
+    inputs = ("data", "features", "training")
+    return Step("finetune_vocoder", inputs, run, tmp_path, worked, frozenset({"vocoder.checkpoint"}))
 
 
 @pytest.fixture
-def metrics_of(monkeypatch) -> list[Path]:
+def evaluated_voices(monkeypatch) -> list[Path]:
     """Voices that are really evaluated, in order."""
     evaluated = []
 
-    def measure(voice, store, corpus, config, output):
+    def evaluate_voice(voice, store, corpus, config, output):
         evaluated.append(voice)
         deciding = {"mel_cepstral_distortion": 6.0 + len(evaluated), "character_error_increase": 0.1}
         values = {**deciding, "alignment_monotonicity": 0.9}
         write_json(output / "metrics.json", {"gate": {name: {"value": value} for name, value in values.items()}})
 
-    monkeypatch.setattr(evaluate, "evaluate", measure)
+    monkeypatch.setattr(evaluate, "evaluate", evaluate_voice)
     monkeypatch.setattr(evaluate, "open_store", lambda folder, state: folder)
     monkeypatch.setattr(evaluate, "append_to_run", lambda *_, **__: None)
     return evaluated
 
 
-EVALUATED = {
-    "voice": "voice",
-    "voice_hash": "v",
-    "features": "features",
-    "features_hash": "f",
-    "corpus": "corpus",
-    "data": "d.dir",
-    "run_id": "r",
-    "spool": "s",
-}
+@pytest.fixture
+def evaluate_step(state, tmp_path, evaluated_voices) -> Step:
+    inputs = ("data", "features", "training", "finetuning")
+    return Step(
+        "evaluate",
+        inputs,
+        lambda paths, told: evaluate.run(**paths, settings=told).evaluation,
+        tmp_path,
+        evaluated_voices,
+    )
 
 
 @pytest.fixture
-def evaluate_step(state, tmp_path, metrics_of) -> Step:
-    pointer = {"folder": str(tmp_path), **EVALUATED}
-    return Step("evaluate", pointer, lambda tuned, told: evaluate.run(tuned, told)["folder"], tmp_path, metrics_of)
+def champion_step(state, tmp_path, evaluated_voices) -> Step:
+    """The evaluation of the champion on the candidate's data, which the gate asks for; its key is read from the state.
 
+    The record `finetuning` is that of the champion.
+    """
 
-@pytest.fixture
-def champion_step(state, tmp_path, metrics_of) -> Step:
-    """The evaluation of the champion on the candidate's data, which the gate asks for."""
+    def run(paths: dict[str, str], told: str) -> Path:
+        asked = []
 
-    def run(registration: str, told: str) -> str:
-        registered = {**json.loads(Path(registration).read_text()), "evaluation_settings": told}
+        def evaluation_of(**arguments):
+            asked.append(evaluation(**arguments))
+            return asked[-1]
+
         registry = SimpleNamespace(voice_folder=lambda uri: Path(uri))
-        champion = SimpleNamespace(name="m", number="4", tags={"voice.sha256": registered["champion_hash"]})
-        return str(gate.champion_measures(state, registry, champion, registered))
+        champion_hash = FinetuneVocoderOutput.read(paths["finetuning"]).voice_hash
+        champion = SimpleNamespace(name="m", number="4", tags={"voice.sha256": champion_hash, "dvc.data": "own"})
+        with pytest.MonkeyPatch.context() as patch:
+            evaluation = evaluate.evaluation_of
+            patch.setattr(evaluate, "evaluation_of", evaluation_of)
+            gate.champion_metrics(
+                state,
+                registry,
+                champion,
+                ResolveDataOutput.read(paths["data"]),
+                PreprocessOutput.read(paths["features"]),
+                EvaluateSettings.from_json(told),
+            )
+        return asked[-1]
 
-    pointer = {"folder": str(tmp_path), **EVALUATED, "voice_hash": "candidate", "champion_hash": "v"}
-    return Step("evaluate", pointer, run, tmp_path, metrics_of)
+    return Step("evaluate", ("data", "features", "finetuning"), run, tmp_path, evaluated_voices)
 
 
 ALL = (
@@ -288,52 +305,56 @@ def test_a_result_that_is_there_is_not_made_again(step):
 
 
 @each(
-    ("preprocess_step", "hash"),
-    ("preprocess_part_step", "hash"),
-    ("train_step", "hash"),
-    ("finetune_step", "features_hash"),
-    ("base_step", "features_hash"),
-    ("evaluate_step", "voice_hash"),
-    ("evaluate_step", "features_hash"),
-    ("evaluate_step", "data"),
-    ("champion_step", "champion_hash"),
-    ("champion_step", "features_hash"),
-    ("champion_step", "data"),
+    ("preprocess_step", "data.data_hash"),
+    ("preprocess_part_step", "data.data_hash"),
+    ("train_step", "features.features_hash"),
+    ("finetune_step", "features.features_hash"),
+    ("base_step", "features.features_hash"),
+    ("evaluate_step", "finetuning.voice_hash"),
+    ("evaluate_step", "features.features_hash"),
+    ("evaluate_step", "data.data_hash"),
+    ("champion_step", "finetuning.voice_hash"),
+    ("champion_step", "features.features_hash"),
+    ("champion_step", "data.data_hash"),
 )
 def test_every_input_that_shapes_a_result_is_in_its_key(step, change):
-    assert step(**{change: "another"}) != step()
+    assert step(changes={change: "another"}) != step()
 
 
 @each(
-    ("preprocess_step", "summary"),
-    ("train_step", "corpus"),
-    ("finetune_step", "run_id"),
-    ("finetune_step", "spool"),
-    ("base_step", "voice"),
-    ("base_step", "run_id"),
-    ("evaluate_step", "voice"),
-    ("evaluate_step", "features"),
-    ("evaluate_step", "corpus"),
-    ("evaluate_step", "run_id"),
-    ("evaluate_step", "spool"),
-    ("champion_step", "voice_hash"),
-    ("champion_step", "run_id"),
+    ("preprocess_step", "data.summary"),
+    ("preprocess_step", "data.corpus"),
+    ("train_step", "data.corpus"),
+    ("train_step", "data.data_hash"),
+    ("train_step", "features.features"),
+    ("finetune_step", "training.run_id"),
+    ("finetune_step", "training.training"),
+    ("base_step", "training.voice"),
+    ("base_step", "features.features"),
+    ("base_step", "training.run_id"),
+    ("evaluate_step", "finetuning.voice"),
+    ("evaluate_step", "features.features"),
+    ("evaluate_step", "data.corpus"),
+    ("evaluate_step", "training.run_id"),
+    ("evaluate_step", "training.training"),
+    ("champion_step", "data.corpus"),
+    ("champion_step", "features.features"),
 )
 def test_where_things_lie_and_who_recorded_them_is_in_no_key(step, change):
-    assert step(**{change: "another"}) == step()
+    assert step(changes={change: "another"}) == step()
 
 
 @pytest.mark.parametrize("weights", ["w", "another"])
 def test_fine_tuning_belongs_to_one_voice_wherever_it_lies(finetune_step, tmp_path, weights):
     before = finetune_step()
     voice = write_voice(tmp_path / "elsewhere", weights)
-    assert (finetune_step(voice=str(voice)) == before) is (weights == "w")
+    assert (finetune_step(changes={"training.voice": voice}) == before) is (weights == "w")
 
 
 @each(
     ("preprocess_step", ()),
     ("preprocess_part_step", ()),
-    ("train_step", ("optimization_level",)),
+    ("train_step", ("optimization_level", *(f"features.{name}" for name in FeaturesConfig.model_fields))),
     ("finetune_step", ()),
     (
         "base_step",  # audio is part of the features
@@ -369,6 +390,8 @@ def test_another_checkpoint_under_the_same_path_is_another_fine_tuning(finetune_
     ("preprocess_step", "model/text/symbols.py", True),
     ("preprocess_step", "components/preprocess/run.py", True),
     ("preprocess_step", "model/config/presets/sizes.yaml", False),  # steps are given the resolved settings
+    ("preprocess_step", "model/config/data.py", True),
+    ("preprocess_step", "model/config/vocoder.py", False),
     ("preprocess_step", "model/evaluation/metrics.py", False),
     ("preprocess_step", "components/train/run.py", False),
     ("preprocess_part_step", "model/features/extractor.py", True),
@@ -376,13 +399,13 @@ def test_another_checkpoint_under_the_same_path_is_another_fine_tuning(finetune_
     ("train_step", "model/training/trainer.py", True),
     ("train_step", "model/training/losses.py", True),
     ("train_step", "model/acoustic/model.py", True),
+    ("train_step", "model/vocoder/hifigan.py", False),
     ("train_step", "components/gate/run.py", False),
     ("train_step", "components/train/component.py", False),
     ("finetune_step", "model/vocoder/hifigan.py", True),
     ("finetune_step", "model/vocoder_training/finetuning.py", True),
     ("finetune_step", "components/finetune_vocoder/run.py", True),
     ("finetune_step", "components/gate/run.py", False),
-    ("base_step", "model/vocoder_training/adversarial.py", True),
     ("base_step", "model/vocoder_training/adversarial.py", True),
     ("base_step", "components/gate/run.py", False),
     ("evaluate_step", "model/evaluation/metrics.py", True),
@@ -409,11 +432,10 @@ def test_clips_are_extracted_anew_by_other_code(step, edit):
     assert len(set(step.worked)) == 2
 
 
-def test_parts_of_another_division_lie_apart(preprocess_part_step):
-    pointer = write_json(preprocess_part_step.folder / "pointer.json", preprocess_part_step.pointer)
-    told = json.dumps(subset(CONFIG, "audio", "features"))
-    folders = {preprocess_part.run(str(pointer), told, part)["folder"] for part in ("0/2", "1/2", "0/3", "1/3", "2/3")}
-    assert len(folders) == 5
+def test_parts_of_another_division_lie_apart(preprocess_part_step, tmp_path):
+    paths, told = step_inputs(tmp_path, ["data"]), PreprocessSettings.of(CONFIG).to_json()
+    parts = ("0/2", "1/2", "0/3", "1/3", "2/3")
+    assert len({preprocess_part.run(**paths, settings=told, part=part).shards for part in parts}) == 5
 
 
 @pytest.mark.parametrize("step", ALL, indirect=True)
@@ -433,15 +455,16 @@ def test_who_runs_a_step_is_in_no_key(step, variable, value, monkeypatch):
 
 def test_trainings_of_another_experiment_are_the_same(train_step):
     before = train_step()
-    train_step.run = lambda features, told: train.run(features, told, "another")["folder"]
+    train_step.run = lambda paths, told: train.run(**paths, settings=told, experiment="another").training
     assert train_step() == before
 
 
 def test_the_champion_is_measured_on_the_features_of_the_candidate(champion_step, evaluate_step):
-    """It was evaluated on its own features of the same data: those numbers are of other recordings."""
-    own = evaluate_step(features_hash="quiet")
-    assert own == evaluate_step(features_hash="quiet")
-    champion_step(features_hash="loud")
+    """It was evaluated on its own features of the same data: those metrics compare it with other recordings."""
+    quiet, loud = ({"features.features_hash": name} for name in ("quiet", "loud"))
+    own = evaluate_step(changes=quiet)
+    assert own == evaluate_step(changes=quiet)
+    assert champion_step(changes=loud) != own
     assert len(evaluate_step.worked) == 2
-    champion_step(features_hash="quiet")
+    assert champion_step(changes=quiet) == own
     assert len(evaluate_step.worked) == 2

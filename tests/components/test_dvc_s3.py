@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from components import dvc
+from components.contracts import StepError
 from components.remote_recordings import RemoteRecordings
 from components.resolve_data.run import folder_hash, run
-from components.runner import StepError
 from model.config.resolution import resolve
 from model.features.extract import build_features
 from model.features.store import FeatureStore
@@ -43,7 +43,7 @@ def test_a_pushed_corpus_is_fetched_by_its_hash(project, state, s3):
     dvc.run(project.folder, state, "push", "--quiet")
     assert len(s3.keys()) == CLIPS + 2  # the manifest, and the listing of the folder
     answer = run(digest, REMOTE)
-    assert folder_hash(state.data(digest)) == answer["hash"] == digest
+    assert folder_hash(state.data(digest)) == answer.data_hash == digest
 
 
 def test_a_changed_clip_moves_one_clip(project, state, s3):

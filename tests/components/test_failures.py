@@ -1,4 +1,4 @@
-"""What a user is told of an error, and what stays a defect with its traceback."""
+"""Errors that are explained to a user, and defects that keep their traceback."""
 
 import errno
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 from safetensors import SafetensorError
 
-from components.failures import explained
+from components.failures import explain
 from components.state import StateError
 
 
@@ -25,21 +25,19 @@ from components.state import StateError
     ],
 )
 def test_errors_that_a_user_can_mend_say_what_where_and_how(error, told):
-    assert explained(error).startswith(told)
+    assert explain(error).startswith(told)
 
 
 def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
     from mlflow.exceptions import RestException
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    told = explained(RestException({"error_code": "INTERNAL_ERROR", "message": "database\nis gone"}))
+    told = explain(RestException({"error_code": "INTERNAL_ERROR", "message": "database\nis gone"}))
     assert told.startswith("MLflow http://mlflow:5000: ")
-    assert "database is gone; see that MLFLOW_TRACKING_URI" in told
-    told = explained(
-        RestException({"error_code": "INTERNAL_ERROR", "message": f"asked {'x' * 999} connection refused"})
-    )
+    assert "database is gone; check that MLFLOW_TRACKING_URI" in told
+    told = explain(RestException({"error_code": "INTERNAL_ERROR", "message": f"asked {'x' * 999} connection refused"}))
     assert "asked xx" in told
-    assert "connection refused; see that" in told
+    assert "connection refused; check that" in told
     assert len(told) < 450
 
 
@@ -52,12 +50,12 @@ def test_a_damaged_database_is_named(tmp_path, monkeypatch):
         (tmp_path / name).write_text("garbage")
     with pytest.raises(Exception, match="not a database") as caught:
         client(State(tmp_path)).search_registered_models()
-    assert explained(caught.value).startswith("a database cannot be used: ")
+    assert explain(caught.value).startswith("a database cannot be used: ")
 
 
 def test_defects_stay_defects():
     errors = (ZeroDivisionError(), KeyError("a"), BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("no number"))
-    assert [explained(error) for error in errors] == [""] * 4
+    assert [explain(error) for error in errors] == [""] * 4
 
 
 def test_a_step_on_a_full_disk_says_so_in_one_line(monkeypatch, tmp_path, capsys):

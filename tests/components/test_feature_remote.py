@@ -1,17 +1,15 @@
-"""Features on S3: pushed once by their checksums, cut off and gone on with, read through a bounded cache."""
-
-import json
+"""Features on S3: pushed once by their checksums, interrupted and resumed, read through a bounded cache."""
 
 import numpy as np
 import pytest
+from step_records import step_inputs
 
 import model.features.extract
 from components import feature_remote
 from components.feature_remote import open_store
 from components.object_store import ObjectStore, ObjectStoreError
-from components.state import write_json
 from model.audio.io import write_audio
-from model.config.resolution import subset
+from model.config.data import PreprocessSettings
 from model.config.schema import Config
 from model.corpus.manifest import Clip, write_manifest
 from model.features import shards as shard_cache
@@ -29,7 +27,19 @@ def corpus(tmp_path):
         sound = np.sin(np.cumsum(0.05 + 0.01 * generator.standard_normal(22050))) * 0.3
         write_audio(tmp_path / "corpus" / f"{number}.flac", sound, 22050)
         split = "train" if number < 10 else "validation"
-        clips.append(Clip(f"c{number}", f"{number}.flac", "Good morning.", "en", "one", 1.0, 22050, 22050, split))
+        clips.append(
+            Clip(
+                id=f"c{number}",
+                audio=f"{number}.flac",
+                text="Good morning.",
+                language="en",
+                speaker="one",
+                seconds=1.0,
+                sample_rate=22050,
+                source_sample_rate=22050,
+                split=split,
+            )
+        )
     write_manifest(tmp_path / "corpus", clips)
     return tmp_path / "corpus"
 
@@ -75,7 +85,7 @@ def test_a_push_that_is_cut_off_is_gone_on_with(build, state, s3):
 
 
 def test_a_wrong_address_and_a_missing_bucket_are_said(build, state, s3):
-    with pytest.raises(ObjectStoreError, match="no address of the form"):
+    with pytest.raises(ObjectStoreError, match="not an address of the form"):
         ObjectStore("http://elsewhere")
     with pytest.raises(ObjectStoreError, match=r"s3://nowhere/x.*credentials"):
         feature_remote.push(build(), "s3://nowhere/x", 1000, state)
@@ -84,11 +94,11 @@ def test_a_wrong_address_and_a_missing_bucket_are_said(build, state, s3):
 def test_the_step_moves_shards_where_the_settings_say(corpus, state, s3, tmp_path):
     from components.preprocess.run import run
 
-    settings = subset(Config.model_validate({"features": {"remote": REMOTE}}), "audio", "features")
-    pointer = write_json(tmp_path / "data.json", {"folder": str(corpus), "hash": "0" * 32 + ".dir"})
-    answer = run(str(pointer), json.dumps(settings))
+    settings = PreprocessSettings.of(Config.model_validate({"features": {"remote": REMOTE}})).to_json()
+    inputs = step_inputs(tmp_path, ["data"], {"data.corpus": corpus})
+    answer = run(**inputs, settings=settings)
     assert len(s3.keys()) == 1
-    store = open_store(tmp_path / answer["folder"], state)
+    store = open_store(answer.features, state)
     assert store.cache is not None
     assert store.clip(3).mel.shape[1] == 80
-    assert run(str(pointer), json.dumps(settings)) == answer
+    assert run(**inputs, settings=settings) == answer

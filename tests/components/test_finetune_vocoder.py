@@ -4,49 +4,49 @@ import hashlib
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from step_records import step_inputs
 
 from components import tracking
 from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
-from components.state import write_json
 from components.train.run import run as train
-from model.config.resolution import resolve, subset
+from model.config.resolution import resolve
+from model.config.vocoder import FinetuneVocoderSettings
 from pipelines.training_pipeline import arguments
 
 
 @pytest.fixture
 def trained(tmp_path):
-    """The pointer of a training whose voice is only described."""
+    """Inputs of the step after a training whose voice is only described."""
     voice = tmp_path / "training" / "voice"
     voice.mkdir(parents=True)
     (voice / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "w"}))
     (voice / "model.safetensors").write_bytes(b"weights")
-    pointer = {"folder": str(voice.parent), "voice": str(voice), "features_hash": "f", "hash": "w"}
-    path = tmp_path / "pointer.json"
-    path.write_text(json.dumps(pointer))
-    return str(path)
+    return step_inputs(tmp_path, ("data", "features", "training"), {"training.voice": voice})
 
 
 def told(**keys):
     overrides = {f"vocoder.{name}": value for name, value in keys.items()}
-    return json.dumps(subset(resolve(None, None, overrides).config, "seed", "audio", "vocoder"))
+    return FinetuneVocoderSettings.of(resolve(None, None, overrides).config).to_json()
 
 
 def test_griffin_lim_passes_the_voice_through_without_training(trained, state, monkeypatch):
     monkeypatch.setitem(sys.modules, "components.finetune_vocoder.work", None)  # importing it would fail
-    answer = step.run(trained, told(griffin_lim_iterations=7), "experiment")
-    described = json.loads((state.vocoder(answer["folder"].rpartition("/")[2]) / "voice" / "voice.json").read_text())
+    answer = step.run(**trained, settings=told(griffin_lim_iterations=7), experiment="e")
+    described = json.loads((answer.voice / "voice.json").read_text())
+    assert answer.voice.is_relative_to(state.root)
     assert described["config"]["vocoder"]["griffin_lim_iterations"] == 7
     assert described["weights_sha256"] == "w"
 
 
 def test_another_setting_of_the_vocoder_makes_another_voice(trained, state):
-    one, other = (step.run(trained, told(griffin_lim_iterations=n), "e") for n in (7, 8))
-    assert one["voice_hash"] != other["voice_hash"]
-    assert step.run(trained, told(griffin_lim_iterations=7), "e") == one
+    one, other = (step.run(**trained, settings=told(griffin_lim_iterations=n), experiment="e") for n in (7, 8))
+    assert one.voice_hash != other.voice_hash
+    assert step.run(**trained, settings=told(griffin_lim_iterations=7), experiment="e") == one
 
 
 def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
@@ -54,19 +54,21 @@ def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
 ):
     steps = {"training.max_steps": 2, "vocoder.type": "hifigan", "vocoder.max_steps": 2, "vocoder.finetune_steps": 2}
     settings = arguments(resolve(None, None, {**small_settings, **steps}).config, "d", "r", "n")
-    made = {"folder": str(generated_features), "hash": "f", "corpus": str(generated_corpus), "data": "0" * 32 + ".dir"}
-    features = write_json(tmp_path / "features.json", made)
-    trained = write_json(tmp_path / "trained.json", train(str(features), settings["train_settings"], "test"))
-    first = step.run(str(trained), settings["finetune_vocoder_settings"], "test")
-    weights = Path(first["voice"]) / "vocoder" / "generator.safetensors"
+    made = {"features.features": generated_features, "data.corpus": generated_corpus}
+    inputs = step_inputs(tmp_path, ("data", "features"), made)
+    trained = train(**inputs, settings=settings["train_settings"], experiment="test")
+    inputs["training"] = str(trained.write(tmp_path / "training.json"))
+    tune = partial(step.run, **inputs, settings=settings["finetune_vocoder_settings"], experiment="test")
+    first = tune()
+    weights = first.voice / "vocoder" / "generator.safetensors"
     written = weights.stat().st_mtime_ns
-    assert step.run(str(trained), settings["finetune_vocoder_settings"], "test") == first
+    assert tune() == first
     assert weights.stat().st_mtime_ns == written
     client = tracking.client(state)
-    kept = [Path(item.path).name for item in client.list_artifacts(first["run_id"], "vocoder")]
+    kept = [Path(item.path).name for item in client.list_artifacts(trained.run_id, "vocoder")]
     assert "report.json" in kept
     assert sum(name.endswith(("-before.wav", "-after.wav")) for name in kept) == 4
-    assert "vocoder/after/mel_distance" in client.get_run(first["run_id"]).data.metrics
+    assert "vocoder/after/mel_distance" in client.get_run(trained.run_id).data.metrics
 
 
 def opener(files):

@@ -4,13 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from step_records import step_inputs, step_records
 
+from components.contracts import GateOutput
 from components.evaluate import run as evaluating
 from components.gate import run as gate
-from components.gate.measures import measures
+from components.gate.metrics import gate_metrics
 from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
 from components.state import write_json
-from model.config.evaluation import RegistryConfig
+from model.config.evaluation import EvaluateSettings, GateSettings, RegistryConfig
 from model.config.schema import Config
 from model.evaluation.evaluate import evaluate_voice
 from model.features.store import FeatureStore
@@ -25,7 +27,7 @@ def results(checks) -> dict[str, str]:
     return {check.name: check.result for check in checks}
 
 
-def test_good_measures_pass_every_threshold():
+def test_good_metrics_pass_every_threshold():
     assert set(results(gate.threshold_checks(GOOD, CONFIG)).values()) == {"pass"}
 
 
@@ -69,7 +71,7 @@ def test_a_regression_against_the_champion_beyond_the_margin_fails(ours, result)
 
 @pytest.fixture
 def judged(state, tmp_path, monkeypatch):
-    """A registry whose versions differ only in their measures, and the gate run on one of them."""
+    """A registry whose versions differ only in their metrics, and the gate run on one of them."""
     registry = Registry(state)
     experiment = registry.client.create_experiment("e", artifact_location=state.folder("mlartifacts", "e").as_uri())
     run = registry.client.create_run(experiment)
@@ -77,12 +79,14 @@ def judged(state, tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "smoke_test", lambda version: None)
     folders = {}
 
-    def evaluated(state, registry, champion, registered):
-        return measures(json.loads((folders[champion.number] / "metrics.json").read_text()))
+    def evaluated(state, registry, champion, corpus, store, settings):
+        return gate_metrics(json.loads((folders[champion.number] / "metrics.json").read_text()))
 
-    monkeypatch.setattr(gate, "champion_measures", evaluated)
+    monkeypatch.setattr(gate, "champion_metrics", evaluated)
 
-    def judge(values: dict, number: str = "", settings: dict | None = None, **registered: str) -> dict:
+    def judge(
+        values: dict, number: str = "", settings: dict | None = None, changes: dict | None = None, **evaluation: object
+    ) -> GateOutput:
         if not number:
             source = f"{run.info.artifact_uri}/voice"
             number = str(registry.client.create_model_version(NAME, source, run_id=run.info.run_id).version)
@@ -90,11 +94,14 @@ def judged(state, tmp_path, monkeypatch):
             folders[number] = tmp_path / f"evaluation-{number}"
             measured = {key: {"value": value, "reason": ""} for key, value in values.items()}
             write_json(folders[number] / "metrics.json", {"gate": measured})
-        pointer = write_json(
-            tmp_path / f"{number}.json",
-            {"folder": str(folders[number]), "name": NAME, "version": number, **registered},
+        records = {"evaluation.evaluation": folders[number], "registration.version": number, **(changes or {})}
+        names = ("data", "features", "training", "evaluation", "registration")
+        config = Config.model_validate({"registry": settings or {}, "evaluation": evaluation})
+        return gate.run(
+            **step_inputs(tmp_path, names, records),
+            settings=GateSettings.of(config).to_json(),
+            evaluate_settings=EvaluateSettings.of(config).to_json(),
         )
-        return gate.run(str(pointer), json.dumps({"registry": settings or {}}))
 
     judge.registry = registry
     judge.folders = folders
@@ -103,7 +110,7 @@ def judged(state, tmp_path, monkeypatch):
 
 def test_the_first_good_version_becomes_champion(judged):
     answer = judged(GOOD)
-    assert answer["champion"] == "1"
+    assert answer.champion == "1"
     assert judged.registry.version(NAME, CHAMPION).tags["gate.alignment_monotonicity"].startswith("pass")
 
 
@@ -126,25 +133,25 @@ def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeyp
     with pytest.raises(gate.GateFailed) as first:
         judged({**GOOD, "mel_cepstral_distortion": 7.0})
     measured = []
-    monkeypatch.setattr(gate, "champion_measures", lambda *_: measured.append("again") or GOOD)
-    with pytest.raises(gate.GateFailed, match="nothing that it was judged by has changed") as again:
+    monkeypatch.setattr(gate, "champion_metrics", lambda *_: measured.append("again") or GOOD)
+    with pytest.raises(gate.GateFailed, match="nothing that the checks use has changed") as again:
         judged({}, number="2")
     assert str(again.value).splitlines()[1:] == str(first.value).splitlines()[1:]
     assert not measured
     with pytest.raises(gate.GateFailed, match="against the champion") as anew:
         judged({}, number="2", settings={"max_regression": 0.03})
-    assert "judged by" not in str(anew.value)
+    assert "checks use" not in str(anew.value)
     assert measured == ["again"]
 
 
 def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
     """Each change is made on top of the ones before; in between the same question gets the recorded answer."""
-    settings, data = {}, {"data": "d.dir"}
+    settings, changed, evaluation = {}, {}, {}
 
     def answer() -> str:
         with pytest.raises(gate.GateFailed) as caught:
-            judged({}, number="2", settings=settings, **data)
-        return "record" if "nothing that it was judged by has changed" in str(caught.value) else "judged"
+            judged({}, number="2", settings=settings, changes=changed, **evaluation)
+        return "record" if "nothing that the checks use has changed" in str(caught.value) else "judged"
 
     def other_metrics() -> None:
         measured = json.loads((judged.folders["2"] / "metrics.json").read_text())
@@ -154,11 +161,13 @@ def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
     changes = {
         "settings": lambda: settings.update(max_regression=0.03),
         "metrics": other_metrics,
-        "data": lambda: data.update(data="another.dir"),
+        "settings of the evaluation": lambda: evaluation.update(max_clips=3),
+        "data": lambda: changed.update({"data.data_hash": "another.dir"}),
+        "features": lambda: changed.update({"features.features_hash": "another"}),
         "champion": lambda: judged({**GOOD, "mel_cepstral_distortion": 5.0}),
         "rollback": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "clicks"),
         "reason": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "hisses"),
-        "code": lambda: edit("components/gate/measures.py"),
+        "code": lambda: edit("components/gate/metrics.py"),
         "code of evaluation": lambda: edit("model/evaluation/metrics.py"),
     }
     judged(GOOD)
@@ -197,12 +206,12 @@ def test_a_worse_version_within_the_thresholds_does_not_replace_the_champion(jud
     judged(GOOD)
     with pytest.raises(gate.GateFailed, match="against the champion"):
         judged({**GOOD, "mel_cepstral_distortion": 7.0})
-    assert judged({**GOOD, "mel_cepstral_distortion": 5.0})["champion"] == "3"
+    assert judged({**GOOD, "mel_cepstral_distortion": 5.0}).champion == "3"
 
 
 def test_judging_the_champion_again_changes_nothing(judged):
     judged(GOOD)
-    assert judged(GOOD, number="1")["champion"] == "1"
+    assert judged(GOOD, number="1").champion == "1"
 
 
 def test_the_gate_does_not_undo_a_rollback(judged):
@@ -260,7 +269,7 @@ def evaluated(generated_features, generated_corpus, tmp_path_factory):
 
     def evaluate(*spoiled):
         folder = tmp_path_factory.mktemp("evaluation")
-        return measures(evaluate_voice(Parrot(store, spoiled), store, generated_corpus, config, folder))
+        return gate_metrics(evaluate_voice(Parrot(store, spoiled), store, generated_corpus, config, folder))
 
     return evaluate
 
@@ -273,7 +282,7 @@ def test_only_sentences_that_the_voice_never_saw_decide(evaluated, judged):
         "max_mel_cepstral_distortion": (good["mel_cepstral_distortion"] + bad["mel_cepstral_distortion"]) / 2,
         "min_alignment_monotonicity": (good["alignment_monotonicity"] + bad["alignment_monotonicity"]) / 2,
     }
-    assert judged(good, settings=limits)["champion"] == "1"
+    assert judged(good, settings=limits).champion == "1"
     with pytest.raises(gate.GateFailed) as caught:
         judged(bad, settings=limits)
     checks = json.loads(caught.value.report.read_text())["checks"]
@@ -289,7 +298,7 @@ def test_a_champion_that_moves_while_the_candidate_is_judged_stops_the_promotion
         judged.registry.promote(NAME, "1", None, "by hand, meanwhile")
         return GOOD
 
-    monkeypatch.setattr(gate, "champion_measures", compared)
+    monkeypatch.setattr(gate, "champion_metrics", compared)
     with pytest.raises(RegistryError, match=r"now version 1, but the comparison was with 2"):
         judged({**GOOD, "mel_cepstral_distortion": 4.0})
     assert judged.registry.aliases(NAME)[CHAMPION] == "1"
@@ -326,21 +335,17 @@ def test_the_champion_is_measured_on_the_candidates_sentences(state, tmp_path, m
     registry.client.create_model_version(NAME, (tmp_path / "stored").as_uri(), tags=tags)
     asked = []
 
-    def measure(*arguments):
+    def evaluation_of(**arguments):
         asked.append(arguments)
         gated = {key: {"value": value + 1, "reason": ""} for key, value in GOOD.items()}
         write_json(tmp_path / "evaluation" / "metrics.json", {"gate": gated})
         return tmp_path / "evaluation"
 
-    monkeypatch.setattr(evaluating, "measure", measure)
-    registered = {
-        "features": "our features",
-        "features_hash": "our content",
-        "corpus": "our corpus",
-        "data": "our data",
-        "voice_hash": "ours",
-        "evaluation_settings": json.dumps({"seed": 7}),
-    }
-    found = gate.champion_measures(state, registry, registry.version(NAME, "1"), registered)
+    monkeypatch.setattr(evaluating, "evaluation_of", evaluation_of)
+    ours = step_records(tmp_path)
+    settings = EvaluateSettings.of(Config(seed=7))
+    champion = registry.version(NAME, "1")
+    found = gate.champion_metrics(state, registry, champion, ours["data"], ours["features"], settings)
     assert found == {key: value + 1 for key, value in GOOD.items()}
-    assert asked == [(state, voice, "theirs", "our features", "our content", "our corpus", "our data", {"seed": 7})]
+    expected = {"voice": voice, "voice_hash": "theirs", "corpus": ours["data"], "store": ours["features"]}
+    assert asked == [{**expected, "settings": settings, "state": state}]

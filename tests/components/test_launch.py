@@ -11,8 +11,8 @@ from kube_double import KubeDouble, UnknownField, check_trainjob
 
 from components import launch as launching
 from components import trainjob
+from components.contracts import StepError
 from components.launch import VARIABLE, default_processes, launch, worker_command
-from components.runner import StepError
 from components.trainjob import TrainJobError, job_name, render, run_trainjob
 from model.config.resolution import resolve
 from pipelines.profiles import WORKER_KEYS
@@ -20,7 +20,7 @@ from pipelines.profiles import WORKER_KEYS
 WORKER = """
 import os
 from components.launch import worker_main
-from components.runner import StepError
+from components.contracts import StepError
 
 def work(request):
     if request["value"] < 0:

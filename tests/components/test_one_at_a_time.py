@@ -8,21 +8,25 @@ import json
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from step_records import step_inputs
 
 from components import lineage
+from components.contracts import PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.evaluate import run as evaluating
 from components.finetune_vocoder import run as finetuning
 from components.finetune_vocoder import work as vocoder
-from components.state import write_json
 from components.train import run as training
 from model.config import settings_hash
+from model.config.evaluation import EvaluateSettings
 from model.config.resolution import resolve
+from model.files import write_json
 from pipelines.training_pipeline import arguments
 
 WAITS, WORKS = "waits", "works"
@@ -114,47 +118,40 @@ def settings(step: str, **changes) -> str:
 
 
 @pytest.fixture
-def pointer(tmp_path, voice) -> str:
-    """A pointer with all that a step may read."""
-    content = {
-        "folder": str(tmp_path),
-        "hash": "f",
-        "corpus": "c",
-        "data": "d" * 32 + ".dir",
-        "features": str(tmp_path),
-        "features_hash": "f",
-        "voice": str(voice),
-        "voice_hash": "v",
-        "run_id": "r",
-        "spool": str(tmp_path),
-    }
-    return str(write_json(tmp_path / "pointer.json", content))
+def inputs(tmp_path, voice) -> dict[str, str]:
+    """Paths of the records that lead to this voice, by input name."""
+    return step_inputs(tmp_path, ("data", "features", "training"), {"training.voice": voice})
 
 
-def test_a_training_is_one_processs_at_a_time(state, pointer, voice, meeting, monkeypatch):
+def train_on(inputs: dict[str, str], **changes: Any) -> TrainOutput:
+    """Runs the step `train` with these changes of the settings."""
+    return training.run(inputs["data"], inputs["features"], settings("train", **changes), "experiment")
+
+
+def test_a_training_is_one_processs_at_a_time(state, inputs, voice, meeting, monkeypatch):
     def trained(module, request, folder):
         return {"voice": str(voice), "steps": 3, "exported_step": 2, "metrics": {}, "run_id": "r"}
 
     meeting.result = trained
     monkeypatch.setattr(training, "launch", meeting.work)
-    meeting.run(lambda: training.run(pointer, settings("train"), "experiment"))
+    meeting.run(lambda: train_on(inputs))
     assert meeting.heard == WAITS
     assert meeting.rest() == [WORKS]  # the trainer itself finds its training finished
 
 
-def test_other_trainings_do_not_wait(state, pointer, voice, meeting, monkeypatch):
+def test_other_trainings_do_not_wait(state, inputs, voice, meeting, monkeypatch):
     meeting.result = lambda *_: {"voice": str(voice), "steps": 3, "exported_step": 2, "metrics": {}, "run_id": "r"}
     monkeypatch.setattr(training, "launch", meeting.work)
     meeting.run(
-        lambda: training.run(pointer, settings("train"), "experiment"),
-        lambda: training.run(pointer, settings("train", seed=77), "experiment"),
+        lambda: train_on(inputs),
+        lambda: train_on(inputs, seed=77),
     )
     assert meeting.heard == WORKS
     assert meeting.rest() == []
 
 
-def test_a_voices_vocoder_is_one_processs_at_a_time(state, pointer, voice, meeting, monkeypatch):
-    def tuned(state, trained, config, folder, experiment):
+def test_a_voices_vocoder_is_one_processs_at_a_time(state, inputs, voice, meeting, monkeypatch):
+    def tuned(*, state, corpus, store, trained, config, folder, experiment):
         (folder / "voice").mkdir(parents=True, exist_ok=True)
         (folder / "voice" / "voice.json").write_text("{}")
         return "tuned"
@@ -162,18 +159,17 @@ def test_a_voices_vocoder_is_one_processs_at_a_time(state, pointer, voice, meeti
     meeting.result = tuned
     told = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
     monkeypatch.setattr(vocoder, "work", meeting.work)
-    meeting.run(lambda: finetuning.run(pointer, told, "experiment"))
+    meeting.run(lambda: finetuning.run(**inputs, settings=told, experiment="experiment"))
     assert meeting.heard == WAITS
     assert meeting.rest() == [WORKS]
 
 
-def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, pointer, voice, meeting, monkeypatch):
+def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, inputs, voice, meeting, monkeypatch):
     """Two voices of the same features start from one base training."""
     other = voice.with_name("other")
     other.mkdir()
     (other / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "x"}))
-    content = json.loads(Path(pointer).read_text())
-    second = write_json(Path(pointer).with_name("second.json"), {**content, "voice": str(other)})
+    second = replace(TrainOutput.read(inputs["training"]), voice=other).write(voice.with_name("second.json"))
     told = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
 
     def tuned(config, voice, store, corpus, start, folder, logger):
@@ -189,8 +185,8 @@ def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, poin
     monkeypatch.setattr(vocoder, "finetune", tuned)
     monkeypatch.setattr(vocoder, "base_vocoder", meeting.work)
     meeting.run(
-        lambda: finetuning.run(pointer, told, "experiment"),
-        lambda: finetuning.run(str(second), told, "experiment"),
+        lambda: finetuning.run(**inputs, settings=told, experiment="experiment"),
+        lambda: finetuning.run(**{**inputs, "training": str(second)}, settings=told, experiment="experiment"),
     )
     assert meeting.heard == WAITS
     assert meeting.rest() == [WORKS]
@@ -209,13 +205,19 @@ class Untracked:
         pass
 
 
-def test_an_evaluation_is_made_once_for_all_who_ask(state, pointer, voice, meeting, monkeypatch, tmp_path):
+def test_an_evaluation_is_made_once_for_all_who_ask(state, inputs, voice, meeting, monkeypatch, tmp_path):
     def evaluated(voice, store, corpus, config, output):
         write_json(output / "metrics.json", {})
 
     def measure():
-        told = json.loads(settings("evaluate"))
-        return evaluating.measure(state, voice, "v", str(tmp_path), "f", str(tmp_path), "d", told)
+        return evaluating.evaluation_of(
+            voice=voice,
+            voice_hash="v",
+            corpus=ResolveDataOutput.read(inputs["data"]),
+            store=PreprocessOutput.read(inputs["features"]),
+            settings=EvaluateSettings.from_json(settings("evaluate")),
+            state=state,
+        )
 
     meeting.result = evaluated
     monkeypatch.setattr(evaluating, "open_store", lambda *_: None)
@@ -226,7 +228,7 @@ def test_an_evaluation_is_made_once_for_all_who_ask(state, pointer, voice, meeti
     assert (folder / "metrics.json").is_file()
 
 
-def test_a_trainings_run_carries_its_lineage(state, pointer, voice, monkeypatch):
+def test_a_trainings_run_carries_its_lineage(state, inputs, voice, tmp_path, monkeypatch):
     monkeypatch.setenv(lineage.VARIABLE, json.dumps({"git.sha": "abc", "kfp.run_id": "run-7"}))
     for name in ("KFP_RUN_ID", "MYXTTS_IMAGE"):
         monkeypatch.delenv(name, raising=False)
@@ -237,12 +239,11 @@ def test_a_trainings_run_carries_its_lineage(state, pointer, voice, monkeypatch)
         return {"voice": str(voice), "steps": 3, "exported_step": 2, "metrics": {}, "run_id": "r"}
 
     monkeypatch.setattr(training, "launch", trained)
-    told = settings("train")
-    training.run(pointer, told, "experiment")
+    train_on(inputs)
     assert asked[0]["tags"] == {
         "git.sha": "abc",
         "kfp.run_id": "run-7",
         "dvc.data": "d" * 32 + ".dir",
-        "settings.sha256": settings_hash(json.loads(told)),
+        "settings.sha256": settings_hash(json.loads(settings("train"))),
     }
-    assert asked[0]["dataset"] == {"name": "experiment", "digest": "d" * 32 + ".dir", "source": "c"}
+    assert asked[0]["dataset"] == {"name": "experiment", "digest": "d" * 32 + ".dir", "source": str(tmp_path)}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.dvc import DvcError, is_away
-from components.outage import PAUSE_SECONDS, outlast
+from components.dvc import DvcError, is_outage
+from components.outage import PAUSE_SECONDS, retry_during_outage
 
 
 class Clock:
@@ -27,21 +27,21 @@ def away_until(clock: Clock, back: float):
 
 def test_half_a_minute_is_outlasted():
     clock = Clock()
-    answer = outlast(away_until(clock, 30), lambda _: True, "s3", 120, clock.sleep, lambda: clock.now)
+    answer = retry_during_outage(away_until(clock, 30), lambda _: True, "s3", 120, clock.sleep, lambda: clock.now)
     assert answer == "answered at 30.0"
 
 
 def test_what_stays_away_fails_in_the_end():
     clock = Clock()
     with pytest.raises(ConnectionError):
-        outlast(away_until(clock, 1e9), lambda _: True, "s3", 120, clock.sleep, lambda: clock.now)
+        retry_during_outage(away_until(clock, 1e9), lambda _: True, "s3", 120, clock.sleep, lambda: clock.now)
     assert 120 - PAUSE_SECONDS <= clock.now <= 120
 
 
 def test_another_error_passes_at_once():
     clock = Clock()
     with pytest.raises(ConnectionError):
-        outlast(away_until(clock, 30), lambda _: False, "s3", 120, clock.sleep, lambda: clock.now)
+        retry_during_outage(away_until(clock, 30), lambda _: False, "s3", 120, clock.sleep, lambda: clock.now)
     assert clock.now == 0
 
 
@@ -59,4 +59,4 @@ def test_another_error_passes_at_once():
     ],
 )
 def test_of_dvcs_errors_only_an_absent_server_is_waited_for(text, away):
-    assert is_away(DvcError(text)) == away
+    assert is_outage(DvcError(text)) == away

@@ -6,33 +6,34 @@ from dataclasses import replace
 
 import pytest
 
+from components.contracts import ResolveDataOutput
 from components.preprocess.run import PARTS, run
 from components.preprocess_part.run import run as run_part
-from components.state import write_json
-from model.config.resolution import resolve, subset
+from model.config.data import PreprocessSettings
+from model.config.resolution import resolve
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extractor import ClipExtractor
 from model.features.store import FeatureStore
 from pipelines.training_pipeline import arguments
 
-SETTINGS = json.dumps(subset(Config(), "audio", "features"))
+SETTINGS = PreprocessSettings.of(Config()).to_json()
 
 
 @pytest.fixture
 def data(generated_corpus, tmp_path, state):
-    """Writes a pointer to the corpus under a data hash."""
+    """Function: data hash and folder of a corpus -> path of its record."""
 
     def data(digest="0" * 32 + ".dir", folder=generated_corpus):
-        return str(write_json(tmp_path / f"{digest[:4]}.json", {"folder": str(folder), "hash": digest}))
+        record = ResolveDataOutput(summary="", corpus=folder, data_hash=digest)
+        return str(record.write(tmp_path / f"{digest[:4]}.json"))
 
     return data
 
 
 def test_parts_side_by_side_give_what_one_step_gives(data, state, tmp_path, capsys):
     pointers = [
-        str(write_json(tmp_path / f"part-{number}.json", run_part(data(), SETTINGS, f"{number}/3")))
-        for number in range(3)
+        str(run_part(data(), SETTINGS, f"{number}/3").write(tmp_path / f"part-{number}.json")) for number in range(3)
     ]
     joined = run(data(), SETTINGS, pointers)
     events = [
@@ -41,11 +42,11 @@ def test_parts_side_by_side_give_what_one_step_gives(data, state, tmp_path, caps
         if "::step::" in line
     ]
     assert events[-1]["done"] == events[-1]["total"]  # nothing was left to extract
-    FeatureStore(joined["folder"]).verify()
+    FeatureStore(joined.features).verify()
     assert list((state.root / PARTS).rglob("*.safetensors")) == []
     alone = run(data("1" * 32 + ".dir"), SETTINGS)
-    assert alone["hash"] == joined["hash"]
-    assert alone["folder"] != joined["folder"]
+    assert alone.features_hash == joined.features_hash
+    assert alone.features != joined.features
 
 
 def test_a_grown_corpus_takes_its_features_from_the_run_before(data, generated_corpus, tmp_path, monkeypatch, capsys):
@@ -67,7 +68,7 @@ def test_a_grown_corpus_takes_its_features_from_the_run_before(data, generated_c
     write_manifest(grown, [*clips[1:], replace(clips[0], text="Another sentence for these sounds.")])
     answer = run(data("2" * 32 + ".dir", grown), SETTINGS)
     assert extracted == [clips[0].id]
-    assert f"{len(clips)} clips" in answer["summary"]
+    assert f"{len(clips)} clips" in answer.summary
 
 
 def test_other_weights_of_the_speaker_encoder_under_the_same_path_are_other_features(tmp_path):
@@ -78,6 +79,6 @@ def test_other_weights_of_the_speaker_encoder_under_the_same_path_are_other_feat
         weights.write_bytes(content)
         told.append(arguments(config, "d", "r", "n"))
     assert told[0] == told[1]
-    assert [name for name in told[0] if told[0][name] != told[2][name]] == ["preprocess_settings"]
+    assert [name for name in told[0] if told[0][name] != told[2][name]] == ["preprocess_settings", "train_settings"]
     noted = json.loads(told[2]["preprocess_settings"])["features"]["speaker_encoder_sha256"]
     assert noted == hashlib.sha256(b"another").hexdigest()

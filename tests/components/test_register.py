@@ -10,10 +10,10 @@ from evaluated_voice import DATA, FEATURES, WEIGHTS, evaluated_voice
 from other_process import OtherProcess
 
 from components import lineage
+from components.contracts import StepError
 from components.register import run as module
 from components.register.run import run
 from components.registry import CANDIDATE, CHAMPION, Registry
-from components.runner import StepError
 from model.voice_folder import voice_hash
 
 NAME = "myxtts-toy-xtiny"
@@ -48,7 +48,7 @@ def register(state, voice, tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def call(values=METRICS, voice=voice, folder="evaluation"):
-        return run(str(evaluated_voice(state, voice, tmp_path / folder, values)), NAME)
+        return run(**evaluated_voice(state, voice, tmp_path / folder, values), name=NAME)
 
     call.registry = Registry(state)
     return call
@@ -72,7 +72,7 @@ def documented_tags() -> set[str]:
 
 def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
     answer = register()
-    version = register.registry.version(NAME, answer["version"])
+    version = register.registry.version(NAME, answer.version)
     expected = {
         **GIVEN,
         "dvc.data": DATA,
@@ -89,14 +89,14 @@ def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
 
 
 def test_the_metrics_of_the_gate_are_kept_with_the_version(register):
-    version = register.registry.version(NAME, register()["version"])
-    assert version.measures == METRICS
+    version = register.registry.version(NAME, register().version)
+    assert version.metrics == METRICS
 
 
 def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register, voice):
     first = register()
     second = register(voice=another(voice, "second"), folder="second")
-    assert (first["version"], second["version"]) == ("1", "2")
+    assert (first.version, second.version) == ("1", "2")
     assert register.registry.aliases(NAME) == {CANDIDATE: "2"}
     assert register() == first
     assert register.registry.aliases(NAME) == {CANDIDATE: "1"}
@@ -106,7 +106,7 @@ def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register,
 def test_a_voice_whose_version_was_deleted_is_registered_anew(register):
     register()
     register.registry.client.delete_model_version(NAME, "1")
-    assert register()["version"] == "2"
+    assert register().version == "2"
     assert register.registry.aliases(NAME) == {CANDIDATE: "2"}
 
 
@@ -122,12 +122,12 @@ def test_metrics_that_no_longer_apply_do_not_stay_with_the_version(register):
     register({**METRICS, "character_error_increase": None, "alignment_monotonicity": 0.5})
     version = register.registry.version(NAME, CANDIDATE)
     assert version.number == "1"
-    assert version.measures == {"mel_cepstral_distortion": 6.25, "alignment_monotonicity": 0.5}
+    assert version.metrics == {"mel_cepstral_distortion": 6.25, "alignment_monotonicity": 0.5}
 
 
 def test_a_version_holds_the_voice(register, voice):
     answer = register()
-    held = register.registry.voice_folder(f"models:/{NAME}/{answer['version']}")
+    held = register.registry.voice_folder(f"models:/{NAME}/{answer.version}")
     for file in ("voice.json", "model.safetensors"):
         assert (held / file).read_bytes() == (voice / file).read_bytes()
 
@@ -135,23 +135,23 @@ def test_a_version_holds_the_voice(register, voice):
 def test_the_version_belongs_to_the_run_of_its_training(register, monkeypatch):
     """Kubeflow's MLflow plugin names a run of its own in the environment."""
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    version = register.registry.version(NAME, register()["version"])
+    version = register.registry.version(NAME, register().version)
     assert register.registry.client.get_run(version.run_id).info.run_name == "r"
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
 def test_without_a_tracking_server_there_is_no_version(register, state, voice, tmp_path, monkeypatch):
-    pointer = evaluated_voice(state, voice, tmp_path / "evaluation", METRICS)
+    inputs = evaluated_voice(state, voice, tmp_path / "evaluation", METRICS)
     (tmp_path / "evaluation" / "mlflow" / "run.json").unlink()
     monkeypatch.setattr(module.Delivery, "attempt", lambda _: False)
     with pytest.raises(StepError, match="did not take the records"):
-        run(str(pointer), NAME)
+        run(**inputs, name=NAME)
     assert register.registry.versions(NAME) == []
 
 
 def test_two_processes_that_register_the_same_voice_make_one_version(register, state, voice, tmp_path, monkeypatch):
-    pointer = str(evaluated_voice(state, voice, tmp_path / "evaluation", METRICS))
-    other = OtherProcess(f"from components.register.run import run; run({pointer!r}, {NAME!r})")
+    inputs = evaluated_voice(state, voice, tmp_path / "evaluation", METRICS)
+    other = OtherProcess(f"from components.register.run import run; run(**{inputs!r}, name={NAME!r})")
 
     def log_voice(*arguments):
         other.meet()
@@ -159,7 +159,7 @@ def test_two_processes_that_register_the_same_voice_make_one_version(register, s
 
     logged = module.log_voice
     monkeypatch.setattr(module, "log_voice", log_voice)
-    assert run(pointer, NAME)["version"] == "1"
+    assert run(**inputs, name=NAME).version == "1"
     assert other.finish() == 0, other.lines
     assert other.waited
     assert [version.number for version in register.registry.versions(NAME)] == ["1"]

@@ -47,7 +47,7 @@ def aliases(registry: Registry) -> tuple[str, str]:
 def test_versions_come_newest_first_with_their_measures(registry):
     versions = registry.versions(NAME)
     assert [item.number for item in versions] == ["3", "2", "1"]
-    assert versions[0].measures == {"mel_cepstral_distortion": 8.0}
+    assert versions[0].metrics == {"mel_cepstral_distortion": 8.0}
 
 
 def test_promotion_keeps_the_old_champion_as_previous(registry):
@@ -138,10 +138,10 @@ def test_malformed_addresses_are_refused(uri):
 
 def test_names_come_from_the_template():
     assert model_name("tts-{corpus}-{size}", "lj", "tiny") == "tts-lj-tiny"
-    with pytest.raises(RegistryError, match=r"only \{corpus\} and \{size\}"):
+    with pytest.raises(RegistryError, match=r"no placeholders but \{corpus\} and \{size\}"):
         model_name("tts-{speaker}", "lj", "tiny")
     for unusable in ("team/{corpus}", "o'brien-{size}", ""):  # hours later MLflow would refuse it
-        with pytest.raises(RegistryError, match="more than letters"):
+        with pytest.raises(RegistryError, match="may hold only letters"):
             model_name(unusable, "lj", "tiny")
 
 
@@ -256,15 +256,15 @@ TONE = 0.1 * np.sin(np.arange(22050) / 10)
     [
         (TONE, ""),
         (TONE[:2206], ""),
-        (TONE[:2000], r"spoke 0\.09 s"),
+        (TONE[:2000], r"synthesized 0\.09 s"),
         (TONE[:0], "of nothing"),
-        (0.005 * TONE, r"spoke 1\.00 s of silence"),
+        (0.005 * TONE, r"synthesized 1\.00 s of silence"),
     ],
 )
 def test_a_voice_that_says_nothing_audible_fails_its_smoke_test(samples, reason, monkeypatch):
     loaded = []
     monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda address: loaded.append(address) or Served(samples))
-    version = Version("m", "4", {}, (), "", "", 0.0)
+    version = Version(name="m", number="4", tags={}, aliases=(), source="", run_id="", created=0.0)
     if reason:
         with pytest.raises(RegistryError, match=f"m version 4 .*{reason}.*not promoted"):
             smoke_test(version)
@@ -301,5 +301,5 @@ def test_a_registered_voice_brings_the_speaker_encoder_beside_it(stored):
 
 def test_a_version_without_a_voice_is_named(registry, stored):
     (stored / "artifacts" / "voice" / "voice.json").unlink()
-    with pytest.raises(RegistryError, match=r"\(version 4\) holds no voice\.json"):
+    with pytest.raises(RegistryError, match=r"\(version 4\) has no voice\.json"):
         find_voice(f"models:/{NAME}@champion")

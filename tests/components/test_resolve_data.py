@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from components import dvc
+from components.contracts import StepError
 from components.resolve_data.run import folder_hash, run
-from components.runner import StepError
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def test_data_is_fetched_by_its_hash_and_kept(pushed, state):
     digest, remote = pushed
     answer = run(digest, remote)
     folder = state.data(digest)
-    assert answer["folder"] == str(folder)
-    assert answer["hash"] == digest == folder_hash(folder)
+    assert answer.corpus == folder
+    assert answer.data_hash == digest == folder_hash(folder)
     shutil.rmtree(remote)
-    assert run(digest, remote)["folder"] == str(folder)
+    assert run(digest, remote).corpus == folder
     assert sorted(os.listdir(folder.parent)) == [folder.name]
 
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from components import dvc, tracking
-from components.outage import outlast
+from components.contracts import StepError
+from components.outage import retry_during_outage
 from components.resolve_data.run import folder_hash, run
-from components.runner import StepError
 from components.tracking import MlflowRunLogger
 
 SECRET = "hunter2hunter2"
@@ -94,7 +94,7 @@ def test_data_goes_over_s3_by_its_hash(state, project):
         run(digest, "s3://myxtts/dvc")
     dvc.run(project, state, "push", "--quiet")
     answer = run(digest, "s3://myxtts/dvc")
-    assert folder_hash(Path(answer["folder"])) == digest
+    assert folder_hash(answer.corpus) == digest
 
 
 def test_a_server_that_comes_back_while_data_is_fetched_is_waited_for(state, project, server, monkeypatch):
@@ -107,7 +107,7 @@ def test_a_server_that_comes_back_while_data_is_fetched_is_waited_for(state, pro
         answer = run(hash_of(project), "s3://myxtts/dvc")
     finally:
         back.join()
-    assert answer["hash"] == hash_of(project)
+    assert answer.data_hash == hash_of(project)
 
 
 def test_a_server_that_comes_back_during_a_push_is_waited_for(state, project, server, monkeypatch):
@@ -119,12 +119,12 @@ def test_a_server_that_comes_back_during_a_push_is_waited_for(state, project, se
         if now[0] >= 30:
             server.start()
 
-    patient = partial(outlast, sleep=pause, clock=lambda: now[0])
-    monkeypatch.setattr(dvc, "outlast", patient)
+    patient = partial(retry_during_outage, sleep=pause, clock=lambda: now[0])
+    monkeypatch.setattr(dvc, "retry_during_outage", patient)
     server.stop()
     dvc.push(project, state)
     assert sum(waits) == 30
-    assert folder_hash(Path(run(hash_of(project), "s3://myxtts/dvc")["folder"])) == hash_of(project)
+    assert folder_hash(run(hash_of(project), "s3://myxtts/dvc").corpus) == hash_of(project)
 
 
 @pytest.mark.slow

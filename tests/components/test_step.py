@@ -5,21 +5,21 @@ import sys
 
 import pytest
 
-from components.runner import Ending
+from components.runner import QuickExit
 
 
 @pytest.mark.parametrize("status", [0, 1, 130])
 def test_a_step_that_is_over_ends_its_process_with_its_status(status, monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    Ending(status)()
+    QuickExit(status)()
     assert left == [status]
 
 
 def test_a_step_that_is_not_over_and_an_executor_that_failed_after_it_end_as_python_ends(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    Ending()()
+    QuickExit()()
     monkeypatch.setattr(sys, "last_value", OSError("no room for the outputs"), raising=False)
-    Ending(0)()
+    QuickExit(0)()
     assert not left

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from step_records import step_inputs
 
+from components.contracts import TrainOutput
 from components.launch import VARIABLE
-from components.state import write_json
 from components.train.run import run
 from model.config.resolution import resolve
 from pipelines.training_pipeline import arguments
@@ -16,26 +17,25 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def features(tmp_path, generated_features) -> Path:
-    """The pointer that `preprocess` leaves."""
-    pointer = {"folder": str(generated_features), "hash": "f", "corpus": "c", "data": "0" * 32 + ".dir"}
-    return write_json(tmp_path / "features.json", pointer)
+def inputs(tmp_path, generated_features) -> dict[str, str]:
+    """Paths of the records that `resolve_data` and `preprocess` leave."""
+    return step_inputs(tmp_path, ("data", "features"), {"features.features": generated_features})
 
 
-def trained(features: Path, small_settings: dict, **training) -> dict:
+def trained(inputs: dict[str, str], small_settings: dict, **training) -> TrainOutput:
     plain = {"max_steps": 2, "evaluation_interval": 2, "ema_decay": 0.0, "use_mixed_precision": False, **training}
     still = {f"model.{name}": 0.0 for name in ("dropout", "predictor_dropout", "aligner_dropout")}
     config = resolve(None, None, {**small_settings, **still, **{f"training.{k}": v for k, v in plain.items()}}).config
-    return run(str(features), arguments(config, "d", "r", "n")["train_settings"], "test")
+    return run(**inputs, settings=arguments(config, "d", "r", "n")["train_settings"], experiment="test")
 
 
-def test_two_processes_make_the_voice_that_one_makes(state, features, small_settings, monkeypatch):
-    one = trained(features, small_settings, batch_size=8)
+def test_two_processes_make_the_voice_that_one_makes(state, inputs, small_settings, monkeypatch):
+    one = trained(inputs, small_settings, batch_size=8)
     monkeypatch.setenv(VARIABLE, json.dumps({"launch": {"launcher": "torchrun", "processes": 2}}))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    two = trained(features, small_settings, batch_size=4)
-    assert one["folder"] != two["folder"]
-    assert two["run_id"]  # the first process records, the other does not
-    first, second = (load_file(Path(item["voice"]) / "model.safetensors") for item in (one, two))
+    two = trained(inputs, small_settings, batch_size=4)
+    assert one.training != two.training
+    assert two.run_id  # the first process records, the other does not
+    first, second = (load_file(item.voice / "model.safetensors") for item in (one, two))
     assert set(first) == set(second)
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-4

@@ -1,4 +1,4 @@
-"""The images hold what their steps import, at the locked versions, and run as an ordinary user."""
+"""The images contain what their steps import, at the locked versions, and run as an ordinary user."""
 
 import importlib.metadata
 import importlib.util
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 IMAGES = ("data", "train", "client")
-LEFT_OUT = {"pesq"}  # is compiled when installed; without it the report says what it leaves out
+LEFT_OUT = {"pesq"}  # compiled when installed; the report names the metric that it omits without it
 
 
 def lists():
@@ -29,7 +29,7 @@ def lists():
 
 
 def installed_with(lines: list[str]) -> set[str]:
-    """Every distribution that pip would install for these requirements, as this environment's metadata tell."""
+    """Returns all distributions that pip would install for these requirements, by the metadata of this environment."""
     found, waiting = set(), [Requirement(line) for line in lines]
     while waiting:
         requirement = waiting.pop()

@@ -17,11 +17,11 @@ TEXTS = {
     "de": ("Guten Tag.", "Wie geht es?", "Boot 3.", "Es regnet.", "Wir gehen jetzt.", "Schon so spät?", "Herein!",
            "Ein kleines Boot.", "Zimmer 12, bitte.", "Wer ist da?", "Um 7:10."),
 }  # fmt: skip
-"""As many as a speaker has clips at most: none says a sentence twice."""
+"""Language -> texts; as many as a speaker has clips at most, so that no speaker repeats a sentence."""
 
 
 def make_voiced(seconds: float, f0: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
-    """Harmonics under formants, with a falling pitch, syllables, and a little noise: (N,) float32."""
+    """Returns (N,) float32 samples: harmonics shaped by formants, with falling pitch, syllables and a little noise."""
     generator = np.random.default_rng(seed)
     t = np.arange(int(seconds * rate)) / rate
     pitch = f0 * (1.1 - 0.2 * t / seconds)
@@ -43,10 +43,10 @@ def voiced():
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory) -> Path:
-    """25 clips: two speakers in every split, one with a sole training clip, one only in the test split.
+    """25 clips: two speakers in every split, one with a single training clip, one only in the test split.
 
     `bob` speaks German, the others English. Every recording has silence before and after the speech and a level of its
-    own (`small_speech.surround`); 17, 4 and 4 clips a split fit no batch of three evenly.
+    own (`small_speech.surround`). The splits of 17, 4 and 4 clips are no multiples of a batch size of three.
     """
     folder = tmp_path_factory.mktemp("corpus")
     clips = []
@@ -57,7 +57,19 @@ def small_corpus(tmp_path_factory) -> Path:
         samples, _ = surround(make_voiced(1.0 + 0.1 * (number * 7 % 11), f0, number), number)
         write_audio(folder / "audio" / f"{name}.flac", samples, RATE)
         text, seconds = TEXTS[language][number % 11], len(samples) / RATE
-        clips.append(Clip(name, f"audio/{name}.flac", text, language, speaker, seconds, RATE, RATE, split))
+        clips.append(
+            Clip(
+                id=name,
+                audio=f"audio/{name}.flac",
+                text=text,
+                language=language,
+                speaker=speaker,
+                seconds=seconds,
+                sample_rate=RATE,
+                source_sample_rate=RATE,
+                split=split,
+            )
+        )
 
     for speaker, f0, language in (("anna", 210.0, "en"), ("bob", 110.0, "de")):
         for split, count in (("train", 8), ("validation", 2), ("test", 1)):

@@ -109,3 +109,16 @@ def test_several_modules_are_hashed_together_and_packages_left_out(package):
     one, both = hashing.code_hash("model.start"), hashing.code_hash("model.start", "model.unrelated")
     assert one != both
     assert hashing.code_hash("model.start", exclude=("model.part",)) != one
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "never"),
+    [
+        ("model.training.trainer", 55, ("model/vocoder", "model/evaluation", "model/corpus", "model/synthesis")),
+        ("model.acoustic.model", 15, ("model/features", "model/training", "model/loop", "model/text")),
+    ],
+)
+def test_a_module_imports_only_the_layers_below_it(module, limit, never):
+    files = names(module)
+    assert len(files) <= limit, sorted(files)
+    assert [name for name in files if name.startswith(never)] == []

@@ -1,4 +1,4 @@
-"""What a request becomes: whose voice and language are chosen, and what the model and the vocoder are asked for."""
+"""Requests of synthesis: the speaker and language that are chosen, and the inputs of model and vocoder."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from model.acoustic.model import ProsodyShift
+from model.audio.io import read_audio
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
 from model.config.resolution import resolve
 from model.corpus.manifest import read_manifest
-from model.synthesis import ProsodyControls, StyleControls, Synthesizer
+from model.synthesis import ProsodyControls, StyleControls, SynthesisError, Synthesizer
 from model.training.trainer import train
 
 TEXTS = {"en": "Good morning.", "fa": "سلام"}
@@ -20,7 +21,7 @@ TEXTS = {"en": "Good morning.", "fa": "سلام"}
 
 @dataclass
 class Call:
-    """One call of the model's `synthesize`: speaker vector (V,), positions of languages, controls, log-mel (S, M)."""
+    """A call of the model's `synthesize`: speaker embedding (V,), language indices, prosody shift, log-mel (S, M)."""
 
     vector: np.ndarray
     language: int
@@ -37,7 +38,7 @@ def folder(tmp_path_factory, small_settings, generated_features):
 
 @pytest.fixture
 def synthesizer(folder):
-    return Synthesizer.load(folder)
+    return Synthesizer(folder)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def speaker_of(synthesizer: Synthesizer, language: str) -> str:
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_a_language_alone_chooses_a_speaker_of_it(synthesizer, calls, language):
+def test_a_language_selects_a_speaker_of_it(synthesizer, calls, language):
     synthesizer.synthesize(TEXTS[language], language)
     (call,) = calls
     assert np.allclose(call.vector, synthesizer.voice.speakers[speaker_of(synthesizer, language)].vector)
@@ -67,30 +68,32 @@ def test_a_language_alone_chooses_a_speaker_of_it(synthesizer, calls, language):
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_a_speaker_alone_speaks_its_own_language(synthesizer, calls, language):
+def test_a_speaker_speaks_its_own_language_by_default(synthesizer, calls, language):
     synthesizer.synthesize(TEXTS[language], speaker=speaker_of(synthesizer, language))
     assert (calls[0].language, calls[0].own_language) == (synthesizer.languages.index(language), None)
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_a_reference_alone_speaks_its_own_language(synthesizer, calls, generated_corpus, language):
+def test_a_cloned_voice_speaks_the_language_of_its_reference_by_default(synthesizer, calls, generated_corpus, language):
     audio = next(clip.audio for clip in read_manifest(generated_corpus) if clip.language == language)
     synthesizer.synthesize(TEXTS[language], reference=generated_corpus / audio, reference_language=language)
     assert (calls[0].language, calls[0].own_language) == (synthesizer.languages.index(language), None)
 
 
-def test_pitch_and_energy_are_shifted_in_deviations_of_the_speaker_and_of_the_corpus(synthesizer, calls):
+def test_pitch_and_energy_shifts_are_normalized_by_the_deviations_of_speaker_and_corpus(synthesizer, calls):
     name = synthesizer.speakers[-1]
     synthesizer.voice.speakers[name] = replace(synthesizer.voice.speakers[name], log_f0_std=0.3)
-    synthesizer.voice.energy_std = 1.7
+    synthesizer.voice = replace(synthesizer.voice, energy_std=1.7)
     prosody = ProsodyControls(speed=1.25, pitch_scale=1.2, energy_scale=0.6)
     synthesizer.synthesize(TEXTS[synthesizer.voice.speaker_languages[name]], speaker=name, prosody=prosody)
     shifted, plain = (call.shift for call in calls)
-    assert shifted == ProsodyShift(1.25, pytest.approx(math.log(1.2) / 0.3), pytest.approx(math.log(0.6) / 1.7))
-    assert plain == ProsodyShift(1.25)  # what the model followed is measured at the same speed
+    assert shifted == ProsodyShift(
+        speed=1.25, pitch=pytest.approx(math.log(1.2) / 0.3), energy=pytest.approx(math.log(0.6) / 1.7)
+    )
+    assert plain == ProsodyShift(speed=1.25)  # the prediction to compare with has the same speed
 
 
-def test_pitch_is_scaled_on_the_waveform_only_as_far_as_the_model_did_not_follow(synthesizer, monkeypatch):
+def test_the_waveform_is_scaled_by_the_part_of_the_pitch_change_that_the_model_did_not_follow(synthesizer, monkeypatch):
     rate, original = synthesizer.sample_rate, synthesizer.voice.model.synthesize
 
     def hum(f0: float) -> torch.Tensor:
@@ -110,10 +113,11 @@ def test_pitch_is_scaled_on_the_waveform_only_as_far_as_the_model_did_not_follow
     assert pitches[1] / pitches[0] == pytest.approx(1.2, rel=0.03)
 
 
-def test_the_vocoder_is_given_mels_with_the_spread_of_recordings(synthesizer, calls):
-    synthesizer.voice.variance_factors = np.linspace(1.2, 2.0, synthesizer.config.audio.n_mels).tolist()
+def test_the_variance_of_the_mel_is_restored_before_the_vocoder(synthesizer, calls):
+    factors = np.linspace(1.2, 2.0, synthesizer.config.audio.n_mels)
+    synthesizer.voice = replace(synthesizer.voice, variance_factors=factors.tolist())
     speech = synthesizer.synthesize(TEXTS["en"], "en")
-    assert np.allclose(speech.mel.std(0), calls[0].mel.std(0) * synthesizer.voice.variance_factors, rtol=1e-3)
+    assert np.allclose(speech.mel.std(0), calls[0].mel.std(0) * factors, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -129,5 +133,17 @@ def test_controls_are_accepted_up_to_their_bounds_and_refused_beyond(controls, n
     for value in (low, high):
         assert getattr(controls(**{name: value}), name) == value
     for value in (low - 0.01, high + 0.01, math.nan):
-        with pytest.raises(ValueError, match=f"{name} is {value}"):
+        with pytest.raises(SynthesisError, match=f"{name} is {value}"):
             controls(**{name: value})
+
+
+def test_the_python_api_of_the_readme(folder, generated_corpus, tmp_path):
+    voice = Synthesizer(str(folder))
+    clip = read_manifest(generated_corpus)[0]
+    spoken = voice.synthesize("Good morning.")
+    cloned = voice.synthesize("Good morning.", reference=str(generated_corpus / clip.audio))
+    for speech, name in ((spoken, "spoken.wav"), (cloned, "cloned.flac")):
+        path = speech.save(str(tmp_path / name))
+        saved = read_audio(path, voice.sample_rate)
+        assert np.abs(saved - speech.samples.clip(-1, 1)).max() < 1e-4  # 16-bit samples
+    assert not np.array_equal(spoken.mel, cloned.mel)

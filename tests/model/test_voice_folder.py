@@ -1,4 +1,4 @@
-"""What identifies a voice: its weights, its settings and its vocoder, wherever it lies."""
+"""The hash of a voice depends on its weights, its settings and its vocoder, not on its path."""
 
 import json
 
@@ -10,14 +10,14 @@ from model.voice_folder import voice_hash, with_vocoder
 
 @pytest.fixture
 def make_voice(tmp_path):
-    """Function: name, settings and hashes -> folder of a voice with a vocoder, whose weights are only described."""
+    """Function: name, settings and hashes -> folder of a voice with a vocoder, whose weights are placeholders."""
 
     def make(name="one", weights="w", generator="g", loudness=-23.0, **settings):
         trained, vocoder = tmp_path / name / "trained", tmp_path / name / "vocoder"
         for folder in (trained, vocoder):
             folder.mkdir(parents=True)
-        described = {"weights_sha256": weights, "config": {"features": {"target_loudness": loudness}, "vocoder": {}}}
-        (trained / "voice.json").write_text(json.dumps(described))
+        description = {"weights_sha256": weights, "config": {"features": {"target_loudness": loudness}, "vocoder": {}}}
+        (trained / "voice.json").write_text(json.dumps(description))
         (trained / "model.safetensors").write_bytes(b"weights")
         (vocoder / "generator.safetensors").write_bytes(b"generator")
         (vocoder / "vocoder.json").write_text(json.dumps({"generator_sha256": generator}))
@@ -27,7 +27,7 @@ def make_voice(tmp_path):
     return make
 
 
-def test_a_voice_is_the_same_wherever_it_lies(make_voice):
+def test_the_hash_does_not_depend_on_the_path(make_voice):
     assert voice_hash(make_voice()) == voice_hash(make_voice("elsewhere"))
 
 
@@ -36,5 +36,5 @@ def test_a_voice_is_the_same_wherever_it_lies(make_voice):
     [{"weights": "x"}, {"generator": "x"}, {"loudness": -20.0}, {"chunk_frames": 32}, {"precision": "bfloat16"}],
     ids=lambda change: next(iter(change)),
 )
-def test_another_part_or_setting_makes_another_voice(make_voice, change):
+def test_other_weights_or_settings_change_the_hash(make_voice, change):
     assert voice_hash(make_voice()) != voice_hash(make_voice("changed", **change))

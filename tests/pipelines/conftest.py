@@ -30,7 +30,7 @@ def pipeline() -> str:
 
 
 @pytest.fixture(scope="session")
-def told() -> dict[str, str]:
+def run_arguments() -> dict[str, str]:
     return arguments(resolve().config, "0" * 32 + ".dir", "s3://data/dvc", "myxtts-generated-tiny")
 
 

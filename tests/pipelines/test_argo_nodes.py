@@ -1,4 +1,4 @@
-"""Argo's nodes read back as steps."""
+"""Argo's nodes are mapped to steps and attempts."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from components.state import State
 from pipelines.cli import main as cli
 from pipelines.cli.options import parse_assignments
-from pipelines.run_records import RunRecord, all_runs
+from pipelines.run_records import RunRecord, StepRecord, all_runs
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess:
@@ -104,9 +104,9 @@ def test_a_run_whose_process_is_gone_counts_as_interrupted(tmp_path):
     state = State(tmp_path)
     for pid, name in ((999999999, "run-1"), (os.getpid(), "run-2")):
         folder = state.folder("runs", f"{name}-{pid}")
-        RunRecord(folder.name, folder, {"name": "m"}, started=time.time()).save()
+        RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time()).save()
     folder = state.folder("runs", f"run-0-{os.getpid()}")
-    RunRecord(folder.name, folder, {"name": "m"}, started=1.0).save()  # our number was another process's once
+    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=1.0).save()  # another process
     assert [record.state for record in all_runs(state)] == ["running", "interrupted", "interrupted"]
     environment = {**os.environ, "MYXTTS_STATE": str(tmp_path)}
     command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "list", "--json"]
@@ -128,3 +128,39 @@ def test_a_scheduler_that_ends_the_program_interrupts_it():
     )
     done = subprocess.run([sys.executable, "-c", f"{code}; m.main([])"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "myxtts: interrupted\n")
+
+
+@pytest.mark.parametrize("flag", ["--warmup-steps", "--disable-compile"])
+def test_a_setting_without_a_flag_is_named_with_the_option_that_changes_it(flag, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", flag, "3"])
+    assert ended.value.code == 2
+    name = {"--warmup-steps": "training.warmup_steps", "--disable-compile": "training.enable_compile"}[flag]
+    assert f"--set {name}=VALUE" in capsys.readouterr().err
+
+
+def test_a_running_run_shows_its_time_and_progress(tmp_path, monkeypatch, capsys):
+    state = State(tmp_path)
+    folder = state.folder("runs", f"run-1-{os.getpid()}")
+    record = RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time() - 90)
+    record.steps["preprocess"] = StepRecord(state="done", started=record.started, seconds=20.0)
+    record.steps["train"] = StepRecord(state="running", started=time.time() - 60, done=120, total=500)
+    record.save()
+    monkeypatch.setattr("pipelines.run_records.process_start", lambda _: record.started - 1)
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
+    (found,) = all_runs(state)
+    assert found.seconds == pytest.approx(90, abs=5)
+    assert found.steps["train"].seconds == pytest.approx(60, abs=5)
+    for command in ("list", "status"):
+        with pytest.raises(SystemExit):
+            cli.main(["pipeline", command])
+        assert "120/500" in capsys.readouterr().out
+
+
+def test_a_killed_run_shows_the_time_until_its_last_record(tmp_path):
+    state = State(tmp_path)
+    folder = state.folder("runs", "run-1-999999999")
+    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time() - 30).save()
+    os.utime(folder / "run.json", (time.time() - 20, time.time() - 20))
+    (found,) = all_runs(state)
+    assert (found.state, found.seconds) == ("interrupted", pytest.approx(10, abs=5))

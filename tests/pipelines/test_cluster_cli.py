@@ -1,4 +1,4 @@
-"""`myxtts pipeline ... --target cluster`: what it starts, what it says, and its exit status."""
+"""`myxtts pipeline ... --target cluster`: the requests, the output and the exit status."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from kfp_settings import COMMIT, IMAGES, connect
 
 from components import dvc
 from model.config.resolution import ConfigError
-from pipelines import stopping
+from pipelines import run_pods
 from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.cron import CronError
 from pipelines.project import ProjectError
@@ -33,9 +33,9 @@ def program(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     ("script", "token", "status", "said"),
     [(["SUCCEEDED"], "right", 0, "SUCCEEDED"), (["FAILED"], "right", 1, "step train failed"), ([], "wrong", 2, "401")],
 )
-def test_the_programs_exit_status_tells_how_it_went(host, double, pipeline, told, script, token, status, said):
+def test_the_programs_exit_status_tells_how_it_went(host, double, pipeline, run_arguments, script, token, status, said):
     double.tokens = {"right": {"team"}}
-    run, _ = start_as(double, host, pipeline, told)
+    run, _ = start_as(double, host, pipeline, run_arguments)
     double.script = script
     done = program(
         "status", run.id, "--target", "cluster", "--host", host, "--namespace", "team", MYXTTS_KFP_TOKEN=token
@@ -46,14 +46,14 @@ def test_the_programs_exit_status_tells_how_it_went(host, double, pipeline, told
     assert token not in done.stdout + done.stderr
 
 
-def start_as(double, host, pipeline, told):
+def start_as(double, host, pipeline, run_arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MYXTTS_KFP_TOKEN", "right")
-        return connect(host).trigger(pipeline, told, "generated", COMMIT)
+        return connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
 
 
-def test_runs_are_listed_as_data(host, double, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_runs_are_listed_as_data(host, double, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     done = program("list", "--target", "cluster", "--host", host, "--namespace", "team", "--json")
     assert [item["id"] for item in json.loads(done.stdout)] == [run.id]
 
@@ -82,9 +82,13 @@ def run_on_cluster(host: str, *more: str):
 
 
 def cloud(monkeypatch, answer: str) -> None:
-    """What `dvc status --cloud` says."""
+    """Replaces the output of `dvc status --cloud`."""
     real = dvc.run
-    monkeypatch.setattr(dvc, "run", lambda *told, **kept: answer if "--cloud" in told else real(*told, **kept))
+    monkeypatch.setattr(
+        dvc,
+        "run",
+        lambda *run_arguments, **kept: answer if "--cloud" in run_arguments else real(*run_arguments, **kept),
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,37 +150,39 @@ def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, m
     assert (made["name"], made["cron"]) == ("myxtts-generated-tiny", "0 0 3 * * *")
     assert invoke(host, "schedule", "--remove").exit_code == 0
     assert not double.recurring
-    with pytest.raises(RunError, match="no schedule is named"):
+    with pytest.raises(RunError, match="there is no schedule"):
         invoke(host, "schedule", "--remove")
 
 
 WORKFLOW = "myxtts-training-abcde"
 
 
-def training(host, double, kube, pipeline, told):
+def training(host, double, kube, pipeline, run_arguments):
     """A run whose step `train` waits for a TrainJob."""
     double.script = ["RUNNING"]
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     kube.pods = [argo_names.step_pod(run.id, WORKFLOW, "train", 0, "Running")]
     kube.jobs["myxtts-1"] = {"metadata": {"name": "myxtts-1", "labels": {"pipeline/runid": run.id}}}
     return run
 
 
-def test_cancelling_ends_the_run_its_trainjobs_and_its_pods(checkout, host, double, kube, pipeline, told, monkeypatch):
-    run = training(host, double, kube, pipeline, told)
+def test_cancelling_ends_the_run_its_trainjobs_and_its_pods(
+    checkout, host, double, kube, pipeline, run_arguments, monkeypatch
+):
+    run = training(host, double, kube, pipeline, run_arguments)
     waits = []
 
     def ended(seconds):
         waits.append(seconds)
         kube.pods[0]["status"]["phase"] = "Failed"
 
-    monkeypatch.setattr(stopping.wait_until_stopped, "__defaults__", (ended,))
+    monkeypatch.setattr(run_pods.wait_until_stopped, "__defaults__", (ended,))
     done = invoke(host, "cancel", run.id)
     assert done.exit_code == 0, done.output
     assert done.output.splitlines() == [
-        f"asked for the end of {run.id}",
-        "deleted its TrainJob myxtts-1",
-        "its pods have ended",
+        f"cancelling {run.id}",
+        "deleted TrainJob myxtts-1",
+        "all its pods have ended",
     ]
     assert double.runs[run.id]["state"] == "CANCELING"
     assert not kube.jobs
@@ -184,28 +190,28 @@ def test_cancelling_ends_the_run_its_trainjobs_and_its_pods(checkout, host, doub
     assert invoke(host, "cancel").exit_code == 2  # nobody's run is ended by leaving out its name
 
 
-def test_a_cancelled_run_is_shown_as_cancelled_without_a_reason(checkout, host, double, kube, pipeline, told):
+def test_a_cancelled_run_is_shown_as_cancelled_without_a_reason(checkout, host, double, kube, pipeline, run_arguments):
     double.reports_canceling = False
-    run = training(host, double, kube, pipeline, told)
+    run = training(host, double, kube, pipeline, run_arguments)
     kube.pods.clear()
     assert invoke(host, "cancel", run.id).exit_code == 0
     done = invoke(host, "status", run.id, "--json")
     assert done.exit_code == 1
     shown = json.loads(done.stdout)
     assert (shown["state"], shown["error"]) == ("CANCELED", "")
-    assert "is over: CANCELED" in invoke(host, "cancel", run.id).output
+    assert "has ended: CANCELED" in invoke(host, "cancel", run.id).output
 
 
-def test_pods_that_go_on_are_a_finding(checkout, host, double, kube, pipeline, told, monkeypatch):
-    run = training(host, double, kube, pipeline, told)
-    monkeypatch.setattr(stopping, "STOP_SECONDS", 0.0)
+def test_pods_that_go_on_are_a_finding(checkout, host, double, kube, pipeline, run_arguments, monkeypatch):
+    run = training(host, double, kube, pipeline, run_arguments)
+    monkeypatch.setattr(run_pods, "STOP_SECONDS", 0.0)
     done = invoke(host, "cancel", run.id)
     assert done.exit_code == 1
     assert f"still running in team: {kube.pods[0]['metadata']['name']}" in done.output
 
 
-def test_where_kubernetes_cannot_be_asked_the_command_to_do_it_is_told(checkout, host, double, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_where_kubernetes_cannot_be_asked_the_command_to_do_it_is_told(checkout, host, double, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     done = invoke(host, "cancel", run.id)
     assert done.exit_code == 1
     assert f"kubectl -n team delete trainjobs -l pipeline/runid={run.id}" in done.output
@@ -213,11 +219,11 @@ def test_where_kubernetes_cannot_be_asked_the_command_to_do_it_is_told(checkout,
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_a_failed_run_says_why(checkout, host, double, kube, pipeline, told, readable):
-    """The server only says that it failed: the reason stands in the log of the step that failed."""
+def test_a_failed_run_says_why(checkout, host, double, kube, pipeline, run_arguments, readable):
+    """The server reports only that the run failed; the reason is in the log of the failed step."""
     double.script, double.attempts = ["RUNNING", "FAILED"], {"train": 2}
     cluster = connect(host)
-    run, _ = cluster.trigger(pipeline, told, "generated", COMMIT)
+    run, _ = cluster.trigger(pipeline, run_arguments, "generated", COMMIT)
     cluster.wait(run.id)
     line = '::step:: {"step": "train", "state": "failed", "error": "the loss is not finite"}\n'
     if readable:
@@ -229,8 +235,8 @@ def test_a_failed_run_says_why(checkout, host, double, kube, pipeline, told, rea
     assert f"error: step train failed in 2 attempts: {reason}" in done.output
 
 
-def test_logs_are_those_of_the_step(checkout, host, double, kube, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_logs_are_those_of_the_step(checkout, host, double, kube, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     kube.pods = [argo_names.step_pod(run.id, WORKFLOW, step, log=f"of {step}\n") for step in ("train", "evaluate")]
     assert invoke(host, "logs", run.id, "--step", "evaluate").output == "evaluate  of evaluate\n"
 

@@ -1,4 +1,4 @@
-"""Where the API is, who we are to it, and whether it fits the settings."""
+"""Address of the API, credentials, and checks of the installation against the settings."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("logged_out")
 
 @pytest.fixture
 def in_pod(monkeypatch, host, tmp_path):
-    """As inside a cluster: its service is the double, its service account has a projected token."""
+    """The environment of a pod: the service is the double, and the service account has a projected token."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     (tmp_path / "token").write_text("projected\n")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
@@ -77,16 +77,16 @@ def test_a_token_without_an_address_is_sent_nowhere(monkeypatch):
         ("3.0.0", "2.17", False),
     ],
 )
-def test_a_server_older_than_the_settings_say_gets_nothing(host, double, pipeline, told, tag, wanted, refused):
-    """It would drop the whole platform document, volumes and secrets included, without a word."""
+def test_a_server_older_than_the_settings_say_gets_nothing(host, double, pipeline, run_arguments, tag, wanted, refused):
+    """It would silently drop the platform document with volumes and secrets."""
     double.tag_name = tag
     cluster = connect(host, backend_version=wanted)
     if not refused:
-        assert cluster.trigger(pipeline, told, "generated", COMMIT)[1]
+        assert cluster.trigger(pipeline, run_arguments, "generated", COMMIT)[1]
         return
     for start in (
-        lambda: cluster.trigger(pipeline, told, "generated", COMMIT),
-        lambda: cluster.schedule(pipeline, told, "generated", COMMIT, "@daily", "nightly"),
+        lambda: cluster.trigger(pipeline, run_arguments, "generated", COMMIT),
+        lambda: cluster.schedule(pipeline, run_arguments, "generated", COMMIT, "@daily", "nightly"),
     ):
         with pytest.raises(ClusterError, match=f"set cluster.backend_version to '{tag[:-2]}'"):
             start()
@@ -96,7 +96,7 @@ def test_a_server_older_than_the_settings_say_gets_nothing(host, double, pipelin
 
 @pytest.mark.parametrize("multi_user", [True, False])
 def test_mode_and_release_are_known_through_the_web_interface_too(multi_user):
-    """Its own server answers the health endpoint, with other names."""
+    """Its own server answers the health endpoint, with other field names."""
     double = Double(multi_user)
     double.through_ui, double.tag_name = True, "2.16.1"
     with serving(double) as host:
@@ -109,7 +109,7 @@ def test_mode_and_release_are_known_through_the_web_interface_too(multi_user):
 @pytest.mark.parametrize("page", ["<html>Log in</html>", "[]", '{"status": "ok"}'])
 def test_a_login_page_in_place_of_the_api_is_named(host, double, monkeypatch, page):
     monkeypatch.setattr(double, "answer", lambda *_: json.loads(page) if page[0] != "<" else page)
-    with pytest.raises(ClusterError, match=r"perhaps a login page; see cluster\.host"):
+    with pytest.raises(ClusterError, match=r"perhaps from a login page; check cluster\.host"):
         _ = connect(host).server
 
 
@@ -121,25 +121,25 @@ def test_from_another_machine_the_service_is_reached_through_the_kubernetes_api(
     assert client.get_user_namespace() != "kubeflow"
 
 
-def test_a_server_that_does_not_tell_its_release_is_used_with_a_warning(host, double, pipeline, told, caplog):
+def test_a_server_that_does_not_tell_its_release_is_used_with_a_warning(host, double, pipeline, run_arguments, caplog):
     double.tag_name = "unknown"
     with caplog.at_level(logging.WARNING):
-        assert connect(host).trigger(pipeline, told, "generated", COMMIT)[1]
-    assert "does not tell its release" in caplog.text
+        assert connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)[1]
+    assert "does not report its release" in caplog.text
 
 
 @pytest.mark.parametrize("start", ["trigger", "schedule"])
-def test_a_single_user_server_refuses_another_namespace_than_its_own(pipeline, told, start):
-    """It would run the pods where the volume, the secrets and the service account are not."""
+def test_a_single_user_server_refuses_another_namespace_than_its_own(pipeline, run_arguments, start):
+    """It would run the pods in a namespace without volume, secrets and service account."""
     double = Double(multi_user=False)
     with serving(double) as host:
         cluster = connect(host)
         more = () if start == "trigger" else ("@daily", "nightly")
         with pytest.raises(ClusterError, match=r"single-user.*its own namespace kubeflow, not in team"):
-            getattr(cluster, start)(pipeline, told, "generated", COMMIT, *more)
+            getattr(cluster, start)(pipeline, run_arguments, "generated", COMMIT, *more)
         assert not double.pipelines
         assert cluster.workflow_namespace == "kubeflow"  # where pods of its runs are looked for
-        assert connect(host, namespace="kubeflow").trigger(pipeline, told, "generated", COMMIT)[1]
+        assert connect(host, namespace="kubeflow").trigger(pipeline, run_arguments, "generated", COMMIT)[1]
 
 
 def test_a_multi_user_servers_runs_are_in_the_namespace_of_the_settings(host):

@@ -1,4 +1,4 @@
-"""A whole life with a cluster, replayed against its double in both kinds of installation."""
+"""A session with a cluster from the first run to a schedule, against the double, in both kinds of installation."""
 
 import socket
 
@@ -10,8 +10,7 @@ from kfp_settings import COMMIT, settings
 from components.trainjob import job_name
 from pipelines.cluster import Cluster
 from pipelines.cluster_client import ClusterError
-from pipelines.pod_logs import failure_reason, pod_logs
-from pipelines.stopping import delete_trainjobs, wait_until_stopped
+from pipelines.run_pods import delete_trainjobs, failure_reason, pod_logs, wait_until_stopped
 
 pytestmark = pytest.mark.usefixtures("logged_out")
 LATER = "beef" * 10
@@ -58,7 +57,7 @@ def life(request, kube, tmp_path):
     return Life(request.param, kube, tmp_path)
 
 
-def test_a_life(life, pipeline, told):
+def test_a_life(life, pipeline, run_arguments):
     double, kube = life.double, life.kube
     server = serving(double, life.port)
     server.__enter__()
@@ -66,7 +65,7 @@ def test_a_life(life, pipeline, told):
         # The first run, and what it leaves.
         cluster = life.cluster()
         assert cluster.workflow_namespace == kube.namespace
-        first, started = cluster.trigger(pipeline, told, "generated", COMMIT)
+        first, started = cluster.trigger(pipeline, run_arguments, "generated", COMMIT)
         assert started
         life.pods(first.id, {"train": "Succeeded"}, "trained\n")
         ended = cluster.wait(first.id)
@@ -76,17 +75,17 @@ def test_a_life(life, pipeline, told):
 
         # The code changes: another version of the same pipeline, another run.
         changed = f"{pipeline}# changed\n"
-        second, started = cluster.trigger(changed, told, "generated", LATER)
+        second, started = cluster.trigger(changed, run_arguments, "generated", LATER)
         assert started
         assert (len(double.pipelines), len(double.versions), len(double.experiments)) == (1, 3, 1)
 
         # The same once more, from another process: known already.
-        assert life.cluster().trigger(changed, told, "generated", LATER)[0].id == second.id
+        assert life.cluster().trigger(changed, run_arguments, "generated", LATER)[0].id == second.id
         assert cluster.wait(second.id).succeeded
 
         # A step fails in both of its attempts; its log says why. Tried again, it is another run.
         double.script, double.current, double.attempts = ["RUNNING", "FAILED"], "evaluate", {"evaluate": 2}
-        other = {**told, "data_hash": "1" * 32 + ".dir"}
+        other = {**run_arguments, "data_hash": "1" * 32 + ".dir"}
         failing, _ = cluster.trigger(changed, other, "generated", LATER)
         life.pods(failing.id, {"evaluate": "Failed"}, FAILED)
         ended = cluster.wait(failing.id)
@@ -99,7 +98,7 @@ def test_a_life(life, pipeline, told):
 
         # Cancelled while it trains on several nodes: the run, its TrainJob and its pods end.
         double.script, double.current = ["RUNNING"], "train"
-        training, _ = cluster.trigger(changed, {**told, "data_hash": "2"}, "generated", LATER)
+        training, _ = cluster.trigger(changed, {**run_arguments, "data_hash": "2"}, "generated", LATER)
         cluster.get(training.id)
         life.pods(training.id, {"train": "Running"})
         name = job_name(training.id, "key")
@@ -115,10 +114,12 @@ def test_a_life(life, pipeline, told):
 
         # A schedule: replaced, its runs known as equal, removed.
         for cron in ("@daily", "0 0 3 * * *"):
-            scheduled = cluster.schedule(changed, {**told, "data_hash": "3"}, "generated", LATER, cron, "nightly")
+            scheduled = cluster.schedule(
+                changed, {**run_arguments, "data_hash": "3"}, "generated", LATER, cron, "nightly"
+            )
         assert [item["cron"] for item in cluster.schedules()] == ["0 0 3 * * *"]
         fired = double.fire(scheduled)
-        assert cluster.trigger(changed, {**told, "data_hash": "3"}, "generated", LATER)[0].id == fired
+        assert cluster.trigger(changed, {**run_arguments, "data_hash": "3"}, "generated", LATER)[0].id == fired
         assert cluster.unschedule("nightly") == 1
         assert cluster.schedules() == []
 
@@ -127,15 +128,15 @@ def test_a_life(life, pipeline, told):
 
         def meanwhile(run):
             double.before_row = lambda run: None
-            both.append(life.cluster().trigger(changed, {**told, "data_hash": "4"}, "generated", LATER)[0])
+            both.append(life.cluster().trigger(changed, {**run_arguments, "data_hash": "4"}, "generated", LATER)[0])
 
         double.before_row = meanwhile
-        both.append(cluster.trigger(changed, {**told, "data_hash": "4"}, "generated", LATER)[0])
+        both.append(cluster.trigger(changed, {**run_arguments, "data_hash": "4"}, "generated", LATER)[0])
         double.script = ["RUNNING", "RUNNING", "SUCCEEDED"]
         assert len({life.cluster().wait(run.id, unique=True).id for run in both}) == 1
 
         # The server restarts while a run is watched.
-        restarted, _ = cluster.trigger(changed, {**told, "data_hash": "5"}, "generated", LATER)
+        restarted, _ = cluster.trigger(changed, {**run_arguments, "data_hash": "5"}, "generated", LATER)
         server.__exit__(None, None, None)
         waits = []
 

@@ -9,10 +9,9 @@ from kfp.dsl import base_component
 
 from model.config.resolution import ConfigError, flatten, known_keys, resolve
 from model.config.targets import ClusterConfig
-from pipelines.compiling import compile_training, manifests
-from pipelines.linting import LintError, check
+from pipelines.compiling import LintError, check, compile_training, manifests
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
-from pipelines.training_pipeline import STEP_SECTIONS, arguments
+from pipelines.training_pipeline import STEP_SETTINGS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
 DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train"))
@@ -84,13 +83,13 @@ def test_no_path_of_this_machine_is_compiled_in(cluster):
 def test_local_images_are_named_after_the_code():
     images = local_profile().images
     assert set(images) == set(STEPS)
-    assert all(re.fullmatch(r"local-python:[0-9a-f]{12}", image) for image in images.values())
+    assert all(re.fullmatch(r"local-python:[0-9a-f]{16}", image) for image in images.values())
     assert len(set(images.values())) == len(STEPS)
 
 
 def test_an_image_per_step_reaches_the_pipeline():
     images = {step: f"local-python:{index}" for index, step in enumerate(STEPS)}
-    pipeline = next(yaml.safe_load_all(compile_training(Profile("local", images))))
+    pipeline = next(yaml.safe_load_all(compile_training(Profile(name="local", images=images))))
     executors = pipeline["deploymentSpec"]["executors"]
     found = {
         name.removeprefix("exec-").replace("-", "_"): item["container"]["image"] for name, item in executors.items()
@@ -108,7 +107,7 @@ def changed_steps(key: str, value) -> set[str]:
     [
         ("training.max_steps", 7, {"train"}),
         ("loss.mel_loss_weight", 3.0, {"train"}),
-        ("features.pitch_fmax", 400.0, {"preprocess"}),
+        ("features.pitch_fmax", 400.0, {"preprocess", "train"}),
         ("audio.n_mels", 40, {"preprocess", "train", "finetune_vocoder", "evaluate"}),
         ("vocoder.type", "hifigan", {"finetune_vocoder"}),
         ("evaluation.max_clips", 3, {"evaluate"}),
@@ -124,7 +123,7 @@ def test_a_setting_reaches_the_steps_that_it_concerns_and_no_other(key, value, s
 
 def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
     elsewhere = {"corpus", "validation", "split", "study", "launch", "docker", "cluster"}
-    told = {section for sections in STEP_SECTIONS.values() for section in sections}
+    told = {section for settings in STEP_SETTINGS.values() for section in settings.model_fields}
     assert {key.partition(".")[0] for key in known_keys()} == told | elsewhere
 
 
@@ -284,8 +283,8 @@ BANNED = {
     "cacheKey": lambda text: text.replace("enableCache: true", "enableCache: true\n          cacheKey: k", 1),
     "no digest": lambda text: text.replace(f"image: {TRAIN}", "image: train:latest", 1),
     "pip install": lambda text: text.replace("python3 -m kfp", "pip install x && python3 -m kfp", 1),
-    "is compiled in": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
-    "path of this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
+    "use a secret": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
+    "path on this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
     "required strings": lambda text: text.replace(
         "remote:\n        parameterType: STRING\n      train_settings",
         "remote:\n        isOptional: true\n        parameterType: STRING\n      train_settings",
@@ -305,13 +304,13 @@ def test_the_lint_refuses_what_one_of_the_targets_cannot_run(cluster, finding):
 
 def test_the_lint_refuses_variables_that_would_replace_the_docker_runners():
     images = dict.fromkeys(STEPS, "train:1")
-    text = compile_training(Profile("docker", images))
+    text = compile_training(Profile(name="docker", images=images))
     broken = text.replace(
         "        image: train:1", "        env:\n        - name: A\n          value: b\n        image: train:1", 1
     )
     assert broken != text
     with pytest.raises(LintError, match="Docker runner"):
-        check(broken, Profile("docker", images))
+        check(broken, Profile(name="docker", images=images))
 
 
 def test_kubernetes_objects_hold_the_same_pipeline(cluster):
@@ -342,5 +341,5 @@ def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
     assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["0/3", "1/3", "2/3"]
     assert loop["iteratorPolicy"]["parallelismLimit"] == 3
     joined = parts["root"]["dag"]["tasks"]["preprocess-joined"]
-    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined"]
+    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined", "resolve-data"]
     assert any(name.startswith("for-loop") for name in joined["dependentTasks"])

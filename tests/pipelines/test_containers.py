@@ -1,4 +1,4 @@
-"""`--target docker`: what containers are given, and, with an engine and the images, the pipeline really run in them."""
+"""`--target docker`: the arguments of containers and, with an engine and images, a run of the pipeline in them."""
 
 import json
 import os
@@ -36,9 +36,9 @@ def test_the_state_has_one_path_inside_and_outside(tmp_path):
 
 
 def test_containers_have_no_more_rights_than_they_need(tmp_path):
-    told = given(State(tmp_path))
-    assert (told["cap_drop"], told["security_opt"], told["read_only"]) == (["ALL"], ["no-new-privileges"], True)
-    assert told["network_mode"] == "none"
+    found = given(State(tmp_path))
+    assert (found["cap_drop"], found["security_opt"], found["read_only"]) == (["ALL"], ["no-new-privileges"], True)
+    assert found["network_mode"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_settings_reach_the_engine(tmp_path, key, value, found):
 
 def test_of_variables_only_names_are_written_down(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
-    told = given(State(tmp_path), pass_environment=["AWS_SECRET_ACCESS_KEY"])
-    assert told["environment"] == ["MYXTTS_STATE", "AWS_SECRET_ACCESS_KEY"]
-    assert "hunter2" not in json.dumps(told)
+    found = given(State(tmp_path), pass_environment=["AWS_SECRET_ACCESS_KEY"])
+    assert found["environment"] == ["MYXTTS_STATE", "AWS_SECRET_ACCESS_KEY"]
+    assert "hunter2" not in json.dumps(found)
 
 
 def test_a_variable_that_is_not_set_is_named(tmp_path):
@@ -82,7 +82,7 @@ def test_without_an_engine_the_error_says_what_to_do(monkeypatch):
 
 @pytest.fixture
 def docker_double(monkeypatch):
-    """An engine with both images, built from the commit `abc123`, which is that of the code."""
+    """An engine with both images, built from the commit of the code, `abc123`."""
     double = DockerDouble()
     double.build("speech-data:v7", "d", "abc123")
     double.build("speech-train:v7", "7", "abc123")
@@ -97,7 +97,7 @@ def named_images() -> dict[str, str]:
 
 
 def test_images_are_named_by_their_content(docker_double, caplog):
-    """A tag such as `latest` stays the same when the image is built anew, and cached results would stay, too."""
+    """A tag such as `latest` does not change when the image is rebuilt, so cached results would stay valid."""
     images = named_images()
     assert images["train"] == images["gate"] == f"speech-train:content-{'7' * 12}"
     assert images["resolve_data"] == f"speech-data:content-{'d' * 12}"
@@ -112,7 +112,7 @@ def test_an_image_of_another_commit_is_warned_of(docker_double, caplog):
     docker_double.build("speech-train:v7", "7", "def456")
     named_images()
     (record,) = caplog.records
-    assert record.getMessage().startswith("speech-train:v7 was built from commit def456, this is abc123")
+    assert record.getMessage().startswith("speech-train:v7 was built from commit def456, but this is abc123")
 
 
 def test_an_image_that_was_not_built_is_named(docker_double):
@@ -123,7 +123,7 @@ def test_an_image_that_was_not_built_is_named(docker_double):
 
 @pytest.fixture(scope="module")
 def engine() -> None:
-    """The engine and the images of this very checkout."""
+    """The engine and the images of this checkout."""
     try:
         profile = docker_profile(resolve().config)
     except ContainerError as error:
@@ -147,7 +147,7 @@ def newest(state: State) -> RunRecord:
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory, engine) -> State:
-    """A state that holds the corpus."""
+    """A state with the corpus."""
     from pipelines.project import open_project
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Schedules, read as the scheduler of Kubeflow Pipelines reads them."""
+"""Schedules are parsed as the scheduler of Kubeflow Pipelines does."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -56,5 +56,5 @@ def test_a_schedule_that_the_server_refuses_or_misreads_is_named_with_its_fix(cr
 
 
 def test_a_day_that_never_comes_is_an_error():
-    with pytest.raises(CronError, match="never comes"):
+    with pytest.raises(CronError, match="never starts a run"):
         next_times(parse_cron("0 0 3 31 feb ?"), SUNDAY)

@@ -12,33 +12,37 @@ from types import SimpleNamespace
 
 import pytest
 
+from components.launch import VARIABLE as LAUNCH
+from components.lineage import VARIABLE as LINEAGE
 from components.state import State, write_json
 from model.config.resolution import ConfigError, resolve
 from pipelines.compiling import compile_training
-from pipelines.local import PipelineError, drop_stale_cache, run_training
-from pipelines.profiles import STEPS, local_profile
+from pipelines.local import PipelineError, Target, drop_stale_cache, make_target, run_training
+from pipelines.profiles import STEPS, Profile, image_kind, local_profile
 from pipelines.run_records import RunRecord
-from pipelines.targets import make_target
 from pipelines.training_pipeline import arguments
 
 STAND_IN = """
 import atexit, json, os, sys, time
+from dataclasses import fields
 from pathlib import Path
+from components import contracts
 
 STEP = Path(__file__).parent.name
+OUTPUT = getattr(contracts, STEP.title().replace("_", "") + "Output")
 
 def run(**inputs):
     state = Path(os.environ["MYXTTS_STATE"])
     with (state / "calls.txt").open("a") as file:
         file.write(STEP + "\\n")
     atexit.register((state / f"{STEP}.ended").touch)
-    before = {}
     parts = inputs.pop("parts", [])
     if parts:
         (state / "joined.json").write_text(json.dumps([json.loads(Path(part).read_text())["part"] for part in parts]))
-    for value in inputs.values():
-        if os.path.isfile(value):
-            before = json.loads(Path(value).read_text())
+    with (state / "inputs.jsonl").open("a") as file:
+        files = {name: Path(value) for name, value in inputs.items() if os.path.isfile(value)}
+        records = {name: json.loads(path.read_text())["record"] for name, path in files.items()}
+        file.write(json.dumps({"step": STEP, **records}) + "\\n")
     if (state / f"{STEP}.sleep").exists():
         (state / "sleeping").write_text(str(os.getpid()))
         time.sleep(60)
@@ -46,12 +50,15 @@ def run(**inputs):
         raise ValueError("no luck")
     folder = state / "results" / STEP
     folder.mkdir(parents=True, exist_ok=True)
-    return {**before, "folder": str(folder), "summary": f"{STEP} did it"}
+    known = {"summary": f"{STEP} did it", "name": "m", "version": "2", "champion": "2"}
+    values = {field.name: folder if field.type is Path else known.get(field.name, "") for field in fields(OUTPUT)}
+    return OUTPUT(**values)
 """
 
 PART = """
 import os, time
 from pathlib import Path
+from components.contracts import PreprocessPartOutput
 
 def run(data, settings, part):
     state = Path(os.environ["MYXTTS_STATE"])
@@ -60,7 +67,7 @@ def run(data, settings, part):
     while len(list(state.glob("*-of-2"))) < 2:
         assert time.monotonic() < deadline, "the other part does not run beside this one"
         time.sleep(0.02)
-    return {"folder": str(state), "part": part}
+    return PreprocessPartOutput(summary="", shards=state, part=part)
 """
 
 
@@ -83,6 +90,7 @@ def state(tmp_path, monkeypatch) -> State:
         (folder / "run.py").write_text(PART if step == "preprocess_part" else STAND_IN)
     monkeypatch.setenv("PYTHONPATH", str(code))
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("components.registry.Registry", Models)
     return State(tmp_path / "state").prepare()
 
 
@@ -112,6 +120,23 @@ def test_every_step_runs_once_and_then_never_again(state):
     assert calls(state) == []
     assert states(again) == {"cached"}
     assert again.result() == record.result()
+
+
+def test_every_step_gets_the_records_of_the_steps_that_it_depends_on(state):
+    start(state)
+    lines = [json.loads(line) for line in (state.root / "inputs.jsonl").read_text().splitlines()]
+    data, features = {"data": "ResolveDataOutput"}, {"features": "PreprocessOutput"}
+    training, finetuning = {"training": "TrainOutput"}, {"finetuning": "FinetuneVocoderOutput"}
+    evaluation, registration = {"evaluation": "EvaluateOutput"}, {"registration": "RegisterOutput"}
+    assert {line.pop("step"): line for line in lines} == {
+        "resolve_data": {},
+        "preprocess": data,
+        "train": data | features,
+        "finetune_vocoder": data | features | training,
+        "evaluate": data | features | training | finetuning,
+        "register": data | features | training | finetuning | evaluation,
+        "gate": data | features | training | evaluation | registration,
+    }
 
 
 def test_parts_are_preprocessed_side_by_side_and_joined(state, tmp_path):
@@ -227,7 +252,7 @@ def test_a_run_is_cancelled_from_another_terminal(state):
 @pytest.mark.parametrize("launcher", ["torchrun", "inline"])
 def test_steps_are_told_how_training_starts(launcher):
     config = resolve(overrides={"launch.launcher": launcher, "launch.processes": 2 if launcher == "torchrun" else 1})
-    told = make_target("local", config.config).told(State(Path("/state")), {})
+    told = make_target("local", config.config).environment(State(Path("/state")), {})
     assert ("MYXTTS_LAUNCH" in told) == (launcher == "torchrun")
 
 
@@ -237,7 +262,7 @@ def test_several_nodes_need_a_cluster():
 
 
 def test_a_mistyped_vocoder_checkpoint_is_said_before_training(tmp_path):
-    with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere is not there"):
+    with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere does not exist"):
         make_target("local", resolve(overrides={"vocoder.checkpoint": str(tmp_path / "nowhere")}).config)
     for there in (str(tmp_path), "s3://bucket/g_02500000"):  # what is elsewhere is found when it is fetched
         make_target("local", resolve(overrides={"vocoder.checkpoint": there}).config)
@@ -254,8 +279,8 @@ def test_unreadable_cache_entries_are_dropped(tmp_path):
     state = State(tmp_path).prepare()
     state.folder("kfp-cache")
     (state.kfp_cache / "torn.json").write_text("{")
-    write_json(state.kfp_cache / "good.json", {"data": {"metadata": {"folder": str(tmp_path)}}})
-    write_json(state.kfp_cache / "gone.json", {"data": {"metadata": {"folder": str(tmp_path / "gone")}}})
+    write_json(state.kfp_cache / "good.json", {"data": {"metadata": {"corpus": str(tmp_path)}}})
+    write_json(state.kfp_cache / "gone.json", {"data": {"metadata": {"corpus": str(tmp_path / "gone")}}})
     drop_stale_cache(state)
     assert [path.name for path in state.kfp_cache.iterdir()] == ["good.json"]
 
@@ -297,19 +322,43 @@ def test_a_cached_gate_holds_only_while_its_champion_does(tmp_path, monkeypatch,
     monkeypatch.setattr(Models, "versions_there", versions)
     monkeypatch.setattr("components.registry.Registry", Models)
     state = State(tmp_path).prepare()
-    evaluated = {"folder": str(tmp_path), "voice": str(tmp_path)}
-    registered = evaluated | {"name": "m", "version": "2"}
-    decided = registered | {"champion": "2", "champion_before": "1"}
+    evaluated = {"evaluation": str(tmp_path)}
+    registered = {"name": "m", "version": "2"}
+    decided = registered | {"report": str(tmp_path), "champion": "2", "champion_before": "1"}
     for step, metadata in (("evaluate", evaluated), ("register", registered), ("gate", decided)):
         write_json(state.folder("kfp-cache") / f"{step}.json", {"output": {"metadata": metadata}})
     drop_stale_cache(state)
     assert {path.stem for path in state.kfp_cache.iterdir()} == kept
 
 
-@pytest.mark.parametrize("gone", ["folder", "voice"])
+@pytest.mark.parametrize("gone", ["training", "voice"])
 def test_a_cached_step_holds_only_while_its_results_are_there(tmp_path, gone):
     state = State(tmp_path / "state").prepare()
-    metadata = {"folder": str(tmp_path), "voice": str(tmp_path)} | {gone: str(tmp_path / "gone")}
+    metadata = {"training": str(tmp_path), "voice": str(tmp_path)} | {gone: str(tmp_path / "gone")}
     write_json(state.folder("kfp-cache") / "train.json", {"output": {"metadata": metadata}})
     drop_stale_cache(state)
     assert not list(state.kfp_cache.iterdir())
+
+
+IMAGES = {step: f"myxtts-python-{image_kind(step)}:content-{image_kind(step)}77" for step in STEPS}
+TAGS = {"kfp.run_id": "run-7", "git.sha": "abc"}
+
+
+def test_in_containers_the_image_of_training_is_part_of_the_lineage(tmp_path):
+    config = resolve().config
+    target = Target(Profile(name="docker", images=IMAGES, launch=config.launch), config)
+    told = target.environment(State(tmp_path), TAGS)
+    assert json.loads(told[LINEAGE]) == {**TAGS, "image": "myxtts-python-train:content-train77"}
+    assert told["MYXTTS_STATE"] == str(tmp_path)
+
+
+def test_subprocesses_have_no_image(tmp_path):
+    told = make_target("local", resolve().config).environment(State(tmp_path), TAGS)
+    assert json.loads(told[LINEAGE]) == TAGS
+
+
+def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):
+    assert LAUNCH not in make_target("local", resolve().config).environment(State(tmp_path), TAGS)
+    config = resolve(overrides={"launch.launcher": "torchrun", "launch.processes": 3}).config
+    launch = json.loads(make_target("local", config).environment(State(tmp_path), TAGS)[LAUNCH])["launch"]
+    assert (launch["launcher"], launch["processes"]) == ("torchrun", 3)

@@ -1,4 +1,4 @@
-"""MLflow and Optuna on a real PostgreSQL: two databases of one server, by the driver that the images carry."""
+"""MLflow and Optuna on a real PostgreSQL: two databases of one server, with the driver of the images."""
 
 import pytest
 from postgres_server import postgres_server

@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from components import dvc
+from components.state import State
 from model.config.resolution import resolve
 from pipelines.project import Project, ProjectError, open_project
 
@@ -15,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """A checkout with nothing but the files that a project is made of."""
+    """A checkout with only the files of a project."""
     folder = tmp_path / "checkout"
     (folder / ".dvc").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml", ".dvc/config"):
@@ -34,7 +36,7 @@ def recordings(tmp_path) -> Path:
 
 
 def write_corpus(folder: Path) -> Path:
-    """The least that a folder of recordings consists of."""
+    """Writes the smallest folder that is recognized as recordings."""
     (folder / "wavs").mkdir(parents=True)
     (folder / "metadata.csv").write_text("a|One.|One.\n")
     return folder
@@ -141,7 +143,7 @@ def test_outside_of_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch)
 
 
 def test_runs_of_one_project_make_their_data_one_after_the_other(recordings, monkeypatch, caplog):
-    """Each with its own settings, also when both were opened before the first began."""
+    """Each uses its own settings, also if both were opened before the first started."""
     first, second = (open_project(recordings, overrides={"seed": seed}) for seed in (1, 2))
     made, begun, go = [], threading.Event(), threading.Event()
 
@@ -163,3 +165,17 @@ def test_runs_of_one_project_make_their_data_one_after_the_other(recordings, mon
     for thread in threads:
         thread.join(10)
     assert made == [1, 2]
+
+
+def test_the_data_stages_run_without_advice_about_git(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    folder = tmp_path / "project"
+    (folder / ".dvc").mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    (folder / "dvc.yaml").write_text("stages: {make: {cmd: echo 1 > made.txt, outs: [made.txt]}}")
+    dvc.reproduce(folder, State.locate().prepare())
+    shown = capfd.readouterr().err
+    assert "Running stage 'make'" in shown
+    assert "git" not in shown
+    assert (folder / "dvc.lock").is_file()
+    assert not (folder / ".dvc" / "config.local").exists()  # the user's own `dvc` commands keep git

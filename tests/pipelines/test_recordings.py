@@ -1,4 +1,4 @@
-"""`run --data` takes the folders that `corpus import` takes: what makes DVC give up is left out and named by ingest."""
+"""`run --data` accepts the folders that `corpus import` accepts, without the files that DVC cannot hash."""
 
 import os
 import subprocess
@@ -10,13 +10,12 @@ import soundfile
 
 from model.config.data import CorpusConfig
 from model.corpus.readers import read_corpus, survey
-from pipelines.project import open_project
-from pipelines.recordings import followable
+from pipelines.project import followable, open_project
 
 
 @pytest.fixture
 def recordings(tmp_path):
-    """Three clips of which one is a broken link, beside an ignore file."""
+    """Three clips, one of them a broken link, and an ignore file."""
     folder = tmp_path / "mine"
     (folder / "wavs").mkdir(parents=True)
     rows = []

@@ -30,7 +30,7 @@ def registry(state) -> Registry:
 
 def test_a_registered_voice_is_promoted_after_it_has_spoken(state, untrained_voice, tmp_path, myxtts):
     """The whole way of the success: registered, loaded as a server loads it, heard, champion."""
-    register(str(evaluated_voice(state, untrained_voice, tmp_path / "evaluation", GOOD)), NAME)
+    register(**evaluated_voice(state, untrained_voice, tmp_path / "evaluation", GOOD), name=NAME)
     assert myxtts("registry", "promote", NAME, "--reason", "sounds well") == (0, f"{NAME}: champion is version 1\n", "")
     version = Registry(state).version(NAME, "champion")
     assert version.aliases == ("candidate", "champion")

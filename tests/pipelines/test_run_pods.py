@@ -1,4 +1,4 @@
-"""A run's pods and TrainJobs over the Kubernetes API: logs, reasons, and what is left after a run was terminated."""
+"""Pods and TrainJobs of a run over the Kubernetes API: logs, reasons of failures, and stopping after a termination."""
 
 import json
 import re
@@ -7,9 +7,8 @@ import argo_names
 import pytest
 
 from components.kube import KubeError
-from pipelines import stopping
-from pipelines.pod_logs import failure_reason, pod_logs
-from pipelines.stopping import delete_trainjobs, wait_until_stopped
+from pipelines import run_pods
+from pipelines.run_pods import delete_trainjobs, failure_reason, pod_logs, wait_until_stopped
 
 WORKFLOW = "myxtts-training-abcde"
 
@@ -23,7 +22,7 @@ def pod(step: str, attempt: int = 0, phase: str = "Succeeded", log: str = "", ru
 
 
 def test_a_pods_name_says_nothing_about_its_step():
-    """The workflow's name holds `training`, so every pod's name holds `train`."""
+    """The workflow's name contains `training`, so the name of every pod contains `train`."""
     name = pod("evaluate")["metadata"]["name"]
     assert "evaluate" not in name
     assert "train" in name
@@ -62,7 +61,7 @@ def test_the_reason_of_a_failure_is_what_the_last_attempt_recorded(kube):
 
 @pytest.mark.parametrize(
     ("log", "reason"),
-    [("", ""), (event("started"), ""), (event("interrupted", seconds=2), "interrupted from outside")],
+    [("", ""), (event("started"), ""), (event("interrupted", seconds=2), "interrupted: ")],
 )
 def test_a_step_that_recorded_no_failure_gives_no_reason_of_its_own(kube, log, reason):
     kube.pods = [pod("train", 0, "Failed", log)]
@@ -83,7 +82,7 @@ def test_a_runs_trainjobs_are_deleted_and_no_others(kube):
 
 
 def test_waiting_ends_when_pods_of_steps_and_workers_have_ended(kube):
-    """Pods of a terminated run stay there until its time to live: it is their phase that counts."""
+    """Pods of a terminated run exist until its time to live; their phase decides whether they have ended."""
     kube.pods = [pod("preprocess"), pod("train", 0, "Running")]
     kube.jobs = {"a": trainjob("a", "run-1")}
     looks = []
@@ -100,7 +99,7 @@ def test_waiting_ends_when_pods_of_steps_and_workers_have_ended(kube):
 
 
 def test_pods_that_do_not_end_are_named(kube, monkeypatch):
-    monkeypatch.setattr(stopping, "STOP_SECONDS", 3)
+    monkeypatch.setattr(run_pods, "STOP_SECONDS", 3)
     kube.pods = [pod("train", 0, "Running")]
     assert wait_until_stopped("team", "run-1", [], lambda seconds: None) == [kube.pods[0]["metadata"]["name"]]
 

@@ -21,8 +21,8 @@ from postgres_server import postgres_server
 from swift_server import ACCESS, SECRET, swift_server
 from toy_run import SETTINGS
 
+from components.contracts import StepError
 from components.resolve_data import run as resolve_data
-from components.runner import StepError
 from components.state import State
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def moto_server(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=[moto_server, swift_server])
 def s3(request, tmp_path_factory):
-    """The variables that lead to an S3 server with a bucket."""
+    """Environment variables for an S3 server with a bucket."""
     with request.param(tmp_path_factory.mktemp("s3")) as address:
         variables = {
             "AWS_ENDPOINT_URL": address,
@@ -115,7 +115,7 @@ def state(tmp_path, monkeypatch) -> State:
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """What a project is made of, with a remote on S3."""
+    """A project with a remote on S3."""
     folder = tmp_path / "checkout"
     (folder / "model" / "corpus").mkdir(parents=True)
     (folder / ".dvc").mkdir()

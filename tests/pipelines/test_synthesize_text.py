@@ -1,7 +1,5 @@
 """`myxtts synthesize` takes its text as an argument, from a file or from standard input, whatever it begins with."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -18,9 +16,15 @@ def say(monkeypatch, tmp_path):
     class Voice:
         def synthesize(self, text, language, speaker, reference, reference_language, prosody, style):
             spoken.append(text)
-            return SimpleNamespace(samples=np.zeros(2205, np.float32), sample_rate=22050, prosody=prosody)
+            return synthesis.Speech(
+                samples=np.zeros(2560, np.float32),
+                sample_rate=22050,
+                mel=np.zeros((10, 80), np.float32),
+                durations=np.array([10]),
+                phones=["a"],
+            )
 
-    monkeypatch.setattr(synthesis.Synthesizer, "load", lambda folder, encoder=None: Voice())
+    monkeypatch.setattr(synthesis, "Synthesizer", lambda folder, encoder=None: Voice())
     monkeypatch.setattr("components.registry.find_voice", lambda model: tmp_path)
 
     def run(*arguments, given=None):
@@ -76,4 +80,4 @@ def test_a_text_that_cannot_be_read_is_named(say, tmp_path):
     assert "story.txt: not UTF-8 (byte 0xfc at 2)" in output
     status, output, _ = say(given="  \n")
     assert status == 2
-    assert "standard input: no text in it" in output
+    assert "standard input: contains no text" in output

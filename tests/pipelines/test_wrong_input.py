@@ -1,4 +1,4 @@
-"""What people type wrong, in every command: one line says what, where and how, with status 2, and nothing is begun."""
+"""Typing errors in every command: one line says what is wrong, where and how to fix it, with status 2."""
 
 import optuna
 import pytest
@@ -13,13 +13,13 @@ from pipelines.study import storage, study_name
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """An empty state; its database takes a second to make."""
+    """An empty state with its database, which takes a second to create."""
     return tmp_path_factory.mktemp("state")
 
 
 @pytest.fixture
 def project(tmp_path, state, monkeypatch):
-    """A project without data, with a state and no servers; the current folder."""
+    """A project without data, with a state and no servers, as the current folder."""
     for name in ("MLFLOW_TRACKING_URI", "MYXTTS_STUDY_STORAGE", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MYXTTS_STATE", str(state))
@@ -36,7 +36,7 @@ def project(tmp_path, state, monkeypatch):
 
 @pytest.fixture
 def fails(capsys):
-    """Function: run the program with these arguments, expect a failure, return (status, what it said)."""
+    """Returns a function that runs the program with arguments, expects a failure, and returns (status, output)."""
 
     def run(*arguments: str) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
@@ -84,35 +84,35 @@ def fails(capsys):
     ],
 )
 def test_one_line_says_what_and_how(project, fails, arguments, said):
-    status, told = fails(*arguments)
+    status, output = fails(*arguments)
     assert status == 2
-    assert said in told
-    assert "Traceback" not in told
+    assert said in output
+    assert "Traceback" not in output
     assert not (project / ".dvc").exists()  # nothing was begun
 
 
 @pytest.mark.parametrize("description", [b"{", b"[]", b"{}", b"\xff"])
 def test_a_damaged_voice_is_named(project, fails, description):
     (project / "voice.json").write_bytes(description)
-    status, told = fails("synthesize", "--model", ".", "hello")
+    status, output = fails("synthesize", "--model", ".", "hello")
     assert status == 2
-    assert told.startswith("myxtts: voice.json: d")
+    assert output.startswith("myxtts: voice.json: d")
 
 
 @pytest.mark.parametrize("command", [("pipeline", "list"), ("registry", "list")])
 def test_a_state_that_is_a_file_is_refused(project, fails, monkeypatch, command):
     monkeypatch.setenv("MYXTTS_STATE", str(project / "dvc.yaml"))
-    status, told = fails(*command)
+    status, output = fails(*command)
     assert status == 2
-    assert "MYXTTS_STATE" in told
+    assert "MYXTTS_STATE" in output
 
 
 def test_a_server_that_does_not_answer_is_named(project, fails, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    status, told = fails("registry", "list")
+    status, output = fails("registry", "list")
     assert status == 2
-    assert told.startswith("myxtts: MLflow http://127.0.0.1:9: ")
-    assert len(told.splitlines()) == 1
+    assert output.startswith("myxtts: MLflow http://127.0.0.1:9: ")
+    assert len(output.splitlines()) == 1
 
 
 def test_an_empty_registry_is_made_without_a_word(project, monkeypatch, tmp_path, capfd):

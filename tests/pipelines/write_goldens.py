@@ -31,8 +31,8 @@ def golden_texts() -> dict[str, str]:
     """File name -> compiled pipeline, with images that do not change with the code."""
     images = dict.fromkeys(STEPS, "local-python:code-hash")
     profiles = {
-        "training-local.yaml": Profile("local", images),
-        "training-docker.yaml": Profile("docker", images, retries=2),
+        "training-local.yaml": Profile(name="local", images=images),
+        "training-docker.yaml": Profile(name="docker", images=images, retries=2),
         "training-cluster.yaml": cluster_profile(cluster_config({})),
         "training-cluster-big.yaml": cluster_profile(cluster_config(BIG)),
         "training-cluster-nodes.yaml": cluster_profile(cluster_config(SEVERAL_NODES)),

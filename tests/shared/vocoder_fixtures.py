@@ -1,4 +1,4 @@
-"""Small vocoders with weights that make sound, and official files of them."""
+"""Fixtures: small vocoders with audible random weights."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def audio():
 
 @pytest.fixture
 def make_weights(audio):
-    """Function: (kind, variant, audio) -> random weights, loud enough that differences show."""
+    """Function: (kind, variant, audio) -> random weights, loud enough for differences to be measurable."""
 
     def build(kind="hifigan", variant="xtiny", audio=audio, discriminators=False):
         torch.manual_seed(3)
@@ -26,9 +26,16 @@ def make_weights(audio):
             for name, parameter in generator.named_parameters():
                 if name.endswith("original0") and kind == "hifigan":
                     parameter.mul_(4.0)
-        judges = ARCHITECTURES[kind].discriminators(variant) if discriminators else {}
-        states = {name: official_state(network) for name, network in judges.items()}
-        return VocoderWeights(kind, variant, audio, 7, official_state(generator), states, "test")
+        networks = ARCHITECTURES[kind].discriminators(variant) if discriminators else {}
+        return VocoderWeights(
+            kind=kind,
+            variant=variant,
+            audio=audio,
+            steps=7,
+            generator=official_state(generator),
+            discriminators={name: official_state(network) for name, network in networks.items()},
+            origin="test",
+        )
 
     return build
 

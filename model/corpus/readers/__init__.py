@@ -1,11 +1,9 @@
-"""Readers of corpus formats: one module a format, found by its name, and several corpora read as one.
+"""Readers of corpus formats, one module per format, and of mixed corpora.
 
-A reader is a module of this package with two functions:
+A reader is a module of this package, named like its format in `CorpusFormat`, with two functions:
 
-    recognises(folder: Path) -> bool          whether `folder` has this layout
-    read(config: CorpusConfig) -> Source      its utterances, and a problem for every row that is none
-
-Its name is what `corpus.format` says; a new one is added to `CorpusFormat` in the schema.
+    recognizes(folder: Path) -> bool          whether `folder` has this layout
+    read(config: CorpusConfig) -> Source      its utterances, and problems of rows that are none
 """
 
 from __future__ import annotations
@@ -25,72 +23,72 @@ from model.errors import CorpusError
 
 MIXED, TEXT_FILES = "mixed", "text_files"
 TABLES = ("ljspeech", "table", "myxtts_v1")
-"""Formats whose columns are told by their cells, which may fail."""
-DEEPEST = 5
-"""Folders below the given one in which corpora are looked for."""
+"""Formats whose columns may have to be inferred, which may fail."""
+MAX_DEPTH = 5
+"""Levels of folders below the given one in which corpora are searched."""
 RECORDED = tuple(name for name in get_args(CorpusFormat) if name not in (MIXED, "generated"))
-"""Formats of recordings, the most particular layouts first: the order in which a folder is tried."""
+"""Formats of recordings in the order in which a folder is tried, the most specific ones first."""
 
 
 def reader(name: str) -> ModuleType:
-    """The reader of a format."""
+    """Returns the reader of a format."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def read_corpus(config: CorpusConfig) -> Source:
-    """The utterances of a corpus, or of several corpora as one (`corpus.format: mixed`).
+    """Returns the utterances of a corpus, or of all sources of a mixed corpus.
 
-    Clips of a mixed corpus are named `<source>-<id>`, so that equal names do not meet.
+    Clip ids of a mixed corpus are `<source>-<id>`, so that they are unique.
 
     Raises:
-        CorpusError: a folder is not what its format says, or two sources have one name.
+        CorpusError: a folder does not have the layout of its format, or two sources have the same name.
     """
     if config.format != MIXED:
         return reader(config.format).read(config)
     if not config.sources:
-        raise CorpusError("corpus.format is mixed, but corpus.sources is empty; list there the corpora to mix")
-    mixed = Source([])
-    taken: set[str] = set()
+        raise CorpusError("corpus.format is mixed, but corpus.sources is empty; list the corpora to mix in it")
+    parts: list[tuple[str, SourceConfig, Source]] = []
     for source in config.sources:
         name = source.name or _source_name(Path(source.path).name)
-        if name in taken:
-            raise CorpusError(f"corpus.sources: two of them are named {name!r}; give each a `name` of its own")
-        taken.add(name)
-        part = reader(source.format).read(_single(config, source, name))
-        mixed.utterances.extend(_renamed(utterance, name, source.speaker or name) for utterance in part.utterances)
-        mixed.problems.extend(_prefixed(problem, name) for problem in part.problems)
-        mixed.names.update({f"{name}-{clip}": given for clip, given in part.names.items()})
-        mixed = replace(mixed, engines=tuple(dict.fromkeys((*mixed.engines, *part.engines))))
-    return mixed
+        if name in {other for other, _, _ in parts}:
+            raise CorpusError(f"corpus.sources: two of them are named {name!r}; give each a different `name`")
+        parts.append((name, source, reader(source.format).read(_single(config, source, name))))
+    return Source(
+        utterances=[_renamed(item, name, own.speaker or name) for name, own, part in parts for item in part.utterances],
+        problems=[_prefixed(problem, name) for name, _, part in parts for problem in part.problems],
+        engines=tuple(dict.fromkeys(engine for _, _, part in parts for engine in part.engines)),
+        names={f"{name}-{clip}": given for name, _, part in parts for clip, given in part.names.items()},
+    )
 
 
 def survey(folder: Path) -> dict[str, Any]:
-    """What is in a folder of recordings, as settings of `corpus`: one corpus, or several beside or below each other.
+    """Detects the corpora in a folder of recordings and returns them as settings of `corpus`.
 
     Raises:
-        CorpusError: neither the folder nor any folder in it has a known layout, or some recordings lie outside of all.
+        CorpusError: neither the folder nor any folder below has a known layout, or recordings are outside of all
+            corpora.
     """
     folder = Path(folder).absolute()
     found = _format_of(folder)
     if found and found != TEXT_FILES:
         _check(folder, found)
         return {"format": found, "path": str(folder)}
-    parts, unknown = _parts(folder, DEEPEST)
+    parts, unknown = _parts(folder, MAX_DEPTH)
     if found and all(form == TEXT_FILES for _, form in parts):
         return {"format": found, "path": str(folder)}
     if not parts:
         if reasons := reader("table").unreadable_tables(folder):
             raise CorpusError("; ".join(reasons))
         raise CorpusError(
-            f"{folder}: no known layout ({', '.join(RECORDED)}), nor has any folder in it; the simplest is a "
+            f"{folder}: no known layout ({', '.join(RECORDED)}), here or in a folder below; the simplest is a "
             "metadata.csv with the columns audio|text|speaker|language and the recordings beside it (docs/corpus.md)"
         )
     names = [path.relative_to(folder).as_posix() for path, _ in parts]
     if unknown:
         raise CorpusError(
-            f"{folder}: holds the corpora {', '.join(names)}, and no known layout in "
-            f"{', '.join(path.relative_to(folder).as_posix() for path in unknown)}; move these away, or list the "
-            "corpora to mix in corpus.sources"
+            f"{folder}: has the corpora {', '.join(names)}, but no known layout in "
+            f"{', '.join(path.relative_to(folder).as_posix() for path in unknown)}; move these folders away, or list "
+            "the corpora to mix in corpus.sources"
         )
     for path, form in parts:
         _check(path, form)
@@ -108,17 +106,17 @@ def survey(folder: Path) -> dict[str, Any]:
 
 
 def _check(folder: Path, form: str) -> None:
-    """Refuse tables that cannot be understood before anything is written.
+    """Reads a corpus whose columns may be ambiguous, to fail before anything is written.
 
     Raises:
-        CorpusError: as reading the corpus would.
+        CorpusError: as `read_corpus`.
     """
     if form in TABLES:
         reader(form).read(CorpusConfig(format=form, path=str(folder)))
 
 
 def _parts(folder: Path, depth: int) -> tuple[list[tuple[Path, str]], list[Path]]:
-    """Corpora below a folder that is none itself, and the folders with recordings that belong to none of them."""
+    """Returns the corpora below a folder, and the folders with recordings that belong to none of them."""
     parts: list[tuple[Path, str]] = []
     unknown: list[Path] = []
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
@@ -132,17 +130,17 @@ def _parts(folder: Path, depth: int) -> tuple[list[tuple[Path, str]], list[Path]
 
 
 def _source_name(folder: str) -> str:
-    """A folder's name as a source may be called."""
+    """Returns a folder's name as the name of a source."""
     return re.sub(r"[^A-Za-z0-9_]+", "_", folder)
 
 
 def _format_of(folder: Path) -> str:
-    return next((name for name in RECORDED if reader(name).recognises(folder)), "")
+    return next((name for name in RECORDED if reader(name).recognizes(folder)), "")
 
 
 def _single(config: CorpusConfig, source: SourceConfig, name: str) -> CorpusConfig:
-    """The settings of one source as those of a corpus of its own."""
-    told = {
+    """Returns the settings of one source as those of a single corpus."""
+    settings = {
         "name": name,
         "format": source.format,
         "path": str(Path(config.path) / source.path),
@@ -150,7 +148,7 @@ def _single(config: CorpusConfig, source: SourceConfig, name: str) -> CorpusConf
         "speaker": source.speaker or name,
         "sources": (),
     }
-    return config.model_copy(update=told)
+    return config.model_copy(update=settings)
 
 
 def _renamed(utterance: Utterance, name: str, own: str) -> Utterance:

@@ -14,26 +14,35 @@ CONTENT, PARTS = "content.txt", ("train", "test")
 SPEAKER_LETTERS = len("SSB0005")
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return any((folder / part / CONTENT).is_file() and (folder / part / "wav").is_dir() for part in PARTS)
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of both parts; the pinyin between the characters is left out, and the texts have no punctuation.
+    """Returns the utterances of both parts, without the pinyin between the characters. The texts have no punctuation.
 
     Raises:
-        CorpusError: neither part is there.
+        CorpusError: both parts are missing.
     """
     folder = existing_folder(config.path, "train/content.txt and train/wav/")
     parts = [folder / part for part in PARTS if (folder / part / CONTENT).is_file()]
     if not parts:
-        raise CorpusError(f"{folder}: neither train/{CONTENT} nor test/{CONTENT} is there")
+        raise CorpusError(
+            f"{folder}: train/{CONTENT} and test/{CONTENT} are missing; give the folder with train/ and test/"
+        )
     rows = Rows(folder)
     for part in parts:
-        for number, line in read_lines(part / CONTENT, "one line `<file><tab><character> <pinyin> ...` a recording"):
+        for number, line in read_lines(part / CONTENT, "one line `<file><tab><character> <pinyin> ...` per recording"):
             file, _, content = line.strip().partition("\t")
-            line_number = f"{part.name}/{CONTENT}:{number}"
             speaker = file[:SPEAKER_LETTERS]
-            text = "".join(token for token in content.split() if not token.isascii())
-            rows.add(Row(Path(file).stem, text, part / "wav" / speaker / file, "zh", speaker, line_number))
+            rows.add(
+                Row(
+                    id=Path(file).stem,
+                    text="".join(token for token in content.split() if not token.isascii()),
+                    audio=part / "wav" / speaker / file,
+                    language="zh",
+                    speaker=speaker,
+                    line=f"{part.name}/{CONTENT}:{number}",
+                )
+            )
     return rows.source()

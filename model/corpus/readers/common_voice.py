@@ -13,15 +13,15 @@ from model.text.languages import code_of
 TABLE, AUDIO_FOLDER = "validated.tsv", "clips"
 COLUMNS = ("client_id", "path", "sentence", "locale")
 SPEAKER_DIGITS = 12
-"""Of the 128 hex digits of a client: enough to tell ten million people apart."""
+"""Leading hex digits of a client id (128): enough to distinguish ten million speakers."""
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / TABLE).is_file() and (folder / AUDIO_FOLDER).is_dir()
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of the clips that listeners have confirmed. What is not validated is not read.
+    """Returns the utterances of the validated clips.
 
     Raises:
         CorpusError: the table is missing, or lacks a column.
@@ -33,6 +33,14 @@ def read(config: CorpusConfig) -> Source:
         rows.refuse("", f"{TABLE}:{number}", "wrong_columns", detail)
     for number, cells in table.rows:
         audio = folder / AUDIO_FOLDER / cells["path"]
-        language, speaker = code_of(cells["locale"] or config.language), cells["client_id"][:SPEAKER_DIGITS]
-        rows.add(Row(audio.stem, cells["sentence"], audio, language, speaker, f"{TABLE}:{number}"))
+        rows.add(
+            Row(
+                id=audio.stem,
+                text=cells["sentence"],
+                audio=audio,
+                language=code_of(cells["locale"] or config.language),
+                speaker=cells["client_id"][:SPEAKER_DIGITS],
+                line=f"{TABLE}:{number}",
+            )
+        )
     return rows.source()

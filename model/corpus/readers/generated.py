@@ -1,11 +1,11 @@
-"""The generated corpus: sentences spoken by flite (English) and by espeak-ng (any language, with phone timings)."""
+"""The generated corpus: sentences spoken by flite (English) or by espeak-ng (with times of phones)."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,20 +19,18 @@ from model.text.normalize import normalize
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 ESPEAK_VARIANTS = ("", "f2", "m3", "f4", "m7", "f1", "m1", "f3")
-"""Variants of an espeak-ng voice that differ in pitch and timbre; the plain voice first."""
-
-FLITE_SECONDS = 60
-"""A sentence takes flite some 50 ms; a minute means that it hangs."""
+"""Variants of an espeak-ng voice with different pitch and timbre; the plain voice first."""
+FLITE_TIMEOUT = 60
+"""In seconds; a sentence takes about 50 ms."""
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of the generated corpus: each voice speaks `sentences_per_voice` sentences of its language.
+    """Returns the utterances of the generated corpus: `sentences_per_voice` sentences for each voice of a language.
 
-    The voices of a language start at different places of the list, so that together they speak as many sentences
-    as there are.
+    The voices of a language start at different positions of the list, to cover as many sentences as possible.
 
     Raises:
-        CorpusError: more voices or sentences are wanted than there are, or flite is asked for and not installed.
+        CorpusError: there are fewer voices or sentences than requested, or flite is requested but not installed.
     """
     engine = english_engine(config.engine)
     utterances: list[Utterance] = []
@@ -51,35 +49,40 @@ def read(config: CorpusConfig) -> Source:
             first = number * len(sentences) // len(voices)
             for offset in range(config.sentences_per_voice):
                 index = (first + offset) % len(sentences)
-                text = sentences[index]
                 utterances.append(
                     Utterance(
-                        f"{speaker}_{index + 1:03d}", text, language, speaker, f"voice {speaker}", partial(record, text)
+                        id=f"{speaker}_{index + 1:03d}",
+                        text=sentences[index],
+                        language=language,
+                        speaker=speaker,
+                        origin=f"voice {speaker}",
+                        record=partial(record, sentences[index]),
                     )
                 )
-    return Source(utterances, engines=tuple(dict.fromkeys((engine, "espeak") if config.persian_voices else (engine,))))
+    engines = (engine, "espeak") if config.persian_voices else (engine,)
+    return Source(utterances=utterances, engines=tuple(dict.fromkeys(engines)))
 
 
 def english_engine(wanted: str) -> str:
-    """`flite` or `espeak`: what speaks the generated English here.
+    """Returns the synthesizer of generated English: `flite` or `espeak`.
 
     Raises:
-        CorpusError: flite is asked for and not installed.
+        CorpusError: flite is requested but not installed.
     """
     installed = shutil.which("flite") is not None
     if wanted == "flite" and not installed:
         raise CorpusError(
-            "corpus.engine is flite, but there is no program `flite`; install it (apt-get install flite) or set "
+            "corpus.engine is flite, but the program `flite` is missing; install it (apt-get install flite) or set "
             "corpus.engine to espeak"
         )
     return "flite" if installed and wanted != "espeak" else "espeak"
 
 
 def read_sentences(folder: str, language: str) -> list[str]:
-    """Lines of `sentences_<language>.txt` in `folder`, or of the shipped list.
+    """Returns the lines of `sentences_<language>.txt` in `folder`, or of the shipped list.
 
     Raises:
-        CorpusError: there is no such list, or it is not UTF-8.
+        CorpusError: the list is missing or not UTF-8.
     """
     path = (Path(folder) if folder else Path(__file__).parents[1]) / f"sentences_{language}.txt"
     try:
@@ -91,8 +94,8 @@ def read_sentences(folder: str, language: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
-def _voices(language: str, engine: str, count: int) -> list[tuple[str, Callable[[str], Sound]]]:
-    """(speaker name, function that speaks a text) of the first `count` voices."""
+def _voices(language: str, engine: str, count: int) -> Sequence[tuple[str, Callable[[str], Sound]]]:
+    """Returns (speaker name, function that speaks a text) of the first `count` voices."""
     if engine == "flite":
         voices = [(f"flite_{name}", partial(_speak_flite, voice=name)) for name in FLITE_VOICES]
     else:
@@ -110,7 +113,7 @@ def _voices(language: str, engine: str, count: int) -> list[tuple[str, Callable[
 
 def _speak_espeak(text: str, voice: str, language: str) -> Sound:
     samples, rate, timings = speak(normalize(text, language).text, voice)
-    return Sound(samples, rate, timings)
+    return Sound(samples=samples, sample_rate=rate, timings=timings)
 
 
 def _speak_flite(text: str, voice: str) -> Sound:
@@ -118,12 +121,12 @@ def _speak_flite(text: str, voice: str) -> Sound:
         path = Path(folder) / "speech.wav"
         command = ["flite", "-voice", voice, "-t", text, "-o", str(path)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FLITE_SECONDS, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=FLITE_TIMEOUT, check=False)
         except subprocess.TimeoutExpired as error:
             raise CorpusError(
-                f"flite did not speak {text!r} within {FLITE_SECONDS} s; set corpus.engine to espeak"
+                f"flite did not speak {text!r} within {FLITE_TIMEOUT} s; set corpus.engine to espeak"
             ) from error
         if done.returncode != 0 or not path.is_file():
             raise CorpusError(f"flite failed on {text!r} (exit {done.returncode}): {done.stderr.strip()}")
         samples, rate = read_source(path)
-    return Sound(samples, rate)
+    return Sound(samples=samples, sample_rate=rate)

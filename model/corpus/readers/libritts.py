@@ -1,4 +1,4 @@
-"""LibriTTS and LibriSpeech: `<subset>/<speaker>/<chapter>/`, with a text file a clip or a transcript a chapter."""
+"""LibriTTS and LibriSpeech: `<subset>/<speaker>/<chapter>/`, with a text file per clip or a transcript per chapter."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from model.errors import CorpusError
 
 NORMALIZED, TRANSCRIPT = ".normalized.txt", ".trans.txt"
 DEPTHS = ("*/*", "*/*/*", "*/*/*/*")
-"""Chapters below `corpus.path`: it may be one subset, the corpus, or the folder that its archive unpacks to."""
+"""Chapters below `corpus.path`, which may be one subset, the corpus, or the folder of its archive."""
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return any(True for depth in DEPTHS for end in (NORMALIZED, TRANSCRIPT) for _ in folder.glob(f"{depth}/*{end}"))
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of every chapter; the speaker is the folder above it.
+    """Returns the utterances of every chapter; the speaker is the folder above it.
 
     Raises:
-        CorpusError: there are no chapters with texts.
+        CorpusError: no chapter has texts.
     """
     folder = existing_folder(config.path, "<speaker>/<chapter>/ folders")
     rows = Rows(folder)
@@ -40,13 +40,15 @@ def read(config: CorpusConfig) -> Source:
         texts = _texts(chapter)
         for name, (text, line) in texts.items():
             audio = recordings.get(name, chapter / f"{name}.wav")
-            rows.add(Row(name, text, audio, config.language, chapter.parent.name, f"{rows.place(chapter)}/{line}"))
+            speaker, place = chapter.parent.name, f"{rows.place(chapter)}/{line}"
+            rows.add(Row(id=name, text=text, audio=audio, language=config.language, speaker=speaker, line=place))
         unused += [path for name, path in recordings.items() if name not in texts]
     return rows.source(unused)
 
 
 def _texts(chapter: Path) -> dict[str, tuple[str, str]]:
-    """Clip -> (text, where it stands). LibriTTS also has a table of the chapter with the same name as LibriSpeech's."""
+    """Returns (text, its file and line) by clip. LibriTTS also has tables with the names of LibriSpeech's
+    transcripts."""
     single = sorted(chapter.glob(f"*{NORMALIZED}"))
     if single:
         return {
@@ -55,7 +57,10 @@ def _texts(chapter: Path) -> dict[str, tuple[str, str]]:
         }
     texts = {}
     for path in sorted(chapter.glob(f"*{TRANSCRIPT}")):
-        for number, line in read_lines(path, "one line `<id> <text>` for each recording"):
+        for number, line in read_lines(path, "one line `<id> <text>` per recording"):
             name, _, text = line.strip().partition(" ")
-            texts[name] = (text.strip().lower(), f"{path.name}:{number}")  # published in capitals: not initials
+            texts[name] = (
+                text.strip().lower(),
+                f"{path.name}:{number}",
+            )  # published in capitals, which would be read as initials
     return texts

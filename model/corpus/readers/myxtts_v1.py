@@ -1,7 +1,7 @@
-"""The first MyXTTS: `metadata_train.csv` and `metadata_eval.csv` beside `wavs/`.
+"""Corpora of the first MyXTTS: `metadata_train.csv` and `metadata_eval.csv` beside `wavs/`.
 
-Rows are LJSpeech's (`id|text|normalised text`), mixed from LJSpeech and VCTK, or have Coqui's header
-`audio_file|text|speaker_name`. The old division is not kept: a sentence could stand on both sides of it.
+Rows have the columns of LJSpeech (`id|text|normalized text`), with clips of LJSpeech and VCTK, or Coqui's header
+`audio_file|text|speaker_name`. The old splits are ignored: they could share sentences.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from model.errors import CorpusError
 
 TABLES = ("metadata_train.csv", "metadata_eval.csv")
 _SPEAKER = re.compile(r"(LJ)\d{3}-|([ps]\d{1,3})_")
-"""What an id of LJSpeech and of VCTK says of the speaker."""
+"""Speaker in the ids of LJSpeech and VCTK."""
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return any((folder / name).is_dir() for name in ljspeech.AUDIO_FOLDERS) and any(
         (folder / name).is_file() for name in TABLES
     )
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of both tables.
+    """Returns the utterances of both tables.
 
     Raises:
         CorpusError: the folder has neither table, or no `wavs/`.
     """
     folder = existing_folder(config.path, f"{' and '.join(TABLES)} and wavs/")
-    if not recognises(folder):
+    if not recognizes(folder):
         raise CorpusError(f"{folder}: needs wavs/ and one of {', '.join(TABLES)}")
     rows, recordings = Rows(folder), Recordings(folder)
     for path in (folder / name for name in TABLES if (folder / name).is_file()):

@@ -1,4 +1,4 @@
-"""What readers share: rows on their way to utterances, with safe unique ids, and what is wrong with them."""
+"""Rows of a corpus and their conversion to utterances, shared by all readers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from model.corpus.sources import Sound, Source, Utterance
 from model.errors import CorpusError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a corpus: a clip's text and recording. `line` is where it stands, `metadata.csv:7`.
+    """A clip as a corpus lists it.
 
-    `id` is whatever the corpus names the clip by; the id of the clip is made of it.
+    Attributes:
+        id: Name of the clip in the corpus, from which its clip id is made.
+        text, language, speaker: As in the manifest.
+        audio: The recording.
+        line: File and line of the row, `metadata.csv:7`.
     """
 
     id: str
@@ -33,21 +37,22 @@ class Row:
 
 @dataclass
 class Rows:
-    """Rows of a corpus in `folder`, turned into utterances; whatever is wrong with one becomes a problem."""
+    """Collects the rows of a corpus in `folder` and converts them to utterances and problems."""
 
     folder: Path
     rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Add a row; names that differ only in their Unicode normal form are one."""
+        """Adds a row; names that differ only in their Unicode normal form are the same."""
         self.rows[unicodedata.normalize("NFC", row.id)].append(row)
 
     def refuse(self, name: str, place: str, reason: str, detail: str) -> None:
-        self.problems.append(Problem(name[:80], place, reason, detail))
+        """Adds a problem of a row without an utterance."""
+        self.problems.append(Problem(id=name[:80], file=place, reason=reason, detail=detail))
 
     def source(self, recordings: Iterable[Path] = ()) -> Source:
-        """The utterances; `recordings` are all that there are, for a note on those that no row names."""
+        """Returns the utterances and problems, with notes on those of `recordings` that no row names."""
         utterances = []
         named: set[Path] = set()
         taken: set[str] = set()
@@ -62,40 +67,49 @@ class Rows:
                 if row is not None and (utterance := self._utterance(unique, row)):
                     utterances.append(utterance)
         for path in sorted(set(recordings) - named):
+            detail = "no row of the transcripts names it"
             self.problems.append(
-                Problem(path.stem, self.place(path), "unused_recording", "no row of the transcripts names it", NOTE)
+                Problem(id=path.stem, file=self.place(path), reason="unused_recording", detail=detail, severity=NOTE)
             )
-        return Source(utterances, self.problems, names=names)
+        return Source(utterances=utterances, problems=self.problems, names=names)
 
     def place(self, path: Path) -> str:
-        """A path as findings name it: relative to the corpus where it lies inside."""
+        """Returns a path for messages: relative to the corpus if it is inside."""
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
     def _utterance(self, name: str, row: Row) -> Utterance | None:
+        """Returns the utterance of a row, or adds a problem if it has no text or no recording."""
         place = self.place(row.audio)
         if not row.text:
             self.refuse(name, row.line, "empty_transcript", "the row has no text")
         elif not row.audio.is_file():
             link = f", a broken link to {row.audio.readlink()}" if row.audio.is_symlink() else ""
-            self.refuse(name, place, "missing_recording", f"{row.line} names a recording that is not there{link}")
+            self.refuse(name, place, "missing_recording", f"{row.line} names a missing recording{link}")
         else:
-            return Utterance(name, row.text, row.language, row.speaker, place, partial(read_sound, row.audio))
+            return Utterance(
+                id=name,
+                text=row.text,
+                language=row.language,
+                speaker=row.speaker,
+                origin=place,
+                record=partial(read_sound, row.audio),
+            )
         return None
 
     def _only(self, name: str, found: list[Row]) -> Row | None:
-        """The row of an id; none where several rows say different things of one recording."""
+        """Returns the row of an id; none if several rows have different texts for one recording."""
         first = found[0]
         for row in found[1:]:
             self.refuse(name, row.line, "duplicate_id", f"{first.line} has the same id {name!r}")
         if len({row.text for row in found}) == 1:
             return first
-        detail = f"{len(found)} rows give this id different texts, so none can be trusted"
+        detail = f"{len(found)} rows have this id with different texts; none of them is used"
         self.refuse(name, first.line, "duplicate_id", detail)
         return None
 
 
 def _by_recording(rows: Iterable[Row]) -> Iterable[list[Row]]:
-    """Rows of one name, those of each recording together: speakers may number their clips alike."""
+    """Returns the rows of one name by recording, since different speakers may use the same names."""
     groups: dict[Path, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.audio].append(row)
@@ -103,7 +117,7 @@ def _by_recording(rows: Iterable[Row]) -> Iterable[list[Row]]:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """The name, numbered where another clip has it already on a system that tells no case apart."""
+    """Returns a name that is not `taken`, numbered if necessary, also on file systems that ignore case."""
     unique, number = name, 2
     while unique.casefold() in taken:
         unique, number = f"{name}-{number}", number + 1
@@ -112,23 +126,24 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def read_sound(path: Path) -> Sound:
+    """Reads a recording."""
     recording = read_recording(path)
-    return Sound(recording.samples, recording.sample_rate, notes=recording.notes)
+    return Sound(samples=recording.samples, sample_rate=recording.sample_rate, notes=recording.notes)
 
 
 def existing_folder(path: str, layout: str) -> Path:
-    """The folder of a corpus.
+    """Returns the folder of a corpus.
 
     Raises:
-        CorpusError: there is none.
+        CorpusError: it does not exist.
     """
     if not path or not Path(path).is_dir():
-        raise CorpusError(f"corpus.path ({path or 'empty'}): no such folder; name one with {layout}")
+        raise CorpusError(f"corpus.path ({path or 'empty'}): no such folder; give one with {layout}")
     return Path(path)
 
 
 def audio_files(folder: Path) -> dict[str, Path]:
-    """Stem -> recording of every audio file directly in `folder`; of several of one stem the first of `SUFFIXES`."""
+    """Returns the audio files in `folder` by stem; of several with one stem that with the first of `SUFFIXES`."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     found.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {unicodedata.normalize("NFC", path.stem): path for path in found}

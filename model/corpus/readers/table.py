@@ -19,20 +19,20 @@ from model.text.languages import code_of
 NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "manifest.jsonl", "manifest.csv", "manifest.tsv")
 SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".list", ".lst", *JSON_SUFFIXES)
 PARTS = ("train", "training", "validation", "valid", "val", "dev", "eval", "test")
-"""Folders that may hold a table each: the parts of a corpus that was divided already."""
-FORM = "one row for each recording, such as audio|text|speaker"
-_LOOKED_AT = 100
-"""Rows that are looked at to tell whether a file is a table of recordings."""
+"""Folders of the splits of a corpus, each of which may have a table."""
+FORM = "one row per recording, such as audio|text|speaker"
+_SAMPLE = 100
+"""Number of rows that are read to recognize a table of recordings."""
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return bool(find_tables(folder, Recordings(folder)))
 
 
 def find_tables(folder: Path, recordings: Recordings) -> list[Path]:
-    """The tables of a corpus: the one with a usual name, else every file in it, or in its parts, that names recordings.
+    """Returns the tables of a corpus: the one with a usual name, else all files that name recordings, also in `PARTS`.
 
-    A file whose encoding cannot be read counts where its name says that it is the table.
+    A file with a usual name and an unreadable encoding counts as a table.
     """
     for name in NAMES:
         path = folder / name
@@ -46,13 +46,14 @@ def find_tables(folder: Path, recordings: Recordings) -> list[Path]:
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of the tables of a folder; paths of recordings are relative to it, or to the table's folder.
+    """Returns the utterances of the tables of a folder; paths of recordings are relative to it, or to the table's
+    folder.
 
-    `corpus.path` is the folder or the table. Rows without a speaker or language of their own have `corpus.speaker` and
-    `corpus.language`. A recording that several tables name with the same text is one clip.
+    `corpus.path` is the folder or the table. Rows without speaker or language get `corpus.speaker` and
+    `corpus.language`. A recording that several tables list with the same text is one clip.
 
     Raises:
-        CorpusError: there is no such table, or it cannot be understood.
+        CorpusError: the table does not exist, or its columns are ambiguous.
     """
     path = Path(config.path)
     folder = path if path.is_dir() else path.parent
@@ -70,13 +71,17 @@ def read(config: CorpusConfig) -> Source:
 
 
 def add_rows(rows: Rows, path: Path, recordings: Recordings, config: CorpusConfig, skip_known: bool = False) -> None:
-    """The rows of one table.
+    """Adds the rows of one table.
 
     Args:
-        skip_known: Leave out rows that an earlier table has too.
+        rows: The rows of the corpus.
+        path: The table.
+        recordings: Index of the corpus.
+        config: Speaker and language of rows without them.
+        skip_known: Skip rows that an earlier table has.
 
     Raises:
-        CorpusError: the table cannot be read, or its columns cannot be told apart.
+        CorpusError: the table cannot be read, or its columns are ambiguous.
     """
     known = {(row.audio, row.text) for found in rows.rows.values() for row in found} if skip_known else set()
     where = path.name if path.parent == rows.folder else rows.place(path)
@@ -104,35 +109,36 @@ def add_rows(rows: Rows, path: Path, recordings: Recordings, config: CorpusConfi
 
 
 def _cells_of(rows: Rows, path: Path, where: str, recordings: Recordings) -> Sequence[tuple[int, Mapping[str, str]]]:
-    """(line number, what a clip needs -> cell) of every row that has recording and text; others become problems."""
+    """Returns (line number, cell by role) of every row that fits the columns; adds problems of the others."""
     if path.suffix.lower() in JSON_SUFFIXES:
         return _records(rows, path, where)
     lines, columns = _parsed(path, recordings)
     found = []
     if lines and is_unknown_header(lines[0], lines[1:], columns, lambda cell: recordings.find(cell, path.parent)):
         shown = " | ".join(lines[0].cells)
-        detail = f"taken for a header and not read: {shown!r}; the columns were told by their cells"
-        rows.problems.append(Problem("", f"{where}:{lines[0].number}", "header", detail, NOTE))
+        detail = f"skipped as a header with unknown names: {shown!r}; the columns are inferred from their cells"
+        place = f"{where}:{lines[0].number}"
+        rows.problems.append(Problem(id="", file=place, reason="header", detail=detail, severity=NOTE))
         lines = lines[1:]
     for line in lines:
         cells, detail = row_cells(line, columns)
         if cells is None:
             rows.refuse(line.cells[0], f"{where}:{line.number}", "wrong_columns", detail)
             continue
-        picked = {name: cells[place] for name in COLUMNS if (place := getattr(columns, name)) is not None}
+        by_role = {role: cells[index] for role in COLUMNS if (index := getattr(columns, role)) is not None}
         if columns.normalized is not None:
-            picked["text"] = cells[columns.normalized] or picked["text"]
-        for name in ("speaker", "language"):
-            picked[name] = "" if is_null(picked.get(name, "")) else picked[name]
-        found.append((line.number, picked))
+            by_role["text"] = cells[columns.normalized] or by_role["text"]
+        for role in ("speaker", "language"):
+            by_role[role] = "" if is_null(by_role.get(role, "")) else by_role[role]
+        found.append((line.number, by_role))
     return found
 
 
 def _parsed(path: Path, recordings: Recordings) -> tuple[list[Line], Columns]:
-    """Rows of a table of text without its header, and its columns.
+    """Returns the rows of a table without its header, and its columns.
 
     Raises:
-        CorpusError: it cannot be read, or its columns cannot be told apart.
+        CorpusError: it cannot be read, or its columns are ambiguous.
     """
     text = read_text(path, FORM)
     first = next(line for line in text.split("\n") if line.strip())
@@ -141,7 +147,7 @@ def _parsed(path: Path, recordings: Recordings) -> tuple[list[Line], Columns]:
             header, *lines = split_rows(text, delimiter)
             if columns := named_columns(header.cells):
                 return lines, columns
-    delimiter = delimiter_of([line for line in text.split("\n") if line.strip()][:_LOOKED_AT])
+    delimiter = delimiter_of([line for line in text.split("\n") if line.strip()][:_SAMPLE])
     lines = split_rows(text, delimiter or "|")
     if lacking := _lacking_header(lines[0].cells):
         raise CorpusError(f"{path.name}:1 in {path.parent}: {lacking}")
@@ -149,38 +155,38 @@ def _parsed(path: Path, recordings: Recordings) -> tuple[list[Line], Columns]:
 
 
 def _lacking_header(cells: Sequence[str]) -> str:
-    """What a first row lacks that is a header in part; '' for a row."""
+    """Returns the reason why a first row is an incomplete header; '' if it is none."""
     names = {cell.strip().lower() for cell in cells}
-    has = {wanted: bool(names.intersection(COLUMNS[wanted])) for wanted in ("audio", "text")}
-    lacking = [wanted for wanted, there in has.items() if not there]
+    lacking = [role for role in ("audio", "text") if not names.intersection(COLUMNS[role])]
     if len(lacking) != 1 or not any("." not in cell and cell.strip().lower() in COLUMNS["audio"] for cell in cells):
         return ""
     return f"no column for {lacking[0]} (one of {', '.join(COLUMNS[lacking[0]])})"
 
 
 def _records(rows: Rows, path: Path, where: str) -> Sequence[tuple[int, Mapping[str, str]]]:
+    """Returns (line number, cell by role) of the records of a JSON file; adds problems of those without a recording."""
     table = read_records(path)
     for number, detail in table.misfits:
         rows.refuse("", f"{where}:{number}", "wrong_columns", detail)
     found, keys = [], {key for _, cells in table.rows for key in cells}
-    for wanted in ("audio", "text"):
-        usual = COLUMNS[wanted] + (COLUMNS["id"] if wanted == "audio" else ())
+    for role in ("audio", "text"):
+        usual = COLUMNS[role] + (COLUMNS["id"] if role == "audio" else ())
         if table.rows and not keys.intersection(usual):
-            raise CorpusError(f"{where} in {path.parent}: no column for {wanted} (one of {', '.join(usual)})")
+            raise CorpusError(f"{where} in {path.parent}: no column for {role} (one of {', '.join(usual)})")
     for number, cells in table.rows:
-        picked = {
-            wanted: next((cells[name] for name in names if cells.get(name)), "") for wanted, names in COLUMNS.items()
+        by_role = {
+            role: next((cells[name] for name in names if cells.get(name)), "") for role, names in COLUMNS.items()
         }
-        picked["audio"] = picked["audio"] or picked["id"]
-        if picked["audio"]:
-            found.append((number, picked))
+        by_role["audio"] = by_role["audio"] or by_role["id"]
+        if by_role["audio"]:
+            found.append((number, by_role))
         else:
             rows.refuse("", f"{where}:{number}", "wrong_columns", "names no recording")
     return found
 
 
 def unreadable_tables(folder: Path) -> list[str]:
-    """Why files that may be the table of a folder cannot be read."""
+    """Returns the reasons why possible tables of a folder cannot be read."""
     reasons = []
     for path in _candidates(folder):
         try:
@@ -191,7 +197,7 @@ def unreadable_tables(folder: Path) -> list[str]:
 
 
 def _name(audio: str, found: Path, folder: Path) -> str:
-    """What a clip is named by: the path as the table has it, or within the corpus where that is of the whole system."""
+    """Returns the name of a clip: the path in the table, or in the corpus if the table has an absolute path."""
     path: PurePath = PurePosixPath(clean_path(audio))
     if path.is_absolute() or ".." in path.parts:
         path = found.relative_to(folder) if found.is_relative_to(folder) else PurePosixPath(path.name)
@@ -207,16 +213,17 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _looks_like_table(path: Path, recordings: Recordings, sure: bool = False) -> bool:
-    """Whether a file names recordings and their texts; of a file with a usual name (`sure`) less is asked."""
+    """Returns whether a file names recordings and their texts; a file with a usual name (`sure`) has weaker
+    criteria."""
     try:
         if path.suffix.lower() in JSON_SUFFIXES:
-            records = read_records(path).rows[:_LOOKED_AT]
+            records = read_records(path).rows[:_SAMPLE]
             cells = [value for _, record in records for key, value in record.items() if key in _NAMING]
             return bool(cells) and (sure or any(recordings.find(cell, path.parent) for cell in cells))
         text = read_text(path, FORM)
     except CorpusError:
         return sure
-    head = "\n".join(text.split("\n")[:_LOOKED_AT])
+    head = "\n".join(text.split("\n")[:_SAMPLE])
     first = next(line for line in text.split("\n") if line.strip())
     for delimiter in "|\t;,":
         if delimiter in first and (columns := named_columns(split_rows(first, delimiter)[0].cells)):

@@ -1,4 +1,4 @@
-"""A text file for each recording: `a.wav` beside `a.txt` or `a.lab`, or in `txt/` beside `wav/`, at any depth."""
+"""One text file per recording: `a.wav` beside `a.txt` or `a.lab`, or in `txt/` beside `wav/`, at any depth."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ TEXT_SUFFIXES = (".txt", ".lab", ".normalized.txt", ".original.txt")
 TEXT_FOLDERS = ("txt", "text", "texts", "transcripts", "transcript", "transcriptions", "lab", "labels")
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     recordings = Recordings(folder)
     found = sum(text_of(path, folder) is not None for path in recordings.paths)
     return found > 0 and 2 * found >= len(recordings.paths)
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of the recordings that have a text; the speaker is the first folder that tells recordings apart and is
-    no `wavs/` or the like.
+    """Returns the utterances of the recordings with a text; the speaker is the first folder that differs between
+    recordings, without `wavs/` and the like.
 
     Raises:
         CorpusError: no recording has a text, or a text is not UTF-8.
     """
-    folder = existing_folder(config.path, "recordings and a text file of the same name for each")
+    folder = existing_folder(config.path, "recordings and a text file of the same name beside each")
     rows, recordings = Rows(folder), Recordings(folder)
     unused = []
-    levels = zip(*(_telling(path.relative_to(folder)) for path in recordings.paths), strict=False)
+    levels = zip(*(_specific_folders(path.relative_to(folder)) for path in recordings.paths), strict=False)
     common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
     for path in recordings.paths:
         relative = path.relative_to(folder)
@@ -46,22 +46,23 @@ def read(config: CorpusConfig) -> Source:
             if place.stat().st_size:
                 raise
             text = ""
-        named = _telling(relative)
-        name = without_suffix("/".join([*named, relative.name]))
-        speaker = next(iter(named[common:] or named[-1:]), config.speaker)
-        rows.add(Row(name, text, path, config.language, speaker, rows.place(place)))
+        folders = _specific_folders(relative)
+        name = without_suffix("/".join([*folders, relative.name]))
+        speaker = next(iter(folders[common:] or folders[-1:]), config.speaker)
+        line = rows.place(place)
+        rows.add(Row(id=name, text=text, audio=path, language=config.language, speaker=speaker, line=line))
     if not rows.rows:
         raise CorpusError(f"{folder}: no recording has a text file of its name ({', '.join(TEXT_SUFFIXES)})")
     return rows.source(unused)
 
 
-def _telling(relative: Path) -> list[str]:
-    """Folders of a recording whose names say something."""
+def _specific_folders(relative: Path) -> list[str]:
+    """Returns the folders of a recording without generic ones such as `wavs/`."""
     return [part for part in relative.parts[:-1] if part.lower() not in AUDIO_FOLDERS]
 
 
 def text_of(audio: Path, folder: Path) -> Path | None:
-    """The text file of a recording: beside it, or at the same place below a folder of texts."""
+    """Returns the text file of a recording: beside it, or at the same position below a folder of texts."""
     relative = audio.relative_to(folder).parts
     folders = [audio.parent, *(folder.joinpath(name, *relative[:-1]) for name in TEXT_FOLDERS)]
     for index, part in enumerate(relative[:-1]):

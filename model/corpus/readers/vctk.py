@@ -11,15 +11,15 @@ from model.errors import CorpusError
 
 AUDIO_FOLDERS = ("wav48_silence_trimmed", "wav48")
 MICROPHONES = ("_mic1", "", "_mic2")
-"""Endings of the recordings of one sentence; the first that is there is read (two speakers have one microphone)."""
+"""Endings of the recordings of one sentence, in order of preference (two speakers have one microphone)."""
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / "txt").is_dir() and any((folder / name).is_dir() for name in AUDIO_FOLDERS)
 
 
 def read(config: CorpusConfig) -> Source:
-    """Utterances of VCTK. Recordings without a text (all those of p315) are noted.
+    """Returns the utterances of VCTK. Recordings without a text, such as all of p315, become notes.
 
     Raises:
         CorpusError: the folder lacks its recordings or its texts.
@@ -27,7 +27,7 @@ def read(config: CorpusConfig) -> Source:
     folder = existing_folder(config.path, "txt/ and wav48_silence_trimmed/")
     audio = next((folder / name for name in AUDIO_FOLDERS if (folder / name).is_dir()), None)
     if audio is None or not (folder / "txt").is_dir():
-        raise CorpusError(f"{folder}: VCTK has txt/ and one of {', '.join(AUDIO_FOLDERS)} beside each other")
+        raise CorpusError(f"{folder}: not VCTK, which has txt/ beside one of {', '.join(AUDIO_FOLDERS)}")
     rows = Rows(folder)
     unused: list[Path] = []
     for speaker in sorted(path for path in audio.iterdir() if path.is_dir()):
@@ -36,7 +36,15 @@ def read(config: CorpusConfig) -> Source:
         for name, path in texts.items():
             found = next((recordings[name + end] for end in MICROPHONES if name + end in recordings), None)
             text = " ".join(path.read_text("utf-8").split())
-            missing = speaker / f"{name}{MICROPHONES[0]}.flac"
-            rows.add(Row(name, text, found or missing, config.language, speaker.name, rows.place(path)))
+            rows.add(
+                Row(
+                    id=name,
+                    text=text,
+                    audio=found or speaker / f"{name}{MICROPHONES[0]}.flac",
+                    language=config.language,
+                    speaker=speaker.name,
+                    line=rows.place(path),
+                )
+            )
         unused += [path for stem, path in recordings.items() if stem.partition("_mic")[0] not in texts]
     return rows.source(unused)

@@ -7,7 +7,7 @@ from model.acoustic.batch import Batch
 from model.acoustic.model import AcousticModel, ModelDimensions
 from model.config.resolution import resolve
 
-INVENTORY = ModelDimensions(
+DIMENSIONS = ModelDimensions(
     num_symbols=20, num_stresses=3, num_languages=2, speaker_vector_dim=256, n_mels=80, mel_mean=-5.0, mel_std=2.0
 )
 
@@ -33,23 +33,26 @@ FEATURES = {
         "frames_per_step": 2,
     },
 }
-"""Settings of `model` with each feature on; what holds of the model must hold of all."""
+"""Feature -> settings of `model` that enable it; properties of the model must hold with each."""
 
 
 @pytest.fixture(params=FEATURES)
 def feature(request) -> dict:
-    """The settings of each feature in turn."""
+    """Settings that enable each feature in turn."""
     return FEATURES[request.param]
 
 
 @pytest.fixture
 def make_model():
-    """Builds an xtiny model whose condition path and gates are not at their nearly inert start."""
+    """Function: settings of `model` -> xtiny model in evaluation mode.
+
+    Its modulation weights and gates are not at their (nearly) zero initialization, so that conditions have an effect.
+    """
 
     def build(**settings):
         overrides = {"model_size": "xtiny", **{f"model.{key}": value for key, value in settings.items()}}
         torch.manual_seed(1)
-        model = AcousticModel(resolve(None, None, overrides).config.model, INVENTORY)
+        model = AcousticModel(resolve(None, None, overrides).config.model, DIMENSIONS)
         for name, parameter in model.named_parameters():
             if "modulation" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -61,7 +64,7 @@ def make_model():
 
 
 def _make_batch(lengths=((5, 20), (9, 41)), seed=0):
-    """A batch of random clips, told by (tokens, frames) each."""
+    """Returns a batch of random clips with the given (tokens, frames) each."""
     generator = torch.Generator().manual_seed(seed)
     token_lengths, mel_lengths = (torch.tensor(values) for values in zip(*lengths, strict=True))
     size, tokens, frames = len(lengths), int(token_lengths.max()), int(mel_lengths.max())
@@ -95,7 +98,7 @@ def _make_batch(lengths=((5, 20), (9, 41)), seed=0):
 
 
 def _alone(batch, index):
-    """Clip `index` of a batch as a batch of its own, cut to its true lengths."""
+    """Returns clip `index` of a batch as a batch of its own, without padding."""
     tokens, frames = int(batch.token_lengths[index]), int(batch.mel_lengths[index])
     cut = {"ids": tokens, "mel": frames, "pitch": frames, "voiced": frames, "energy": frames}
     values = {}
@@ -120,5 +123,5 @@ def make_batch():
 
 @pytest.fixture
 def alone():
-    """Function: (batch, index) -> that clip as a batch of its own."""
+    """Function: (batch, index) -> batch of that clip alone, without padding."""
     return _alone

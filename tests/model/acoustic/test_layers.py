@@ -1,4 +1,4 @@
-"""Layers that stand in for torch's: what they compute is the same."""
+"""Custom layers compute what torch's layers compute."""
 
 import pytest
 import torch
@@ -7,22 +7,22 @@ from torch import nn
 from model.acoustic.layers import AdaptiveLayerNorm, BidirectionalLSTM, Dropout, Transformer
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_dropout_hides_its_share_and_keeps_the_mean(rate):
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
     x = torch.rand(101, 999, requires_grad=True)
-    out = Dropout(rate)(x)
+    out = Dropout(p)(x)
     hidden = out == 0
-    assert float(hidden.float().mean()) == pytest.approx(rate, abs=0.005)
+    assert float(hidden.float().mean()) == pytest.approx(p, abs=0.005)
     assert float(out.mean()) == pytest.approx(float(x.mean()), abs=0.005)
-    torch.testing.assert_close(out, x * ~hidden / (1 - rate))
+    torch.testing.assert_close(out, x * ~hidden / (1 - p))
     (gradient,) = torch.autograd.grad(out.sum(), x)
-    torch.testing.assert_close(gradient, ~hidden / (1 - rate))
+    torch.testing.assert_close(gradient, ~hidden / (1 - p))
     neighbours = torch.corrcoef(torch.stack([hidden.float().flatten()[lag : lag - 8] for lag in range(5)]))
-    assert float((neighbours - torch.eye(5)).abs().max()) < 0.02  # the four of one random number know nothing of it
+    assert float((neighbours - torch.eye(5)).abs().max()) < 0.02  # decisions from one random number are independent
 
 
-def test_dropout_follows_the_seed_and_rests_in_evaluation():
+def test_dropout_follows_the_seed_and_is_off_in_evaluation():
     x, dropout = torch.randn(7, 33), Dropout(0.3)
     draws = []
     for seed in (1, 1, 2):
@@ -35,7 +35,7 @@ def test_dropout_follows_the_seed_and_rests_in_evaluation():
 
 
 @pytest.mark.parametrize("lengths", [(9, 4, 1), (5, 5, 5)])
-def test_two_directions_equal_a_packed_bidirectional_lstm(lengths):
+def test_the_bidirectional_lstm_equals_a_packed_bidirectional_lstm(lengths):
     torch.manual_seed(0)
     lengths = torch.tensor(lengths)
     x = torch.randn(3, int(lengths.max()), 6)
@@ -51,9 +51,10 @@ def test_two_directions_equal_a_packed_bidirectional_lstm(lengths):
         torch.testing.assert_close(ours(x, None), expected)
 
 
-def test_positions_tell_the_order_and_enter_as_differences_alone():
+def test_attention_depends_on_position_differences_alone():
     torch.manual_seed(0)
-    stack = Transformer(2, 8, 2, 16, 1, 0.0, 4).eval()  # kernel 1: nothing but attention sees where anything stands
+    # With kernel size 1, attention is the only part that depends on positions.
+    stack = Transformer(layers=2, dim=8, num_heads=2, ffn_dim=16, kernel_size=1, dropout=0.0, condition_dim=4).eval()
     x, condition = torch.randn(1, 7, 8), torch.randn(1, 4)
     plain = stack(x, None, condition)
     assert float((stack(x.flip(1), None, condition).flip(1) - plain).abs().max()) > 1e-2
@@ -62,10 +63,10 @@ def test_positions_tell_the_order_and_enter_as_differences_alone():
     torch.testing.assert_close(stack(later, mask, condition)[:, 500:], plain, atol=1e-4, rtol=1e-4)
 
 
-def test_a_condition_scales_and_shifts_what_was_normalised():
+def test_a_condition_scales_and_shifts_the_normalized_values():
     norm, x = AdaptiveLayerNorm(4, 2), torch.randn(1, 3, 4)
     plain = nn.functional.layer_norm(x, (4,))
-    torch.testing.assert_close(norm(x, torch.randn(1, 2)), plain)  # an untrained one ignores it
+    torch.testing.assert_close(norm(x, torch.randn(1, 2)), plain)  # zero-initialized: no effect
     with torch.no_grad():
         norm.modulation.bias.copy_(torch.tensor([0.5] * 4 + [2.0] * 4))
     torch.testing.assert_close(norm(x, torch.zeros(1, 2)), 1.5 * plain + 2.0)

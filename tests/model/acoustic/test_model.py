@@ -1,11 +1,11 @@
-"""Properties of the acoustic model: what must influence the speech, what must not, and that every setting acts."""
+"""Properties of the acoustic model: what influences the speech, and what does not."""
 
 import pytest
 import torch
 
 from model.acoustic.alignment import best_path, diagonal_prior
 from model.acoustic.conditioning import Reference, Style
-from model.acoustic.layers import Conv1d
+from model.acoustic.layers import LinearConv1d
 from model.acoustic.model import LONGEST_TOKEN, ProsodyShift, position_features
 from model.acoustic.predictors import average_over_tokens
 from model.config.training import LossConfig
@@ -44,7 +44,7 @@ def test_synthesis_alone_equals_synthesis_in_a_padded_batch(make_model, batch, f
         torch.testing.assert_close(together.mel[i, : together.mel_lengths[i]], single.mel[0], atol=1e-4, rtol=1e-4)
 
 
-def test_evaluation_has_no_chance_in_it(make_model, batch, feature):
+def test_evaluation_is_deterministic(make_model, batch, feature):
     model = make_model(**feature)
     assert torch.equal(model(batch).mel, model(batch).mel)
     assert torch.equal(model.synthesize_batch(batch).mel, model.synthesize_batch(batch).mel)
@@ -80,21 +80,21 @@ def test_every_token_stress_speaker_and_language_influences_the_speech(make_mode
         assert after.shape != before.shape or float((after - before).abs().max()) > 1e-4
 
 
-def test_a_speaker_of_another_language_keeps_the_voice_and_pronounces_the_texts(make_model, batch):
+def test_the_speakers_language_changes_the_voice_but_not_the_prosody(make_model, batch):
     model, other = make_model(), 1 - batch.language
-    native, foreign = synthesize(model, batch), synthesize(model, batch, own_language=other)
+    native, foreign = synthesize(model, batch), synthesize(model, batch, speaker_language=other)
     assert torch.equal(native.durations, foreign.durations)
     assert torch.equal(native.prosody.pitch, foreign.prosody.pitch)
     assert float((native.mel - foreign.mel).abs().max()) > 1e-4
-    same = synthesize(model, batch, own_language=batch.language)
+    same = synthesize(model, batch, speaker_language=batch.language)
     torch.testing.assert_close(same.mel, native.mel, atol=1e-4, rtol=1e-4)
 
 
-def test_the_voice_of_another_language_is_that_of_its_own_condition(make_model, batch):
+def test_replacing_the_language_gives_the_condition_of_the_other_language(make_model, batch):
     conditioning = make_model().conditioning
     speaker, text = torch.randn(2, 256), torch.randn(2, 32)
     english, persian = (conditioning(text, speaker, torch.tensor([i, i]), Style()).vector for i in (0, 1))
-    kept = conditioning.keeping_the_voice(persian, torch.tensor([1, 1]), torch.tensor([0, 0]))
+    kept = conditioning.replace_language(persian, torch.tensor([1, 1]), torch.tensor([0, 0]))
     torch.testing.assert_close(kept, english)
 
 
@@ -106,7 +106,7 @@ def test_controls_change_the_speech(make_model, batch):
         assert float((synthesize(model, batch, shift=shift).mel - plain.mel).abs().max()) > 1e-4
 
 
-def test_alignments_of_recordings_are_refined_twice_as_often_as_in_training(make_model, batch):
+def test_evaluation_refines_alignments_twice_as_often_as_training(make_model, batch):
     once, twice = (make_model(use_location_attention=True, location_iterations=n, aligner_dropout=0.0) for n in (1, 2))
     for name, parameter in twice.named_parameters():
         torch.testing.assert_close(parameter, once.get_parameter(name), rtol=0, atol=0)
@@ -115,7 +115,7 @@ def test_alignments_of_recordings_are_refined_twice_as_often_as_in_training(make
     assert not torch.equal(recorded, once.train()(batch).alignment.log_soft)
 
 
-def test_the_mask_of_forward_attention_is_for_recordings_not_for_training(make_model, batch):
+def test_the_mask_of_forward_attention_applies_in_evaluation_only(make_model, batch):
     free, masked = (
         make_model(use_forward_attention=True, forward_attention_mask=mask, aligner_dropout=0.0)
         for mask in (False, True)
@@ -124,7 +124,7 @@ def test_the_mask_of_forward_attention_is_for_recordings_not_for_training(make_m
     assert torch.equal(free.train()(batch).alignment.log_soft, masked.train()(batch).alignment.log_soft)
 
 
-def test_an_aligner_that_hears_nothing_believes_the_prior(make_model, batch):
+def test_an_aligner_without_scores_returns_the_prior(make_model, batch):
     model = make_model()
     for part in (model.aligner.keys[-1], model.aligner.queries[-1]):
         for parameter in part.parameters():
@@ -135,7 +135,7 @@ def test_an_aligner_that_hears_nothing_believes_the_prior(make_model, batch):
     )
 
 
-def test_learned_transitions_enter_the_durations(make_model, batch):
+def test_transition_odds_enter_the_durations(make_model, batch):
     model, odds = make_model(use_forward_attention=True), []
     torch.nn.init.normal_(model.aligner.advance.weight, std=30.0)
     model.aligner.advance.register_forward_hook(lambda *call: odds.append(call[-1].squeeze(2)))
@@ -150,7 +150,7 @@ def test_durations_sum_to_the_frames(make_model, make_batch):
     assert make_model()(batch).alignment.durations.sum(1).tolist() == [4, 50, 3]
 
 
-def test_a_token_lasts_at_least_one_frame_and_no_longer_than_a_pause(make_model, batch):
+def test_predicted_durations_are_bounded(make_model, batch):
     model = make_model()
     for bias, frames in ((-100.0, 1), (100.0, LONGEST_TOKEN)):
         torch.nn.init.constant_(model.duration_predictor.output.bias, bias)
@@ -171,11 +171,13 @@ def test_the_loss_reaches_every_parameter(make_model, make_batch, feature):
     model = make_model(**feature).train()
     terms = loss_terms(model(batch), batch, config)
     weighted_sum(terms, loss_weights(config, 1.0)).backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
-    assert silent == []
+    without_gradient = [
+        name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)
+    ]
+    assert without_gradient == []
 
 
-def test_each_predictor_learns_its_own_and_durations_do_not_bend_the_encoder(make_model, batch):
+def test_each_predictor_trains_itself_and_durations_do_not_train_the_encoder(make_model, batch):
     model = make_model(predictors_read="embedding").train()
     reached = {}
     for term in ("duration", "pitch", "energy"):
@@ -189,7 +191,7 @@ def test_each_predictor_learns_its_own_and_durations_do_not_bend_the_encoder(mak
         assert f"{other}_predictor" not in reached[term]
 
 
-def test_known_durations_leave_the_aligner_out(make_model, batch):
+def test_known_durations_bypass_the_aligner(make_model, batch):
     model = make_model().train()
     batch.durations = torch.tensor([[4, 4, 4, 4, 4, 0, 0, 0, 0], [5, 5, 5, 5, 5, 5, 5, 5, 1]])
     output = model(batch)
@@ -228,7 +230,7 @@ def test_losses_of_a_padded_batch_are_means_over_true_lengths(make_model, make_b
         torch.testing.assert_close(terms[term], (6 * parts[0][term] + 3 * parts[1][term]) / 9, atol=1e-4, rtol=1e-4)
 
 
-def test_speech_far_longer_than_any_in_training_is_finite(make_model, make_batch):
+def test_very_long_speech_is_finite(make_model, make_batch):
     batch = make_batch([(400, 900)])
     assert bool(synthesize(make_model(), batch).mel.isfinite().all())
 
@@ -240,7 +242,7 @@ def test_pitch_is_averaged_over_the_voiced_frames_of_each_token():
     torch.testing.assert_close(mean, torch.tensor([[2.0, 5.0, 0.0]]))
 
 
-def test_the_pitch_of_unvoiced_frames_counts_for_nothing(make_model, batch):
+def test_the_pitch_of_unvoiced_frames_has_no_effect(make_model, batch):
     model = make_model()
     before = model(batch).target
     batch.pitch[~batch.voiced] = 9.0
@@ -249,15 +251,15 @@ def test_the_pitch_of_unvoiced_frames_counts_for_nothing(make_model, batch):
     assert torch.equal(before.energy, after.energy)
 
 
-def test_a_frame_knows_where_it_stands_in_its_token():
+def test_position_features_are_relative_position_and_distances_to_both_ends():
     share, since_start, to_end = position_features(torch.tensor([[1, 3]]), torch.tensor([[0, 1, 1, 1]])).unbind(2)
     torch.testing.assert_close(share, torch.tensor([[1 / 2, 1 / 6, 3 / 6, 5 / 6]]))
     torch.testing.assert_close(since_start, torch.tensor([[0.0, 0.0, 1.0, 2.0]]).log1p())
     torch.testing.assert_close(to_end, torch.tensor([[0.0, 2.0, 1.0, 0.0]]).log1p())
 
 
-def test_our_convolution_is_the_convolution():
-    ours, theirs = Conv1d(4, 6, 5), torch.nn.Conv1d(4, 6, 5, padding=2)
+def test_the_linear_convolution_equals_torchs():
+    ours, theirs = LinearConv1d(4, 6, 5), torch.nn.Conv1d(4, 6, 5, padding=2)
     with torch.no_grad():
         theirs.weight.copy_(ours.weight.view(6, 5, 4).transpose(1, 2))
         theirs.bias.copy_(ours.bias)

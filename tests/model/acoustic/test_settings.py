@@ -1,4 +1,4 @@
-"""No dead knobs: every setting of the model and of its losses has the effect it promises, by direction and size."""
+"""Every setting of the model and of its losses has its documented effect, in direction and size."""
 
 from dataclasses import dataclass, field, replace
 
@@ -17,19 +17,19 @@ MORE, LESS = 1, -1
 
 @dataclass(frozen=True)
 class Change:
-    """Another value of a setting and what it does to the number of parameters.
+    """Another value of a setting and its effect on the number of parameters.
 
     Attributes:
-        value: Not that of the model which `make_model` builds.
-        direction: `MORE` or `LESS` of them; 0 keeps their number.
-        parts: The parts of the model in which the number changes; in all others it stays.
-        beside: Settings of the feature that the setting acts on.
+        value: Value other than that of the model which `make_model` builds.
+        direction: `MORE` or `LESS` parameters; 0 keeps their number.
+        modules: The modules in which the number changes; in all others it stays.
+        with_settings: Settings of the feature that the setting belongs to.
     """
 
     value: object
     direction: int = 0
-    parts: tuple[str, ...] = ()
-    beside: dict = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    with_settings: dict = field(default_factory=dict)
 
 
 PREDICTORS = ("pitch_predictor", "energy_predictor")
@@ -56,9 +56,9 @@ MODEL_CHANGES = {
     "aligner_dim": Change(24, MORE, ("aligner",)),
     "aligner_dropout": Change(0.1),
     "use_location_attention": Change(True, MORE, ("aligner",)),
-    "location_iterations": Change(1, beside={"use_location_attention": True}),
+    "location_iterations": Change(1, with_settings={"use_location_attention": True}),
     "use_forward_attention": Change(True, MORE, ("aligner",)),
-    "forward_attention_mask": Change(True, beside={"use_forward_attention": True}),
+    "forward_attention_mask": Change(True, with_settings={"use_forward_attention": True}),
     "duration_predictor_layers": Change(2, MORE, ("duration_predictor",)),
     "duration_predictor_hidden_dim": Change(64, MORE, ("duration_predictor",)),
     "prosody_predictor_hidden_dim": Change(64, MORE, PREDICTORS),
@@ -66,7 +66,7 @@ MODEL_CHANGES = {
     "speaker_embedding_dim": Change(512, MORE, ("conditioning",)),
     "use_pretrained_speaker_encoder": Change(False, LESS, ("conditioning",)),
     "speaker_encoder_dim": Change(24, LESS, ("conditioning",), {"use_pretrained_speaker_encoder": False}),
-    "use_speaker_consistency_loss": Change(True, beside={"use_pretrained_speaker_encoder": False}),
+    "use_speaker_consistency_loss": Change(True, with_settings={"use_pretrained_speaker_encoder": False}),
     "reference_encoder_dim": Change(24, MORE, ("conditioning",), STYLE),
     "enable_gst": Change(True, MORE, ("conditioning",)),
     "gst_num_style_tokens": Change(12, MORE, ("conditioning",), STYLE),
@@ -82,13 +82,13 @@ def test_every_model_setting_is_in_the_table():
     assert set(ModelConfig.model_fields) == set(MODEL_CHANGES) | FIXED
 
 
-def test_no_value_here_is_the_plain_one(make_model):
+def test_every_changed_value_differs_from_the_default(make_model):
     plain = make_model().config
     assert [key for key, change in MODEL_CHANGES.items() if getattr(plain, key) == change.value] == []
 
 
 def sizes(model) -> dict[str, int]:
-    """Part of the model -> number of its parameters."""
+    """Returns the number of parameters of each module."""
     found: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = name.partition(".")[0]
@@ -97,16 +97,16 @@ def sizes(model) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("key", MODEL_CHANGES)
-def test_every_model_setting_changes_the_size_of_its_parts_alone(make_model, key):
+def test_every_model_setting_changes_the_size_of_its_modules_alone(make_model, key):
     change = MODEL_CHANGES[key]
-    plain, changed = (sizes(make_model(**{**change.beside, **other})) for other in ({}, {key: change.value}))
+    plain, changed = (sizes(make_model(**{**change.with_settings, **other})) for other in ({}, {key: change.value}))
     differences = {part: changed.get(part, 0) - plain.get(part, 0) for part in plain | changed}
-    assert {part for part, difference in differences.items() if difference} == set(change.parts)
+    assert {part for part, difference in differences.items() if difference} == set(change.modules)
     assert all(difference * change.direction > 0 for difference in differences.values() if difference)
 
 
 def spread(model, batch, value) -> float:
-    """Mean deviation of a value over passes in training."""
+    """Returns the mean standard deviation of a value over passes in training mode."""
     model.train()
     with torch.no_grad():
         return float(torch.stack([value(model(batch)) for _ in range(12)]).std(0).mean())
@@ -133,7 +133,7 @@ def mel(output):
         ("aligner_dropout", aligned, pitch),
     ],
 )
-def test_more_dropout_makes_training_noisier_where_it_is_asked_for(make_model, batch, key, noisy, still):
+def test_more_dropout_makes_its_module_noisier_in_training(make_model, batch, key, noisy, still):
     others = {"dropout": 0.0, "predictor_dropout": 0.0, "aligner_dropout": 0.0}
     none, little, much = (spread(make_model(**{**others, key: share}), batch, noisy) for share in (0.0, 0.05, 0.6))
     assert none == 0
@@ -141,8 +141,8 @@ def test_more_dropout_makes_training_noisier_where_it_is_asked_for(make_model, b
     assert spread(make_model(**{**others, key: 0.6}), batch, still) == 0
 
 
-def test_predictors_that_read_embeddings_do_not_know_the_sentence(make_model, make_batch):
-    """Two convolutions of three tokens: beyond two neighbours the text is out of the pitch predictor's sight."""
+def test_predictors_that_read_embeddings_have_a_limited_receptive_field(make_model, make_batch):
+    """Two convolutions of three tokens have a receptive field of two neighbours on each side."""
     batch = make_batch([(9, 41)])
     for reads, sees in (("encoding", True), ("embedding", False)):
         model = make_model(predictors_read=reads)
@@ -154,7 +154,7 @@ def test_predictors_that_read_embeddings_do_not_know_the_sentence(make_model, ma
         assert bool((moved[3:] > 1e-6).all()) == sees
 
 
-def test_a_decoder_step_makes_as_many_frames_as_it_is_told(make_model, batch):
+def test_a_decoder_step_makes_frames_per_step_frames(make_model, batch):
     for frames_per_step, steps in ((1, 41), (3, 14)):
         model, seen = make_model(frames_per_step=frames_per_step), []
         model.decoder.register_forward_hook(lambda _, inputs, __, seen=seen: seen.append(inputs[0].shape[1]))
@@ -162,7 +162,7 @@ def test_a_decoder_step_makes_as_many_frames_as_it_is_told(make_model, batch):
         assert seen == [steps]
 
 
-def test_more_heads_attend_in_more_ways_with_the_same_weights(make_model, batch):
+def test_the_number_of_heads_changes_the_output_of_the_same_weights(make_model, batch):
     few, many = make_model(num_heads=2), make_model(num_heads=4)
     assert {block.attention.num_heads for block in many.encoder.blocks} == {4}
     for name, parameter in many.named_parameters():
@@ -170,7 +170,7 @@ def test_more_heads_attend_in_more_ways_with_the_same_weights(make_model, batch)
     assert not torch.allclose(few(batch).mel, many(batch).mel, atol=1e-4)
 
 
-def test_the_location_term_is_refined_as_often_as_is_asked(make_model, batch):
+def test_the_location_term_is_refined_location_iterations_times(make_model, batch):
     for iterations in (1, 3):
         model, calls = make_model(use_location_attention=True, location_iterations=iterations), []
         model.aligner.location.register_forward_hook(lambda *_, calls=calls: calls.append(1))
@@ -180,14 +180,14 @@ def test_the_location_term_is_refined_as_often_as_is_asked(make_model, batch):
         assert len(calls) == iterations + 2 * iterations
 
 
-def test_forward_attention_cannot_be_ahead_of_the_frames(make_model, batch):
+def test_forward_attention_advances_by_at_most_one_token_per_frame(make_model, batch):
     ahead = torch.arange(9)[None, None, :] > torch.arange(41)[None, :, None]  # a frame advances by one token at most
     plain, forward = (make_model(use_forward_attention=on)(batch).alignment.log_soft.exp() for on in (False, True))
     assert float((forward * ahead).sum()) == 0
     assert float((plain * ahead).sum()) > 0.1
 
 
-def test_the_widths_of_speaker_style_and_latent_are_those_asked_for(make_model, batch):
+def test_speaker_style_and_latent_have_the_configured_widths(make_model, batch):
     for width in (256, 512):
         assert make_model(speaker_embedding_dim=width)(batch).conditions.speaker.shape == (2, width)
     weights = make_model(enable_gst=True, gst_num_style_tokens=12, gst_num_heads=2)(batch).conditions.token_weights
@@ -198,16 +198,16 @@ def test_the_widths_of_speaker_style_and_latent_are_those_asked_for(make_model, 
     assert (plain.token_weights, plain.posterior, plain.prior) == (None, None, None)
 
 
-def test_without_prosody_no_pitch_or_energy_is_predicted_or_heard(make_model, batch):
+def test_without_prosody_prediction_pitch_and_energy_have_no_effect(make_model, batch):
     with_prosody, without = (make_model(enable_prosody_prediction=on) for on in (True, False))
-    for model, heard in ((with_prosody, True), (without, False)):
+    for model, enabled in ((with_prosody, True), (without, False)):
         output = model(batch)
-        assert bool(output.predicted.pitch.any()) == bool(output.predicted.energy.any()) == heard
+        assert bool(output.predicted.pitch.any()) == bool(output.predicted.energy.any()) == enabled
         higher = replace(batch, pitch=batch.pitch + 1.0 * batch.voiced)
-        assert (not torch.equal(model(higher).mel, output.mel)) == heard
+        assert (not torch.equal(model(higher).mel, output.mel)) == enabled
 
 
-def test_who_speaks_is_told_by_the_vector_or_by_the_reference(make_model, batch):
+def test_the_speaker_embedding_depends_on_the_vector_or_on_the_reference(make_model, batch):
     other_vector = replace(batch, speaker_vector=batch.speaker_vector.flip(0))
     other_reference = replace(batch, reference_mel=batch.reference_mel.flip(0))
     for pretrained in (True, False):
@@ -217,14 +217,14 @@ def test_who_speaks_is_told_by_the_vector_or_by_the_reference(make_model, batch)
         assert torch.equal(model(other_reference).conditions.speaker, speaker) == pretrained
 
 
-def test_the_consistency_term_is_there_when_asked_for(make_model, batch):
+def test_the_consistency_loss_follows_its_switch(make_model, batch):
     for on in (False, True):
         model = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=on)
         assert ("speaker_consistency" in loss_terms(model(batch), batch, LossConfig())) == on
 
 
 PROGRESS = 0.4
-"""Share of training done, at which every schedule below is under way."""
+"""Fraction of training completed, at which every schedule below is in progress."""
 LOSSES = {"use_guided_attention": True, "use_contrastive_speaker_loss": True, "guided_attention_end": 0.8}
 WEIGHT_CHANGES = {
     "mel_loss_weight": (3.0, ["mel"], 1.0),
@@ -238,7 +238,7 @@ WEIGHT_CHANGES = {
     "contrastive_loss_weight": (0.9, ["contrastive_speaker"], 1.0),
     "speaker_consistency_loss_weight": (2.0, ["speaker_consistency"], 1.0),
 }
-"""Weight -> another value, the terms that it weighs, and the share of it that the schedules leave at `PROGRESS`."""
+"""Weight -> another value, its loss terms, and the scheduled fraction of it at `PROGRESS`."""
 SCHEDULE_CHANGES = {
     "binarization_start": (0.2, "binarization", 2 / 3),
     "binarization_end": (0.7, "binarization", 0.25),
@@ -246,18 +246,18 @@ SCHEDULE_CHANGES = {
     "kl_annealing_end": (0.8, "kl", 0.5),
     "speaker_consistency_start": (0.5, "speaker_consistency", 0.0),
 }
-"""Bound of a schedule -> another value, the term, and the share of its weight at `PROGRESS` then."""
+"""Bound of a schedule -> another value, the loss term, and the fraction of its weight at `PROGRESS`."""
 TERM_CHANGES = {
     "forward_sum_blank_logprob": (-1e4, "forward_sum", MORE),  # without skipped frames the text is less likely
     "guided_attention_sigma": (0.4, "guided_attention", LESS),  # a wider free band
     "kl_free_bits": (5.0, "kl", MORE),
 }
-"""Setting of a term -> another value, the term, and where it goes for the random batch here."""
+"""Setting of a loss term -> another value, the term, and the direction of its change on the random batch."""
 TERM_SWITCHES = {
     "use_guided_attention": "guided_attention",
     "use_contrastive_speaker_loss": "contrastive_speaker",
 }
-SEEN_ELSEWHERE = {
+TESTED_ELSEWHERE = {
     "contrastive_clips_per_speaker",  # by the sampler
     "allow_dangerous",  # by the checklist
     "contrastive_loss_temperature",  # below
@@ -271,12 +271,12 @@ EVERYTHING = {
 
 def test_every_loss_setting_is_in_a_table():
     tables = (WEIGHT_CHANGES, SCHEDULE_CHANGES, TERM_CHANGES, TERM_SWITCHES)
-    assert sorted(LossConfig.model_fields) == sorted([*(key for table in tables for key in table), *SEEN_ELSEWHERE])
+    assert sorted(LossConfig.model_fields) == sorted([*(key for table in tables for key in table), *TESTED_ELSEWHERE])
 
 
 @pytest.fixture
 def losses(make_model, make_batch):
-    """Function: settings of the losses -> (weighted sum, terms, weights) at `PROGRESS`, always of one output."""
+    """Function: loss settings -> (weighted sum, terms, weights) at `PROGRESS`, all from the same model output."""
     batch = replace(make_batch([(5, 20), (9, 41), (6, 30)]), speaker=torch.tensor([0, 1, 0]))
     with torch.no_grad():
         output = make_model(**EVERYTHING)(batch)
@@ -302,7 +302,7 @@ def test_every_loss_weight_adds_its_difference_times_its_terms(losses, key):
 
 
 @pytest.mark.parametrize("key", SCHEDULE_CHANGES)
-def test_every_bound_of_a_schedule_moves_the_weight_of_its_term(losses, key):
+def test_every_bound_of_a_schedule_changes_the_weight_of_its_term(losses, key):
     value, name, share = SCHEDULE_CHANGES[key]
     before, terms, weights = losses()
     after, _, moved = losses(**{key: value})
@@ -313,7 +313,7 @@ def test_every_bound_of_a_schedule_moves_the_weight_of_its_term(losses, key):
 
 
 @pytest.mark.parametrize("key", TERM_CHANGES)
-def test_every_setting_of_a_term_moves_it_in_its_direction(losses, key):
+def test_every_setting_of_a_term_changes_it_in_its_direction(losses, key):
     value, name, direction = TERM_CHANGES[key]
     (_, before, weights), (_, after, same) = losses(), losses(**{key: value})
     assert (after[name] - before[name]) * direction > 0.01 * before[name]
@@ -329,7 +329,7 @@ def test_a_term_that_is_switched_off_leaves_the_sum_by_its_weight(losses, key):
     assert before - after == pytest.approx(weights[name] * terms[name], rel=1e-3)
 
 
-def test_the_temperature_of_the_contrast_is_the_one_that_is_set(make_model, make_batch):
+def test_the_contrastive_loss_uses_its_configured_temperature(make_model, make_batch):
     batch = replace(make_batch([(5, 20), (9, 41), (6, 30)]), speaker=torch.tensor([0, 1, 0]))
     output = make_model(**EVERYTHING)(batch)
     found = []
@@ -349,7 +349,7 @@ def test_the_temperature_of_the_contrast_is_the_one_that_is_set(make_model, make
         ({"enable_gst": True, "gst_num_heads": 3}, "multiple of model.gst_num_heads"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused_with_the_cure(settings, message):
+def test_contradicting_settings_are_errors_that_name_the_fix(settings, message):
     with pytest.raises(ValidationError, match=message):
         ModelConfig(**settings)
 
@@ -357,13 +357,21 @@ def test_settings_that_contradict_each_other_are_refused_with_the_cure(settings,
 @pytest.mark.parametrize(
     ("size", "millions"), [("xtiny", 0.2), ("tiny", 3.8), ("small", 16), ("normal", 48), ("big", 110)]
 )
-def test_the_sizes_have_their_parameters(size, millions):
+def test_the_model_sizes_have_their_documented_parameter_counts(size, millions):
     from model.acoustic.model import AcousticModel, ModelDimensions
     from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 
     with torch.device("meta"):
         model = AcousticModel(
             resolve(None, None, {"model_size": size}).config.model,
-            ModelDimensions(NUM_SYMBOLS, NUM_STRESSES, 2, 256, 80, 0.0, 1.0),
+            ModelDimensions(
+                num_symbols=NUM_SYMBOLS,
+                num_stresses=NUM_STRESSES,
+                num_languages=2,
+                speaker_vector_dim=256,
+                n_mels=80,
+                mel_mean=0.0,
+                mel_std=1.0,
+            ),
         )
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.08)

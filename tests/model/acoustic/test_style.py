@@ -1,4 +1,4 @@
-"""Style and speaker are heard, bounded, and told apart: tokens, latent, own encoder, contrastive and consistency."""
+"""Style tokens, latent, the model's own speaker encoder, and the contrastive and consistency losses."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ from model.acoustic.encoders import (
     ReferenceEncoder,
     StyleTokens,
     VariationalEncoder,
-    divergence,
+    kl_divergence,
 )
 from model.config.training import LossConfig
 from model.training.losses import contrastive_speaker_loss, loss_terms
@@ -34,7 +34,7 @@ def one_token(token, heads=4, tokens=10):
     return Style(token_weights=weights)
 
 
-def test_every_style_token_speaks_its_own_way(make_model, make_batch):
+def test_style_tokens_give_different_speech(make_model, make_batch):
     model, batch = make_model(enable_gst=True), make_batch([(6, 30)])
     spoken = [speak(model, batch, one_token(token)) for token in range(10)]
     assert min(difference(a, b) for i, a in enumerate(spoken) for b in spoken[:i]) > 1e-3
@@ -64,7 +64,7 @@ def test_the_latent_moves_the_condition_in_proportion(make_model):
     assert float((once - none).abs().max()) > 0.01
 
 
-def test_without_a_reference_the_latent_strays_from_the_prior_by_its_temperature(make_model):
+def test_without_a_reference_the_latent_deviates_from_the_prior_by_its_temperature(make_model):
     conditioning = make_model(use_variational_encoder=True).conditioning
     text, speaker, language = torch.randn(1, 32), torch.randn(1, 256), torch.tensor([1])
 
@@ -80,20 +80,20 @@ def test_without_a_reference_the_latent_strays_from_the_prior_by_its_temperature
     assert float(large / small) == pytest.approx(3, rel=0.1)
 
 
-def test_a_reference_chooses_token_weights_that_speak_the_same_when_given_back(make_model, batch):
+def test_token_weights_of_a_reference_give_the_speech_of_the_reference(make_model, batch):
     model = make_model(enable_gst=True)
     reference = Reference(batch.reference_mel, batch.reference_lengths)
     weights = model(batch).conditions.token_weights
     torch.testing.assert_close(weights.sum(2), torch.ones(2, 4))
-    heard, given = speak(model, batch, Style(reference)), speak(model, batch, Style(token_weights=weights))
-    torch.testing.assert_close(heard.mel, given.mel)
+    from_reference, given = speak(model, batch, Style(reference)), speak(model, batch, Style(token_weights=weights))
+    torch.testing.assert_close(from_reference.mel, given.mel)
 
 
 def test_the_style_is_bounded_by_its_tokens():
-    tokens = StyleTokens(8, 5, 2, 16)
-    loud, _ = tokens(1000 * torch.randn(3, 8))
+    tokens = StyleTokens(reference_dim=8, tokens=5, heads=2, dim=16)
+    style = tokens.mix(tokens(1000 * torch.randn(3, 8)))
     extreme = max(float(tokens.mix(w).detach().abs().max()) for w in torch.eye(5)[:, None, None, :].expand(5, 1, 2, 5))
-    assert float(loud.detach().abs().max()) <= extreme + 1e-5
+    assert float(style.detach().abs().max()) <= extreme + 1e-5
 
 
 def test_the_latent_changes_the_speech_and_its_samples_differ(make_model, make_batch):
@@ -105,7 +105,7 @@ def test_the_latent_changes_the_speech_and_its_samples_differ(make_model, make_b
     assert difference(plain, speak(model, batch, Style())) == 0
 
 
-def test_the_latent_is_drawn_in_training_and_its_spread_is_what_was_asked(make_model, batch):
+def test_the_latent_is_sampled_in_training_with_the_requested_spread(make_model, batch):
     model = make_model(use_variational_encoder=True, dropout=0.0, predictor_dropout=0.0, aligner_dropout=0.0).train()
     assert not torch.equal(model(batch).mel, model(batch).mel)
     wide = Gaussian(torch.full((4000, 1), 3.0), torch.full((4000, 1), 2.0).log())
@@ -115,18 +115,18 @@ def test_the_latent_is_drawn_in_training_and_its_spread_is_what_was_asked(make_m
         assert float(drawn.std()) == pytest.approx(temperature * 2**0.5, rel=0.1)
 
 
-def test_the_divergence_is_nothing_for_equal_distributions_and_as_the_library_says_otherwise():
+def test_the_divergence_is_zero_for_equal_distributions_and_equals_torchs_otherwise():
     one = Gaussian(torch.randn(3, 4), torch.randn(3, 4))
     other = Gaussian(torch.randn(3, 4), torch.randn(3, 4))
-    assert float(divergence(one, one).abs().max()) < 1e-6
+    assert float(kl_divergence(one, one).abs().max()) < 1e-6
     normal = torch.distributions.Normal
     wanted = torch.distributions.kl_divergence(
         normal(one.mean, (one.log_variance / 2).exp()), normal(other.mean, (other.log_variance / 2).exp())
     )
-    torch.testing.assert_close(divergence(one, other), wanted)
+    torch.testing.assert_close(kl_divergence(one, other), wanted)
 
 
-def test_free_bits_cost_nothing_and_are_not_fought_for(make_model, batch):
+def test_free_bits_have_no_gradient(make_model, batch):
     model = make_model(use_variational_encoder=True).train()
     generous = LossConfig(kl_free_bits=50.0)
     term = loss_terms(model(batch), batch, generous)["kl"]
@@ -134,7 +134,7 @@ def test_free_bits_cost_nothing_and_are_not_fought_for(make_model, batch):
     assert torch.autograd.grad(term, model.conditioning.variational.posterior.weight)[0].abs().sum() == 0
 
 
-def test_free_bits_are_of_each_dimension(make_model, batch):
+def test_free_bits_apply_to_each_dimension(make_model, batch):
     output = make_model(use_variational_encoder=True)(batch)
     zero = torch.zeros(2, 2)
     posterior = Gaussian(torch.tensor([[0.0, 2.0], [0.0, 2.0]]), zero)  # 0 and 2 nats
@@ -142,7 +142,7 @@ def test_free_bits_are_of_each_dimension(make_model, batch):
     assert float(loss_terms(output, batch, LossConfig(kl_free_bits=0.5))["kl"]) == pytest.approx((0.5 + 2) / 2)
 
 
-def test_the_prior_of_the_latent_follows_text_and_speaker(make_model, make_batch):
+def test_the_prior_of_the_latent_depends_on_text_and_speaker(make_model, make_batch):
     model, batch = make_model(use_variational_encoder=True), make_batch([(6, 30)])
     before = model(batch).conditions.prior.mean
     batch.ids[0, 0, 0] = batch.ids[0, 0, 0] % 18 + 1
@@ -152,8 +152,8 @@ def test_the_prior_of_the_latent_follows_text_and_speaker(make_model, make_batch
     assert not torch.equal(after_text, model(batch).conditions.prior.mean)
 
 
-def test_without_a_reference_a_model_with_style_tokens_says_what_it_needs(make_model, batch):
-    with pytest.raises(StyleError, match="give a reference clip or weights"):
+def test_missing_and_mismatched_styles_are_errors_that_name_what_is_needed(make_model, batch):
+    with pytest.raises(StyleError, match="give a reference clip or style token weights"):
         speak(make_model(enable_gst=True), batch, Style())
     with pytest.raises(StyleError, match="4 heads x 10 tokens"):
         speak(make_model(enable_gst=True), batch, one_token(0, heads=2))
@@ -163,7 +163,7 @@ def test_without_a_reference_a_model_with_style_tokens_says_what_it_needs(make_m
         speak(make_model(use_pretrained_speaker_encoder=False, speaker_embedding_dim=512), batch, Style())
 
 
-def test_our_own_encoder_hears_who_speaks(make_model, batch):
+def test_the_models_own_encoder_embeds_the_reference(make_model, batch):
     model = make_model(use_pretrained_speaker_encoder=False)
     speaker = model(batch).conditions.speaker
     torch.testing.assert_close(speaker.norm(dim=1), torch.ones(2))
@@ -172,7 +172,7 @@ def test_our_own_encoder_hears_who_speaks(make_model, batch):
     assert difference(model.synthesize_batch(batch), speak(model, batch, Style(), speaker)) > 1e-4
 
 
-def test_a_clip_without_a_reference_gets_no_speaker_rather_than_its_own(make_model, batch):
+def test_a_clip_without_a_reference_has_a_zero_speaker_embedding(make_model, batch):
     model = make_model(use_pretrained_speaker_encoder=False, enable_gst=True, use_variational_encoder=True)
     batch.reference_lengths[0] = 0
     output = model(batch)
@@ -180,29 +180,29 @@ def test_a_clip_without_a_reference_gets_no_speaker_rather_than_its_own(make_mod
     assert bool(output.mel.isfinite().all())
 
 
-def test_an_impression_of_one_short_recording_is_what_training_hears(make_model, batch):
+def test_the_encoding_of_one_short_recording_is_that_of_training(make_model, batch):
     model = make_model(use_pretrained_speaker_encoder=False, enable_gst=True, use_variational_encoder=True)
     conditions = model(batch).conditions
-    heard = model.conditioning.encode_reference(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
-    torch.testing.assert_close(heard.speaker[0], conditions.speaker[0])
-    torch.testing.assert_close(heard.token_weights[0], conditions.token_weights[0])
-    torch.testing.assert_close(heard.latent[0], conditions.posterior.mean[0])
+    encoding = model.conditioning.encode_reference(Reference.from_recordings([batch.reference_mel[0, :190].numpy()]))
+    torch.testing.assert_close(encoding.speaker[0], conditions.speaker[0])
+    torch.testing.assert_close(encoding.token_weights[0], conditions.token_weights[0])
+    torch.testing.assert_close(encoding.latent[0], conditions.posterior.mean[0])
 
 
-def test_an_impression_weighs_its_pieces_by_their_length(make_model):
+def test_an_encoding_weights_pieces_by_their_length(make_model):
     conditioning = make_model(enable_gst=True, use_variational_encoder=True).conditioning
     long, short = torch.randn(256, 80).numpy(), torch.randn(32, 80).numpy() + 3
     both, *each = (
         conditioning.encode_reference(Reference.from_recordings(pieces)) for pieces in ([long, short], [long], [short])
     )
-    for heard in ("token_weights", "latent"):
-        one, other = (getattr(impression, heard) for impression in each)
-        torch.testing.assert_close(getattr(both, heard), (8 * one + other) / 9)
+    for attribute in ("token_weights", "latent"):
+        one, other = (getattr(encoding, attribute) for encoding in each)
+        torch.testing.assert_close(getattr(both, attribute), (8 * one + other) / 9)
         assert not torch.allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("encoder", [MelSpeakerEncoder(80, 16, 8), ReferenceEncoder(80, 16)])
-def test_padding_of_a_reference_is_not_heard(encoder):
+def test_padding_of_a_reference_has_no_effect(encoder):
     mel, lengths = torch.randn(1, 256, 80), torch.tensor([130])
     with torch.no_grad():
         torch.testing.assert_close(encoder(mel, lengths), encoder(mel[:, :130], lengths))
@@ -211,16 +211,16 @@ def test_padding_of_a_reference_is_not_heard(encoder):
 
 def test_the_deviation_of_the_latent_is_bounded():
     encoder = VariationalEncoder(4, 4, 3)
-    for given in (encoder.posterior_of(1e4 * torch.randn(8, 4)), encoder.prior_of(1e4 * torch.randn(8, 4))):
+    for given in (encoder.encode_posterior(1e4 * torch.randn(8, 4)), encoder.encode_prior(1e4 * torch.randn(8, 4))):
         assert float(given.log_variance.detach().abs().max()) <= 4
 
 
-def test_long_recordings_are_heard_in_pieces_of_the_trained_length():
+def test_long_recordings_are_cut_into_pieces_of_the_trained_length():
     recordings = [torch.randn(600, 80).numpy(), torch.randn(100, 80).numpy()]
     assert Reference.from_recordings(recordings).lengths.tolist() == [256, 256, 88, 100]
 
 
-def test_consistency_teaches_the_decoder_and_not_the_encoder_that_judges(make_model, batch):
+def test_the_consistency_loss_trains_the_decoder_and_not_the_speaker_encoder(make_model, batch):
     model = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=True)
     term = loss_terms(model(batch), batch, LossConfig())["speaker_consistency"]
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -231,11 +231,11 @@ def test_consistency_teaches_the_decoder_and_not_the_encoder_that_judges(make_mo
     assert not loss_terms(output, batch, LossConfig())["speaker_consistency"].requires_grad
 
 
-def test_consistency_wants_each_clip_to_sound_like_its_own_speaker(make_model, batch):
+def test_the_consistency_loss_is_the_cosine_distance_to_each_clips_speaker(make_model, batch):
     output = make_model(use_pretrained_speaker_encoder=False, use_speaker_consistency_loss=True)(batch)
     speaker = output.conditions.speaker
-    for heard, wanted in ((speaker, 0.0), (speaker.flip(0), 1 - float(speaker[0] @ speaker[1])), (-speaker, 2.0)):
-        output.embed_synthesis = lambda *_, heard=heard: heard
+    for embedding, wanted in ((speaker, 0.0), (speaker.flip(0), 1 - float(speaker[0] @ speaker[1])), (-speaker, 2.0)):
+        output.embed_synthesis = lambda *_, embedding=embedding: embedding
         term = loss_terms(output, batch, LossConfig())["speaker_consistency"]
         assert float(term.detach()) == pytest.approx(wanted, abs=1e-5)
 

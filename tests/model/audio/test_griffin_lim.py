@@ -1,4 +1,4 @@
-"""Griffin-Lim: the mel comes back, in place, the same each time; what is no mel is refused."""
+"""Griffin-Lim reproduces the mel, with frames in place, deterministically; invalid mels are refused."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def vocoder():
     return build_vocoder(VocoderConfig(), AUDIO)
 
 
-def test_the_mel_of_the_samples_is_the_mel_that_was_given(vocoder, voiced):
+def test_the_samples_have_the_given_mel(vocoder, voiced):
     mel = EXTRACTOR.numpy(voiced(1.5, 150.0))
     samples = vocoder(mel)
     assert samples.dtype == np.float32
@@ -100,6 +100,6 @@ def test_other_audio_settings_work_too(settings, voiced):
         (np.full((10, 80), 50.0), "no log-mel"),
     ],
 )
-def test_what_is_no_mel_is_refused(vocoder, mel, message):
+def test_arrays_that_are_no_mel_are_refused(vocoder, mel, message):
     with pytest.raises(VocoderError, match=message):
         vocoder(mel)

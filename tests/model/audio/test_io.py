@@ -1,4 +1,4 @@
-"""Reading and writing audio: right rate, mono, and a reason for every file that cannot be used."""
+"""Audio is read and written as mono at the given sample rate, with a reason for every unusable file."""
 
 import numpy as np
 import pytest

@@ -16,6 +16,11 @@ def test_the_reference_tone_of_the_standard(rate):
     assert loudness(tone(rate, amplitude=0.1), rate) == pytest.approx(-23.01, abs=0.05)
 
 
+@pytest.mark.parametrize("seconds", [1.0, 1.06, 1.09, 2.349])
+def test_an_incomplete_last_block_does_not_count(seconds):
+    assert loudness(tone(22050, seconds), 22050) == pytest.approx(-3.01, abs=0.05)
+
+
 def test_deep_tones_count_less_than_high_ones():
     assert loudness(tone(22050, frequency=40.0), 22050) < loudness(tone(22050), 22050) - 3
     assert loudness(tone(22050, frequency=4000.0), 22050) > loudness(tone(22050), 22050) + 3

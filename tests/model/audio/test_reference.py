@@ -1,4 +1,4 @@
-"""A reference clip has a voice in it, or is refused; a poor one is warned about."""
+"""Reference clips without a voice are refused; poor ones cause warnings."""
 
 from pathlib import Path
 

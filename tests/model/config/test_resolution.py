@@ -1,4 +1,4 @@
-"""Settings: precedence, provenance, refusals, and that every shipped preset loads."""
+"""Resolution of settings: precedence, origins, errors, and shipped presets."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_numbers_are_finite(key, value):
         ({"audio.hop_length": 1025}, "hop_length .* longer than audio.win_length"),
     ],
 )
-def test_ranges_without_anything_in_them_are_refused(changes, reason):
+def test_empty_ranges_are_refused(changes, reason):
     with pytest.raises(ConfigError, match=reason):
         resolve(None, None, changes)
 
@@ -174,12 +174,12 @@ def test_the_advised_values_are_the_defaults(size):
     assert 0.5 <= values["loss.kl_loss_weight"] <= 2.0
 
 
-def test_the_sizes_want_the_advised_batches():
+def test_sizes_have_the_advised_batch_ranges():
     ranges = {size: batch_range(size) for size in SIZES if size != "xtiny"}
     assert ranges == {"tiny": (8, 16), "small": (16, 32), "normal": (32, 64), "big": (16, 32)}
 
 
-def test_subset_holds_only_what_a_step_is_told_and_loads_again():
+def test_subset_has_only_the_named_sections_and_loads_again():
     config = resolve(None, None, {"training.batch_size": 8}).config
     data = subset(config, "training", "seed")
     assert set(data) == {"training", "seed"}

@@ -1,4 +1,4 @@
-"""What the checks find beside bad files: outliers, copies, foreign texts, mixed-up speakers; and how fast."""
+"""Checks find outliers, duplicates, foreign texts and mixed-up speakers."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ import pytest
 from model.audio.io import write_audio
 from model.config.data import ValidationConfig
 from model.config.schema import Config
-from model.corpus.checks import check_sound, check_sounds_together, check_speakers, check_text, check_texts_together
+from model.corpus.checks import check_audio, check_text, compare_audio, compare_speakers, compare_texts
 from model.corpus.manifest import Clip, write_manifest
-from model.corpus.measure import measure
+from model.corpus.metrics import clip_metrics
 from model.corpus.split import assign_splits
 from model.corpus.validate import TABLE, check_metadata, validate
 from model.text.identify import spoken_length
@@ -31,7 +31,17 @@ def speech(seconds=2.0, level=0.2, noise=1e-4, seed=0):
 
 
 def clip(name="a", text="Some words that are said here.", language="en", speaker="s", seconds=2.0, **rest):
-    return Clip(name, f"audio/{name}.flac", text, language, speaker, seconds, RATE, RATE, **rest)
+    return Clip(
+        id=name,
+        audio=f"audio/{name}.flac",
+        text=text,
+        language=language,
+        speaker=speaker,
+        seconds=seconds,
+        sample_rate=RATE,
+        source_sample_rate=RATE,
+        **rest,
+    )
 
 
 def origins(clips):
@@ -42,10 +52,10 @@ def found(problems):
     return {(problem.id, problem.reason, problem.severity) for problem in problems}
 
 
-def test_measures_are_those_of_a_known_sound():
+def test_metrics_are_those_of_a_known_sound():
     t = np.arange(2 * RATE) / RATE
     tone = np.where((t > 0.5) & (t < 1.7), 0.5 * np.sin(2 * np.pi * 200 * t), 0.0).astype(np.float32) + 0.01
-    sound = measure(tone, RATE)
+    sound = clip_metrics(tone, RATE)
     assert sound.level == pytest.approx(20 * np.log10(0.5 / np.sqrt(2) * np.sqrt(1.2 / 2)), abs=0.1)
     assert sound.peak == pytest.approx(0.51, abs=0.001)
     assert sound.offset == pytest.approx(0.01, abs=1e-4)
@@ -53,9 +63,9 @@ def test_measures_are_those_of_a_known_sound():
     assert sound.noise < -90
     assert sound.clipped == 0.0
     noisy = tone + 1e-3 * np.random.default_rng(0).standard_normal(len(tone)).astype(np.float32)
-    assert measure(noisy, RATE).noise == pytest.approx(-60, abs=1)
-    assert measure(noisy, RATE).contrast == pytest.approx(60 - 9, abs=1)
-    assert measure(np.clip(4 * tone, -1, 1), RATE).clipped > 0.3
+    assert clip_metrics(noisy, RATE).noise == pytest.approx(-60, abs=1)
+    assert clip_metrics(noisy, RATE).contrast == pytest.approx(60 - 9, abs=1)
+    assert clip_metrics(np.clip(4 * tone, -1, 1), RATE).clipped > 0.3
 
 
 @pytest.mark.parametrize(
@@ -70,8 +80,8 @@ def test_measures_are_those_of_a_known_sound():
     ],
     ids=["good", "offset", "noisy", "edge_silence", "clipped", "silent"],
 )
-def test_a_recording_is_judged_by_its_measures(sound, reason, severity):
-    problems = found(check_sound(clip(), "", measure(sound, RATE), LIMITS))
+def test_a_recording_is_checked_by_its_metrics(sound, reason, severity):
+    problems = found(check_audio(clip(), "", clip_metrics(sound, RATE), LIMITS))
     assert problems == ({("a", reason, severity)} if reason else set())
 
 
@@ -87,9 +97,9 @@ def test_a_recording_is_judged_by_its_measures(sound, reason, severity):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_every_threshold_of_a_recording_acts(key, value, sound):
-    measures = measure(sound, RATE)
-    assert list(check_sound(clip(), "", measures, LIMITS))
-    assert not list(check_sound(clip(), "", measures, LIMITS.model_copy(update={key: value})))
+    metrics = clip_metrics(sound, RATE)
+    assert list(check_audio(clip(), "", metrics, LIMITS))
+    assert not list(check_audio(clip(), "", metrics, LIMITS.model_copy(update={key: value})))
 
 
 @pytest.mark.parametrize(
@@ -140,48 +150,48 @@ def test_a_speed_far_from_its_languages_is_suspect():
     clips += [clip(f"fa{n}", language="fa", seconds=4.0 + 0.2 * generator.standard_normal()) for n in range(30)]
     clips.append(clip("slow", seconds=4.0))
     limits = LIMITS.model_copy(update={"max_foreign_share": 1.0})
-    reasons = found(p for p in check_texts_together(clips, origins(clips), limits) if p.reason != "repeated_text")
+    reasons = found(p for p in compare_texts(clips, origins(clips), limits) if p.reason != "repeated_text")
     assert reasons == {("slow", "unusual_speed", "suspect")}
     tolerant = limits.model_copy(update={"max_speed_deviation": 50.0})
-    assert not [p for p in check_texts_together(clips, origins(clips), tolerant) if p.reason == "unusual_speed"]
+    assert not [p for p in compare_texts(clips, origins(clips), tolerant) if p.reason == "unusual_speed"]
 
 
 def test_a_text_that_a_speaker_repeats_is_noted():
     clips = [clip("a"), clip("b"), clip("c", speaker="other")]
-    assert found(check_texts_together(clips, origins(clips), LIMITS)) == {("b", "repeated_text", "note")}
+    assert found(compare_texts(clips, origins(clips), LIMITS)) == {("b", "repeated_text", "note")}
 
 
 def test_copies_of_a_recording_are_found_and_bad_where_texts_differ():
     clips = [clip("a"), clip("b"), clip("c", text="Other words."), clip("d", text="More words.")]
-    one, two = measure(speech(seed=1), RATE), measure(speech(seed=2), RATE)
-    same = check_sounds_together(clips[:2], origins(clips), {"a": one, "b": one}, LIMITS)
+    one, two = clip_metrics(speech(seed=1), RATE), clip_metrics(speech(seed=2), RATE)
+    same = compare_audio(clips[:2], origins(clips), {"a": one, "b": one}, LIMITS)
     assert found(same) == {("b", "duplicate_audio", "suspect")}
-    different = check_sounds_together(clips, origins(clips), {"a": one, "b": two, "c": two, "d": two}, LIMITS)
+    different = compare_audio(clips, origins(clips), {"a": one, "b": two, "c": two, "d": two}, LIMITS)
     assert found(different) == {(name, "duplicate_audio", "bad") for name in "bcd"}
 
 
 def test_a_level_far_from_its_speakers_is_suspect():
     clips = [clip(f"c{n}") for n in range(25)]
-    sounds = {item.id: replace(measure(speech(seed=1), RATE), level=-20.0, fingerprint=item.id) for item in clips}
+    sounds = {item.id: replace(clip_metrics(speech(seed=1), RATE), level=-20.0, fingerprint=item.id) for item in clips}
     sounds["c7"] = replace(sounds["c7"], level=-34.0)
-    assert found(check_sounds_together(clips, origins(clips), sounds, LIMITS)) == {("c7", "unusual_level", "suspect")}
+    assert found(compare_audio(clips, origins(clips), sounds, LIMITS)) == {("c7", "unusual_level", "suspect")}
     tolerant = LIMITS.model_copy(update={"max_level_deviation_db": 15.0})
-    assert not list(check_sounds_together(clips, origins(clips), sounds, tolerant))
+    assert not list(compare_audio(clips, origins(clips), sounds, tolerant))
 
 
 def test_a_clip_nearer_to_another_speaker_is_suspect():
     generator = np.random.default_rng(3)
-    centres = {"anna": generator.standard_normal(64), "bob": generator.standard_normal(64)}
-    clips = [clip(f"{speaker}{n}", speaker=speaker) for speaker in centres for n in range(6)]
+    centers = {"anna": generator.standard_normal(64), "bob": generator.standard_normal(64)}
+    clips = [clip(f"{speaker}{n}", speaker=speaker) for speaker in centers for n in range(6)]
     clips.append(clip("wrong", speaker="bob"))
     said_by = [item.speaker for item in clips[:-1]] + ["anna"]
-    vectors = np.stack([centres[speaker] + 0.2 * generator.standard_normal(64) for speaker in said_by])
+    vectors = np.stack([centers[speaker] + 0.2 * generator.standard_normal(64) for speaker in said_by])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    problems, similarities = check_speakers(clips, origins(clips), vectors, LIMITS)
+    problems, similarities = compare_speakers(clips, origins(clips), vectors, LIMITS)
     assert found(problems) == {("wrong", "other_speaker", "suspect")}
     assert similarities["wrong"] < 0.3 < 0.8 < similarities["anna0"]
     tolerant = LIMITS.model_copy(update={"min_speaker_similarity": -1.0})
-    assert not list(check_speakers(clips, origins(clips), vectors, tolerant)[0])
+    assert not list(compare_speakers(clips, origins(clips), vectors, tolerant)[0])
 
 
 @pytest.fixture
@@ -205,16 +215,12 @@ def test_the_report_has_a_table_plots_and_players(ingested, tmp_path):
     assert float(rows[4]["offset"]) == pytest.approx(0.05, abs=0.002)
     page = (tmp_path / "validated" / "report.html").read_text()
     assert page.count("<audio") == 1
-    assert page.count("<svg") >= 4
+    assert page.count("<svg") == 4
+    assert "c4" in page
     assert "http" not in page
-    metrics = json.loads((tmp_path / "validated" / "metrics.json").read_text())
-    assert metrics["findings"]["suspect"] == {"offset": 1}
-    assert metrics["kept"] == 10
-
-
-def test_players_are_as_many_as_wanted(ingested, tmp_path):
-    validate(ingested, tmp_path / "validated", Config(validation={"report_players": 0, "max_offset": 1e-6}))
-    assert "<audio" not in (tmp_path / "validated" / "report.html").read_text()
+    totals = json.loads((tmp_path / "validated" / "metrics.json").read_text())
+    assert totals["findings"]["suspect"] == {"offset": 1}
+    assert totals["kept"] == 10
 
 
 def test_speakers_are_compared_only_when_asked(ingested, tmp_path):

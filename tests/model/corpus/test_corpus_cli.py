@@ -1,4 +1,4 @@
-"""`myxtts corpus` and the DVC stages: the right stage runs again, numbers are told."""
+"""`myxtts corpus` and the DVC stages: changes rerun the affected stages only."""
 
 import json
 import os
@@ -37,10 +37,24 @@ def test_make_goes_from_nothing_to_a_split_corpus_and_stats_describe_it(tmp_path
     assert "espeak_fa_1" in run("stats", "data/corpus").output
 
 
-def test_stats_tell_what_was_written_out(tmp_path):
+def test_stats_show_examples_of_normalization(tmp_path):
     from model.corpus.manifest import Clip, write_manifest
 
-    write_manifest(tmp_path, [Clip("a", "audio/a.flac", "Dr. No has 25 ☃.", "en", "s", 2.0, 22050, 22050)])
+    write_manifest(
+        tmp_path,
+        [
+            Clip(
+                id="a",
+                audio="audio/a.flac",
+                text="Dr. No has 25 ☃.",
+                language="en",
+                speaker="s",
+                seconds=2.0,
+                sample_rate=22050,
+                source_sample_rate=22050,
+            )
+        ],
+    )
     output = run("stats", tmp_path).output
     assert "written out in en" in output
     assert "'25' -> 'twenty five' (1x)" in output
@@ -114,7 +128,7 @@ def test_dvc_runs_again_what_a_change_touches_and_nothing_else(project):
     assert (project / "data" / "validated" / "report.html").is_file()
 
 
-def test_a_lock_that_fits_needs_no_data_and_one_that_does_not_is_told(project, tmp_path):
+def test_a_lock_is_compared_with_settings_and_code_without_data(project, tmp_path):
     stages_run(project)
     fresh = tmp_path / "clone"
     fresh.mkdir()

@@ -1,4 +1,4 @@
-"""The generated corpus: reproducible, many sentences, and phone times that fit the tokens of the same text."""
+"""The generated corpus is reproducible, has many sentences, and has phone times that match the tokens."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def test_lists_hold_enough_distinct_everyday_sentences():
     assert all(3 < len(sentence.split()) <= 14 for sentence in persian)
 
 
-def test_english_sentences_use_words_that_the_recogniser_knows():
+def test_english_sentences_use_words_that_the_recognizer_knows():
     pocketsphinx = pytest.importorskip("pocketsphinx")
     lines = (Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict").read_text().splitlines()
     known = {line.split()[0] for line in lines}
@@ -46,7 +46,7 @@ def test_english_sentences_use_words_that_the_recogniser_knows():
     assert said <= known
 
 
-def test_manifest_tells_of_every_clip(corpus):
+def test_manifest_describes_every_clip(corpus):
     clips = read_manifest(corpus)
     assert {clip.speaker: clip.language for clip in clips} == {
         "espeak_en_1": "en",
@@ -69,7 +69,7 @@ def test_made_twice_it_is_byte_for_byte_the_same(corpus, tmp_path):
         assert (corpus / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
 
 
-def test_voices_of_a_language_say_different_sentences_first(corpus):
+def test_voices_of_a_language_start_with_different_sentences(corpus):
     texts = {}
     for clip in read_manifest(corpus):
         texts.setdefault(clip.speaker, set()).add(clip.text)
@@ -115,7 +115,7 @@ def test_a_phone_of_two_symbols_shares_its_time():
     np.testing.assert_allclose(joined[1:3], [[0.0, 0.2], [0.2, 0.4]])
 
 
-def test_the_engine_used_is_written_down(corpus):
+def test_the_synthesizer_is_recorded(corpus):
     assert json.loads((corpus / "source.json").read_text())["engines"] == ["espeak"]
 
 
@@ -148,12 +148,12 @@ def test_flite_speaks_english_where_it_is_installed(tmp_path):
         ({"path": "/no/such/folder"}, "no such list"),
     ],
 )
-def test_more_than_there_is_is_an_error_that_names_the_setting(settings, message):
+def test_too_many_voices_or_sentences_are_an_error_that_names_the_setting(settings, message):
     with pytest.raises(CorpusError, match=message):
         generated.read(Config(corpus=SMALL | settings).corpus)
 
 
-def test_own_sentences_are_spoken(tmp_path):
+def test_sentences_of_the_user_are_spoken(tmp_path):
     (tmp_path / "sentences_en.txt").write_text("This is my own sentence.\n\nAnd here is another one.\n")
     settings = SMALL | {"path": str(tmp_path), "persian_voices": 0, "english_voices": 1, "sentences_per_voice": 2}
     texts = [utterance.text for utterance in generated.read(Config(corpus=settings).corpus).utterances]

@@ -1,4 +1,4 @@
-"""Tables and folders as people have them: what is recognised from what, and what is refused rather than guessed."""
+"""Tables and folders of users: layouts and columns are inferred, and ambiguous ones are refused."""
 
 import json
 import unicodedata
@@ -78,7 +78,7 @@ TABLES = {
 
 @pytest.mark.parametrize("folder", ["wavs", "wav", "", "sounds/day 1"])
 @pytest.mark.parametrize("layout", TABLES)
-def test_a_table_without_a_fixed_form_is_understood(tmp_path, layout, folder):
+def test_columns_of_a_table_without_a_header_are_inferred(tmp_path, layout, folder):
     lines, expected = TABLES[layout]
     recordings(tmp_path, folder)
     if "/" in "".join(lines[-1].replace("\\", "/")) and folder not in ("wavs", "wav", ""):
@@ -211,7 +211,7 @@ def test_a_separator_inside_a_text_of_ljspeech_is_found(tmp_path):
     ],
     ids=["separators in all texts", "a translation", "words or names", "two columns like speakers"],
 )
-def test_what_stays_ambiguous_is_refused_with_the_first_rows_as_understood(tmp_path, lines):
+def test_ambiguous_columns_are_refused_with_the_inferred_roles_of_the_first_rows(tmp_path, lines):
     recordings(tmp_path)
     write_text(tmp_path / "metadata.csv", *lines)
     with pytest.raises(CorpusError, match=r"metadata\.csv: ") as caught:

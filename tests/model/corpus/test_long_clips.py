@@ -1,4 +1,4 @@
-"""Long recordings are divided where a sentence ends, in sound and in text, or left whole."""
+"""Long recordings are divided at pauses between clauses, or left whole."""
 
 import random
 
@@ -17,7 +17,7 @@ VOICES = {"en": "en-us", "fa": "fa"}
 
 
 def reading(language, seed, count=6):
-    """Sentences read one after another: (samples, sentences, (start, end) of the pause behind each)."""
+    """Sentences read one after another: (samples, sentences, (start, end) of the pause after each)."""
     choice, noise = random.Random(seed), np.random.default_rng(seed)
     sentences = choice.sample(read_sentences("", language), count)
     parts, pauses, position = [], [], 0
@@ -102,7 +102,7 @@ CLAUSES = "a" * 14 + ". " + "b" * 41 + ". " + "c" * 42 + "."
         ((1.95, 3.3, 4.75), False),  # the second at 127 %
     ],
 )
-def test_pieces_are_believed_only_if_all_are_about_as_fast_as_the_whole(seconds, divided):
+def test_a_division_is_accepted_only_if_all_pieces_are_about_as_fast_as_the_whole(seconds, divided):
     samples = spoken_at(*seconds)
     pieces = divide(samples, RATE, CLAUSES, 5.3)
     assert bool(pieces) == divided

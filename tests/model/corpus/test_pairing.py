@@ -1,4 +1,4 @@
-"""Pairing in order: against every possible pairing, and what may stay alone."""
+"""Global alignment is the best of all possible ones."""
 
 from itertools import combinations, pairwise
 
@@ -29,7 +29,7 @@ def test_no_pairing_is_better(shape, row, column):
     assert score == pytest.approx(best_by_trying_all(likeness, row, column))
 
 
-def test_forbidden_pairs_stay_apart():
+def test_forbidden_pairs_are_not_made():
     assert pair_in_order(np.array([[-np.inf, 1.0], [-np.inf, -np.inf]]), -1.0, -1.0) == [(0, 1)]
 
 

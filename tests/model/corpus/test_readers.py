@@ -1,4 +1,4 @@
-"""Readers: every published layout gives its clips, is recognised by its folder, and mixes with the others."""
+"""Readers recognize and read every published layout, also in mixed corpora."""
 
 import importlib.util
 from pathlib import Path
@@ -23,7 +23,7 @@ def reasons(config: CorpusConfig) -> list[tuple[str, str]]:
     return [(problem.file, problem.reason) for problem in read_corpus(config).problems]
 
 
-def test_a_published_layout_is_recognised_and_read_whole(published):
+def test_a_published_layout_is_recognized_and_read_completely(published):
     name, folder, expected = published
     config = config_of(folder)
     assert config.format == name
@@ -143,7 +143,7 @@ def test_a_folder_of_no_known_layout_is_refused(tmp_path):
 
 
 @pytest.mark.real_data
-def test_recorded_corpora_are_found_by_themselves(real_data):
+def test_layouts_of_recorded_corpora_are_detected(real_data):
     source = read_corpus(config_of(real_data))
     assert not source.problems
     assert len(source.utterances) == 491

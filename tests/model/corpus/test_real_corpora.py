@@ -41,8 +41,8 @@ def test_no_text_has_an_unknown_character(mixed):
     assert stats["written_out"]["fa"]
 
 
-def test_what_is_flagged_is_little_and_has_its_measures(mixed):
-    with (mixed / "validated" / "measures.csv").open() as file:
+def test_few_clips_are_flagged_and_all_have_metrics(mixed):
+    with (mixed / "validated" / "clips.csv").open() as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     report = json.loads((mixed / "validated" / "report.json").read_text())
     suspects = [problem for problem in report["problems"] if problem["severity"] == "suspect"]

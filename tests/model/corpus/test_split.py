@@ -1,5 +1,7 @@
 """Splitting: no sentence in two splits, added data leaves clips where they are, small corpora are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,16 @@ SHARES = SplitConfig(validation_share=0.1, test_share=0.1, min_held_out=4)
 def clips(count, speakers=("a",), first=0):
     """`count` sentences, each said by every speaker."""
     return [
-        Clip(f"{speaker}{n}", f"audio/{speaker}{n}.flac", f"Sentence number {n}.", "en", speaker, 2.0, 22050, 22050)
+        Clip(
+            id=f"{speaker}{n}",
+            audio=f"audio/{speaker}{n}.flac",
+            text=f"Sentence number {n}.",
+            language="en",
+            speaker=speaker,
+            seconds=2.0,
+            sample_rate=22050,
+            source_sample_rate=22050,
+        )
         for speaker in speakers
         for n in range(first, first + count)
     ]
@@ -45,17 +56,28 @@ def test_every_clip_has_a_split_and_no_sentence_has_two(count, seed, voices):
 
 
 def test_a_text_may_hold_every_end_of_line_that_is_no_line_feed(tmp_path):
-    clips = [Clip("one", "a.flac", "before\u2028after\x85end", "en", "anna", 1.0, 22050, 22050)]
+    clips = [
+        Clip(
+            id="one",
+            audio="a.flac",
+            text="before\u2028after\x85end",
+            language="en",
+            speaker="anna",
+            seconds=1.0,
+            sample_rate=22050,
+            source_sample_rate=22050,
+        )
+    ]
     write_manifest(tmp_path, clips)
     assert read_manifest(tmp_path) == clips
-    found = [Problem("one", "a.flac:1", "unknown_characters", "\u2028 x1")]
+    found = [Problem(id="one", file="a.flac:1", reason="unknown_characters", detail="\u2028 x1")]
     write_problems(tmp_path, found)
     assert read_problems(tmp_path) == found
 
 
 def test_spelling_variants_of_a_sentence_stay_together():
     one, two = clips(40), clips(40, speakers=("b",))
-    two = [Clip(**{**vars(clip), "text": clip.text.upper().replace(".", "!")}) for clip in two]
+    two = [replace(clip, text=clip.text.upper().replace(".", "!")) for clip in two]
     assigned = assign_splits(one + two, SHARES, 1)
     assert all(assigned[f"a{n}"] == assigned[f"b{n}"] for n in range(40))
 
@@ -105,12 +127,30 @@ def test_every_speaker_of_many_clips_is_held_out_somewhere():
 def crowd(count, per_speaker=3, shared=2):
     """Speakers who each say sentences of their own, and some that all of them say."""
     own = [
-        Clip(f"s{n}-{k}", "a.flac", f"Own sentence {n} {k}.", "en", f"s{n}", 2.0, 22050, 22050)
+        Clip(
+            id=f"s{n}-{k}",
+            audio="a.flac",
+            text=f"Own sentence {n} {k}.",
+            language="en",
+            speaker=f"s{n}",
+            seconds=2.0,
+            sample_rate=22050,
+            source_sample_rate=22050,
+        )
         for n in range(count)
         for k in range(per_speaker)
     ]
     everyones = [
-        Clip(f"s{n}-all{k}", "a.flac", f"Everyone says {k}.", "en", f"s{n}", 2.0, 22050, 22050)
+        Clip(
+            id=f"s{n}-all{k}",
+            audio="a.flac",
+            text=f"Everyone says {k}.",
+            language="en",
+            speaker=f"s{n}",
+            seconds=2.0,
+            sample_rate=22050,
+            source_sample_rate=22050,
+        )
         for n in range(count)
         for k in range(shared)
     ]
@@ -118,7 +158,7 @@ def crowd(count, per_speaker=3, shared=2):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_some_speakers_are_never_trained_on(seed):
+def test_some_speakers_are_excluded_from_training(seed):
     corpus = crowd(100)
     config = SplitConfig(held_out_speakers=0.1)
     unheard = held_out_speakers(corpus, 0.1, seed)
@@ -142,7 +182,17 @@ def test_without_a_share_no_speaker_is_held_out():
 
 def test_speakers_of_a_language_with_few_are_all_trained_on():
     corpus = crowd(9, per_speaker=10) + [
-        Clip(f"de{n}", "a.flac", f"Satz {n}.", "de", f"german{n}", 2.0, 22050, 22050) for n in range(9)
+        Clip(
+            id=f"de{n}",
+            audio="a.flac",
+            text=f"Satz {n}.",
+            language="de",
+            speaker=f"german{n}",
+            seconds=2.0,
+            sample_rate=22050,
+            source_sample_rate=22050,
+        )
+        for n in range(9)
     ]
     assert not held_out_speakers(corpus, 1.0, 1)
 
@@ -155,7 +205,7 @@ def test_added_speakers_move_no_clip_between_training_and_tests(seed):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 8, 15])
-def test_a_corpus_too_small_to_split_is_refused_with_the_cure(count):
+def test_a_corpus_too_small_to_split_is_refused_with_the_fix(count):
     with pytest.raises(CorpusError, match=r"too small to split.*split\.min_held_out"):
         assign_splits(clips(count), SHARES, 1)
 
@@ -169,18 +219,18 @@ def test_sixteen_clips_are_enough_for_four_and_four():
 
 
 def test_one_sentence_said_often_cannot_be_split():
-    corpus = [Clip(**{**vars(clip), "text": "Always the same."}) for clip in clips(50)]
+    corpus = [replace(clip, text="Always the same.") for clip in clips(50)]
     with pytest.raises(CorpusError, match="1 sentence"):
         assign_splits(corpus, SHARES, 1)
 
 
-def test_the_written_corpus_stands_on_its_own(tmp_path):
+def test_the_split_corpus_is_self_contained(tmp_path):
     corpus = clips(20)
     ingested, validated, final = (tmp_path / name for name in ("ingested", "validated", "corpus"))
     validated.mkdir()
     for clip in corpus:
         write_audio(ingested / clip.audio, 0.1 * np.ones(2205, np.float32), 22050)
-    write_manifest(validated, [Clip(**{**vars(clip), "audio": f"../ingested/{clip.audio}"}) for clip in corpus])
+    write_manifest(validated, [replace(clip, audio=f"../ingested/{clip.audio}") for clip in corpus])
     write_alignments(validated, {clip.id: [("a", 0.0, 0.1)] for clip in corpus} | {"left out": [("b", 0.0, 0.1)]})
     split(validated, final, Config(split={"min_held_out": 2}))
     for path in (ingested / "audio").iterdir():

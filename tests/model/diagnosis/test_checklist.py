@@ -1,4 +1,4 @@
-"""The pre-training checklist: good settings pass, each known fault is found with its cure, dangerous ones block."""
+"""The checklist: good settings pass, each known fault is found with its fix, dangerous ones are errors."""
 
 import dataclasses
 import math
@@ -6,7 +6,14 @@ import math
 import pytest
 
 from model.config.resolution import presets, resolve
-from model.diagnosis.checklist import ChecklistError, blocking, checklist, contrast, normalisation, refuse
+from model.diagnosis.checklist import (
+    ChecklistError,
+    blocking,
+    check_normalization,
+    check_speaker_contrast,
+    checklist,
+    refuse,
+)
 from model.features.statistics import SpeakerStatistics, Statistics
 
 
@@ -15,19 +22,19 @@ def findings(**overrides):
     return {item.check: item for item in checklist(resolve(None, None, settings).config)}
 
 
-def test_many_speakers_want_style_tokens_and_a_contrast():
+def test_many_speakers_need_style_tokens_and_the_contrastive_loss():
     wanted = ("model.enable_gst", "loss.use_contrastive_speaker_loss")
     plain, helped = resolve(None, None, {}).config, resolve(None, None, dict.fromkeys(wanted, True)).config
     few, many = statistics(levels=range(4)), statistics(levels=range(10))
-    found = contrast(plain, many)
+    found = check_speaker_contrast(plain, many)
     assert found.severity == "warning"
-    assert all(key in found.cure for key in wanted)
-    assert {contrast(plain, few).severity, contrast(helped, many).severity} == {"ok"}
+    assert all(key in found.fix for key in wanted)
+    assert {check_speaker_contrast(plain, few).severity, check_speaker_contrast(helped, many).severity} == {"ok"}
 
 
 @pytest.mark.parametrize("size", presets()[0])
 @pytest.mark.parametrize("level", presets()[1])
-def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
+def test_every_preset_passes_but_large_models_should_have_a_vocoder(size, level):
     found = findings(model_size=size, optimization_level=level)
     wanted = {"a vocoder is chosen"} if size in ("small", "normal", "big") else set()
     assert {name for name, item in found.items() if item.severity != "ok"} == wanted
@@ -42,18 +49,18 @@ def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
         ("loss weights in range", "warning", {"loss__mel_loss_weight": 6.0}),
         ("loss weights in range", "error", {"loss__mel_loss_weight": 40.0}),
         ("loss weights in range", "warning", {"loss__mel_loss_weight": 40.0, "loss__allow_dangerous": True}),
-        ("weight of the latent in range", "warning", {"loss__kl_loss_weight": 3.0}),
-        ("weight of the latent in range", "error", {"loss__kl_loss_weight": 10.0}),
+        ("weight of the KL divergence in range", "warning", {"loss__kl_loss_weight": 3.0}),
+        ("weight of the KL divergence in range", "error", {"loss__kl_loss_weight": 10.0}),
         ("batch fits the model size", "warning", {"training__batch_size": 64}),
         ("batch fits the model size", "warning", {"model_size": "big", "training__batch_size": 4}),
         ("learning rate fits the model size", "warning", {"training__learning_rate": 0.1}),
         ("learning rate fits the model size", "warning", {"training__learning_rate": 1e-6}),
         ("gradients are clipped", "warning", {"training__gradient_clip_norm": 1000.0}),
-        ("the schedule reaches its full rate", "warning", {"training__warmup_steps": 1000}),
+        ("the schedule reaches its peak", "warning", {"training__warmup_steps": 1000}),
         ("alignment and durations are trained", "error", {"loss__duration_loss_weight": 0.0}),
-        ("shapes are static where that counts", "warning", {"training__enable_compile": True}),
-        ("shapes are static where that counts", "warning", {"training__device": "cuda"}),
-        ("shapes are static where that counts", "warning", {"training__model_gpu": 1}),
+        ("shapes are static on GPUs and when compiling", "warning", {"training__enable_compile": True}),
+        ("shapes are static on GPUs and when compiling", "warning", {"training__device": "cuda"}),
+        ("shapes are static on GPUs and when compiling", "warning", {"training__model_gpu": 1}),
         ("a vocoder is chosen", "warning", {"model_size": "normal"}),
         ("style tokens are on for cloning", "warning", {"model_size": "small", "model__enable_gst": False}),
         (
@@ -63,10 +70,10 @@ def test_every_preset_passes_but_a_large_model_deserves_a_vocoder(size, level):
         ),
     ],
 )
-def test_each_fault_is_found_with_its_cure(check, severity, overrides):
+def test_each_fault_is_found_with_its_fix(check, severity, overrides):
     found = findings(**overrides)
     assert found[check].severity == severity
-    assert found[check].cure
+    assert found[check].fix
     assert [item.check for item in blocking(list(found.values()))] == ([check] if severity == "error" else [])
 
 
@@ -74,20 +81,33 @@ def test_a_batch_of_two_speakers_can_be_compared():
     assert findings(loss__use_contrastive_speaker_loss=True)["speakers can be compared"].severity == "ok"
 
 
-def test_static_shapes_are_what_a_gpu_wants():
-    item = findings(training__device="cuda", training__enable_static_shapes=True)["shapes are static where that counts"]
-    assert (item.severity, item.cure) == ("ok", "")
+def test_static_shapes_pass_on_a_gpu():
+    found = findings(training__device="cuda", training__enable_static_shapes=True)
+    item = found["shapes are static on GPUs and when compiling"]
+    assert (item.severity, item.fix) == ("ok", "")
 
 
-def test_what_is_forbidden_is_refused_with_its_cure_and_the_rest_is_not():
+def test_errors_are_refused_with_their_fix_and_warnings_are_not():
     refuse(findings(training__batch_size=64).values())
     with pytest.raises(ChecklistError, match=r"mel_loss_weight is 40.*set loss\.mel_loss_weight to 2\.5"):
         refuse(findings(loss__mel_loss_weight=40.0).values())
 
 
 def statistics(levels=(-3.0, -3.5), mel_std=2.2) -> Statistics:
-    speakers = {str(level): SpeakerStatistics(10, 30.0, 0.5, level, 1.0, 14.0) for level in levels}
-    return Statistics(-5.0, mel_std, -3.0, 1.0, dict.fromkeys(speakers, (5.0, 0.2)), speakers)
+    speakers = {
+        str(level): SpeakerStatistics(
+            clips=10, seconds=30.0, voiced_share=0.5, energy_mean=level, energy_std=1.0, tokens_per_second=14.0
+        )
+        for level in levels
+    }
+    return Statistics(
+        mel_mean=-5.0,
+        mel_std=mel_std,
+        energy_mean=-3.0,
+        energy_std=1.0,
+        log_f0=dict.fromkeys(speakers, (5.0, 0.2)),
+        speakers=speakers,
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,10 +120,10 @@ def statistics(levels=(-3.0, -3.5), mel_std=2.2) -> Statistics:
         (statistics(levels=(-2.0, -4.0)), "warning"),
     ],
 )
-def test_features_that_no_speech_has_are_found(about, severity):
-    found = normalisation(about)
-    assert (found.severity, bool(found.cure)) == (severity, severity != "ok")
+def test_features_without_the_statistics_of_speech_are_found(about, severity):
+    found = check_normalization(about)
+    assert (found.severity, bool(found.fix)) == (severity, severity != "ok")
 
 
 def test_two_speakers_a_hundredfold_apart_are_forty_decibels_apart():
-    assert "speakers are 40.0 dB apart" in normalisation(statistics(levels=(0.0, -math.log(100)))).evidence
+    assert "speakers are 40.0 dB apart" in check_normalization(statistics(levels=(0.0, -math.log(100)))).evidence

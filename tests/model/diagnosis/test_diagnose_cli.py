@@ -1,4 +1,4 @@
-"""`myxtts diagnose` on features that were made: findings with evidence and cure, as text and as JSON; exit codes."""
+"""`myxtts diagnose` on generated features: findings with evidence and fix, as text and JSON, and exit codes."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from pipelines.cli.main import program
 
 @pytest.fixture
 def run(generated_features):
-    """Function: (command, flags) -> (exit code, output)."""
+    """Returns a function from command and flags to exit code and output."""
 
     def invoke(command: str, *flags: str):
         arguments = ["diagnose", command, "--features", str(generated_features), "--model-size", "xtiny", *flags]
@@ -23,19 +23,19 @@ def run(generated_features):
     return invoke
 
 
-STEPS = ("--profile-steps", "4", "--warmup-steps", "1")
+STEPS = ("--profile-steps", "4", "--set", "training.warmup_steps=1", "--set", "training.num_shape_buckets=2")
 
 
 def test_shapes_and_data_of_a_healthy_run_are_fine(run, monkeypatch):
     monkeypatch.setattr(gpu, "SLOW_DATA", 1.0)  # steps of this model take no longer than a batch
-    code, output = run("gpu", *STEPS, "--enable-static-shapes", "--num-shape-buckets", "2")
+    code, output = run("gpu", *STEPS, "--enable-static-shapes")
     assert code == 0
     assert "backward" in output
     assert "ok       shapes are few: " in output
     assert "of a step waits for data" in output
 
 
-def test_many_shapes_and_slow_data_are_found_with_their_cures(run, monkeypatch):
+def test_many_shapes_and_slow_data_are_found_with_their_fixes(run, monkeypatch):
     load = Loader._load
 
     def slow(*arguments):
@@ -43,18 +43,18 @@ def test_many_shapes_and_slow_data_are_found_with_their_cures(run, monkeypatch):
         return load(*arguments)
 
     monkeypatch.setattr(Loader, "_load", slow)
-    code, output = run("gpu", *STEPS, "--batch-size", "2", "--num-shape-buckets", "2", "--buffer-size", "0", "--json")
+    code, output = run("gpu", *STEPS, "--batch-size", "2", "--buffer-size", "0", "--json")
     assert code == 1
     found = {item["check"]: item for item in json.loads(output)}
     assert found["data does not hold up training"]["severity"] == "warning"
-    assert "buffer_size" in found["data does not hold up training"]["cure"]
+    assert "buffer_size" in found["data does not hold up training"]["fix"]
     assert found["shapes are few"]["severity"] == "warning"
-    assert "enable_static_shapes" in found["shapes are few"]["cure"]
+    assert "enable_static_shapes" in found["shapes are few"]["fix"]
 
 
 def test_the_checklist_looks_at_the_features_too(run):
     code, output = run("config", "--json")
     found = {item["check"]: item["severity"] for item in json.loads(output)}
-    assert found["the dataset is normalised"] == "ok"
+    assert found["the dataset is normalized"] == "ok"
     assert code == 0
     assert run("config", "--mel-loss-weight", "40")[0] == 1

@@ -1,4 +1,4 @@
-"""The whole evaluation of a stand-in voice: measures by part and kind, the gate, the page."""
+"""Evaluation of a test voice: metrics by part and kind, gate metrics, report."""
 
 import base64
 import io
@@ -24,18 +24,18 @@ from model.config.evaluation import EvaluationConfig
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.corpus.timings import write_alignments
+from model.errors import FeatureError
 from model.evaluation import recognizer
-from model.evaluation.evaluate import METRICS, REPORT, _Bench, choose, evaluate_voice
-from model.evaluation.evaluated import KINDS, PARTS, Evaluated, by_group, gate, summarise
-from model.evaluation.metrics import Measure, not_applicable
-from model.features.index import FeatureError
+from model.evaluation.evaluate import METRICS, REPORT, _Evaluator, choose, evaluate_voice
+from model.evaluation.metrics import Metric, not_applicable
+from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
 from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder
 
 
 class Parrot:
-    """Says every sentence of a store by copy-synthesis, spoiled by as much noise as asked for."""
+    """Voice that synthesizes the sentences of a store from their recorded mels, with noise added."""
 
     def __init__(self, store, noise=0.0, speakers=None, languages=None):
         self.store, self.noise = store, noise
@@ -43,12 +43,12 @@ class Parrot:
         self.languages = store.languages if languages is None else languages
         self.positions = {(clip.text, clip.speaker): position for position, clip in enumerate(store.clips)}
         self.vocoder = build_vocoder(Config(vocoder={"griffin_lim_iterations": 4}).vocoder, store.audio)
-        self.asked = []
+        self.requests = []
 
-    def synthesize(self, text, language="", speaker="", reference=None):
-        self.asked.append((speaker, reference))
-        own = speaker or reference.stem.split("-")[0]
-        features = self.store.clip(self.positions[text, own])
+    def synthesize(self, text, language="", speaker="", *, reference=None):
+        self.requests.append((speaker, reference))
+        speaker = speaker or reference.stem.split("-")[0]
+        features = self.store.clip(self.positions[text, speaker])
         generator = np.random.default_rng(0)
         mel = features.mel + self.noise * generator.standard_normal(features.mel.shape).astype(np.float32)
         durations, _ = self.align(features.ids, mel)
@@ -71,23 +71,22 @@ def results(small_features, small_corpus, tmp_path_factory):
 
     store = FeatureStore(small_features)
     folders = {noise: tmp_path_factory.mktemp("evaluation") for noise in (0.0, 3.0)}
-    measured = {
+    evaluated = {
         noise: evaluate_voice(Parrot(store, noise), store, small_corpus, SETTINGS, folder)
         for noise, folder in folders.items()
     }
-    return measured, folders[0.0]
+    return evaluated, folders[0.0]
 
 
 def test_recordings_are_trimmed_and_as_loud_as_the_features(results, store, small_corpus):
-    """What is heard in the report, and measured against, is what the features were made of."""
     page = (results[1] / REPORT).read_text("utf-8")
-    sounds = [
+    audio_files = [
         soundfile.read(io.BytesIO(base64.b64decode(data)))[0] for data in re.findall('audio/flac;base64,([^"]+)', page)
     ]
     clips = {clip.id: clip for clip in store.clips}
     audio = {clip.id: clip.audio for clip in read_manifest(small_corpus)}
-    described = results[0][0.0]["clips"]
-    for item, recording in zip(described, sounds[:: len(KINDS)], strict=True):
+    clips_in_result = results[0][0.0]["clips"]
+    for item, recording in zip(clips_in_result, audio_files[:: len(KINDS)], strict=True):
         clip = clips[item["id"]]
         start, gain = round(clip.trimmed * RATE), np.float32(clip.gain)
         assert start > 0.1 * RATE
@@ -97,72 +96,74 @@ def test_recordings_are_trimmed_and_as_loud_as_the_features(results, store, smal
         assert loudness(recording, RATE) == pytest.approx(LOUDNESS, abs=0.1)
 
 
-def test_a_clip_is_compared_with_its_speakers_others_never_with_itself(results, store):
+def test_a_clip_is_compared_with_other_clips_of_its_speaker(results, store):
     positions = {clip.id: position for position, clip in enumerate(store.clips)}
     for item in results[0][0.0]["clips"]:
         position = positions[item["id"]]
         wanted = store.speaker_vectors[position] @ store.speaker_centroid(item["speaker"], without=position)
-        assert item["measures"]["speaker_similarity"]["recording"]["value"] == pytest.approx(wanted, abs=1e-4)
+        assert item["metrics"]["speaker_similarity"]["recording"]["value"] == pytest.approx(wanted, abs=1e-4)
         if item["part"] == "training" and item["speaker"] != "lone":
             with_itself = store.speaker_vectors[position] @ store.speaker_centroid(item["speaker"], without=-1)
             assert with_itself > wanted + 1e-3
 
 
-def test_the_gate_measures_unseen_sentences_alone(results):
+def test_gate_metrics_are_of_unseen_sentences_only(results):
     for result in results[0].values():
         name = "mel_cepstral_distortion"
         unseen, training = (result[part][name]["synthesised"]["value"] for part in PARTS)
         assert result["gate"][name]["value"] == unseen != training
 
 
-def test_every_measure_has_a_value_or_a_reason(results):
+def test_every_metric_has_a_value_or_a_reason(results):
     result = results[0][0.0]
     for part in PARTS:
         for kinds in result[part].values():
-            for measure in kinds.values():
-                assert (measure["value"] is None) == bool(measure["reason"])
+            for metric in kinds.values():
+                assert (metric["value"] is None) == bool(metric["reason"])
     assert result["unseen"]["mel_cepstral_distortion"]["synthesised"]["value"] > 0
     assert result["unseen"]["duration_error"]["synthesised"]["value"] == 0.0
     assert result["unseen"]["pitch_range"]["recording"]["value"] > 0
 
 
-def test_what_does_not_apply_says_so(results):
+def test_a_metric_that_does_not_apply_names_the_reason(results):
     result = results[0][0.0]
     for kind in KINDS:
-        measure = result["unseen"]["character_error"][kind]
-        assert measure["value"] is None
-        assert "recognizer: none" in measure["reason"]
+        metric = result["unseen"]["character_error"][kind]
+        assert metric["value"] is None
+        assert "recognizer: none" in metric["reason"]
     assert result["gate"]["character_error_increase"]["value"] is None
     assert "true times" in result["unseen"]["boundary_error"]["recording"]["reason"]
 
 
-def test_a_spoiled_voice_scores_worse(results):
-    clean, spoiled = (results[0][noise] for noise in (0.0, 3.0))
+def test_a_noisy_voice_scores_worse(results):
+    clean, noisy = (results[0][noise] for noise in (0.0, 3.0))
     gate = "mel_cepstral_distortion"
-    assert clean["gate"][gate]["value"] < spoiled["gate"][gate]["value"]
+    assert clean["gate"][gate]["value"] < noisy["gate"][gate]["value"]
     for part in PARTS:
         for name in ("mel_cepstral_distortion", "pitch_frame_error", "voicing_error"):
-            assert clean[part][name]["synthesised"]["value"] < spoiled[part][name]["synthesised"]["value"]
-        ours, theirs = (r[part]["speaker_similarity"]["synthesised"]["value"] for r in (clean, spoiled))
+            assert clean[part][name]["synthesised"]["value"] < noisy[part][name]["synthesised"]["value"]
+        ours, theirs = (r[part]["speaker_similarity"]["synthesised"]["value"] for r in (clean, noisy))
         assert ours > theirs
-        assert clean[part]["speaker_similarity"]["recording"] == spoiled[part]["speaker_similarity"]["recording"]
+        assert clean[part]["speaker_similarity"]["recording"] == noisy[part]["speaker_similarity"]["recording"]
 
 
-def test_a_voice_that_speaks_for_another_is_not_identified(store, small_corpus):
-    bench = _Bench(Parrot(store), store, small_corpus, {"anna", "bob"})
+def test_speech_of_another_speaker_is_not_identified(store, small_corpus):
+    evaluator = _Evaluator(Parrot(store), store, small_corpus, {"anna", "bob"})
     position = store.split("validation")[0]
     speaker = store.clips[position].speaker
     other = next(i for i in store.split("validation") if store.clips[i].speaker != speaker)
-    own, foreign = bench.judge.compare([bench.recording(position), bench.recording(other)], speaker, position)
+    own, foreign = evaluator.speaker_similarity.compare(
+        [evaluator.read_recording(position), evaluator.read_recording(other)], speaker, position
+    )
     assert (own["speaker_identified"].value, foreign["speaker_identified"].value) == (1.0, 0.0)
     assert own["speaker_similarity"].value > foreign["speaker_similarity"].value
-    alone = _Bench(Parrot(store), store, small_corpus, {speaker}).judge.compare(
-        [bench.recording(other)], speaker, other
+    alone = _Evaluator(Parrot(store), store, small_corpus, {speaker}).speaker_similarity.compare(
+        [evaluator.read_recording(other)], speaker, other
     )
     assert alone[0]["speaker_identified"].reason
 
 
-def test_the_judge_is_the_same_for_features_of_another_speaker_encoder(results, store, small_corpus, tmp_path):
+def test_speaker_similarity_does_not_depend_on_the_encoder_of_the_features(results, store, small_corpus, tmp_path):
     chosen = {
         "speaker_encoder_model": "deep_speaker",
         "speaker_encoder_weights": "f.h5",
@@ -177,14 +178,14 @@ def test_the_judge_is_the_same_for_features_of_another_speaker_encoder(results, 
             assert ours == pytest.approx(usual, abs=1e-5)
 
 
-def test_the_file_holds_what_is_returned(results):
+def test_the_metrics_file_equals_the_result(results):
     result, folder = results[0][0.0], results[1]
     assert json.loads((folder / METRICS).read_text("utf-8")) == json.loads(json.dumps(result))
     assert sorted(item.name for item in folder.iterdir()) == sorted([METRICS, REPORT])
     assert len(result["clips"]) == 6
 
 
-def test_the_page_is_whole_and_needs_nothing_else(results):
+def test_the_report_is_complete_and_self_contained(results):
     result, folder = results[0][0.0], results[1]
     page = (folder / REPORT).read_text("utf-8")
 
@@ -218,7 +219,7 @@ def test_text_is_escaped(store, small_corpus, tmp_path, monkeypatch):
     assert "<script>" not in (tmp_path / REPORT).read_text("utf-8")
 
 
-def test_clips_are_chosen_from_each_speaker_in_turn_and_both_parts(store):
+def test_clips_are_chosen_from_each_speaker_in_turn_in_both_parts(store):
     chosen, left_out = choose(store, Parrot(store), EvaluationConfig(max_clips=4))
     unseen = [store.clips[position] for position, part in chosen if part == "unseen"]
     training = [store.clips[position] for position, part in chosen if part == "training"]
@@ -232,10 +233,10 @@ def test_clips_are_chosen_from_each_speaker_in_turn_and_both_parts(store):
     assert len(everything) == len(store.clips)
 
 
-def test_a_speaker_whom_the_voice_does_not_know_is_cloned_from_another_clip(store, small_corpus, tmp_path):
+def test_an_unknown_speaker_is_cloned_from_another_clip(store, small_corpus, tmp_path):
     voice = Parrot(store, speakers=["anna", "bob", "lone"])
     evaluate_voice(voice, store, small_corpus, SETTINGS, tmp_path)
-    references = [reference for speaker, reference in voice.asked if not speaker]
+    references = [reference for speaker, reference in voice.requests if not speaker]
     cloned = [clip for clip in json.loads((tmp_path / METRICS).read_text())["clips"] if clip["speaker"] == "unheard"]
     assert len(references) == len(cloned) >= 1
     assert all(reference.stem != clip["id"] for reference, clip in zip(references, cloned, strict=True))
@@ -246,7 +247,7 @@ def test_a_language_that_the_voice_does_not_speak_is_left_out_with_a_count(store
         evaluate_voice(Parrot(store, languages=["fr"]), store, small_corpus, SETTINGS, tmp_path)
 
 
-def test_another_corpus_than_that_of_the_features_is_refused(store, small_corpus, tmp_path):
+def test_a_corpus_that_does_not_match_the_features_is_refused(store, small_corpus, tmp_path):
     write_manifest(tmp_path, read_manifest(small_corpus)[:5])
     with pytest.raises(FeatureError, match=r"are not in"):
         evaluate_voice(Parrot(store), store, tmp_path, SETTINGS, tmp_path / "out")
@@ -265,7 +266,19 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
         samples = read_audio(real_data / "kathleen" / "wavs" / f"{name}.wav", 22050)
         write_audio(tmp_path / "corpus" / f"{name}.flac", samples, 22050)
         seconds = len(samples) / 22050
-        clips.append(Clip(name, f"{name}.flac", text, "en", "k", seconds, 22050, 22050, ("train", "test")[number]))
+        clips.append(
+            Clip(
+                id=name,
+                audio=f"{name}.flac",
+                text=text,
+                language="en",
+                speaker="k",
+                seconds=seconds,
+                sample_rate=22050,
+                source_sample_rate=22050,
+                split=("train", "test")[number],
+            )
+        )
     write_manifest(tmp_path / "corpus", clips)
     build_features(tmp_path / "corpus", tmp_path / "features", Config())
     store = FeatureStore(tmp_path / "features")
@@ -278,28 +291,28 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
 
 
 def test_known_times_of_phones_are_those_of_the_recording_before_trimming(store, small_corpus, tmp_path):
-    """Each clip's phones end later than the voice has them by a number of frames of its own."""
+    """The phones of each clip end a different number of frames later than in the alignment of the voice."""
     corpus = shutil.copytree(small_corpus, tmp_path / "corpus")
     voice, frame = Parrot(store), store.audio.hop_length / RATE
-    times, late = {}, {}
+    times, delays = {}, {}
     for number, clip in enumerate(store.clips):
         tokens = encode(clip.text, clip.language)
         durations, _ = voice.align(tokens.ids, np.zeros((clip.frames, store.audio.n_mels)))
         ends = np.cumsum(durations)
-        late[clip.id] = number % 4
+        delays[clip.id] = number % 4
         spoken = [i for i, phone in enumerate(tokens.phones) if phone not in (BOS, EOS, WORD_BOUNDARY, *MARKS)]
         times[clip.id] = [
             (
                 tokens.phones[i],
-                *(clip.trimmed + (edge + late[clip.id]) * frame for edge in (ends[i] - durations[i], ends[i])),
+                *(clip.trimmed + (edge + delays[clip.id]) * frame for edge in (ends[i] - durations[i], ends[i])),
             )
             for i in spoken
         ]
     write_alignments(corpus, times)
     result = evaluate_voice(voice, store, corpus, SETTINGS, tmp_path / "out")
-    errors = {clip["id"]: clip["measures"]["boundary_error"]["recording"]["value"] for clip in result["clips"]}
-    assert len({late[name] for name in errors}) > 2
-    assert errors == pytest.approx({name: late[name] for name in errors}, abs=0.01)
+    errors = {clip["id"]: clip["metrics"]["boundary_error"]["recording"]["value"] for clip in result["clips"]}
+    assert len({delays[name] for name in errors}) > 2
+    assert errors == pytest.approx({name: delays[name] for name in errors}, abs=0.01)
 
 
 SPOKEN = {
@@ -311,7 +324,7 @@ SPOKEN = {
 
 
 def test_character_errors_are_against_the_words_that_are_spoken(store, small_corpus, tmp_path, monkeypatch):
-    """The first letter of the recording is misheard, copy-synthesis is understood, the voice is not heard at all."""
+    """The transcript of the recording lacks a letter, that of copy-synthesis is right, that of synthesis is empty."""
     settings = Config.model_validate({**CONFIG.model_dump(), "evaluation": {"max_clips": 4}})
     voice = Parrot(store)
     english = [store.clips[position] for position, _ in choose(store, voice, settings.evaluation)[0]]
@@ -332,10 +345,10 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
     assert not queue
     unseen = []
     for clip in result["clips"]:
-        errors = {kind: measure["value"] for kind, measure in clip["measures"]["character_error"].items()}
+        errors = {kind: metric["value"] for kind, metric in clip["metrics"]["character_error"].items()}
         if clip["language"] == "de":
             assert set(errors.values()) == {None}
-            assert "not de" in clip["measures"]["character_error"]["recording"]["reason"]
+            assert "not de" in clip["metrics"]["character_error"]["recording"]["reason"]
             continue
         one_letter = 1 / len(SPOKEN[clip["text"]])
         assert errors == pytest.approx({"recording": one_letter, "copy_synthesis": 0.0, "synthesised": 1.0})
@@ -346,29 +359,29 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
 
 
 def test_the_real_time_factor_is_the_time_of_synthesis_over_that_of_speech(store, small_corpus, tmp_path, monkeypatch):
-    voice, clock, said = Parrot(store), [100.0], []
+    voice, clock, seconds = Parrot(store), [100.0], []
     original = voice.synthesize
 
     def slow(text, **arguments):
         speech = original(text, **arguments)
         clock[0] += 3.0
-        said.append(len(speech.samples) / RATE)
+        seconds.append(len(speech.samples) / RATE)
         return speech
 
     monkeypatch.setattr(voice, "synthesize", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     result = evaluate_voice(voice, store, small_corpus, SETTINGS, tmp_path)
-    assert result["real_time_factor"]["value"] == pytest.approx(3.0 * len(said) / sum(said))
+    assert result["real_time_factor"]["value"] == pytest.approx(3.0 * len(seconds) / sum(seconds))
 
 
 def sentence(speaker, **values):
-    """An evaluated sentence with these measures: kind -> value, or the reason why there is none."""
+    """Returns a result with these metrics: kind -> value, or the reason why there is none."""
     clip = SimpleNamespace(language="en", speaker=speaker, id=speaker, split="test", text="")
-    measures = {
-        name: {kind: not_applicable(v) if isinstance(v, str) else Measure(v) for kind, v in kinds.items()}
+    metrics = {
+        name: {kind: not_applicable(v) if isinstance(v, str) else Metric(v) for kind, v in kinds.items()}
         for name, kinds in values.items()
     }
-    return Evaluated(clip, "unseen", None, measures=measures)
+    return SentenceResult(clip=clip, part="unseen", speech=None, metrics=metrics)
 
 
 def test_means_are_over_sentences_not_over_speakers():
@@ -377,14 +390,14 @@ def test_means_are_over_sentences_not_over_speakers():
         sentence("bob", pitch_error={"synthesised": 8.0}),
         sentence("bob", pitch_error={"synthesised": "no voice"}),
     ]
-    assert summarise(sentences)["pitch_error"]["synthesised"]["value"] == 4.0
+    assert summarize(sentences)["pitch_error"]["synthesised"]["value"] == 4.0
     groups = {group["speaker"]: group for group in by_group(sentences)}
     assert (groups["anna"]["sentences"], groups["bob"]["sentences"]) == (4, 2)
-    assert [groups[name]["measures"]["pitch_error"]["synthesised"]["value"] for name in ("anna", "bob")] == [3.0, 8.0]
+    assert [groups[name]["metrics"]["pitch_error"]["synthesised"]["value"] for name in ("anna", "bob")] == [3.0, 8.0]
 
 
 def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind():
-    def judged(recording, synthesised, distortion, monotonicity):
+    def result(recording, synthesised, distortion, monotonicity):
         return sentence(
             "anna",
             character_error={"recording": recording, "copy_synthesis": 0.9, "synthesised": synthesised},
@@ -392,7 +405,7 @@ def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind(
             alignment_monotonicity={"recording": monotonicity},
         )
 
-    found = gate([judged(0.1, 0.4, 5.0, 0.9), judged(0.2, 0.1, 7.0, 0.5), judged("silent", "silent", 9.0, 0.7)])
-    assert {name: measure["value"] for name, measure in found.items()} == pytest.approx(
+    found = gate_metrics([result(0.1, 0.4, 5.0, 0.9), result(0.2, 0.1, 7.0, 0.5), result("silent", "silent", 9.0, 0.7)])
+    assert {name: metric["value"] for name, metric in found.items()} == pytest.approx(
         {"character_error_increase": 0.1, "mel_cepstral_distortion": 7.0, "alignment_monotonicity": 0.7}
     )

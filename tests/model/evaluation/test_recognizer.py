@@ -1,4 +1,4 @@
-"""The recogniser and its error rate: a better transcript never scores worse, the order of clips does not matter."""
+"""Recognizer and character error rate: a better transcript never scores worse, the order of clips does not matter."""
 
 import sys
 
@@ -23,13 +23,13 @@ WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=1, max_si
 
 @given(WORDS, st.data())
 def test_correcting_a_word_never_raises_the_error(words, data):
-    heard = [data.draw(st.one_of(st.just(word), st.text("xyz", min_size=1, max_size=6))) for word in words]
+    transcript = [data.draw(st.one_of(st.just(word), st.text("xyz", min_size=1, max_size=6))) for word in words]
     text = " ".join(words)
     for i, word in enumerate(words):
-        before = character_error(text, " ".join(heard))
-        heard[i] = word
-        assert character_error(text, " ".join(heard)) <= before
-    assert character_error(text, " ".join(heard)) == 0.0
+        before = character_error(text, " ".join(transcript))
+        transcript[i] = word
+        assert character_error(text, " ".join(transcript)) <= before
+    assert character_error(text, " ".join(transcript)) == 0.0
 
 
 def test_only_letters_count():
@@ -51,7 +51,7 @@ def test_only_english_is_understood():
     assert not understands("ens")
 
 
-def test_a_missing_recogniser_names_the_cure(monkeypatch):
+def test_a_missing_recognizer_names_the_fix(monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RecognizerError, match=r"pip install 'myxtts\[evaluate\]'"):
@@ -68,7 +68,7 @@ def test_speech_is_understood_noise_is_not_and_order_does_not_matter(real_data):
     forwards = [transcribe(samples) for samples, _ in clips]
     backwards = [transcribe(samples) for samples, _ in reversed(clips)][::-1]
     assert forwards == backwards
-    errors = [character_error(text, heard) for (_, text), heard in zip(clips, forwards, strict=True)]
+    errors = [character_error(text, transcript) for (_, text), transcript in zip(clips, forwards, strict=True)]
     assert np.mean(errors) < 0.3
     noise = 0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE)
     assert character_error(clips[0][1], transcribe(noise)) > 0.6 > max(errors)

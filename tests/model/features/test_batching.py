@@ -1,4 +1,4 @@
-"""Batches: every clip once per epoch, exact resume, padding that lengths alone tell from content."""
+"""Batches: every clip once per epoch, exact resuming, padding, reference clips."""
 
 import time
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.audio import SILENCE
+from model.errors import FeatureError
 from model.features.batching import TrainingBatches, evaluation_batches
-from model.features.index import FeatureError
 from model.features.sampling import BatchSampler, SpeakerBatchSampler
 
 LENGTHS = st.lists(st.integers(1, 900), min_size=1, max_size=200)
@@ -30,7 +30,7 @@ def test_every_clip_comes_once_per_epoch(lengths, batch_size, seed):
 
 
 @given(LENGTHS, st.integers(1, 20), st.integers(0, 60))
-def test_a_resumed_sampler_goes_on_as_if_it_had_not_stopped(lengths, batch_size, steps):
+def test_a_resumed_sampler_gives_the_batches_of_an_uninterrupted_one(lengths, batch_size, steps):
     sampler = BatchSampler(lengths, batch_size, seed=7)
     for _ in range(steps):
         next(sampler)
@@ -41,7 +41,7 @@ def test_a_resumed_sampler_goes_on_as_if_it_had_not_stopped(lengths, batch_size,
 
 
 @given(LENGTHS, st.integers(1, 20))
-def test_no_batch_is_a_small_left_over(lengths, batch_size):
+def test_no_batch_is_much_smaller_than_the_others(lengths, batch_size):
     sizes = [len(batch) for batch in BatchSampler(lengths, batch_size, seed=0).order(0)]
     assert max(sizes) <= batch_size
     assert min(sizes) >= min(len(lengths), batch_size // 2)
@@ -52,7 +52,7 @@ def test_epochs_and_seeds_differ():
     assert len({str(order) for order in orders}) == 4
 
 
-def test_clips_of_like_length_come_together():
+def test_clips_of_similar_length_come_together():
     lengths = np.random.default_rng(0).integers(50, 900, size=512)
 
     def padded_share(batches):
@@ -122,7 +122,7 @@ def test_shapes_types_and_padding(store):
         assert np.allclose(batch.pitch[row, :s][voiced], wanted, atol=1e-3)
 
 
-def test_pitch_and_energy_are_normalised_over_the_training_clips(store):
+def test_pitch_and_energy_are_standardized_over_the_training_clips(store):
     batches = TrainingBatches(store, 17, seed=0)
     batch = next(batches)
     assert len(batch.clip_ids) == len(store.split("train"))
@@ -132,14 +132,14 @@ def test_pitch_and_energy_are_normalised_over_the_training_clips(store):
     assert batch.pitch[batch.voiced].mean().abs() < 1e-2
 
 
-def test_training_never_conditions_on_the_clip_itself_where_there_is_another(store):
+def test_training_conditions_on_another_clip_if_there_is_one(store):
     batches = TrainingBatches(store, 4, seed=0)
     drawn: dict[str, set[int]] = {}
     for _ in range(40):
         batch = next(batches)
         for row, name in enumerate(batch.clip_ids):
             position = next(i for i, clip in enumerate(store.clips) if clip.id == name)
-            reference = batches.reference_of(position, batches.sampler.epoch)
+            reference = batches.reference_position(position, batches.sampler.epoch)
             clip, other = store.clips[position], store.clips[reference]
             assert other.speaker == clip.speaker
             assert other.split == "train"
@@ -149,7 +149,7 @@ def test_training_never_conditions_on_the_clip_itself_where_there_is_another(sto
     assert max(len(references) for references in drawn.values()) > 3
 
 
-def test_evaluation_is_finite_and_in_order_and_conditions_on_the_centroid(store):
+def test_evaluation_is_in_order_and_conditions_on_the_centroid(store):
     batches = list(evaluation_batches(store, "test", 3))
     assert [name for batch in batches for name in batch.clip_ids] == [
         clip.id for clip in store.clips if clip.split == "test"
@@ -203,11 +203,11 @@ def test_batches_of_speakers_hold_several_clips_of_each_and_every_clip_once():
     )
     assert sampler.without_contrast <= len(batches) / 4
     assert sampler.order(1) != batches
-    bounded = SpeakerBatchSampler(lengths, speakers, 8, 4, 1, max_frames=1600)
+    bounded = SpeakerBatchSampler(lengths, speakers, batch_size=8, clips_per_speaker=4, seed=1, max_frames=1600)
     assert all(len(batch) * lengths[batch].max() <= 1600 or len(batch) <= 4 for batch in bounded.order(0))
 
 
-def test_a_left_over_of_batches_of_speakers_is_shared_with_the_batch_before():
+def test_a_small_last_batch_of_speakers_is_balanced_with_the_one_before():
     lengths, speakers = [50] * 17, [0] * 8 + [1] * 8 + [2]
     for epoch in range(20):
         batches = SpeakerBatchSampler(lengths, speakers, batch_size=8, clips_per_speaker=4, seed=1).order(epoch)
@@ -217,39 +217,41 @@ def test_a_left_over_of_batches_of_speakers_is_shared_with_the_batch_before():
 
 @pytest.mark.parametrize(("speakers", "without"), [([0, 1, 2, 3], 1), ([0, 0, 0, 0], 1), ([0, 0, 1, 1], 0)])
 def test_batches_without_contrast_are_those_of_one_speaker_or_of_one_clip_each(speakers, without):
-    assert SpeakerBatchSampler([50] * 4, speakers, 4, 2, seed=0).without_contrast == without
+    sampler = SpeakerBatchSampler([50] * 4, speakers, batch_size=4, clips_per_speaker=2, seed=0)
+    assert sampler.without_contrast == without
 
 
-def test_batches_of_speakers_resume_where_they_were():
+def test_batches_of_speakers_resume_exactly():
     lengths, speakers = np.arange(20) + 50, np.arange(20) % 3
-    whole, parts = (SpeakerBatchSampler(lengths, speakers, 4, 2, 5) for _ in range(2))
+    whole, first, resumed = (
+        SpeakerBatchSampler(lengths, speakers, batch_size=4, clips_per_speaker=2, seed=5) for _ in range(3)
+    )
     expected = [next(whole) for _ in range(12)]
-    again = [next(parts) for _ in range(7)]
-    resumed = SpeakerBatchSampler(lengths, speakers, 4, 2, 5)
-    resumed.load_state_dict(parts.state_dict())
+    again = [next(first) for _ in range(7)]
+    resumed.load_state_dict(first.state_dict())
     assert again + [next(resumed) for _ in range(5)] == expected
 
 
-def test_a_store_that_offers_no_contrast_is_refused(store, monkeypatch):
+def test_a_store_without_contrast_is_an_error(store, monkeypatch):
     alone = [i for i in store.split("train") if store.clips[i].speaker == "anna"]
     monkeypatch.setattr(store, "split", lambda name: alone)
     with pytest.raises(FeatureError, match="use_contrastive_speaker_loss"):
         TrainingBatches(store, 8, 0, clips_per_speaker=4)
 
 
-def test_references_are_stretches_of_other_clips_and_the_sole_clip_of_a_speaker_has_none(store):
+def test_references_are_excerpts_of_other_clips_and_a_speakers_only_clip_has_none(store):
     batches = TrainingBatches(store, 4, 3)
     for batch in (next(batches) for _ in range(6)):
         for row, clip_id in enumerate(batch.clip_ids):
             own = next(i for i, clip in enumerate(store.clips) if clip.id == clip_id)
-            lender = int(batch.reference_clip[row])
+            source = int(batch.reference_clip[row])
             frames = int(batch.reference_lengths[row])
-            assert store.clips[lender].speaker == store.clips[own].speaker
-            assert (frames == 0) == (lender == own) == (store.clips[own].speaker == "lone")
+            assert store.clips[source].speaker == store.clips[own].speaker
+            assert (frames == 0) == (source == own) == (store.clips[own].speaker == "lone")
             assert float(batch.reference_mel[row, frames:].max()) == pytest.approx(float(np.log(1e-5)), abs=1e-3)
-            heard, recorded = batch.reference_mel[row, :frames].numpy(), store.clip(lender).mel
+            excerpt, recorded = batch.reference_mel[row, :frames].numpy(), store.clip(source).mel
             starts = range(len(recorded) - frames + 1)
-            assert not frames or any(np.array_equal(recorded[i : i + frames], heard) for i in starts)
+            assert not frames or any(np.array_equal(recorded[i : i + frames], excerpt) for i in starts)
     for batch in evaluation_batches(store, "test", 4):
         own = [next(i for i, clip in enumerate(store.clips) if clip.id == name) for name in batch.clip_ids]
-        assert not any(lender == mine for lender, mine in zip(batch.reference_clip.tolist(), own, strict=True))
+        assert not any(source == position for source, position in zip(batch.reference_clip.tolist(), own, strict=True))

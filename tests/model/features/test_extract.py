@@ -1,4 +1,4 @@
-"""Building features: only what changed is done again, and nothing that goes wrong costs more than a rerun."""
+"""Building features: only changed clips are extracted again, and failed builds resume."""
 
 import errno
 import os
@@ -17,10 +17,10 @@ import model.features.extract
 from model.audio.io import write_audio
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
+from model.errors import FeatureError
 from model.features import shards
 from model.features.extract import Part, build_features, extract_part
 from model.features.extractor import ClipExtractor
-from model.features.index import FeatureError
 from model.features.store import FeatureStore
 
 RATE = 22050
@@ -34,7 +34,7 @@ def corpus(small_corpus, tmp_path):
 
 @pytest.fixture
 def extracted(monkeypatch):
-    """Ids of the clips that are really extracted, in order."""
+    """Ids of the clips that are extracted (not reused), in order."""
     ids = []
     extract = ClipExtractor.extract
 
@@ -56,7 +56,7 @@ def change(corpus, position, **values):
     write_manifest(corpus, clips)
 
 
-def test_nothing_is_extracted_twice(corpus, tmp_path, extracted):
+def test_unchanged_clips_are_reused(corpus, tmp_path, extracted):
     first = build_features(corpus, tmp_path / "store", CONFIG)
     assert len(extracted) == len(first.clips)
     extracted.clear()
@@ -67,7 +67,7 @@ def test_nothing_is_extracted_twice(corpus, tmp_path, extracted):
 
 
 @pytest.mark.parametrize("megabyte", [2**20, 1000])
-def test_a_changed_clip_redoes_only_itself(corpus, tmp_path, extracted, voiced, monkeypatch, megabyte):
+def test_only_changed_clips_are_extracted_again(corpus, tmp_path, extracted, voiced, monkeypatch, megabyte):
     monkeypatch.setattr(model.features.extract, "MEGABYTE", megabyte)
     monkeypatch.setattr(model.features.extract, "CHUNK", 4)
     build_features(corpus, tmp_path / "store", CONFIG)
@@ -84,7 +84,7 @@ def test_a_changed_clip_redoes_only_itself(corpus, tmp_path, extracted, voiced, 
         assert grown.content_hash == build_features(corpus, tmp_path / f"fresh-{changed}", CONFIG).content_hash
 
 
-def test_speakers_splits_and_order_are_of_the_index_alone(corpus, tmp_path, extracted):
+def test_changed_speakers_ids_and_order_change_the_index_alone(corpus, tmp_path, extracted):
     first = build_features(corpus, tmp_path / "store", CONFIG)
     extracted.clear()
     clips = read_manifest(corpus)[::-1]
@@ -100,7 +100,7 @@ def test_speakers_splits_and_order_are_of_the_index_alone(corpus, tmp_path, extr
     assert len(again.mel) == before.frames
 
 
-def test_removed_clips_leave_the_shards_once_little_of_them_is_needed(corpus, tmp_path, monkeypatch):
+def test_shards_with_few_needed_clips_are_repacked(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(model.features.extract, "MEGABYTE", 4000)  # one shard of the corpus is about this large
     build_features(corpus, tmp_path / "store", CONFIG)
     before = sum(path.stat().st_size for path in (tmp_path / "store" / "shards").iterdir())
@@ -111,7 +111,7 @@ def test_removed_clips_leave_the_shards_once_little_of_them_is_needed(corpus, tm
     assert after < before / 5
 
 
-def test_other_code_and_other_settings_take_nothing_over(corpus, tmp_path, extracted):
+def test_features_of_other_code_or_settings_are_not_reused(corpus, tmp_path, extracted):
     build_features(corpus, tmp_path / "store", CONFIG, code="one")
     count = len(extracted)
     build_features(corpus, tmp_path / "store", CONFIG, code="one")
@@ -134,7 +134,7 @@ def test_equal_clips_are_extracted_once(corpus, tmp_path, extracted):
     assert len(index.clips) == len(clips) + 1
 
 
-def test_parts_join_to_what_one_build_gives(corpus, small_features, tmp_path, extracted):
+def test_joined_parts_equal_one_build(corpus, small_features, tmp_path, extracted):
     parts = [tmp_path / f"part-{number}" for number in range(3)]
     counts = [extract_part(corpus, folder, CONFIG, Part(n, 3)) for n, folder in enumerate(parts)]
     assert sum(counts) == len(extracted) == 25
@@ -207,7 +207,7 @@ def test_a_kill_in_the_middle_loses_no_finished_clip(corpus, small_features, tmp
     assert sorted(os.listdir(tmp_path)) == ["corpus", "store"]
 
 
-def test_a_full_disk_is_said_and_space_lets_the_rerun_complete(corpus, small_features, tmp_path):
+def test_a_full_disk_is_an_error_and_a_rerun_with_space_completes(corpus, small_features, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     script = f"mount -t tmpfs -o size=1200k none {small} && " + '"$@"; status=$?; ls -A ' + f"{small}; "
@@ -228,7 +228,7 @@ def test_a_full_disk_is_said_and_space_lets_the_rerun_complete(corpus, small_fea
     assert max(reused) > 0
 
 
-def test_no_half_of_a_file_stays_where_a_write_fails(corpus, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_partial_file(corpus, tmp_path, monkeypatch):
     def no_space(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -238,7 +238,7 @@ def test_no_half_of_a_file_stays_where_a_write_fails(corpus, tmp_path, monkeypat
     assert [path for path in (tmp_path / ".store.partial").rglob("*") if path.is_file()] == []
 
 
-def test_a_damaged_earlier_shard_is_not_taken_over(corpus, tmp_path, extracted, caplog):
+def test_a_damaged_earlier_shard_is_not_reused(corpus, tmp_path, extracted, caplog):
     build_features(corpus, tmp_path / "store", CONFIG)
     (shard,) = (tmp_path / "store" / "shards").iterdir()
     content = bytearray(shard.read_bytes())
@@ -251,7 +251,7 @@ def test_a_damaged_earlier_shard_is_not_taken_over(corpus, tmp_path, extracted, 
     FeatureStore(tmp_path / "store").verify()
 
 
-def test_two_builds_of_one_store_do_not_mix(corpus, tmp_path):
+def test_a_second_build_of_the_same_store_is_an_error(corpus, tmp_path):
     def build_another(progress):
         with pytest.raises(FeatureError, match="another process is writing there"):
             build_features(corpus, tmp_path / "store", CONFIG)
@@ -259,27 +259,27 @@ def test_two_builds_of_one_store_do_not_mix(corpus, tmp_path):
     build_features(corpus, tmp_path / "store", CONFIG, report=build_another)
 
 
-def test_progress_tells_speed_and_time_left(corpus, tmp_path, monkeypatch):
+def test_progress_has_speed_and_time_left(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(model.features.extract, "CHUNK", 10)
-    heard = []
+    reports = []
     began = time.monotonic()
-    build_features(corpus, tmp_path / "store", CONFIG, report=heard.append)
+    build_features(corpus, tmp_path / "store", CONFIG, report=reports.append)
     elapsed = time.monotonic() - began
-    assert [(item.done, item.total, item.reused) for item in heard] == [
+    assert [(item.done, item.total, item.reused) for item in reports] == [
         (0, 25, 0),
         (10, 25, 0),
         (20, 25, 0),
         (25, 25, 0),
     ]
     total = sum(clip.seconds for clip in read_manifest(corpus))
-    for item in heard:
+    for item in reports:
         assert item.seconds + item.left_seconds == pytest.approx(total)
-    assert heard[-1].speed >= total / elapsed
-    assert heard[-1].time_left == pytest.approx(0, abs=1e-6)
-    assert heard[1].time_left == pytest.approx(heard[1].left_seconds / heard[1].speed)
+    assert reports[-1].speed >= total / elapsed
+    assert reports[-1].time_left == pytest.approx(0, abs=1e-6)
+    assert reports[1].time_left == pytest.approx(reports[1].left_seconds / reports[1].speed)
 
 
-def test_loudness_is_evened_out_without_clipping(corpus, tmp_path, voiced):
+def test_loudness_is_normalized_without_clipping(corpus, tmp_path, voiced):
     sound = voiced(1.5, 140.0)
     for position, gain in enumerate((1.0, 0.1, 0.02)):
         write_audio(corpus / read_manifest(corpus)[position].audio, sound * gain, RATE)

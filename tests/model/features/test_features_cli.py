@@ -1,4 +1,4 @@
-"""`myxtts features`: builds, describes and verifies stores, and says in its exit status what it found."""
+"""`myxtts features`: builds, describes and verifies stores; the exit status is 1 on a finding."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_a_built_store_verifies_and_describes_itself(run, small_corpus, tmp_path
 
 
 def test_findings_exit_with_1_and_name_what_is_wrong(run, small_features, tmp_path):
-    other = run("verify", small_features, "--hop-length", "128")
+    other = run("verify", small_features, "--set", "audio.hop_length=128")
     assert other.exit_code == 1
     assert "audio.hop_length 256 there, 128 here" in other.output
     missing = run("verify", tmp_path / "none", "--json")
@@ -34,10 +34,10 @@ def test_findings_exit_with_1_and_name_what_is_wrong(run, small_features, tmp_pa
     assert "myxtts features build" in json.loads(missing.output)["finding"]
 
 
-def test_statistics_tell_the_speakers_apart(run, small_features):
-    told = json.loads(run("stats", small_features, "--json").output)
-    assert set(told["speakers"]) == {"anna", "bob", "lone", "unheard"}
-    assert told["speakers"]["anna"]["clips"] == 11
+def test_statistics_are_shown_per_speaker(run, small_features):
+    statistics = json.loads(run("stats", small_features, "--json").output)
+    assert set(statistics["speakers"]) == {"anna", "bob", "lone", "unheard"}
+    assert statistics["speakers"]["anna"]["clips"] == 11
     lines = {line.split()[0]: line.split() for line in run("stats", small_features).output.splitlines()[2:]}
     assert float(lines["anna"][3]) == pytest.approx(210, rel=0.1)
     assert float(lines["bob"][3]) == pytest.approx(110, rel=0.1)

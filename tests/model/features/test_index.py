@@ -1,4 +1,4 @@
-"""The content hash of a store: it follows what the clips are, not the files that hold them."""
+"""The content hash of a store depends on the clips, not on the files that hold them."""
 
 from dataclasses import replace
 
@@ -8,9 +8,9 @@ import pytest
 from model.config.data import AudioConfig
 from model.features.index import ROW, ClipTable, FeatureIndex
 
-PLACES = {"shard", "mel_start", "token_start"}
+LOCATIONS = {"shard", "mel_start", "token_start"}
 LENGTHS = {"frames", "tokens"}
-"""Of arrays that the digest of a clip's values covers."""
+"""Covered by the digest of the clip's values."""
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def with_clips(index: FeatureIndex, rows: np.ndarray | None = None, names: bytes
     table = ClipTable(
         clips.rows if rows is None else rows,
         clips.names if names is None else names,
-        index.speakers,
-        index.languages,
-        index.audio.sample_rate,
+        speakers=index.speakers,
+        languages=index.languages,
+        sample_rate=index.audio.sample_rate,
     )
     return replace(index, clips=table)
 
@@ -35,13 +35,13 @@ def test_the_same_clips_have_the_same_hash(index):
 
 
 @pytest.mark.parametrize("column", sorted(set(ROW.names) - LENGTHS))
-def test_every_column_counts_but_where_a_clip_lies(index, column):
+def test_the_hash_depends_on_every_column_except_locations(index, column):
     rows = index.clips.rows.copy()
     rows[column][3] = b"0" * 32 if column == "digest" else rows[column][3] + 1
-    assert (with_clips(index, rows).content_hash == index.content_hash) is (column in PLACES)
+    assert (with_clips(index, rows).content_hash == index.content_hash) is (column in LOCATIONS)
 
 
-def test_the_texts_of_the_clips_count(index):
+def test_the_hash_depends_on_the_texts(index):
     names = index.clips.names.replace(b"Rain again.", b"Rain, again", 1)
     assert names != index.clips.names
     assert with_clips(index, names=names).content_hash != index.content_hash
@@ -59,11 +59,11 @@ def test_the_texts_of_the_clips_count(index):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_the_clips_are_read_with_counts(index, change):
+def test_the_hash_depends_on_settings_and_names(index, change):
     assert replace(index, **change).content_hash != index.content_hash
 
 
-def test_what_normalises_the_clips_counts(index):
+def test_the_hash_depends_on_the_statistics(index):
     statistics = replace(index.statistics, mel_mean=index.statistics.mel_mean + 0.1)
     assert replace(index, statistics=statistics).content_hash != index.content_hash
 
@@ -78,11 +78,11 @@ def test_what_normalises_the_clips_counts(index):
         ("remote", "s3://bucket/prefix", True),
     ],
 )
-def test_settings_of_extraction_count_and_those_of_storage_do_not(index, name, value, same):
+def test_the_hash_depends_on_settings_of_extraction_and_not_of_storage(index, name, value, same):
     features = index.features.model_copy(update={name: value})
     assert (replace(index, features=features).content_hash == index.content_hash) is same
 
 
-def test_how_the_clips_are_packed_does_not_count(index):
+def test_the_hash_does_not_depend_on_packing(index):
     changed = replace(index, shards=["shard-1", "shard-2"], checksums={})
     assert changed.content_hash == index.content_hash

@@ -1,11 +1,11 @@
-"""The loader: ahead or not, the same batches; resumable to the batch; shared among processes; a few static shapes."""
+"""The loader: batches loaded ahead, resuming, sharing among processes, static shapes."""
 
 import pytest
 import torch
 
 from model.config.resolution import resolve
+from model.errors import FeatureError
 from model.features.batching import TrainingBatches
-from model.features.index import FeatureError
 from model.features.loader import Loader, ShapeSampler, pad_batch
 
 
@@ -29,14 +29,14 @@ def test_batches_loaded_ahead_are_the_same_batches(store, buffer_size, num_worke
 
 
 @pytest.mark.parametrize("static", [True, False])
-def test_a_resumed_loader_goes_on_after_the_last_batch_handed_out(store, static):
+def test_a_resumed_loader_continues_after_the_last_batch_returned(store, static):
     training = settings(batch_size=4, buffer_size=6, num_workers=2, enable_static_shapes=static, num_shape_buckets=3)
     whole, first = Loader(store, training), Loader(store, training)
     for _ in range(7):
         next(whole)
         next(first)
     resumed = Loader(store, training)
-    next(resumed)  # batches that are already waiting are thrown away
+    next(resumed)  # batches loaded ahead are discarded
     resumed.load_state_dict(first.state_dict())
     for _ in range(12):
         assert same(next(whole), next(resumed))
@@ -48,7 +48,7 @@ def test_processes_share_each_batch_evenly(store):
     for _ in range(10):
         batch, shares = next(whole), [next(part) for part in parts]
         assert [share.clip_ids for share in shares] == [batch.clip_ids[0::2], batch.clip_ids[1::2]]
-    for rank in (0, 39):  # all of them say so, and none waits for the others
+    for rank in (0, 39):  # every process raises, so that none waits for the others
         with pytest.raises(FeatureError, match="cannot be shared among 40 processes"):
             next(Loader(store, settings(batch_size=1, buffer_size=0), rank=rank, world=40))
 
@@ -93,9 +93,9 @@ def test_every_batch_has_one_of_few_shapes(store, max_frames):
     assert all(tokens % 8 == frames % 8 == 0 for _, tokens, frames in shapes)
 
 
-def test_each_clip_comes_in_every_epoch_of_a_shape_sampler():
+def test_every_clip_comes_in_every_epoch_of_a_shape_sampler():
     frames, tokens = [100 + 7 * (i % 40) for i in range(150)], [10 + i % 40 for i in range(150)]
-    sampler = ShapeSampler(frames, tokens, 16, 0, 0, buckets=4, divisor=4)
+    sampler = ShapeSampler(frames, tokens, batch_size=16, seed=0, max_frames=0, buckets=4, divisor=4)
     assert sampler.order(0) != sampler.order(1)
     assert sampler.order(2) == sampler.order(2)
     for epoch in range(3):

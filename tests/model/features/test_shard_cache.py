@@ -1,4 +1,4 @@
-"""Streaming: shards that do not fit are fetched, verified, and make room; training mixes what is at hand."""
+"""Streaming: remote shards are fetched, verified and evicted; training mixes the clips of cached shards."""
 
 import hashlib
 import os
@@ -10,15 +10,16 @@ from small_speech import CONFIG
 
 import model.features.extract
 import model.features.shards
+from model.errors import FeatureError
 from model.features.batching import TrainingBatches, evaluation_batches
 from model.features.extract import build_features
-from model.features.index import SHARDS, FeatureError
+from model.features.index import SHARDS
 from model.features.sampling import BatchSampler
 from model.features.shards import ShardCache
 from model.features.store import FeatureStore
 
 CACHE = 700
-"""Thousands of bytes: room for about half of the small corpus."""
+"""Cache size in kilobytes, about half of the small corpus."""
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def many_shards(small_corpus, tmp_path, monkeypatch):
 
 @pytest.fixture
 def streamed(many_shards, tmp_path, monkeypatch):
-    """(store whose shards are elsewhere, names that were fetched): its cache holds about half of them."""
+    """(store of remote shards whose cache holds about half of them, names of the fetched shards)."""
     monkeypatch.setattr(model.features.shards, "MEGABYTE", 1000)
     elsewhere = tmp_path / "elsewhere"
     (many_shards / SHARDS).rename(elsewhere)
@@ -61,7 +62,7 @@ def test_a_streamed_store_gives_the_same_clips_in_bounded_space(streamed, store,
 
 def test_an_epoch_fetches_every_shard_once(streamed, tmp_path):
     ours, fetched = streamed
-    assert 1 < ours.shards_at_once < len(ours.index.shards) / 2
+    assert 1 < ours.max_resident_shards < len(ours.index.shards) / 2
     batches = TrainingBatches(ours, 4, seed=3)
     training = {ours.clips.rows["shard"][position] for position in ours.split("train")}
     seen = []
@@ -73,9 +74,11 @@ def test_an_epoch_fetches_every_shard_once(streamed, tmp_path):
     list(evaluation_batches(ours, "validation", 2))
 
 
-def test_windows_differ_each_epoch_and_keep_every_clip():
+def test_shard_groups_differ_each_epoch_and_keep_every_clip():
     groups = np.repeat(np.arange(10), 20)
-    sampler = BatchSampler(np.random.default_rng(0).integers(50, 900, 200), 8, seed=1, groups=groups, at_once=3)
+    sampler = BatchSampler(
+        np.random.default_rng(0).integers(50, 900, 200), 8, seed=1, shards=groups, max_resident_shards=3
+    )
     first = set()
     for epoch in range(3):
         order = sampler.order(epoch)
@@ -88,7 +91,7 @@ def test_windows_differ_each_epoch_and_keep_every_clip():
     assert len(first) > 1
 
 
-def test_what_is_kept_is_used_again_and_the_oldest_goes_first(streamed, tmp_path):
+def test_a_shard_in_the_cache_is_not_fetched_again(streamed, tmp_path):
     ours, fetched = streamed
     ours.clip(0)
     again = FeatureStore(ours.path, ShardCache(tmp_path / "cache", CACHE, ours.cache.fetch))
@@ -104,7 +107,7 @@ def test_a_damaged_arrival_is_refused_and_leaves_nothing(streamed, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_comparing_speakers_says_that_it_needs_all_shards(streamed):
+def test_comparing_speakers_is_an_error_if_shards_do_not_fit_the_cache(streamed):
     with pytest.raises(FeatureError, match=r"raise features\.cache_megabytes"):
         TrainingBatches(streamed[0], 4, seed=0, clips_per_speaker=2)
 

@@ -1,4 +1,4 @@
-"""Feature stores: what is extracted is what is read, whole or not at all, and refused where it does not fit."""
+"""Feature stores: features read are those extracted; damaged and mismatched stores are errors."""
 
 import hashlib
 import json
@@ -18,18 +18,19 @@ from model.audio.pitch import track_pitch
 from model.config.data import AudioConfig
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
+from model.errors import FeatureError
 from model.features.extract import build_features
-from model.features.index import CLIPS, INDEX, NAMES, SPEAKER_VECTORS, FeatureError
+from model.features.index import CLIPS, INDEX, NAMES, SPEAKER_VECTORS
 from model.features.store import FeatureStore
 from model.text.encode import encode
 
 
 def config(**features) -> Config:
-    """The settings of the small corpus, with others in section `features`."""
+    """Returns the settings of the small corpus, with changes in section `features`."""
     return Config.model_validate({"features": {"target_loudness": LOUDNESS, **features}})
 
 
-def test_what_is_read_is_what_the_clip_holds(store, small_corpus):
+def test_features_read_are_those_of_the_recording(store, small_corpus):
     clips = read_manifest(small_corpus)
     assert [clip.id for clip in store.clips] == [clip.id for clip in clips]
     for position in (0, 7, len(clips) - 1):
@@ -49,7 +50,7 @@ def test_what_is_read_is_what_the_clip_holds(store, small_corpus):
         assert features.speaker_vector @ features.speaker_vector == pytest.approx(1.0, abs=1e-5)
 
 
-def test_statistics_are_those_of_the_training_clips(store):
+def test_statistics_are_computed_from_the_training_clips(store):
     training = [store.clip(position) for position in store.split("train")]
     mel = np.concatenate([clip.mel for clip in training]).astype(np.float64)
     assert store.statistics.mel_mean == pytest.approx(mel.mean())
@@ -61,7 +62,7 @@ def test_statistics_are_those_of_the_training_clips(store):
     assert np.exp(store.statistics.log_f0["unheard"][0]) == pytest.approx(300, rel=0.1)
 
 
-def test_shards_hold_the_same_clips_whatever_their_size(small_corpus, small_features, tmp_path, monkeypatch):
+def test_the_size_of_shards_does_not_change_the_features(small_corpus, small_features, tmp_path, monkeypatch):
     monkeypatch.setattr(model.features.extract, "CHUNK", 3)
     monkeypatch.setattr(model.features.extract, "MEGABYTE", 1000)
     build_features(small_corpus, tmp_path / "many", CONFIG)
@@ -99,20 +100,20 @@ def test_settings_of_extraction_change_the_content(small_corpus, small_features,
     assert lowest[0] < 149 < lowest[1]
 
 
-def test_other_mel_settings_are_refused_naming_both_sides(store):
+def test_other_mel_settings_are_an_error_that_names_both_sides(store):
     with pytest.raises(FeatureError, match=r"audio\.hop_length 256 there, 128 here") as caught:
         store.check(AudioConfig(hop_length=128))
     assert store.index.extractor_hash in str(caught.value)
     store.check(AudioConfig())
 
 
-def test_another_symbol_table_is_refused(store, monkeypatch):
+def test_another_symbol_table_is_an_error(store, monkeypatch):
     monkeypatch.setattr(model.features.store, "symbols_hash", lambda: "other-table")
     with pytest.raises(FeatureError, match=f"{store.index.symbols_hash}.*other-table"):
         store.check(AudioConfig())
 
 
-def test_features_whose_speaker_vectors_were_changed_are_refused(small_features, tmp_path):
+def test_changed_speaker_vectors_are_an_error(small_features, tmp_path):
     folder = tmp_path / "store"
     shutil.copytree(small_features, folder)
     vectors = folder / SPEAKER_VECTORS
@@ -123,7 +124,7 @@ def test_features_whose_speaker_vectors_were_changed_are_refused(small_features,
         FeatureStore(folder).check(AudioConfig())
 
 
-def test_damage_is_found(small_corpus, tmp_path):
+def test_damaged_and_missing_shards_are_errors(small_corpus, tmp_path):
     folder = tmp_path / "store"
     build_features(small_corpus, folder, CONFIG)
     FeatureStore(folder).verify()
@@ -148,7 +149,7 @@ def test_damage_is_found(small_corpus, tmp_path):
 
 
 @pytest.mark.parametrize("name", [CLIPS, NAMES])
-def test_a_table_that_is_not_as_written_is_refused(small_features, tmp_path, name):
+def test_a_changed_or_truncated_table_is_an_error(small_features, tmp_path, name):
     shutil.copytree(small_features, tmp_path / "store")
     content = bytearray((tmp_path / "store" / name).read_bytes())
     content[-60] ^= 1
@@ -170,13 +171,13 @@ def test_a_table_that_is_not_as_written_is_refused(small_features, tmp_path, nam
         (lambda text: "[]", "format list"),
     ],
 )
-def test_an_index_that_is_not_as_written_is_refused(small_features, tmp_path, change, message):
+def test_a_changed_or_damaged_index_is_an_error(small_features, tmp_path, change, message):
     (tmp_path / INDEX).write_text(change((small_features / INDEX).read_text("utf-8")), "utf-8")
     with pytest.raises(FeatureError, match=message):
         FeatureStore(tmp_path)
 
 
-def test_a_missing_store_says_how_to_make_one(tmp_path):
+def test_a_missing_store_is_an_error_that_names_the_command(tmp_path):
     with pytest.raises(FeatureError, match="myxtts features build"):
         FeatureStore(tmp_path)
 
@@ -213,7 +214,7 @@ def test_an_unusable_clip_stops_the_build_by_name_and_leaves_the_old_store(
     assert FeatureStore(destination).content_hash == FeatureStore(small_features).content_hash
 
 
-def test_an_interrupted_build_is_not_taken_for_a_store(small_corpus, tmp_path, monkeypatch):
+def test_an_interrupted_build_is_not_a_store(small_corpus, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -226,7 +227,7 @@ def test_an_interrupted_build_is_not_taken_for_a_store(small_corpus, tmp_path, m
     assert [item.name for item in tmp_path.iterdir()] == ["store"]
 
 
-def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path, voiced):
+def test_trimmed_silence_is_recorded_in_the_index(small_corpus, tmp_path, voiced):
     folder = tmp_path / "quiet"
     clips = read_manifest(small_corpus)[:1]
     samples = 0.3 * voiced(1.2, 190.0)
@@ -241,7 +242,7 @@ def test_silence_that_is_trimmed_is_counted(small_corpus, tmp_path, voiced):
     assert trimmed.trimmed - wide.trimmed == pytest.approx(0.3 - 0.08, abs=0.02)
 
 
-def test_unknown_characters_are_counted_and_told(small_corpus, tmp_path, caplog):
+def test_unknown_characters_are_counted_and_logged(small_corpus, tmp_path, caplog):
     broken = _broken_corpus(small_corpus, tmp_path, text="Good ☃ boat.")
     with caplog.at_level(logging.WARNING):
         index = build_features(broken, tmp_path / "store", CONFIG)

@@ -1,4 +1,4 @@
-"""Devices: what a machine lacks is refused by name; what it has is used."""
+"""Choice of devices and precision, and errors for devices that the machine lacks."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def settings(**training):
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Function: how many GPUs this machine is to have."""
+    """Returns a function that sets the number of GPUs that torch reports."""
 
     def pretend(count: int) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
@@ -37,7 +37,7 @@ def test_a_missing_gpu_is_named(gpus, asked, message):
         choose_devices(settings(**asked))
 
 
-def test_one_gpu_is_found_by_itself_and_the_cpu_otherwise(gpus):
+def test_auto_takes_a_gpu_where_there_is_one(gpus):
     gpus(0)
     assert choose_devices(settings()).model == torch.device("cpu")
     gpus(1)
@@ -45,7 +45,7 @@ def test_one_gpu_is_found_by_itself_and_the_cpu_otherwise(gpus):
     assert choose_devices(settings(device="cpu")).model == torch.device("cpu")
 
 
-def test_training_and_validation_are_kept_apart_with_a_bound_on_memory(gpus, monkeypatch):
+def test_memory_isolation_uses_two_gpus_and_limits_their_memory(gpus, monkeypatch):
     gpus(2)
     bounds = {}
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, gpu: bounds.update({gpu: share}))

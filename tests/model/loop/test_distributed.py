@@ -1,4 +1,4 @@
-"""Two processes that train together do what one process with the doubled batch does."""
+"""Training in two processes equals training in one process with twice the batch size."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 from model.loop.checkpoints import list_checkpoints, load_checkpoint
 from model.loop.reporting import read_history
 from model.training.trainer import TrainingError, train
@@ -22,33 +23,40 @@ def settings(small_settings, changes=None, **training):
     plain = {"use_mixed_precision": False, "evaluation_interval": 3, "checkpoint_interval": 1, "max_steps": 3}
     plain |= {"keep_top_k": 1, "log_interval": 1, **training}
     plain |= {"gradient_clip_norm": 1e6, "gradient_clip_value": 1e6}  # clipping would hide a missing factor
-    return resolve(
-        None, None, {**small_settings, **STILL, **(changes or {}), **{f"training.{k}": v for k, v in plain.items()}}
-    ).config
+    changes = {**small_settings, **STILL, **(changes or {}), **{f"training.{k}": v for k, v in plain.items()}}
+    return TrainSettings.of(resolve(None, None, changes).config)
 
 
-def together(config, features, folder, world=2) -> list[str]:
-    """Train in `world` processes that `torchrun` starts; the lines of what they say of errors."""
+def together(config, features, folder, world_size=2) -> list[str]:
+    """Trains in `world_size` processes that `torchrun` starts; returns the lines of their stderr on failure."""
     script = folder.with_name(f"{folder.name}.py")
     script.write_text(
         f"""from pathlib import Path
 import torch
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.training.trainer import train
 torch.set_num_threads(1)
-train(Config.model_validate_json({config.model_dump_json()!r}), Path({str(features)!r}), Path({str(folder)!r}))
+train(TrainSettings.from_json({config.to_json()!r}), Path({str(features)!r}), Path({str(folder)!r}))
 """
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), script]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(world_size),
+        script,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     return [] if done.returncode == 0 else done.stderr.splitlines()
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, small_settings, generated_features, parts):
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, small_settings, generated_features, micro_batches):
     train(settings(small_settings, batch_size=8, max_steps=1), generated_features, tmp_path / "one")
-    shared = settings(small_settings, batch_size=4, max_steps=1, gradient_accumulation_steps=parts)
+    shared = settings(small_settings, batch_size=4, max_steps=1, gradient_accumulation_steps=micro_batches)
     assert together(shared, generated_features, tmp_path / "two") == []
     one, two = (load_checkpoint(list_checkpoints(tmp_path / run / "checkpoints")[-1].path) for run in ("one", "two"))
     assert one.step == two.step == 1
@@ -61,7 +69,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, small_settings
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_two_processes_keep_one_history_and_none_goes_on_alone(tmp_path, small_settings, generated_features):
+def test_two_processes_keep_one_history_and_one_alone_cannot_resume(tmp_path, small_settings, generated_features):
     config = settings(small_settings, {"model.use_variational_encoder": True}, batch_size=4)
     assert together(config, generated_features, tmp_path / "run") == []
     assert [line["step"] for line in read_history(tmp_path / "run" / "history.jsonl") if "train/mel" in line] == [

@@ -135,7 +135,7 @@ def test_filters_are_the_published_ones():
     assert np.abs(filterbank() - bank).max() < 1e-6
 
 
-def test_frames_are_normalised_and_loudness_does_not_matter(encoder):
+def test_frames_are_normalized_and_loudness_does_not_matter(encoder):
     samples = noise(1.0)
     features = encoder.features(samples)
     assert features.shape == (99, BANDS)  # 1 + ceil((16000 - 400) / 160), the last one filled up
@@ -153,7 +153,7 @@ def test_pieces_cover_the_speech(encoder):
     assert bool((short[0, -1] == 0).all())
 
 
-def test_a_vector_is_to_the_bit_the_same_in_any_company(encoder):
+def test_an_embedding_does_not_depend_on_its_batch(encoder):
     recordings = [noise(1.0, 1), noise(2.5, 2)]
     for recording, vector in zip(recordings, encoder.embed_many(recordings), strict=True):
         assert np.array_equal(encoder.embed(recording), vector)
@@ -199,7 +199,7 @@ def test_silence_has_no_speaker(encoder):
         encoder.embed(np.zeros(SAMPLE_RATE, dtype=np.float32))
 
 
-def test_settings_choose_it_and_insist_on_a_checksum(weights):
+def test_settings_select_it_and_require_a_checksum(weights):
     chosen = {"features.speaker_encoder_model": "deep_speaker", "features.speaker_encoder_weights": str(weights)}
     with pytest.raises(ConfigError, match="philipperemy/deep-speaker"):
         resolve(None, None, chosen)
@@ -208,7 +208,7 @@ def test_settings_choose_it_and_insist_on_a_checksum(weights):
     assert isinstance(load_speaker_encoder(config.features), DeepSpeaker)
 
 
-def test_features_depend_on_the_checksum_of_the_weights_not_on_their_place(weights):
+def test_features_depend_on_the_checksum_of_the_weights_not_on_their_path(weights):
     def extraction(place: str, checksum: str) -> dict:
         settings = {
             "features.speaker_encoder_model": "deep_speaker",

@@ -1,4 +1,4 @@
-"""The pretrained speaker encoder: equal to the original, refuses to run without its weights, tells speakers apart."""
+"""Resemblyzer equals the original, fails without its weights, and distinguishes speakers."""
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ import torch
 
 from model.audio.io import read_audio, resample
 from model.speaker_encoder import SAMPLE_RATE, Resemblyzer, SpeakerEncoderError, centroid
-from model.speaker_encoder.resemblyzer import partial_starts
+from model.speaker_encoder.resemblyzer import window_starts
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("resemblyzer") is None, reason="the resemblyzer wheel (weights) is not installed"
@@ -27,7 +27,7 @@ def encoder() -> Resemblyzer:
 def original(monkeypatch_module):
     """The original network and front end, loaded file by file: its package needs modules that we do not install."""
     package = types.ModuleType("resemblyzer")
-    package.__spec__ = importlib.util.find_spec("resemblyzer")  # whoever asks where the wheel is still hears it
+    package.__spec__ = importlib.util.find_spec("resemblyzer")  # the wheel can still be located
     package.__path__ = [str(Path(package.__spec__.origin).parent)]
     morphology = types.ModuleType("scipy.ndimage.morphology")
     morphology.binary_dilation = None
@@ -65,9 +65,9 @@ def test_equals_the_original(encoder, original, seconds):
 
 
 @pytest.mark.parametrize("samples", [100, 25599, 25600, 40000, 64000, 100001])
-def test_partials_start_where_the_originals_do(original, samples):
+def test_windows_start_where_those_of_the_original_do(original, samples):
     _, slices = original.compute_partial_slices(samples, rate=1.3, min_coverage=0.75)
-    assert partial_starts(samples) == [piece.start for piece in slices]
+    assert window_starts(samples) == [piece.start for piece in slices]
 
 
 def test_vectors_have_unit_length_and_any_rate_is_accepted(encoder):
@@ -87,7 +87,7 @@ def test_many_at_once_equal_one_by_one(encoder):
         assert np.abs(encoder.embed(clip) - vector).max() < 1e-5
 
 
-def test_a_vector_is_to_the_bit_the_same_in_any_company(encoder):
+def test_an_embedding_does_not_depend_on_its_batch(encoder):
     recordings = [
         voice_like(seconds, f0=100 + 7 * seconds, seed=int(seconds)) for seconds in (1.0, 3.0, 9.0, 5.0, 30.0)
     ]
@@ -101,7 +101,7 @@ def test_quiet_recordings_are_raised_to_one_level(encoder):
     assert np.abs(encoder.embed(samples) - encoder.embed(samples * 0.1)).max() < 1e-3
 
 
-def test_missing_weights_are_an_error_that_names_the_cure(tmp_path):
+def test_missing_weights_are_an_error_that_names_the_fix(tmp_path):
     with pytest.raises(SpeakerEncoderError, match="pip install --no-deps resemblyzer"):
         Resemblyzer.load(tmp_path / "pretrained.pt")
 

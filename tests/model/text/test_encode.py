@@ -1,7 +1,6 @@
-"""Text to tokens: known phones, stress in its own channel, punctuation kept, nothing lost in silence."""
+"""Text to tokens: known phones, stress in a second channel, punctuation kept, unknown characters counted."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -116,18 +115,6 @@ def test_language_switches_leave_no_flags():
     phones = "".join(encode("من با Whisper کار می‌کنم.", "fa").phones)
     assert "(" not in phones
     assert "wɪsp" in phones
-
-
-def test_a_sentence_takes_less_than_a_millisecond():
-    sentences = read_sentences("", "en")[:100]
-    encode(sentences[0], "en")
-    best = np.inf
-    for _ in range(3):  # the machine may be busy: the fastest round counts
-        start = time.perf_counter()
-        for sentence in sentences:
-            encode(sentence, "en")
-        best = min(best, (time.perf_counter() - start) / len(sentences))
-    assert best < 1e-3
 
 
 def test_threads_get_the_same_tokens_as_one_after_another():

@@ -18,7 +18,7 @@ def test_no_figure_is_left_to_espeak(language, text):
     assert not any(character.isdigit() for character in normalize(text, language).text)
 
 
-def test_what_was_written_out_is_told():
+def test_changes_are_recorded():
     assert ("Dr.", "Doctor") in normalize("Dr. No has 2.", "en").changes
 
 

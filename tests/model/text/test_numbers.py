@@ -64,7 +64,7 @@ def test_russian_genders_and_ordinals_follow_the_last_two_digits(written, spoken
         ("zh", "10, 11, 20, 110, 111", "十, 十一, 二十, 一百一十, 一百一十一"),
     ],
 )  # fmt: skip
-def test_other_languages_treat_eleven_as_no_one(language, written, spoken):
+def test_eleven_is_plural_in_other_languages(language, written, spoken):
     assert normalize(written, language).text == spoken
 
 
@@ -89,5 +89,5 @@ def test_other_languages_treat_eleven_as_no_one(language, written, spoken):
         ("fa", "ساعت ۷:۱۰", "ساعت هفت و ده دقیقه"),
     ],
 )
-def test_only_minutes_below_ten_are_read_with_a_nought(language, written, spoken):
+def test_only_minutes_below_ten_have_a_leading_zero(language, written, spoken):
     assert normalize(written, language).text == spoken

@@ -1,15 +1,17 @@
-"""Settings of runs that a test can afford."""
+"""Settings of small runs."""
 
 import pytest
 
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 
 
 @pytest.fixture
 def config(small_settings):
-    """Function: keys of section `training` -> settings of a small run."""
+    """Returns a function from keys of section `training` to the settings of a small run."""
 
     def build(**training):
-        return resolve(None, None, {**small_settings, **{f"training.{k}": v for k, v in training.items()}}).config
+        changes = {f"training.{key}": value for key, value in training.items()}
+        return TrainSettings.of(resolve(None, None, {**small_settings, **changes}).config)
 
     return build

@@ -1,4 +1,4 @@
-"""The gradient of a step does not depend on how it is computed: in parts, checkpointed, in bfloat16, after a retry."""
+"""The gradient of a step does not depend on how it is computed: accumulated, checkpointed, in bfloat16, retried."""
 
 import multiprocessing
 from pathlib import Path
@@ -12,18 +12,25 @@ from model.config.resolution import resolve
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.loop.distributed import Processes
-from model.training import step as accumulation
+from model.training import step
 from model.training.adaptation import model_dimensions
 from model.training.losses import (
     AVERAGED_OVER,
     contrastive_speaker_loss,
-    leaves_parameters_out,
+    has_unused_parameters,
     loss_terms,
     loss_weights,
     weighted_sum,
 )
 from model.training.profiling import StepTimer
-from model.training.step import Computation, Objective, Precision, accumulate_gradients, gradients_that_fit, split_batch
+from model.training.step import (
+    ModelWithLoss,
+    Precision,
+    StepContext,
+    accumulate_gradients,
+    accumulate_within_memory,
+    split_batch,
+)
 
 CPU = torch.device("cpu")
 STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
@@ -31,7 +38,7 @@ STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dr
 
 @pytest.fixture(scope="module")
 def setting(generated_features):
-    """(batch of 11 clips of uneven length, losses' settings, function that builds the same model again)."""
+    """Returns a batch of 11 clips of different lengths, loss settings, and a function that builds the same model."""
     store = FeatureStore(generated_features)
     config = resolve(None, None, {"model_size": "xtiny", **STILL}).config
     batch = next(TrainingBatches(store, 11, seed=0))
@@ -43,95 +50,104 @@ def setting(generated_features):
     return batch, config.loss, build
 
 
-def gradient(setting, parts=1, autocast=None, run=accumulate_gradients, checkpointing=False, trim=True):
+def context(model, processes):
+    """Returns the step context of a model on the CPU."""
+    inner = model.module if hasattr(model, "module") else model
+    return StepContext(
+        model=model,
+        precision=inner.precision,
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        processes=processes,
+        timer=StepTimer(CPU),
+    )
+
+
+def gradient(setting, micro_batches=1, autocast=None, run=accumulate_gradients, checkpointing=False, trim=True):
     batch, config, build = setting
     model = build()
     model.encoder.checkpointing = model.decoder.checkpointing = checkpointing
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
     precision = Precision(CPU, autocast, trim)
     weights = loss_weights(config, 1.0)
-    objective = Objective(model, config, precision)
-    loss = run(Computation(objective, precision, scaler, Processes(), StepTimer(CPU)), batch, weights, parts)
+    loss = run(context(ModelWithLoss(model, config, precision), Processes()), batch, weights, micro_batches)
     return loss, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
 def largest_difference(one, other) -> float:
-    """Over the parameters, relative to the largest element of the whole gradient."""
+    """Returns the largest difference of two gradients, relative to the largest element of the first."""
     scale = max(float(g.abs().max()) for g in one.values())
     return max(float((one[name] - other[name]).abs().max()) for name in one) / scale
 
 
-@pytest.mark.parametrize("parts", [2, 3, 11, 40])
+@pytest.mark.parametrize("micro_batches", [2, 3, 11, 40])
 @pytest.mark.parametrize("trim", [True, False])
-def test_accumulated_gradients_equal_those_of_the_whole_batch(setting, parts, trim):
+def test_accumulated_gradients_equal_those_of_the_whole_batch(setting, micro_batches, trim):
     whole_loss, whole = gradient(setting)
-    loss, parted = gradient(setting, parts, trim=trim)
-    assert largest_difference(whole, parted) < 1e-6
+    loss, accumulated = gradient(setting, micro_batches, trim=trim)
+    assert largest_difference(whole, accumulated) < 1e-6
     assert loss.total == pytest.approx(whole_loss.total, rel=1e-6)
     assert loss.terms == pytest.approx(whole_loss.terms, rel=1e-5)
 
 
-def rest_of_the_gradient(setting, rank: int, world: int, parts: int, folder: Path) -> None:
-    """What one of several processes does: its share of the clips, in parts; gradient and loss go to a file."""
+def compute_process_gradient(setting, rank: int, world_size: int, micro_batches: int, folder: Path) -> None:
+    """Computes the gradient of one process's share of the clips, in micro-batches; gradient and loss go to a file."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world_size)
     try:
         batch, config, build = setting
-        share, processes = split_batch(batch, world, trim=True)[rank], Processes(rank, world, rank)
+        share, processes = split_batch(batch, world_size, trim=True)[rank], Processes(rank=rank, world_size=world_size)
         precision, model = Precision(CPU, None, True), build()
-        objective = processes.wrap(Objective(model, config, precision), partial=False)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        computation = Computation(objective, precision, scaler, processes, StepTimer(CPU))
-        loss = accumulate_gradients(computation, share, loss_weights(config, 1.0), parts)
+        wrapped = processes.wrap(ModelWithLoss(model, config, precision), find_unused_parameters=False)
+        weights = loss_weights(config, 1.0)
+        loss = accumulate_gradients(context(wrapped, processes), share, weights, micro_batches)
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
         torch.save({"gradients": gradients, "total": loss.total, "terms": loss.terms}, folder / f"{rank}.pt")
     finally:
         distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(("world", "parts"), [(2, 3), pytest.param(3, 2, marks=pytest.mark.slow)])
-def test_processes_together_have_the_gradient_of_the_whole_batch(setting, tmp_path, world, parts):
-    """Unclipped, and by their size: a factor that is missing, as that of the averaging, does not cancel."""
+@pytest.mark.parametrize(("world_size", "micro_batches"), [(2, 3), pytest.param(3, 2, marks=pytest.mark.slow)])
+def test_processes_together_have_the_gradient_of_the_whole_batch(setting, tmp_path, world_size, micro_batches):
+    """Compares unclipped gradients by value, so that a missing factor of the averaging is detected."""
     loss, whole = gradient(setting)
-    context = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
+    fork = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
     ranks = [
-        context.Process(target=rest_of_the_gradient, args=(setting, rank, world, parts, tmp_path))
-        for rank in range(world)
+        fork.Process(target=compute_process_gradient, args=(setting, rank, world_size, micro_batches, tmp_path))
+        for rank in range(world_size)
     ]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join(120)
-    assert [process.exitcode for process in ranks] == [0] * world
-    for rank in range(world):
+    assert [process.exitcode for process in ranks] == [0] * world_size
+    for rank in range(world_size):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert largest_difference(whole, found["gradients"]) < 1e-5
         assert found["total"] == pytest.approx(loss.total, rel=1e-5)
         assert found["terms"] == pytest.approx(loss.terms, rel=1e-5)
 
 
-def test_dividing_by_the_number_of_parts_would_not_be_equal(setting, monkeypatch):
+def test_dividing_by_the_number_of_micro_batches_would_not_be_equal(setting, monkeypatch):
     _, whole = gradient(setting)
-    monkeypatch.setattr(accumulation, "counts", lambda batch: torch.ones(3) * (3 if len(batch.clip_ids) == 11 else 1))
-    _, parted = gradient(setting, 3)
-    assert largest_difference(whole, parted) > 1e-3
+    monkeypatch.setattr(step, "batch_counts", lambda batch: torch.ones(3) * (3 if len(batch.clip_ids) == 11 else 1))
+    _, accumulated = gradient(setting, 3)
+    assert largest_difference(whole, accumulated) > 1e-3
 
 
-def test_parts_are_all_the_clips_in_order_with_no_more_padding_than_they_need(setting):
+def test_micro_batches_are_all_clips_in_order_without_needless_padding(setting):
     batch = setting[0]
-    parts = split_batch(batch, 4, trim=True)
-    assert [name for part in parts for name in part.clip_ids] == batch.clip_ids
-    for part in parts:
-        assert part.ids.shape[1] == part.token_lengths.max()
-        assert part.mel.shape[1] == part.pitch.shape[1] == part.mel_lengths.max()
+    pieces = split_batch(batch, 4, trim=True)
+    assert [name for piece in pieces for name in piece.clip_ids] == batch.clip_ids
+    for piece in pieces:
+        assert piece.ids.shape[1] == piece.token_lengths.max()
+        assert piece.mel.shape[1] == piece.pitch.shape[1] == piece.mel_lengths.max()
 
 
-def test_every_loss_term_says_what_it_is_a_mean_over(setting):
+def test_every_loss_term_has_a_unit_that_it_is_averaged_over(setting):
     batch, config, build = setting
     assert set(loss_terms(build()(batch), batch, config)) <= set(AVERAGED_OVER) == set(loss_weights(config, 1.0))
 
 
-def test_checkpointed_gradients_equal_plain_ones_and_keep_less(setting):
+def test_checkpointed_gradients_equal_plain_ones_and_store_less(setting):
     def kept(checkpointing):
         sizes = []
 
@@ -157,15 +173,15 @@ def test_bfloat16_stays_near_float32(setting):
     assert float(torch.cosine_similarity(one, other, dim=0)) > 0.99
 
 
-def test_a_part_of_one_speaker_has_no_contrast(generated_features):
-    """Why the checklist wants two speakers in a part: batches that compare speakers come speaker by speaker."""
+def test_a_micro_batch_of_one_speaker_has_no_contrast(generated_features):
+    """Batches of the contrastive loss are ordered by speaker, which is why the checklist warns of small ones."""
     batch = next(TrainingBatches(FeatureStore(generated_features), 8, seed=0, clips_per_speaker=4))
 
-    def contrast(part):
-        return float(contrastive_speaker_loss(part.speaker_vector, part.speaker, part.reference_clip, 0.07))
+    def contrast(piece):
+        return float(contrastive_speaker_loss(piece.speaker_vector, piece.speaker, piece.reference_clip, 0.07))
 
     assert contrast(batch) > 0
-    assert [contrast(part) for part in split_batch(batch, 2, trim=True)] == [0, 0]
+    assert [contrast(piece) for piece in split_batch(batch, 2, trim=True)] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -185,26 +201,28 @@ def test_a_part_of_one_speaker_has_no_contrast(generated_features):
         {"loss.energy_loss_weight": 0.0},
     ],
 )
-def test_it_is_known_beforehand_whether_a_step_leaves_parameters_out(setting, generated_features, changes):
+def test_unused_parameters_are_known_from_the_settings(setting, generated_features, changes):
     config = resolve(None, None, {"model_size": "xtiny", **changes}).config
     model = AcousticModel(config.model, model_dimensions(FeatureStore(generated_features)))
-    left_out = set()
+    unused = set()
     for progress in (0.0, 0.2, 1.0):
         terms = loss_terms(model(setting[0]), setting[0], config.loss)
         weighted_sum(terms, loss_weights(config.loss, progress)).backward()
-        left_out |= {name for name, parameter in model.named_parameters() if parameter.grad is None}
+        unused |= {name for name, parameter in model.named_parameters() if parameter.grad is None}
         model.zero_grad()
-    assert leaves_parameters_out(config) == bool(left_out)
+    assert has_unused_parameters(config) == bool(unused)
 
 
-def test_processes_need_no_gradient_of_terms_without_weight_and_talk_once_a_step(setting, generated_features, tmp_path):
-    """At first the divergence weighs nothing, so the latent's prior gets no gradient, which nobody may wait for."""
+def test_processes_exchange_gradients_once_a_step_and_need_none_of_terms_without_weight(
+    setting, generated_features, tmp_path
+):
+    """The KL divergence has weight 0 at first, so the prior gets no gradient, and no process may wait for one."""
     config = resolve(None, None, {"model_size": "xtiny", **STILL, "model.use_variational_encoder": True}).config
     model = AcousticModel(config.model, model_dimensions(FeatureStore(generated_features)))
-    precision, talks, exchanged = Precision(CPU, None, True), [], []
+    precision, buckets, exchanged = Precision(CPU, None, True), [], []
 
     def count(_, bucket):
-        talks.append(bucket.index())
+        buckets.append(bucket.index())
         exchanged.append(bucket.buffer().numel())
         answer = torch.futures.Future()
         answer.set_result(bucket.buffer())
@@ -212,38 +230,41 @@ def test_processes_need_no_gradient_of_terms_without_weight_and_talk_once_a_step
 
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
     try:
-        model.aligner.requires_grad_(False)  # kept durations, from which the run goes back: averaged all the same
-        objective = Processes(world=2).wrap(Objective(model, config.loss, precision), leaves_parameters_out(config))
+        model.aligner.requires_grad_(
+            False
+        )  # cached durations; a rollback unfreezes the aligner, so it must be averaged
+        wrapped = Processes(world_size=2).wrap(
+            ModelWithLoss(model, config.loss, precision), find_unused_parameters=has_unused_parameters(config)
+        )
         model.aligner.requires_grad_(True)
-        objective.register_comm_hook(None, count)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        computation = Computation(objective, precision, scaler, Processes(), StepTimer(CPU))
+        wrapped.register_comm_hook(None, count)
         for progress in (0.0, 0.5):
-            talks.clear()
+            buckets.clear()
             exchanged.clear()
-            accumulate_gradients(computation, setting[0], loss_weights(config.loss, progress), parts=2)
-            assert len(talks) == len(set(talks))
+            weights = loss_weights(config.loss, progress)
+            accumulate_gradients(context(wrapped, Processes()), setting[0], weights, micro_batches=2)
+            assert len(buckets) == len(set(buckets))
             assert sum(exchanged) == sum(parameter.numel() for parameter in model.parameters())
     finally:
         distributed.destroy_process_group()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_out_of_memory_is_answered_with_smaller_parts_and_the_same_gradient(setting, monkeypatch):
+def test_out_of_memory_leads_to_smaller_micro_batches_and_the_same_gradient(setting, monkeypatch):
     _, whole = gradient(setting)
     attempts = []
 
-    def scarce(computation, batch, weights, parts):
-        attempts.append(parts)
-        loss = accumulate_gradients(computation, batch, weights, parts)
-        if parts < 4:
+    def scarce(context, batch, weights, micro_batches):
+        attempts.append(micro_batches)
+        loss = accumulate_gradients(context, batch, weights, micro_batches)
+        if micro_batches < 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return loss
 
-    monkeypatch.setattr(accumulation, "accumulate_gradients", scarce)
-    (_, parts), retried = gradient(setting, run=gradients_that_fit)
+    monkeypatch.setattr(step, "accumulate_gradients", scarce)
+    (_, micro_batches), retried = gradient(setting, run=accumulate_within_memory)
     assert attempts == [1, 2, 4]
-    assert parts == 4
+    assert micro_batches == 4
     assert largest_difference(whole, retried) < 1e-6
 
 
@@ -254,6 +275,6 @@ def test_other_errors_and_a_single_clip_too_large_are_raised(setting, monkeypatc
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(accumulation, "accumulate_gradients", fails)
+    monkeypatch.setattr(step, "accumulate_gradients", fails)
     with pytest.raises(type(error)):
-        gradient(setting, parts=11, run=gradients_that_fit)
+        gradient(setting, micro_batches=11, run=accumulate_within_memory)

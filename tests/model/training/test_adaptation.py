@@ -119,3 +119,10 @@ def test_a_finished_run_is_the_same_however_its_base_is_named(config, base, gene
     by_path, by_name = (config(max_steps=2, start_from=name) for name in (str(base), "models:/m/1"))
     one = train(by_path, generated_features, tmp_path, base=base)
     assert train(by_name, generated_features, tmp_path, base=base) == one
+
+
+def test_weights_other_than_those_recorded_are_refused(config, base, store):
+    known = StartingPoint(store, config(), base).identity
+    assert StartingPoint(store, config(start_from_sha256=known), base).identity == known
+    with pytest.raises(AdaptationError, match="retrained or replaced"):
+        StartingPoint(store, config(start_from_sha256="0" * 64), base)

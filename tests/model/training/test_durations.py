@@ -1,4 +1,4 @@
-"""Kept durations: only once the alignment has converged, the aligner rests, and a resumed run finds the same again."""
+"""Cached durations: only once the alignment has converged; the aligner is frozen; a resumed run computes the same."""
 
 import os
 import signal
@@ -10,35 +10,37 @@ from safetensors.torch import load_file
 import model.training.durations as durations
 import model.training.step as step
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 from model.training.trainer import train
 
 
 @pytest.fixture
 def settings(small_settings):
-    return resolve(None, None, {**small_settings, "training.durations": "cached", "training.max_steps": 20}).config
+    changes = {"training.durations": "cached", "training.max_steps": 20}
+    return TrainSettings.of(resolve(None, None, {**small_settings, **changes}).config)
 
 
 def weights(folder, step):
     return load_file(folder / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
 
 
-def test_an_alignment_that_has_not_converged_is_learned_on(tmp_path, settings, generated_features):
+def test_an_alignment_that_has_not_converged_is_still_learned(tmp_path, settings, generated_features):
     train(settings, generated_features, tmp_path)
     before, after = weights(tmp_path, 10), weights(tmp_path, 20)
     assert not torch.equal(before["aligner.keys.0.weight"], after["aligner.keys.0.weight"])
 
 
-@pytest.mark.parametrize(("mode", "kept"), [("cached", [0.5, 0.6]), ("learned", [])])
-def test_durations_are_kept_no_earlier_than_told_and_only_if_told(monkeypatch, mode, kept):
-    cache, at = durations.DurationCache(None, None, mode, earliest=0.5), []
+@pytest.mark.parametrize(("mode", "cached_at"), [("cached", [0.5, 0.6]), ("learned", [])])
+def test_durations_are_cached_no_earlier_than_set_and_only_if_set(monkeypatch, mode, cached_at):
+    cache, at = durations.DurationCache(None, None, mode=mode, earliest=0.5), []
     for progress in (0.3, 0.4, 0.5, 0.6):
-        monkeypatch.setattr(cache, "_keep", lambda progress=progress: at.append(progress))
+        monkeypatch.setattr(cache, "_cache", lambda progress=progress: at.append(progress))
         for _ in range(100):
-            cache.observe({"binarization": 0.1}, progress)
-    assert sorted(set(at)) == kept
+            cache.update({"binarization": 0.1}, progress)
+    assert sorted(set(at)) == cached_at
 
 
-def test_a_converged_aligner_rests_and_the_rest_learns_on_across_a_restart(
+def test_a_converged_aligner_is_frozen_while_the_rest_learns_across_a_restart(
     tmp_path, settings, generated_features, monkeypatch
 ):
     monkeypatch.setattr(durations, "CONVERGED", 100.0)

@@ -1,4 +1,4 @@
-"""What weight decay spares, and over how many steps the exponential average reaches."""
+"""Weight decay by kind of parameter, and the decay of the moving average."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from model.config.resolution import resolve
 from model.loop.ema import ExponentialAverage
 from model.training.optimization import make_optimizer
 
-INVENTORY = ModelDimensions(
+DIMENSIONS = ModelDimensions(
     num_symbols=20, num_stresses=3, num_languages=2, speaker_vector_dim=256, n_mels=80, mel_mean=-5.0, mel_std=2.0
 )
 
@@ -17,7 +17,7 @@ INVENTORY = ModelDimensions(
 @pytest.fixture
 def model() -> AcousticModel:
     settings = {"model_size": "xtiny", "model.enable_gst": True, "model.use_variational_encoder": True}
-    return AcousticModel(resolve(None, None, settings).config.model, INVENTORY)
+    return AcousticModel(resolve(None, None, settings).config.model, DIMENSIONS)
 
 
 def test_decay_shrinks_the_weights_of_layers_and_spares_embeddings_norms_and_biases(model):
@@ -27,7 +27,7 @@ def test_decay_shrinks_the_weights_of_layers_and_spares_embeddings_norms_and_bia
         parameter.grad = torch.zeros_like(parameter)  # decay alone moves
     optimizer = make_optimizer(model, settings.training)
     for group in optimizer.param_groups:
-        group["lr"] = 0.1 * group["rate_scale"]
+        group["lr"] = 0.1 * group["learning_rate_scale"]
     optimizer.step()
 
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d)  # the model's own convolution is a linear layer
@@ -59,14 +59,14 @@ def test_every_parameter_is_optimized_once(model):
 
 
 def constant(value: float) -> nn.Module:
-    """One weight of this value."""
+    """Returns a layer with one weight of this value."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, value)
     return module
 
 
 def averaged(decay: float, steps: int) -> float:
-    """The average of a weight that jumps from 0 to 1 before the first of so many steps: the share of the new value."""
+    """Returns the average, after some steps, of a weight that changed from 0 to 1 before the first."""
     average = ExponentialAverage(constant(0.0), decay)
     for step in range(steps):
         average.update(constant(1.0), step)
@@ -74,7 +74,7 @@ def averaged(decay: float, steps: int) -> float:
 
 
 def test_the_average_of_a_short_run_has_left_the_initial_weights():
-    """Its decay starts at a tenth and rises: at 0.999 throughout, twenty steps would leave 0.98 of the untrained."""
+    """The decay starts at 0.1 and rises; at a constant 0.999, 98 % would be initial weights after twenty steps."""
     assert averaged(0.999, 1) == pytest.approx(0.9)
     assert averaged(0.999, 2) == pytest.approx(1 - 0.1 * 2 / 11)
     assert averaged(0.999, 20) > 0.9999
@@ -92,7 +92,7 @@ def test_without_decay_the_average_is_the_last_weight():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_averaged_weights_are_lent_to_the_model_and_leave_it(fails):
+def test_the_averaged_weights_are_in_the_model_inside_the_block_only(fails):
     average, module = ExponentialAverage(constant(3.0), 0.5), constant(7.0)
     try:
         with average.applied_to(module):

@@ -1,4 +1,4 @@
-"""Runs that meet a fault: each recovers or stops with a reason, and loses nothing that was saved."""
+"""Recovery from faults: a run recovers or stops with a reason, and loses no checkpoint."""
 
 import json
 import multiprocessing
@@ -19,9 +19,8 @@ from model.loop.checkpoints import (
     save_checkpoint,
 )
 from model.loop.reporting import History, HistoryError, read_history
-from model.training import durations
+from model.training import durations, step
 from model.training import state as run_state
-from model.training import step as accumulation
 from model.training.trainer import TrainingError, train
 
 
@@ -30,8 +29,8 @@ def events(folder: Path, kind: str) -> list:
 
 
 def poison(monkeypatch, steps, factor=float("nan"), names=("mel",)):
-    """Loss terms of these steps (1-based calls) are multiplied by a factor."""
-    original, calls = accumulation.loss_terms, 0
+    """Multiplies loss terms by a factor in the calls (1-based) that `steps` selects."""
+    original, calls = step.loss_terms, 0
 
     def poisoned(*arguments):
         nonlocal calls
@@ -39,14 +38,14 @@ def poison(monkeypatch, steps, factor=float("nan"), names=("mel",)):
         terms = original(*arguments)
         return {**terms, **{name: terms[name] * factor for name in names}} if steps(calls) else terms
 
-    monkeypatch.setattr(accumulation, "loss_terms", poisoned)
+    monkeypatch.setattr(step, "loss_terms", poisoned)
 
 
 def finite(folder: Path) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in load_file(folder / "voice" / "model.safetensors").values())
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_written_down(
+def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_recorded(
     tmp_path, config, generated_features, monkeypatch
 ):
     poison(monkeypatch, lambda call: call == 3)
@@ -58,52 +57,58 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_written_down(
     assert finite(tmp_path)
 
 
-def test_a_step_that_is_not_finite_does_not_keep_durations_from_ever_being_kept(
-    tmp_path, config, generated_features, monkeypatch
-):
+def test_a_step_that_is_not_finite_does_not_prevent_cached_durations(tmp_path, config, generated_features, monkeypatch):
     poison(monkeypatch, lambda call: call == 3, names=("mel", "binarization"))
     monkeypatch.setattr(durations, "CONVERGED", 100.0)
     train(config(max_steps=15, durations="cached", enable_evaluation=False), generated_features, tmp_path)
-    assert load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[-1].path).extra["durations"]["kept"]
+    assert load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[-1].path).extra["durations"]["cached"]
+
+
+def empty_checkpoint(step: int, score: float | None = None) -> Checkpoint:
+    return Checkpoint(
+        step=step, model={}, ema={}, optimizer={"state": {}, "param_groups": []}, rng={}, extra={}, score=score
+    )
 
 
 def test_checkpoints_that_a_kill_left_half_written_are_removed(tmp_path):
-    (tmp_path / ".partial-00000003").mkdir()
-    save_checkpoint(tmp_path, Checkpoint(5, {}, {}, {"state": {}, "param_groups": []}, {}, {}), keep_top_k=1)
+    (tmp_path / ".step-00000003.1.1.partial").mkdir()
+    save_checkpoint(tmp_path, empty_checkpoint(5), keep_top_k=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
 
 
-def test_a_score_that_is_no_number_is_not_the_best(tmp_path):
-    for step, score in enumerate((float("nan"), 0.5, 0.7, float("nan"), None)):
-        save_checkpoint(tmp_path, Checkpoint(step, {}, {}, {"state": {}, "param_groups": []}, {}, {}, score), 2)
+def test_a_nan_score_is_not_the_best(tmp_path):
+    for number, score in enumerate((float("nan"), 0.5, 0.7, float("nan"), None)):
+        save_checkpoint(tmp_path, empty_checkpoint(number, score), 2)
     assert best_checkpoint(tmp_path).name == "step-00000001"
     assert [saved.step for saved in list_checkpoints(tmp_path)] == [1, 2, 4]
 
 
-def test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run(tmp_path, config, generated_features, monkeypatch):
+def test_bad_steps_in_a_row_lead_to_rollbacks_and_finally_stop_the_run(
+    tmp_path, config, generated_features, monkeypatch
+):
     poison(monkeypatch, lambda _: True, float("inf"))
-    with pytest.raises(TrainingError, match=r"3 steps in a row .* going back 2 times"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row .* 2 rollbacks"):
         train(config(max_skipped_steps=3, max_rollbacks=2), generated_features, tmp_path)
-    assert events(tmp_path, "went_back_to") == [0, 0]
+    assert events(tmp_path, "rolled_back_to") == [0, 0]
     assert len(events(tmp_path, "skipped")) == 9
     assert "learning_rate" in events(tmp_path, "stopped")[0]
 
 
-def test_after_going_back_the_rate_is_lower_and_the_run_ends_well(tmp_path, config, generated_features, monkeypatch):
+def test_after_a_rollback_the_learning_rate_is_lower_and_the_run_finishes(
+    tmp_path, config, generated_features, monkeypatch
+):
     poison(monkeypatch, lambda call: 12 <= call <= 14, 1e6)
     settings = config(max_steps=20, max_skipped_steps=3, rollback_rate_factor=0.25, learning_rate_schedule="constant")
     train(settings, generated_features, tmp_path)
-    assert events(tmp_path, "went_back_to") == [10]
+    assert events(tmp_path, "rolled_back_to") == [10]
     assert len(events(tmp_path, "diverged")) == 3
     rates = [line["train/learning_rate"] for line in read_history(tmp_path / "history.jsonl") if "train/mel" in line]
     assert rates[-1] == pytest.approx(0.25 * settings.training.learning_rate)
     assert finite(tmp_path)
 
 
-def test_a_weight_that_became_nan_is_healed_from_the_last_good_checkpoint(
-    tmp_path, config, generated_features, monkeypatch
-):
-    original, calls = accumulation.loss_terms, 0
+def test_a_nan_weight_is_restored_from_the_last_healthy_checkpoint(tmp_path, config, generated_features, monkeypatch):
+    original, calls = step.loss_terms, 0
 
     def breaking(output, batch, losses):
         nonlocal calls
@@ -122,17 +127,17 @@ def test_a_weight_that_became_nan_is_healed_from_the_last_good_checkpoint(
         return broken
 
     monkeypatch.setattr(run_state, "AcousticModel", remember)
-    monkeypatch.setattr(accumulation, "loss_terms", breaking)
+    monkeypatch.setattr(step, "loss_terms", breaking)
     train(config(max_steps=20, max_skipped_steps=2), generated_features, tmp_path)
-    assert events(tmp_path, "went_back_to") == [10]
+    assert events(tmp_path, "rolled_back_to") == [10]
     assert finite(tmp_path)
 
 
-def test_a_rate_a_thousand_times_too_high_ends_in_recovery_or_a_clear_stop(tmp_path, config, generated_features):
+def test_a_learning_rate_a_thousand_times_too_high_stops_with_the_fix(tmp_path, config, generated_features):
     settings = config(max_steps=200, learning_rate=2.0, max_skipped_steps=5, enable_evaluation=False)
     with pytest.raises(TrainingError, match=r"Lower training\.learning_rate"):
         train(settings, generated_features, tmp_path)
-    assert len(events(tmp_path, "went_back_to")) == 3
+    assert len(events(tmp_path, "rolled_back_to")) == 3
 
 
 def damage(path: Path) -> None:
@@ -142,7 +147,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["bit", "torn", "gone", "state"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_gone_on_with(
+def test_a_damaged_checkpoint_is_set_aside_and_the_previous_one_used(
     tmp_path, config, generated_features, caplog, fault
 ):
     settings = config(max_steps=20, keep_top_k=3, evaluation_interval=5)
@@ -168,19 +173,19 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_gone_on_with(
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_checkpoint_of_another_format_says_so(tmp_path, config, generated_features):
+def test_a_checkpoint_of_another_format_is_refused_with_both_numbers(tmp_path, config, generated_features):
     train(config(max_steps=5, enable_evaluation=False), generated_features, tmp_path)
     state = list_checkpoints(tmp_path / "checkpoints")[-1].path / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "format": 1}))
-    with pytest.raises(CheckpointError, match="checkpoint format 1, this version reads 2"):
+    with pytest.raises(CheckpointError, match="checkpoint format 1, this version reads 3"):
         newest_loadable(tmp_path / "checkpoints")
 
 
-def test_a_history_forgets_the_steps_that_come_again_and_a_torn_line(tmp_path):
+def test_a_history_drops_repeated_steps_and_a_torn_line(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "train/mel": NaN}\n{"step": 3}\n{"step": 4, "tr')
     history = History(path, 2)
-    history.write(3, value=1.0)
+    history.write(3, {"value": 1.0})
     history.close()
     assert [record["step"] for record in read_history(path)] == [1, 2, 3]
 
@@ -193,7 +198,7 @@ def test_a_damaged_line_of_a_history_is_named(tmp_path, line):
 
 
 def run_to_its_end(config, features: Path, folder: Path, kills: int, moments: random.Random) -> int:
-    """Train in processes that are killed at random moments, at most `kills` of them; how many were killed at work."""
+    """Trains in processes of which at most `kills` are killed at random moments; returns how many were."""
     context = multiprocessing.get_context("fork")  # a fresh interpreter would spend its time on imports
     killed = 0
     while True:

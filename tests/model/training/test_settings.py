@@ -1,4 +1,4 @@
-"""No dead knobs: every setting of training has the effect that its description promises, by direction and size."""
+"""Every setting of training has the effect that its description states, in direction and size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ STEPS = 12
 
 @dataclass
 class Run:
-    """A finished run and what each of its steps did.
+    """A finished run and records of its steps.
 
     Attributes:
         config, folder: Of the run.
@@ -42,19 +42,19 @@ class Run:
 
     @property
     def rates(self) -> list[float]:
-        return [step.rate for step in self.steps]
+        return [step.learning_rate for step in self.steps]
 
     @property
     def padded_frames(self) -> list[int]:
         return [clips * frames for clips, _, frames in self.shapes]
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:
-        """`model` or `ema` of the last checkpoint."""
+        """Returns the `model` or `ema` tensors of the last checkpoint."""
         return load_file(self.folder / f"checkpoints/step-{len(self.steps):08d}" / f"{name}.safetensors")
 
 
 def traced(config: Config, features: Path, folder: Path) -> Run:
-    """Train, and watch every step."""
+    """Trains and records every step."""
     run, original = Run(config, folder), trainer.take_step
 
     def watching(state, computation, batch, *arguments):
@@ -103,7 +103,7 @@ def slower_aligner(plain: Run, changed: Run) -> None:
 
 
 def distance(run: Run, prefix: str) -> float:
-    """How far the parameters of a part have moved."""
+    """Returns the L2 distance of a module's parameters from their initial values."""
     moved = {name: tensor - run.initial[name] for name, tensor in run.weights("model").items()}
     return float(sum(tensor.square().sum() for name, tensor in moved.items() if name.startswith(prefix))) ** 0.5
 
@@ -160,7 +160,7 @@ def raw_weights_exported(plain: Run, changed: Run) -> None:
 
 
 def float32(plain: Run, changed: Run) -> None:
-    """A first loss near that of bfloat16, but not equal to it."""
+    """Checks that the first loss is close to that of bfloat16, but not equal."""
     one, other = plain.steps[0].loss.total, changed.steps[0].loss.total
     assert one != other
     assert one == pytest.approx(other, rel=0.02)
@@ -177,7 +177,7 @@ def few_shapes(plain: Run, changed: Run) -> None:
 
 
 BESIDE = {"enable_static_shapes": {"num_shape_buckets": 3}}
-"""Settings that are changed together with one."""
+"""Setting -> other settings that are changed along with it."""
 EFFECTS: dict[str, tuple[object, Callable[[Run, Run], None]]] = {
     "batch_size": (3, smaller_batches),
     "max_batch_frames": (400, bounded_frames),
@@ -194,8 +194,9 @@ EFFECTS: dict[str, tuple[object, Callable[[Run, Run], None]]] = {
     "max_steps": (9, fewer_steps),
     "enable_static_shapes": (True, few_shapes),
 }
-"""Setting -> another value, and what it must do to a run."""
+"""Setting -> another value, and a check of its effect on a run."""
 SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
+    "start_from_sha256": "test_weights_other_than_those_recorded_are_refused",
     "start_from": "test_the_report_says_what_was_copied_and_the_voice_names_its_ancestors",
     "keep_languages": "test_languages_that_the_corpus_lacks_are_kept_or_dropped",
     "freeze": "test_frozen_parts_keep_the_weights_of_the_base",
@@ -203,16 +204,16 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "checkpoint_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "exported_checkpoint": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "keep_top_k": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
-    "variance_restoration": "test_a_voice_gives_back_the_spread_its_mels_lack",
+    "variance_restoration": "test_a_voice_restores_the_variance_that_its_mels_lack",
     "enable_evaluation": "test_without_evaluation_the_last_weights_become_the_voice",
     "log_interval": "test_training_lowers_the_loss_and_reports_everything",
     "num_threads": "test_training_lowers_the_loss_and_reports_everything",
-    "max_skipped_steps": "test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run",
-    "max_rollbacks": "test_bad_steps_in_a_row_lead_back_and_at_last_stop_the_run",
-    "rollback_rate_factor": "test_after_going_back_the_rate_is_lower_and_the_run_ends_well",
+    "max_skipped_steps": "test_bad_steps_in_a_row_lead_to_rollbacks_and_finally_stop_the_run",
+    "max_rollbacks": "test_bad_steps_in_a_row_lead_to_rollbacks_and_finally_stop_the_run",
+    "rollback_rate_factor": "test_after_a_rollback_the_learning_rate_is_lower_and_the_run_finishes",
     "divergence_factor": "test_a_loss_far_above_the_best_median_has_diverged",
     "gradient_accumulation_steps": "test_accumulated_gradients_equal_those_of_the_whole_batch",
-    "enable_gradient_checkpointing": "test_checkpointed_gradients_equal_plain_ones_and_keep_less",
+    "enable_gradient_checkpointing": "test_checkpointed_gradients_equal_plain_ones_and_store_less",
     "mixed_precision": "test_float16_trains_with_a_scaler_that_is_in_the_checkpoint",
     "enable_adaptive_loss_weights": "test_adaptive_weights_act_in_a_run",
     "adaptive_weight_update_interval": "test_weights_move_at_their_interval_only",
@@ -229,7 +230,7 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "model_gpu": "test_a_missing_gpu_is_named",
     "data_gpu": "test_a_missing_gpu_is_named",
     "enable_memory_isolation": "test_a_missing_gpu_is_named",
-    "durations": "test_a_converged_aligner_rests_and_the_rest_learns_on_across_a_restart",
+    "durations": "test_a_converged_aligner_is_frozen_while_the_rest_learns_across_a_restart",
 }
 
 

@@ -1,21 +1,23 @@
-"""One optimizer step: what a bad step leaves alone, the loss scale of float16, rates of the groups, restored state."""
+"""One optimizer step: bad steps, the loss scale of float16, learning rates of groups, restored state, metrics."""
 
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from model.config.resolution import resolve
-from model.config.schema import Config
+from model.config.training import TrainSettings
 from model.features.store import FeatureStore
 from model.loop.devices import Devices
 from model.loop.distributed import Processes
-from model.training import step as accumulation
+from model.training import step as step_module
 from model.training.profiling import StepTimer
-from model.training.state import RunState
-from model.training.step import Computation, Objective, Precision, Step, take_step
+from model.training.stability import Clipping
+from model.training.state import TrainingState
+from model.training.step import ModelWithLoss, Precision, Step, StepContext, StepLoss, StepMetrics, take_step
 
 CPU = torch.device("cpu")
 STILL = {"model.dropout": 0.0, "model.predictor_dropout": 0.0, "model.aligner_dropout": 0.0}
@@ -25,13 +27,17 @@ FLOAT16 = {"training.use_mixed_precision": True, "training.mixed_precision": "fl
 
 @pytest.fixture
 def open_state(tmp_path, small_settings, small_features):
-    """Function: (settings, folder) -> the state of a run that has not begun."""
+    """Returns a function that opens the state of a new run with these settings in a folder."""
     opened = []
 
-    def build(settings: dict | None = None, folder: str = "run") -> RunState:
-        config: Config = resolve(None, None, {**small_settings, **STILL, **(settings or {})}).config
+    def build(settings: dict | None = None, folder: str = "run") -> TrainingState:
+        config = TrainSettings.of(resolve(None, None, {**small_settings, **STILL, **(settings or {})}).config)
         store = FeatureStore(Path(small_features))
-        opened.append(RunState(config, store, tmp_path / folder, Devices(CPU, CPU), Processes()))
+        opened.append(
+            TrainingState(
+                config=config, store=store, folder=tmp_path / folder, devices=Devices(CPU, CPU), processes=Processes()
+            )
+        )
         return opened[-1]
 
     yield build
@@ -39,56 +45,61 @@ def open_state(tmp_path, small_settings, small_features):
         state.batches.close()
 
 
-def stepper(state: RunState) -> Callable[..., Step]:
-    """A function that takes the next step of a run, with the learning rate if it is given."""
+def stepper(state: TrainingState) -> Callable[..., Step]:
+    """Returns a function that takes the next step of a run."""
     precision = Precision(CPU, None, trim=True)
-    objective = Objective(state.model, state.config.loss, precision)
-    computation = Computation(objective, precision, state.scaler, state.processes, StepTimer(CPU))
+    context = StepContext(
+        model=ModelWithLoss(state.model, state.config.loss, precision),
+        precision=precision,
+        scaler=state.scaler,
+        processes=state.processes,
+        timer=StepTimer(CPU),
+    )
 
-    def step(rate: float | None = None) -> Step:
-        taken = take_step(state, computation, next(state.batches), rate)
+    def step(learning_rate: float | None = None) -> Step:
+        taken = take_step(state, context, next(state.batches), learning_rate)
         state.step += 1
         return taken
 
     return step
 
 
-def weights_of(state: RunState) -> dict[str, torch.Tensor]:
+def weights_of(state: TrainingState) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
 
 
-def unmoved(before: dict[str, torch.Tensor], state: RunState) -> bool:
+def unmoved(before: dict[str, torch.Tensor], state: TrainingState) -> bool:
     return all(torch.equal(before[name], tensor) for name, tensor in state.model.state_dict().items())
 
 
 @pytest.fixture
 def scale_loss(monkeypatch):
-    """Function: multiplies the mel term of the following steps by a factor."""
-    original = accumulation.loss_terms
+    """Returns a function that multiplies the mel term of all later steps by a factor."""
+    original = step_module.loss_terms
 
     def apply(factor: float) -> None:
         def scaled(*arguments):
             terms = original(*arguments)
             return {**terms, "mel": terms["mel"] * factor}
 
-        monkeypatch.setattr(accumulation, "loss_terms", scaled)
+        monkeypatch.setattr(step_module, "loss_terms", scaled)
 
     return apply
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(math.nan, "skipped"), (math.inf, "skipped"), (1e6, "diverged")])
-def test_a_bad_step_is_not_recorded_by_the_adaptive_weights(open_state, scale_loss, factor, verdict):
+@pytest.mark.parametrize(("factor", "status"), [(math.nan, "skipped"), (math.inf, "skipped"), (1e6, "diverged")])
+def test_a_bad_step_is_not_recorded_by_the_adaptive_weights(open_state, scale_loss, factor, status):
     state = open_state({"training.enable_adaptive_loss_weights": True})
     step = stepper(state)
-    assert step().verdict == ""
-    recorded = dict(state.adaptive.magnitudes)
+    assert step().status == "ok"
+    recorded = dict(state.adaptive.means)
     assert state.adaptive.steps == 1
     scale_loss(factor)
-    assert step().verdict == verdict
+    assert step().status == status
     assert state.adaptive.steps == 1
-    assert state.adaptive.magnitudes == recorded
+    assert state.adaptive.means == recorded
     scale_loss(1.0)
-    assert step().verdict == ""
+    assert step().status == "ok"
     assert state.adaptive.steps == 2
 
 
@@ -100,23 +111,23 @@ def test_a_step_that_is_not_finite_moves_no_weight(open_state, scale_loss, facto
     step()
     before = weights_of(state)
     scale_loss(factor)
-    assert step().verdict == "skipped"
+    assert step().status == "skipped"
     assert unmoved(before, state)
     scale_loss(1.0)
-    assert step().verdict == ""
+    assert step().status == "ok"
     assert not unmoved(before, state)
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_the_scale_of_float16_is_gone_before_the_gradient_is_clipped(open_state, parts):
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_gradients_are_unscaled_before_they_are_clipped(open_state, micro_batches):
     clipping = {"training.gradient_clip_norm": 0.3, "training.gradient_clip_value": 0.02}
-    clipping["training.gradient_accumulation_steps"] = parts
+    clipping["training.gradient_accumulation_steps"] = micro_batches
     plain, scaled = (open_state({**clipping, **precision}) for precision in ({}, FLOAT16))
     assert scaled.scaler.get_scale() > 1000
     for _ in range(2):
         for state, step in ((plain, stepper(plain)), (scaled, stepper(scaled))):
             taken = step()
-            assert taken.parts == parts
+            assert taken.micro_batches == micro_batches
             assert 0 < taken.clipping.clipped_elements < 0.5
             norm = torch.cat([p.grad.flatten() for p in state.model.parameters() if p.grad is not None]).norm()
             assert float(norm) == pytest.approx(min(taken.clipping.norm, 0.3), rel=1e-4)
@@ -129,7 +140,7 @@ def test_the_scale_of_float16_is_gone_before_the_gradient_is_clipped(open_state,
         torch.testing.assert_close(tensor, weights[name], atol=2e-5, rtol=1e-4)
 
 
-def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_blames_no_batch(open_state):
+def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_is_no_bad_step(open_state):
     state = open_state(FLOAT16)
     step = stepper(state)
     before, largest = weights_of(state), 1e38
@@ -137,8 +148,8 @@ def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_blames_no_batch(ope
     taken = step()
     assert math.isfinite(taken.loss.total)
     assert not math.isfinite(taken.clipping.norm)
-    assert taken.verdict == ""
-    assert state.guard.bad_in_a_row == 0
+    assert taken.status == "ok"
+    assert state.divergence.consecutive_bad_steps == 0
     assert unmoved(before, state)
     assert state.scaler.get_scale() == pytest.approx(largest * state.scaler.get_backoff_factor())
 
@@ -146,7 +157,7 @@ def test_an_overflow_of_the_scale_alone_lowers_the_scale_and_blames_no_batch(ope
 def test_the_aligner_learns_at_its_own_multiple_of_the_learning_rate(open_state):
     state = open_state({"training.aligner_learning_rate_scale": 3.0, "training.weight_decay": 0.0})
     before = weights_of(state)
-    stepper(state)(rate=2e-4)
+    stepper(state)(learning_rate=2e-4)
     largest = {True: 0.0, False: 0.0}  # the first step of Adam moves a weight by its learning rate
     for name, parameter in state.model.named_parameters():
         moved = float((parameter.detach() - before[name]).abs().max())
@@ -155,8 +166,8 @@ def test_the_aligner_learns_at_its_own_multiple_of_the_learning_rate(open_state)
     assert largest[False] == pytest.approx(2e-4, rel=0.01)
 
 
-def test_a_run_takes_up_all_that_had_left_its_initial_value(open_state, scale_loss):
-    """Each value here differs from the one that a fresh run starts with: what is not restored is seen."""
+def test_resuming_restores_every_value_that_has_changed(open_state, scale_loss):
+    """Every value differs from its initial one, so that a value that is not restored is detected."""
     settings = {
         **FLOAT16,
         "training.gradient_accumulation_steps": 2,
@@ -169,23 +180,23 @@ def test_a_run_takes_up_all_that_had_left_its_initial_value(open_state, scale_lo
     for factor in (1.0, 1.0, 1e6):
         scale_loss(factor)
         state.plateau.update(state.step, step().objective)
-    state.parts = 3  # two did not fit into memory
-    state.guard.rollbacks = 1
+    state.micro_batches = 3  # two did not fit into memory
+    state.divergence.rollbacks = 1
     state.adaptive.factors["mel"] = 0.8
-    state.plateau.height, state.plateau.lowered, state.plateau.decided_at = 2.0, False, 2
+    state.plateau.plateau_objective, state.plateau.lower_rate_helps, state.plateau.decided_at = 2.0, False, 2
     state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": 512.0})
-    state.durations.average = 0.6
+    state.durations.mean = 0.6
     state.metrics = {"validation/mel": 0.7}
     state.save()
 
     torch.manual_seed(99)
     resumed = open_state(settings)
     assert resumed.resume()
-    assert (resumed.step, resumed.saved_step, resumed.parts) == (3, 3, 3)
+    assert (resumed.step, resumed.saved_step, resumed.micro_batches) == (3, 3, 3)
     assert resumed.scaler.get_scale() == 512.0
-    for part in ("guard", "adaptive", "plateau", "durations", "scaler", "batches"):
+    for part in ("divergence", "adaptive", "plateau", "durations", "scaler", "batches"):
         assert getattr(resumed, part).state_dict() == getattr(state, part).state_dict()
-    assert resumed.guard.bad_in_a_row == 1
+    assert resumed.divergence.consecutive_bad_steps == 1
     assert resumed.metrics == state.metrics
     assert next(resumed.batches).clip_ids == next(state.batches).clip_ids
     for name, tensor in state.average.state_dict().items():
@@ -193,14 +204,33 @@ def test_a_run_takes_up_all_that_had_left_its_initial_value(open_state, scale_lo
     assert unmoved(weights_of(state), resumed)
 
 
-def test_going_back_keeps_what_did_not_fit_into_memory_and_lowers_the_rate_of_the_next_step(open_state):
+def test_a_rollback_keeps_the_number_of_micro_batches_and_lowers_the_learning_rate(open_state):
     state = open_state({"training.rollback_rate_factor": 0.25, "training.gradient_accumulation_steps": 2})
     state.save()
     step = stepper(state)
     step()
-    state.parts = 4
-    before = step().rate  # of step 1
-    state.go_back()
-    assert (state.step, state.parts) == (0, 4)
+    state.micro_batches = 4
+    before = step().learning_rate  # of step 1
+    state.roll_back()
+    assert (state.step, state.micro_batches) == (0, 4)
     step()
-    assert step().rate == pytest.approx(0.25 * before)
+    assert step().learning_rate == pytest.approx(0.25 * before)
+
+
+def test_frames_per_second_are_those_of_all_processes(monkeypatch):
+    clock = iter([0.0, 2.0, 2.0] * 2)
+    monkeypatch.setattr(step_module.time, "monotonic", lambda: next(clock))
+    batch = SimpleNamespace(mel_lengths=torch.tensor([300, 100]), ids=torch.zeros(2, 5, 2), mel=torch.zeros(2, 300, 80))
+    step = Step(
+        loss=StepLoss({"mel": 0.5}, 0.5),
+        objective=0.5,
+        weights={"mel": 1.0},
+        learning_rate=1e-3,
+        clipping=Clipping(norm=1.0, clipped_elements=0.0, clipped_norm=False),
+        status="ok",
+        micro_batches=1,
+    )
+    for processes, speed in ((1, 200.0), (4, 800.0)):
+        metrics = StepMetrics(count_graphs=False, processes=processes)
+        metrics.add(batch, step)
+        assert metrics.lap()["train/frames_per_second"] == pytest.approx(speed)

@@ -1,4 +1,4 @@
-"""`myxtts train` takes the flags of the evaluation document as they are written there, and what they say arrives."""
+"""`myxtts train` accepts the flags of the evaluation document, and they reach the trainer."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from model.config.schema import Config
+from model.config.training import TrainSettings
+from model.diagnosis import checklist
 from model.training import trainer
 from model.training.trainer import TrainingResult
 from pipelines.cli.main import program
@@ -22,13 +24,19 @@ OTHERS = (
 
 @pytest.fixture
 def trained_with(small_features, tmp_path, monkeypatch):
-    """Function: flags -> the settings that reach the trainer."""
-    told: list[Config] = []
+    """Returns a function from flags to the settings that reach the checklist and the trainer."""
+    checked: list[Config] = []
+    received: list[TrainSettings] = []
 
-    def train(config, *_, **__):
-        told.append(config)
-        return TrainingResult(1, 1, Path("voice"), {})
+    def check(config):
+        checked.append(config)
+        return []
 
+    def train(settings, *_, **__):
+        received.append(settings)
+        return TrainingResult(steps=1, exported_step=1, voice=Path("voice"), metrics={})
+
+    monkeypatch.setattr(checklist, "checklist", check)
     monkeypatch.setattr(trainer, "train", train)
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
 
@@ -39,7 +47,9 @@ def trained_with(small_features, tmp_path, monkeypatch):
             standalone_mode=False,
             catch_exceptions=False,
         )
-        return told.pop()
+        config = checked.pop()
+        assert received.pop() == TrainSettings.of(config)
+        return config
 
     return run
 

@@ -1,4 +1,4 @@
-"""Properties of training: it learns, it resumes as if never stopped, it survives bad steps, it exports a voice."""
+"""Training: the loss falls, resuming equals never stopping, checkpoints are kept, a voice is exported."""
 
 import json
 import os
@@ -11,19 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.acoustic.global_variance import lost_variance
+from model.acoustic.global_variance import estimate_variance_factors
 from model.audio.io import read_audio, write_audio
 from model.config.resolution import presets, resolve
+from model.config.training import TrainSettings
 from model.corpus.manifest import read_manifest
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
 from model.synthesis import ProsodyControls, SynthesisError, Synthesizer
-from model.training import losses as adaptive_weights
-from model.training import step
-from model.training import step as accumulation
+from model.training import losses, step
 from model.training.learning_rate_finder import find_learning_rate
-from model.training.profiling import PARTS
+from model.training.profiling import PHASES
 from model.training.trainer import StopTraining, TrainingError, train
 from model.training.validation import validate
 from model.voice import VoiceError, read_voice
@@ -89,7 +88,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize(("stop", "options"), [(5, {}), (10, {}), (13, EVERYTHING)])
 def test_resuming_equals_never_having_stopped(tmp_path, config, generated_features, monkeypatch, stop, options):
-    monkeypatch.setattr(adaptive_weights, "MEMORY", 4)
+    monkeypatch.setattr(losses, "AVERAGING_STEPS", 4)
     settings = config(max_steps=20, **options)
     train(settings, generated_features, tmp_path / "whole")
 
@@ -126,7 +125,7 @@ def test_resuming_equals_never_having_stopped(tmp_path, config, generated_featur
 
 
 def test_validation_leaves_the_training_as_it_was(tmp_path, config, generated_features):
-    """The averaged weights leave the model, which trains on with dropout, and no random number is drawn."""
+    """The raw weights and dropout are restored after validation, and no random number is drawn."""
     validated = config(max_steps=7, evaluation_interval=2, ema_decay=0.9)
     train(validated, generated_features, tmp_path / "validated")
     train(config(max_steps=7, enable_evaluation=False, ema_decay=0.9), generated_features, tmp_path / "alone")
@@ -137,7 +136,7 @@ def test_validation_leaves_the_training_as_it_was(tmp_path, config, generated_fe
     assert not same_tensors(last / "model.safetensors", last / "ema.safetensors")
 
 
-def test_validation_is_of_the_averaged_weights(tmp_path, config, generated_features):
+def test_validation_uses_the_averaged_weights(tmp_path, config, generated_features):
     settings = config(max_steps=6, evaluation_interval=6, ema_decay=0.99)
     result = train(settings, generated_features, tmp_path)
     store, voice = FeatureStore(generated_features), read_voice(tmp_path / "voice")  # the averaged weights
@@ -147,47 +146,47 @@ def test_validation_is_of_the_averaged_weights(tmp_path, config, generated_featu
     assert abs(raw - result.metrics["validation/mel"]) > 1e-3
 
 
-def test_the_parts_that_fitted_into_memory_are_those_of_the_resumed_run(
+def test_a_resumed_run_keeps_the_micro_batches_that_fitted_into_memory(
     tmp_path, config, generated_features, monkeypatch
 ):
-    original, tried = accumulation.accumulate_gradients, []
+    original, tried = step.accumulate_gradients, []
 
-    def scarce(computation, batch, weights, parts):
-        tried.append(parts)
+    def scarce(context, batch, weights, micro_batches):
+        tried.append(micro_batches)
         if len(tried) == 7:
             os.kill(os.getpid(), signal.SIGINT)
-        if parts < 4:
+        if micro_batches < 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return original(computation, batch, weights, parts)
+        return original(context, batch, weights, micro_batches)
 
-    monkeypatch.setattr(accumulation, "accumulate_gradients", scarce)
+    monkeypatch.setattr(step, "accumulate_gradients", scarce)
     settings = config(max_steps=9, batch_size=5, gradient_accumulation_steps=2, enable_evaluation=False)
     with pytest.raises(KeyboardInterrupt):
         train(settings, generated_features, tmp_path)
     assert tried == [2, *[4] * 6]
     tried.clear()
-    monkeypatch.setattr(accumulation, "accumulate_gradients", scarce)
+    monkeypatch.setattr(step, "accumulate_gradients", scarce)
     train(settings, generated_features, tmp_path)
     assert tried == [4, 4, 4]
-    assert [line["parts"] for line in history(tmp_path) if "parts" in line] == [4]
+    assert [line["micro_batches"] for line in history(tmp_path) if "micro_batches" in line] == [4]
 
 
-def test_a_folder_of_another_device_or_buffer_is_gone_on_with(tmp_path, config, generated_features):
+def test_a_run_with_another_device_or_buffer_is_resumed(tmp_path, config, generated_features):
     train(config(max_steps=10), generated_features, tmp_path)
     assert train(config(max_steps=10, buffer_size=9, log_interval=3), generated_features, tmp_path).steps == 10
 
 
 @pytest.mark.parametrize("level", presets()[1])
-def test_every_level_runs_and_ends_lower_than_it_began(tmp_path, small_settings, generated_features, level):
+def test_the_loss_falls_at_every_optimization_level(tmp_path, small_settings, generated_features, level):
     settings = {**small_settings, "optimization_level": level, "training.enable_evaluation": False}
-    train(resolve(None, None, settings).config, generated_features, tmp_path)
-    losses = [line["train/objective"] for line in history(tmp_path) if "train/objective" in line]
-    assert losses[-1] < 0.9 * losses[0]
+    train(TrainSettings.of(resolve(None, None, settings).config), generated_features, tmp_path)
+    objectives = [line["train/objective"] for line in history(tmp_path) if "train/objective" in line]
+    assert objectives[-1] < 0.9 * objectives[0]
 
 
-def test_the_rate_range_test_proposes_a_rate_between_its_bounds_and_draws_it(tmp_path, config, generated_features):
+def test_the_range_test_proposes_a_learning_rate_between_its_bounds_and_draws_it(tmp_path, config, generated_features):
     test = find_learning_rate(config(), generated_features, tmp_path, steps=60)
-    assert test.rates[0] < test.proposed < test.rates[-1]
+    assert test.learning_rates[0] < test.proposed < test.learning_rates[-1]
     assert min(test.losses) < test.losses[0]
     assert (tmp_path / "learning_rate.png").stat().st_size > 1000
     assert json.loads((tmp_path / "learning_rate.json").read_text())["proposed"] == test.proposed
@@ -201,11 +200,11 @@ def test_without_evaluation_the_last_weights_become_the_voice(tmp_path, config, 
     assert not (tmp_path / "samples").exists()
 
 
-def test_a_profile_names_every_part_and_adds_up(tmp_path, config, generated_features):
+def test_a_profile_names_every_phase_and_adds_up(tmp_path, config, generated_features):
     recorder = Recorder()
     train(config(max_steps=9), generated_features, tmp_path, recorder, profile_steps=4)
     profile = {name: value for name, value in recorder.values[7].items() if name.startswith("profile/")}
-    assert set(profile) == {f"profile/{part}_ms" for part in PARTS}
+    assert set(profile) == {f"profile/{phase}_ms" for phase in PHASES}
     assert profile["profile/forward_ms"] > 0 < profile["profile/backward_ms"]
     shares = [value for name, value in recorder.values[5].items() if name.startswith("time/") and "share" in name]
     assert 0.9 < sum(shares) <= 1
@@ -213,7 +212,7 @@ def test_a_profile_names_every_part_and_adds_up(tmp_path, config, generated_feat
 
 
 def test_adaptive_weights_act_in_a_run(tmp_path, config, generated_features, monkeypatch):
-    monkeypatch.setattr(adaptive_weights, "MEMORY", 4)
+    monkeypatch.setattr(losses, "AVERAGING_STEPS", 4)
     recorder = Recorder()
     settings = config(max_steps=20, enable_adaptive_loss_weights=True, adaptive_weight_update_interval=2)
     train(settings, generated_features, tmp_path, recorder)
@@ -251,7 +250,7 @@ def test_compiling_changes_no_number_and_stops_after_the_shapes(tmp_path, config
 
 def test_a_finished_run_is_not_trained_again(tmp_path, config, generated_features, monkeypatch):
     first = train(config(), generated_features, tmp_path)
-    monkeypatch.setattr(accumulation, "loss_terms", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(step, "loss_terms", lambda *_: pytest.fail("trained again"))
     assert train(config(), generated_features, tmp_path) == first
 
 
@@ -275,17 +274,17 @@ def test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported(tmp_path, c
     assert read_voice(tmp_path / "voice").steps == (best.step if exported == "best" else 20)
 
 
-def test_a_voice_gives_back_the_spread_its_mels_lack(tmp_path, config, generated_features):
+def test_a_voice_restores_the_variance_that_its_mels_lack(tmp_path, config, generated_features):
     train(config(max_steps=10), generated_features, tmp_path / "restored")
     train(config(max_steps=10, variance_restoration=0.0), generated_features, tmp_path / "plain")
     restored, plain = read_voice(tmp_path / "restored" / "voice"), read_voice(tmp_path / "plain" / "voice")
     clips = evaluation_batches(FeatureStore(generated_features), "validation", 4)
-    assert restored.variance_factors == lost_variance(plain.model, clips).tolist()
+    assert restored.variance_factors == estimate_variance_factors(plain.model, clips).tolist()
     assert min(restored.variance_factors) > 1  # ten steps speak almost nothing but the mean
     assert set(plain.variance_factors) == {1.0}
 
 
-def test_a_voice_knows_by_name_only_whom_it_was_trained_on(tmp_path, config, small_features):
+def test_a_voice_has_the_speakers_that_it_was_trained_on(tmp_path, config, small_features):
     train(config(max_steps=2, enable_evaluation=False), small_features, tmp_path)
     voice = read_voice(tmp_path / "voice")
     assert set(FeatureStore(small_features).speakers) - set(voice.speakers) == {"unheard"}
@@ -306,17 +305,17 @@ def test_the_caller_can_stop_a_run_at_a_validation(tmp_path, config, generated_f
 def plain_run(tmp_path_factory, small_settings, generated_features):
     folder = tmp_path_factory.mktemp("plain")
     settings = {**small_settings, "training.max_steps": 12, "training.enable_evaluation": False}
-    train(resolve(None, None, settings).config, generated_features, folder)
+    train(TrainSettings.of(resolve(None, None, settings).config), generated_features, folder)
     return folder
 
 
-def test_a_finished_run_is_exported_otherwise_without_training_again(
+def test_a_finished_run_is_exported_with_other_settings_without_training(
     tmp_path, small_settings, generated_features, plain_run
 ):
     run = shutil.copytree(plain_run, tmp_path / "run")
     changes = {"training.max_steps": 12, "training.enable_evaluation": False, "training.variance_restoration": 0.0}
     history, before = (run / "history.jsonl").read_text(), read_voice(run / "voice")
-    train(resolve(None, None, {**small_settings, **changes}).config, generated_features, run)
+    train(TrainSettings.of(resolve(None, None, {**small_settings, **changes}).config), generated_features, run)
     after = read_voice(run / "voice")
     assert (run / "history.jsonl").read_text() == history
     assert max(before.variance_factors) > 1
@@ -328,8 +327,8 @@ def voice(plain_run):
     return plain_run / "voice"
 
 
-def test_a_voice_speaks_both_languages_and_says_what_it_cannot(voice):
-    synthesizer = Synthesizer.load(voice)
+def test_a_voice_speaks_both_languages_and_refuses_unknown_ones(voice):
+    synthesizer = Synthesizer(voice)
     english, persian = (next(s for s in synthesizer.speakers if f"_{code}_" in s) for code in ("en", "fa"))
     for speaker, text, language in ((english, "Good morning.", "en"), (persian, "سلام", "fa"), (english, "سلام", "fa")):
         speech = synthesizer.synthesize(text, language, speaker)
@@ -346,12 +345,12 @@ def test_a_voice_speaks_both_languages_and_says_what_it_cannot(voice):
 def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_alone(
     voice, generated_corpus, monkeypatch
 ):
-    synthesizer, told = Synthesizer.load(voice), []
+    synthesizer, calls = Synthesizer(voice), []
     english = next(name for name, own in synthesizer.voice.speaker_languages.items() if own == "en")
     spoken = synthesizer.voice.model.synthesize
 
     def listening(ids, lengths, vector, language, style, own_language, shift):
-        told.append((int(language), own_language if own_language is None else int(own_language)))
+        calls.append((int(language), own_language if own_language is None else int(own_language)))
         return spoken(ids, lengths, vector, language, style, own_language, shift)
 
     monkeypatch.setattr(synthesizer.voice.model, "synthesize", listening)
@@ -362,24 +361,24 @@ def test_a_voice_that_speaks_another_language_keeps_its_own_and_others_are_left_
         synthesizer.synthesize("سلام", "fa", reference=recording, reference_language=language)
     synthesizer.synthesize("Good morning.", reference=recording, reference_language="en")
     en, fa = (synthesizer.languages.index(code) for code in ("en", "fa"))
-    assert told == [(en, None), (fa, en), (fa, None), (fa, en), (fa, None), (en, None)]
+    assert calls == [(en, None), (fa, en), (fa, None), (fa, en), (fa, None), (en, None)]
     with pytest.raises(SynthesisError, match="unknown language 'de'"):
         synthesizer.synthesize("Hello.", "en", reference=recording, reference_language="de")
     with pytest.raises(SynthesisError, match="give a reference"):
         synthesizer.synthesize("Hello.", reference_language="en")
 
 
-def test_a_pretrained_encoder_hears_a_reference_without_the_silence_around_it(voice, generated_corpus, tmp_path):
-    synthesizer = Synthesizer.load(voice)
+def test_a_pretrained_encoder_embeds_a_reference_without_the_surrounding_silence(voice, generated_corpus, tmp_path):
+    synthesizer = Synthesizer(voice)
     path = generated_corpus / read_manifest(generated_corpus)[0].audio
     samples = read_audio(path, synthesizer.sample_rate)
     quiet = np.zeros(4 * synthesizer.sample_rate, np.float32)
     padded = write_audio(tmp_path / "long.wav", np.concatenate([quiet, samples, quiet]), synthesizer.sample_rate)
-    plain, trimmed = (synthesizer._speaker_of(file)[0] for file in (path, padded))
+    plain, trimmed = (synthesizer._embed_speaker(file)[0] for file in (path, padded))
     assert float(plain @ trimmed) > 0.99
 
 
-def test_untrained_or_foreign_weights_refuse_to_speak(tmp_path, voice):
+def test_untrained_or_foreign_weights_are_refused(tmp_path, voice):
     for key, value, message in (
         ("steps", 0, "never trained"),
         ("symbols_hash", "other", "symbol table"),

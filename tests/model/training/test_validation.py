@@ -1,4 +1,4 @@
-"""What validation tells is what is there: style in use is counted, a perfect voice has no error, a slow one is long."""
+"""Validation: style in use is counted, a perfect voice has no error, a slow one is long."""
 
 from dataclasses import replace
 
@@ -10,19 +10,27 @@ from model.acoustic.encoders import Gaussian
 from model.acoustic.model import AcousticModel, Synthesis
 from model.config.resolution import resolve
 from model.training.adaptation import model_dimensions
-from model.training.validation import StyleUse, validate
+from model.training.validation import StyleMetrics, validate
 
 
 def used(weights=None, posterior=None, prior=None) -> dict[str, float]:
-    use = StyleUse()
+    style = StyleMetrics()
     for half in (slice(0, 2), slice(2, 4)):  # two batches
-        gaussians = [g and Gaussian(g.mean[half], g.log_variance[half]) for g in (posterior, prior)]
+        first, second = (g and Gaussian(g.mean[half], g.log_variance[half]) for g in (posterior, prior))
         chosen = None if weights is None else weights[half, None, :].expand(-1, 2, -1)
-        use.add(Conditions(torch.zeros(2, 8), torch.zeros(2, 4), chosen, *gaussians))
-    return use.measures()
+        style.add(
+            Conditions(
+                vector=torch.zeros(2, 8),
+                speaker=torch.zeros(2, 4),
+                token_weights=chosen,
+                posterior=first,
+                prior=second,
+            )
+        )
+    return style.compute()
 
 
-def test_tokens_in_use_are_counted():
+def test_style_tokens_in_use_are_counted():
     alone, turns = used(torch.eye(4)[[2, 2, 2, 2]]), used(torch.eye(4))
     assert (alone["style_tokens_used"], alone["style_variation"]) == (pytest.approx(1, abs=1e-3), 0)
     assert turns["style_tokens_used"] == pytest.approx(4, abs=1e-3)
@@ -40,15 +48,15 @@ def test_latent_dimensions_in_use_are_counted():
 
 
 @pytest.fixture
-def measured(store, monkeypatch):
-    """Function: frames of a recording -> frames that the voice says instead; returns the measures."""
+def metrics_of(store, monkeypatch):
+    """Returns a function that validates a voice whose speech repeats every recorded frame so many times."""
     config = resolve(None, None, {"model_size": "xtiny", "training.batch_size": 3}).config
     model = AcousticModel(config.model, model_dimensions(store))
 
     def run(repeat: int) -> dict[str, float]:
         def speak(batch):
             spoken = batch.mel.repeat_interleave(repeat, 1)
-            return Synthesis(spoken, repeat * batch.mel_lengths, None, None)
+            return Synthesis(mel=spoken, mel_lengths=repeat * batch.mel_lengths, durations=None, prosody=None)
 
         monkeypatch.setattr(model, "synthesize_batch", speak)
         return validate(model, store, config)
@@ -57,8 +65,8 @@ def measured(store, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_measures_are_means_over_the_split_whatever_the_batch_size(store, batch_size):
-    """Four clips in batches of three: a mean over batches would count the last clip three times."""
+def test_metrics_are_means_over_the_split_whatever_the_batch_size(store, batch_size):
+    """With four clips in batches of three, a mean over batches would weight the last clip threefold."""
     assert len(store.split("validation")) == 4
     of_all, of_some = (
         resolve(None, None, {"model_size": "xtiny", "training.batch_size": size}).config for size in (4, batch_size)
@@ -68,15 +76,15 @@ def test_measures_are_means_over_the_split_whatever_the_batch_size(store, batch_
     assert apart == pytest.approx(together, rel=1e-4)
 
 
-def test_what_equals_the_recording_has_no_error_and_what_is_slow_is_long(measured):
+def test_speech_equal_to_the_recording_has_no_error_and_slow_speech_is_long(metrics_of):
     for repeat in (1, 2):
-        values = measured(repeat)
+        values = metrics_of(repeat)
         assert values["validation/mel_free"] == pytest.approx(0, abs=1e-6)
         assert values["validation/length_ratio"] == pytest.approx(repeat)
 
 
-def test_sharpness_and_duration_error_are_of_the_clips_without_their_padding(measured, store, monkeypatch):
-    whole = measured(1)
+def test_sharpness_and_duration_error_ignore_padding(metrics_of, store, monkeypatch):
+    whole = metrics_of(1)
     original = AcousticModel.forward
 
     def certain(self, batch):
@@ -89,7 +97,7 @@ def test_sharpness_and_duration_error_are_of_the_clips_without_their_padding(mea
         return replace(output, alignment=replace(output.alignment, log_soft=log_soft), predicted=predicted)
 
     monkeypatch.setattr(AcousticModel, "forward", certain)
-    values = measured(1)
+    values = metrics_of(1)
     assert values["validation/sharpness"] == pytest.approx(1.0)
     assert values["validation/duration_error"] == pytest.approx(0.0, abs=1e-4)
     assert whole["validation/sharpness"] < 1

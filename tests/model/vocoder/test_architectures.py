@@ -1,4 +1,4 @@
-"""Generators and discriminators are the published ones: counts, names, shapes, and the operations themselves."""
+"""Generators and discriminators equal the published ones: parameter counts, names, shapes and operations."""
 
 import copy
 import typing
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from model.config.data import AudioConfig
 from model.config.vocoder import VARIANTS, VocoderConfig
 from model.errors import VocoderError
-from model.vocoder.architectures import ARCHITECTURES, build_generator, recognise
-from model.vocoder.discriminators import judge, judge_pair
-from model.vocoder.fast import FourierConv1d, speed_up
+from model.vocoder.architectures import ARCHITECTURES, build_generator, identify_variant
+from model.vocoder.cpu_inference import FourierConv1d, optimize_for_cpu
+from model.vocoder.discriminators import discriminate, discriminate_pair
 from model.vocoder.hifigan import HifiGan, HifiGanSize
-from model.vocoder.layers import Conv1d
+from model.vocoder.layers import SameConv1d
 from model.vocoder.univnet import LocationVariableBlock, UnivNetSize
-from model.vocoder.weights import fold, official_state
+from model.vocoder.weights import fold_norms, official_state
 
 
 def count(network) -> int:
@@ -41,9 +41,9 @@ def test_generators_have_the_published_parameters(kind, variant, n_mels, normed,
     state = official_state(generator)
     assert count(generator) == normed
     assert len(state) == keys
-    assert recognise(kind, state) == (variant, n_mels)
+    assert identify_variant(kind, state) == (variant, n_mels)
     if folded:
-        assert count(fold(generator)) == folded
+        assert count(fold_norms(generator)) == folded
 
 
 def test_discriminators_have_the_published_parameters():
@@ -67,7 +67,7 @@ def test_official_layer_names():
     assert {"res_stack.1.convt_pre.1.weight_g", "res_stack.1.conv_blocks.3.1.bias"} <= c32.keys()
 
 
-def test_the_schema_and_the_registry_know_the_same_vocoders():
+def test_schema_and_registry_have_the_same_vocoders():
     types = set(typing.get_args(VocoderConfig.model_fields["type"].annotation))
     assert types == {"griffin_lim", *ARCHITECTURES} == set(VARIANTS)
     for kind, architecture in ARCHITECTURES.items():
@@ -80,12 +80,12 @@ def test_a_variant_of_another_type_is_refused(kind, variant):
     if variant in VARIANTS[kind]:
         assert VocoderConfig(type=kind, variant=variant).variant == variant
     else:
-        with pytest.raises(ValueError, match=f"{variant} is none of {kind}'s"):
+        with pytest.raises(ValueError, match=f"{variant} does not exist for {kind}"):
             VocoderConfig(type=kind, variant=variant)
 
 
-def test_another_hop_length_is_refused_with_the_cure():
-    with pytest.raises(VocoderError, match=r"256 samples of a frame.*hop_length is 200"):
+def test_another_hop_length_is_refused_with_the_fix():
+    with pytest.raises(VocoderError, match=r"256 samples per frame.*hop_length is 200"):
         build_generator("hifigan", "v2", AudioConfig(hop_length=200))
 
 
@@ -96,33 +96,40 @@ def test_folded_and_fast_layers_give_the_same_samples(kind, audio):
     with torch.no_grad():
         plain = generator(mel, noise)
         assert plain.shape == (2, 1, 12 * 256)
-        torch.testing.assert_close(fold(generator)(mel, noise), plain, atol=1e-5, rtol=0)
-        torch.testing.assert_close(speed_up(generator)(mel, noise), plain, atol=1e-5, rtol=0)
+        torch.testing.assert_close(fold_norms(generator)(mel, noise), plain, atol=1e-5, rtol=0)
+        torch.testing.assert_close(optimize_for_cpu(generator)(mel, noise), plain, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("taps", [7, 11])
 @pytest.mark.parametrize("dilation", [1, 5])
 @pytest.mark.parametrize("length", [1, 30, 700, 9000])
-def test_convolution_by_spectra_is_a_convolution(taps, dilation, length):
-    layer = Conv1d(6, 5, taps, dilation).requires_grad_(False)
+def test_fourier_convolution_equals_convolution(taps, dilation, length):
+    layer = SameConv1d(6, 5, taps, dilation).requires_grad_(False)
     x = torch.randn(2, 6, length)
     torch.testing.assert_close(FourierConv1d(layer)(x), layer(x), atol=2e-6, rtol=0)
 
 
-def test_long_kernels_between_many_channels_go_by_spectra_in_single_precision(audio):
-    size = HifiGanSize(256, (16, 16), (32, 32), (3, 7), ((1, 3),) * 2, double=True)
-    generator, mel = fold(HifiGan(size, 80)).eval(), torch.randn(1, 80, 12)
+def test_long_kernels_between_many_channels_use_fourier_convolution_in_single_precision(audio):
+    size = HifiGanSize(
+        channels=256,
+        strides=(16, 16),
+        kernels=(32, 32),
+        resblock_kernels=(3, 7),
+        resblock_dilations=((1, 3),) * 2,
+        paired=True,
+    )
+    generator, mel = fold_norms(HifiGan(size, 80)).eval(), torch.randn(1, 80, 12)
     with torch.no_grad():
         plain = generator(mel)
-        rough = speed_up(copy.deepcopy(generator).bfloat16())
-        fast = speed_up(generator)
+        bfloat16 = optimize_for_cpu(copy.deepcopy(generator).bfloat16())
+        fast = optimize_for_cpu(generator)
         # The four with seven taps between 128 channels.
-        assert [sum(isinstance(m, FourierConv1d) for m in made.modules()) for made in (fast, rough)] == [4, 0]
+        assert [sum(isinstance(m, FourierConv1d) for m in network.modules()) for network in (fast, bfloat16)] == [4, 0]
         torch.testing.assert_close(fast(mel), plain, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_no_sample_depends_on_frames_beyond_the_context(kind, audio):
+def test_samples_do_not_depend_on_frames_beyond_the_context(kind, audio):
     generator = build_generator(kind, "xtiny", audio).double().eval()
     context, frame = generator.context_frames, 60
     mel = torch.randn(1, 80, 120, dtype=torch.float64)
@@ -131,14 +138,14 @@ def test_no_sample_depends_on_frames_beyond_the_context(kind, audio):
     changed[:, :, frame], other[:, :, frame] = 9.0, 9.0
     with torch.no_grad():
         difference = (generator(mel, noise) - generator(changed, other)).abs()[0, 0].reshape(120, 256).amax(1)
-    touched = difference.nonzero().flatten()
-    assert frame in touched
-    assert touched.min() >= frame - context
-    assert touched.max() <= frame + context
+    affected = difference.nonzero().flatten()
+    assert frame in affected
+    assert affected.min() >= frame - context
+    assert affected.max() <= frame + context
 
 
-def test_location_variable_convolution_is_each_frames_own_convolution():
-    size, hop = UnivNetSize(3, strides=(4,), dilations=(1,), hidden=4), 4
+def test_location_variable_convolution_uses_the_kernels_of_each_frame():
+    size, hop = UnivNetSize(channels=3, strides=(4,), dilations=(1,), hidden=4), 4
     block = LocationVariableBlock(size, 5, 4, hop)
     x, mel = torch.randn(1, 3, 6 * hop), torch.randn(1, 5, 6)
     kernels, biases = block.kernel_predictor(mel)
@@ -158,17 +165,17 @@ def test_location_variable_convolution_is_each_frames_own_convolution():
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_discriminators_judge_each_sound_by_itself(kind):
-    judges = ARCHITECTURES[kind].discriminators("xtiny").eval()
+def test_discriminator_scores_do_not_depend_on_the_rest_of_the_batch(kind):
+    discriminators = ARCHITECTURES[kind].discriminators("xtiny").eval()
     one, other = torch.randn(2, 1, 4096), torch.randn(2, 1, 4096)
-    real, fake = judge_pair(judges, one, other)
-    for (score, features), (alone, maps) in zip(fake, judge(judges, other), strict=True):
+    real, fake = discriminate_pair(discriminators, one, other)
+    for (score, features), (alone, maps) in zip(fake, discriminate(discriminators, other), strict=True):
         torch.testing.assert_close(score, alone, atol=1e-5, rtol=1e-4)
         assert len(features) == len(maps)
-    assert len(real) == len(fake) == sum(len(judge.discriminators) for judge in judges.values())
+    assert len(real) == len(fake) == sum(len(each.discriminators) for each in discriminators.values())
 
 
 def test_periods_that_do_not_divide_the_length_are_padded():
-    judges = ARCHITECTURES["hifigan"].discriminators("tiny")
-    scores = judge(judges, torch.from_numpy(np.zeros((1, 1, 4001), dtype=np.float32)))
+    discriminators = ARCHITECTURES["hifigan"].discriminators("tiny")
+    scores = discriminate(discriminators, torch.from_numpy(np.zeros((1, 1, 4001), dtype=np.float32)))
     assert all(torch.isfinite(score).all() for score, _ in scores)

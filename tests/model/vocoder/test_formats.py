@@ -1,4 +1,4 @@
-"""Official files go in, out and in again unchanged, in every naming; what does not fit is refused by name."""
+"""Official files survive import and export unchanged under all names; unsuitable ones are refused with the reason."""
 
 import json
 import pickle
@@ -14,13 +14,13 @@ from model.vocoder.architectures import ARCHITECTURES, build_generator
 from model.vocoder.folder import DESCRIPTION, GENERATOR, read_vocoder, write_vocoder
 from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import read_official, write_official
-from model.vocoder.weights import fold, load_weights, official_state
+from model.vocoder.weights import fold_norms, load_weights, official_state
 
 MEL = torch.randn(1, 80, 9, generator=torch.Generator().manual_seed(0))
 NOISE = torch.randn(1, 64, 9, generator=torch.Generator().manual_seed(1))
 
 
-def sound(kind, state, variant="xtiny"):
+def generate(kind, state, variant="xtiny"):
     generator = build_generator(kind, variant, AudioConfig()).eval()
     load_weights(generator, state, "here")
     with torch.no_grad():
@@ -28,9 +28,9 @@ def sound(kind, state, variant="xtiny"):
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_official_files_go_in_out_and_in_again(kind, make_weights, tmp_path):
+def test_official_files_survive_import_and_export(kind, make_weights, tmp_path):
     weights = make_weights(kind, discriminators=True)
-    expected = sound(kind, weights.generator)
+    expected = generate(kind, weights.generator)
     first = write_official(tmp_path / "first", weights)
     taken = read_official(first[1] if kind == "hifigan" else first[0])
     assert (taken.kind, taken.variant, taken.audio, taken.steps) == (kind, "xtiny", weights.audio, 7)
@@ -38,12 +38,12 @@ def test_official_files_go_in_out_and_in_again(kind, make_weights, tmp_path):
     again = read_official(
         write_official(tmp_path / "second", read_vocoder(tmp_path / "own"))[1 if kind == "hifigan" else 0]
     )
-    torch.testing.assert_close(sound(kind, again.generator), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(generate(kind, again.generator), expected, atol=1e-6, rtol=0)
     assert again.generator.keys() == weights.generator.keys()
 
 
-def test_published_discriminators_come_along(make_weights, tmp_path, monkeypatch):
-    """Their layout, at the published names; one head is enough to tell."""
+def test_published_discriminators_are_imported_and_exported(make_weights, tmp_path, monkeypatch):
+    """The layout of the official file, with one head only."""
     weights = make_weights("hifigan")
     weights.discriminators = {name: {"discriminators.0.conv_post.bias": torch.ones(1)} for name in ("mpd", "msd")}
     files = write_official(tmp_path, weights)
@@ -62,11 +62,11 @@ def _new_names(state):
 def _folded(state, kind="hifigan"):
     generator = build_generator(kind, "xtiny", AudioConfig())
     load_weights(generator, state, "here")
-    return fold(generator).state_dict()
+    return fold_norms(generator).state_dict()
 
 
 @pytest.mark.parametrize(
-    ("naming", "tolerance"),
+    ("rename", "tolerance"),
     [
         (dict, 0.0),
         (_new_names, 0.0),
@@ -76,13 +76,13 @@ def _folded(state, kind="hifigan"):
     ],
     ids=["old", "new", "wrapped", "folded", "folded and wrapped"],
 )
-def test_every_naming_of_normed_weights_is_read(naming, tolerance, make_weights):
+def test_normed_weights_are_read_under_all_names(rename, tolerance, make_weights):
     state = make_weights().generator
-    expected = sound("hifigan", state)
-    assert (sound("hifigan", naming(state)) - expected).abs().max() <= tolerance
+    expected = generate("hifigan", state)
+    assert (generate("hifigan", rename(state)) - expected).abs().max() <= tolerance
 
 
-def test_spectral_norm_is_mapped_by_hand_both_ways():
+def test_spectral_norm_is_exported_and_imported():
     one, other = (ARCHITECTURES["hifigan"].discriminators("v1")["msd"].discriminators[0].eval() for _ in range(2))
     state = official_state(one)
     assert {"convs.0.weight_orig", "convs.0.weight_u", "convs.0.weight_v", "convs.0.bias"} <= state.keys()
@@ -92,8 +92,7 @@ def test_spectral_norm_is_mapped_by_hand_both_ways():
         torch.testing.assert_close(other(x)[0], one(x)[0])
 
 
-def test_old_weight_norm_of_torch_itself_is_what_we_read():
-    """Not our own idea of the old names: a layer made by the old function."""
+def test_weights_of_the_old_weight_norm_of_torch_are_read():
     from torch.nn.utils import weight_norm
 
     generator = build_generator("hifigan", "xtiny", AudioConfig())
@@ -106,7 +105,7 @@ def test_old_weight_norm_of_torch_itself_is_what_we_read():
 
 def test_folded_equals_unfolded(make_weights, settings):
     weights = make_weights()
-    unfolded = sound("hifigan", weights.generator)[0, 0].numpy()
+    unfolded = generate("hifigan", weights.generator)[0, 0].numpy()
     assert np.abs(NeuralVocoder.from_weights(weights, settings())(MEL[0].T.numpy()) - unfolded).max() < 1e-5
 
 
@@ -115,8 +114,8 @@ def test_official_univnet_settings_are_refused_with_both_named(make_weights, tmp
     files = write_official(tmp_path, make_weights("univnet", audio=theirs))
     with pytest.raises(CheckpointFormatError) as refused:
         read_vocoder(files[0], audio)
-    for told in ("sample_rate 24000 there, 22050 here", "n_mels 100 there, 80 here", "fmax 12000 there, 8000 here"):
-        assert told in str(refused.value)
+    for part in ("sample_rate 24000 there, 22050 here", "n_mels 100 there, 80 here", "fmax 12000 there, 8000 here"):
+        assert part in str(refused.value)
     assert "22050 Hz and 80 mel bands" in str(refused.value)
 
 
@@ -142,26 +141,26 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 
     (tmp_path / "g_1").write_bytes(pickle.dumps({"generator": Trap()}))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointFormatError, match="no plain checkpoint"):
+    with pytest.raises(CheckpointFormatError, match="not a plain checkpoint"):
         read_official(tmp_path / "g_1")
 
 
 def test_hifigan_without_its_settings_is_refused(make_weights, tmp_path):
     file = write_official(tmp_path, make_weights())[1]
     (tmp_path / "config.json").unlink()
-    with pytest.raises(CheckpointFormatError, match=r"no config\.json beside it"):
+    with pytest.raises(CheckpointFormatError, match=r"no config\.json in its folder"):
         read_official(file)
 
 
-def test_settings_and_discriminators_that_make_no_sense_are_refused(make_weights, tmp_path):
+def test_invalid_settings_and_discriminators_are_refused(make_weights, tmp_path):
     file = write_official(tmp_path, make_weights())[1]
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"sampling_rate": "fast"}))
-    with pytest.raises(CheckpointFormatError, match=r"config\.json: no mel settings that we know \(sample_rate: "):
+    with pytest.raises(CheckpointFormatError, match=r"config\.json: unknown mel settings \(sample_rate: "):
         read_official(file)
     (tmp_path / "config.json").write_text(json.dumps(config))
     torch.save({"mpd": {}}, tmp_path / "do_00000007")
-    with pytest.raises(CheckpointFormatError, match="do_00000007: holds something else where weights should be"):
+    with pytest.raises(CheckpointFormatError, match="do_00000007: holds something other than weights"):
         read_official(file)
 
 
@@ -176,7 +175,7 @@ def test_univnet_settings_are_data_never_code(make_weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / GENERATOR).write_bytes(b"short"), "not the weights"),
         (lambda folder: (folder / GENERATOR).unlink(), "missing"),
@@ -185,15 +184,15 @@ def test_univnet_settings_are_data_never_code(make_weights, tmp_path):
         (lambda folder: (folder / DESCRIPTION).write_text(json.dumps({"format": 99})), "another version"),
     ],
 )
-def test_a_damaged_folder_is_refused(damage, told, make_weights, tmp_path):
+def test_a_damaged_folder_is_refused(damage, message, make_weights, tmp_path):
     folder = write_vocoder(tmp_path / "v", make_weights())
     damage(folder)
-    with pytest.raises(CheckpointFormatError, match=told):
+    with pytest.raises(CheckpointFormatError, match=message):
         read_vocoder(folder)
 
 
-def test_layers_that_do_not_fit_are_named(make_weights):
+def test_layers_that_do_not_match_are_named(make_weights):
     state = make_weights().generator
     state["extra.weight_g"] = state.pop("conv_post.bias")
     with pytest.raises(CheckpointFormatError, match=r"lacks conv_post\.bias; has the unknown extra\.weight_g"):
-        sound("hifigan", state)
+        generate("hifigan", state)

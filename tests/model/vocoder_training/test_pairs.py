@@ -1,4 +1,4 @@
-"""Mels stand beside their samples, frame for frame, for the corpus's own and for predicted mels."""
+"""Training pairs of a vocoder: extracted and predicted mels correspond to their samples frame by frame."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ def voice(tmp_path_factory, config, generated_features):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_recorded_mels_are_those_of_the_samples(generated_features, generated_corpus, tmp_path, split):
-    """Of the trimmed samples, at the loudness of the features."""
+    """Mels are those of the trimmed samples at the loudness of the features."""
     store = FeatureStore(generated_features)
     clips = {store.clips[position].id: store.clips[position] for position in store.split(split)}
     assert all(clip.trimmed > 0.1 and abs(clip.gain - 1) > 0.1 for clip in clips.values())
@@ -113,7 +113,7 @@ def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
     voice, config, generated_features, generated_corpus, tmp_path
 ):
     assert not (voice / "vocoder").exists()
-    assert Synthesizer.load(voice).vocoder.name == "Griffin-Lim"  # until it is given another
+    assert Synthesizer(voice).vocoder.name == "Griffin-Lim"  # until it is given another
     start = base_vocoder(config, generated_features, generated_corpus, tmp_path / "base", NullLogger())
     report = finetune(config, voice, generated_features, generated_corpus, start, tmp_path / "tuned", NullLogger())
     assert report.after != report.before
@@ -123,7 +123,7 @@ def test_a_voice_gets_a_fine_tuned_vocoder_and_speaks_with_it(
     assert (perceptual.ABSENT in report.notes) != ("pesq" in report.after)
     assert len(report.samples) == 4
     assert all(path.is_file() for path in report.samples)
-    synthesizer = Synthesizer.load(report.voice)
+    synthesizer = Synthesizer(report.voice)
     assert synthesizer.vocoder.name == "hifigan xtiny"
     speech = synthesizer.synthesize("Good morning.", language="en")
     assert len(speech.samples) == len(speech.mel) * 256

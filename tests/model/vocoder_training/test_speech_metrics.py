@@ -1,4 +1,4 @@
-"""What a fine-tuning reports: distances clip by clip, PESQ where it is installed, and plain words where it is not."""
+"""Metrics of a vocoder: distances clip by clip, PESQ where it is installed, and a note where it is not."""
 
 import sys
 
@@ -12,7 +12,7 @@ from model.vocoder_training import perceptual
 from model.vocoder_training.finetuning import Report
 from model.vocoder_training.pairs import Pair
 from model.vocoder_training.perceptual import UnratedError, wide_band_pesq
-from model.vocoder_training.speech_metrics import judge_speech, measure
+from model.vocoder_training.speech_metrics import compute_distances, compute_metrics
 
 AUDIO = AudioConfig()
 
@@ -30,15 +30,15 @@ def griffin_lim():
 
 def test_means_are_those_of_the_clips(griffin_lim, pairs, monkeypatch):
     monkeypatch.setattr(perceptual, "INSTALLED", False)
-    judged = judge_speech(griffin_lim, pairs, AUDIO)
-    assert list(judged.clips) == ["clip0", "clip1"]
-    assert judged.clips["clip0"] == measure(griffin_lim, pairs[:1], AUDIO)
-    assert judged.mean() == pytest.approx(measure(griffin_lim, pairs, AUDIO))
-    assert "pesq" not in judged.mean()
+    metrics = compute_metrics(griffin_lim, pairs, AUDIO)
+    assert list(metrics.clips) == ["clip0", "clip1"]
+    assert metrics.clips["clip0"] == compute_distances(griffin_lim, pairs[:1], AUDIO)
+    assert metrics.mean() == pytest.approx(compute_distances(griffin_lim, pairs, AUDIO))
+    assert "pesq" not in metrics.mean()
 
 
 class FakePesq:
-    """Refuses silence with the package's own kinds of error."""
+    """Double of the `pesq` package: refuses silence and short signals with the package's exceptions."""
 
     class NoUtterancesError(RuntimeError):
         pass
@@ -61,16 +61,16 @@ def test_a_clip_that_pesq_cannot_rate_is_left_out_and_counted(griffin_lim, pairs
     monkeypatch.setattr(perceptual, "INSTALLED", True)
     silent = Pair("silent", pairs[0].mel, np.zeros_like(pairs[0].samples))
     short = Pair("short", pairs[0].mel[:10], pairs[0].samples[: 10 * AUDIO.hop_length])
-    judged = judge_speech(griffin_lim, [*pairs, silent, short], AUDIO)
-    assert judged.mean()["pesq"] == 4.0
-    assert "pesq" not in judged.clips["silent"]
-    assert judged.notes == [
+    metrics = compute_metrics(griffin_lim, [*pairs, silent, short], AUDIO)
+    assert metrics.mean()["pesq"] == 4.0
+    assert "pesq" not in metrics.clips["silent"]
+    assert metrics.notes == [
         "pesq leaves out 1 of 4 clips: no utterance detected",
         "pesq leaves out 1 of 4 clips: shorter than a quarter of a second",
     ]
 
 
-def test_pesq_knows_the_recording_from_noise(voiced):
+def test_pesq_is_high_for_the_recording_and_low_for_noise(voiced):
     pytest.importorskip("pesq")
     recorded = voiced(1.0, 150.0, 1)
     noise = np.random.default_rng(0).normal(0, recorded.std(), recorded.shape).astype(np.float32)
@@ -80,11 +80,13 @@ def test_pesq_knows_the_recording_from_noise(voiced):
             wide_band_pesq(made, theirs, 22050)
 
 
-def test_the_gain_is_told_clip_by_clip(tmp_path):
+def test_the_gain_is_reported_over_clips(tmp_path):
     distances = {"a": (0.5, 0.4), "b": (0.6, 0.4), "c": (0.5, 0.6)}
     clips = {
         name: {"before": {"mel_distance": before}, "after": {"mel_distance": after}}
         for name, (before, after) in distances.items()
     }
-    told = Report({}, {}, {}, clips, [], [], tmp_path).gain()
-    assert told == ("fine-tuning brings the mel closer on 2 of 3 held-out clips, by 0.0667 (standard error 0.0882)")
+    report = Report(before={}, after={}, griffin_lim={}, clips=clips, notes=[], samples=[], voice=tmp_path)
+    assert report.gain() == (
+        "fine-tuning reduces the mel distance on 2 of 3 held-out clips, by 0.0667 (standard error 0.0882)"
+    )

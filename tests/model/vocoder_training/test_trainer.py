@@ -1,4 +1,4 @@
-"""The adversarial training: each network learns its part, a resumed run is the run, mels stand beside their samples."""
+"""Adversarial training of a vocoder: losses, steps, resuming, settings, and segments."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from model.config.vocoder import VocoderConfig
 from model.loop.devices import DeviceError
 from model.threads import computes_in_bfloat16
 from model.vocoder.architectures import ARCHITECTURES
-from model.vocoder.discriminators import judge
+from model.vocoder.discriminators import discriminate
 from model.vocoder.folder import read_vocoder
 from model.vocoder_training.adversarial import (
     AdversarialStep,
@@ -26,10 +26,10 @@ from model.vocoder_training.adversarial import (
     discriminator_loss,
     feature_matching_loss,
 )
-from model.vocoder_training.finetuning import BASE_KEYS, MACHINE_KEYS, SPEAKING_KEYS
+from model.vocoder_training.finetuning import BASE_KEYS, INFERENCE_KEYS, MACHINE_KEYS
 from model.vocoder_training.pairs import Pair, PairingError, Segments
-from model.vocoder_training.speech_metrics import measure
-from model.vocoder_training.state import RunState
+from model.vocoder_training.speech_metrics import compute_distances
+from model.vocoder_training.state import VocoderTrainingState
 from model.vocoder_training.trainer import TrainingPlan, VocoderTrainingError, train_vocoder
 
 AUDIO = AudioConfig()
@@ -45,7 +45,14 @@ FAST = {
 
 
 def plan(keys, steps, fingerprint="print", start=None):
-    return TrainingPlan(VocoderConfig(**{**FAST, **keys}), AUDIO, steps, 1, fingerprint, start)
+    return TrainingPlan(
+        settings=VocoderConfig(**{**FAST, **keys}),
+        audio=AUDIO,
+        steps=steps,
+        seed=1,
+        fingerprint=fingerprint,
+        start=start,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def pairs(voiced):
 
 @pytest.fixture
 def run(pairs, tmp_path):
-    """Function: (keys, steps, folder, start) -> a finished run on three short sounds."""
+    """Returns a function that trains on two short sounds, with a third held out."""
 
     def call(keys=None, steps=4, folder="run", start=None, logger=None):
         return train_vocoder(plan(keys or {}, steps, start=start), pairs[:2], pairs[2:], tmp_path / folder, logger)
@@ -71,18 +78,18 @@ def run(pairs, tmp_path):
 
 @pytest.fixture
 def build_step(tmp_path):
-    """Function: keys -> the step of a run of ten, not begun."""
+    """Returns a function from settings to the step of a new run of ten steps."""
 
     def build(start=None, **keys):
-        return AdversarialStep(RunState(plan(keys, 10, start=start), tmp_path / "parts"))
+        return AdversarialStep(VocoderTrainingState(plan(keys, 10, start=start), tmp_path / "parts"))
 
     return build
 
 
 @pytest.fixture
 def batch(pairs):
-    """Mel and samples of a step."""
-    return Segments(pairs[:2], FAST["segment_frames"], FAST["batch_size"], 1).batch(0)
+    """Returns mel and samples of a step."""
+    return Segments(pairs[:2], frames=FAST["segment_frames"], batch_size=FAST["batch_size"], seed=1).batch(0)
 
 
 def weights(folder):
@@ -99,11 +106,11 @@ def copied(network):
 
 @pytest.mark.parametrize(("kind", "rate"), [("hifigan", 3e-3), ("univnet", 1e-2)])
 def test_training_brings_the_mel_closer(kind, rate, run, pairs):
-    """On a pitch not trained on; closer than noise too: an untrained UnivNet is one, an untrained HiFi-GAN silent."""
+    """Compares with an untrained generator (HiFi-GAN: silence, UnivNet: noise) and with noise, on a held-out pitch."""
     keys = {"type": kind, "learning_rate": rate, "adversarial_start": 1.0, "evaluation_interval": 100}
     first, last = run(keys, 1, "short"), run(keys, 40, "long")
     noise = np.random.default_rng(0).normal(0, pairs[2].samples.std(), pairs[2].samples.shape).astype(np.float32)
-    of_noise = measure(lambda mel: noise, pairs[2:], AUDIO)["mel_distance"]
+    of_noise = compute_distances(lambda mel: noise, pairs[2:], AUDIO)["mel_distance"]
     name = "validation/mel_distance"
     assert last.metrics[name] < 0.8 * min(first.metrics[name], of_noise)
 
@@ -128,13 +135,15 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkey
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_steps_that_come_again_are_told_once(run, tmp_path):
+def test_repeated_steps_are_recorded_once(run, tmp_path):
     run({}, 4)
     history = tmp_path / "run" / "history.jsonl"
-    told = history.read_text()
-    history.write_text(told + '{"step": 5, "train/mel": 1.0}\n{"step": 6, "tra')  # a kill came before step 6 was saved
+    before = history.read_text()
+    history.write_text(
+        before + '{"step": 5, "train/mel": 1.0}\n{"step": 6, "tra'
+    )  # a kill came before step 6 was saved
     run({}, 4)
-    assert history.read_text() == told
+    assert history.read_text() == before
 
 
 def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
@@ -143,14 +152,14 @@ def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
         train_vocoder(plan({}, 4, "another"), pairs, pairs, tmp_path / "run")
 
 
-def test_the_discriminators_learn_to_tell_a_fixed_fake(build_step):
+def test_the_discriminators_learn_to_detect_a_fixed_fake(build_step):
     step = build_step()
-    judges = step.state.discriminators
+    discriminators = step.state.discriminators
     recorded, fake = torch.randn(2, 1, 2048) * 0.1, torch.zeros(2, 1, 2048)
     values = []
     for _ in range(12):
-        loss = discriminator_loss(judge(judges, recorded), judge(judges, fake))
-        assert step.descend(loss, judges)
+        loss = discriminator_loss(discriminate(discriminators, recorded), discriminate(discriminators, fake))
+        assert step.descend(loss, discriminators)
         values.append(float(loss.detach()))
     assert values[-1] < 0.8 * values[0]
 
@@ -158,32 +167,32 @@ def test_the_discriminators_learn_to_tell_a_fixed_fake(build_step):
 def test_the_adversarial_loss_reaches_the_generator_and_no_discriminator(build_step, batch):
     state = build_step(mel_loss_weight=0.0, stft_loss_weight=1e-9, feature_matching_loss_weight=0.0).state
     state.discriminators.requires_grad_(False)
-    adversarial_loss(judge(state.discriminators, state.generator(batch[0]))).backward()
+    adversarial_loss(discriminate(state.discriminators, state.generator(batch[0]))).backward()
     assert sum(float(p.grad.abs().sum()) for p in state.generator.parameters()) > 0
     assert all(p.grad is None for p in state.discriminators.parameters())
 
 
 def test_a_step_moves_both_networks_each_by_its_own_loss(build_step, batch):
     step = build_step()
-    generator, judges = copied(step.state.generator), copied(step.state.discriminators)
+    generator, discriminators = copied(step.state.generator), copied(step.state.discriminators)
     assert {"discriminator", "mel", "adversarial", "feature_matching"} <= step(*batch).keys()
     assert moved(generator, step.state.generator)
-    assert moved(judges, step.state.discriminators)
+    assert moved(discriminators, step.state.discriminators)
 
 
 def test_perfect_speech_has_no_distance(pairs):
     sound = torch.from_numpy(pairs[0].samples)[None, None]
-    judges = ARCHITECTURES["hifigan"].discriminators("xtiny")
-    assert feature_matching_loss(judge(judges, sound), judge(judges, sound)).item() == 0.0
+    discriminators = ARCHITECTURES["hifigan"].discriminators("xtiny")
+    assert feature_matching_loss(discriminate(discriminators, sound), discriminate(discriminators, sound)).item() == 0.0
     assert float(torch.stack(MultiResolutionStft()(sound, sound)).abs().sum()) < 1e-6
-    values = measure(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
-    noise = measure(
+    values = compute_distances(lambda mel: pairs[0].samples, pairs[:1], AUDIO)
+    noise = compute_distances(
         lambda mel: np.random.default_rng(0).normal(0, 0.1, pairs[0].samples.shape).astype(np.float32), pairs[:1], AUDIO
     )
     assert all(values[name] < 1e-4 < noise[name] for name in values)
 
 
-def test_new_discriminators_wait_and_trained_ones_join_when_fine_tuning_says(build_step, batch, run):
+def test_new_discriminators_join_late_and_trained_ones_at_the_fine_tuning_share(build_step, batch, run):
     waiting = build_step(adversarial_start=0.5)
     assert "adversarial" not in waiting(*batch)
     waiting.state.step = 5
@@ -197,40 +206,40 @@ def test_new_discriminators_wait_and_trained_ones_join_when_fine_tuning_says(bui
     assert "adversarial" in build_step(finetune_adversarial_start=0.5)(*batch)
 
 
-def test_discriminators_that_never_joined_do_not_pass_for_trained_ones(run):
+def test_discriminators_that_never_joined_are_not_exported(run):
     assert read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder).discriminators == {}
     assert set(read_vocoder(run({}, 2, "both").vocoder).discriminators) == {"mrd", "mpd"}
 
 
-def test_fine_tuning_starts_at_its_share_of_the_rate(build_step, batch, run):
+def test_fine_tuning_starts_at_its_share_of_the_learning_rate(build_step, batch, run):
     start = read_vocoder(run({}, 2, "base").vocoder)
     rates = [build_step(start, finetune_learning_rate_ratio=r)(*batch)["learning_rate"] for r in (0.3, 1.0)]
     assert rates == pytest.approx([0.3 * FAST["learning_rate"], FAST["learning_rate"]])
 
 
-def test_frozen_discriminators_judge_without_learning(build_step, batch, run):
-    """For exactly as many steps as are set, in which the generator learns from them; then they learn on."""
+def test_frozen_discriminators_contribute_without_learning(build_step, batch, run):
+    """The discriminators are frozen for the set number of steps, in which the generator learns from them."""
     step = build_step(read_vocoder(run({}, 2, "base").vocoder), discriminator_freeze_steps=2)
     for frozen in (True, True, False, False):
-        judges, generator = copied(step.state.discriminators), copied(step.state.generator)
+        discriminators, generator = copied(step.state.discriminators), copied(step.state.generator)
         terms = step(*batch)
         assert "adversarial" in terms
         assert ("discriminator" in terms) == (not frozen)
-        assert moved(judges, step.state.discriminators) == (not frozen)
+        assert moved(discriminators, step.state.discriminators) == (not frozen)
         assert moved(generator, step.state.generator)
         step.state.step += 1
 
 
-def test_new_discriminators_are_not_frozen_since_they_have_nothing_to_say_yet(build_step, batch, run):
+def test_new_discriminators_are_not_frozen(build_step, batch, run):
     untrained = read_vocoder(run({"adversarial_start": 1.0}, 2, "alone").vocoder)
     for start in (None, untrained):
         step = build_step(start, discriminator_freeze_steps=5)
-        judges = copied(step.state.discriminators)
+        discriminators = copied(step.state.discriminators)
         assert "discriminator" in step(*batch)
-        assert moved(judges, step.state.discriminators)
+        assert moved(discriminators, step.state.discriminators)
 
 
-def test_discriminators_frozen_for_a_whole_fine_tuning_are_exported_as_they_came(run):
+def test_discriminators_frozen_for_a_whole_fine_tuning_are_exported_unchanged(run):
     base = run({}, 2, "base").vocoder
     tuned = run({"discriminator_freeze_steps": 3}, 3, "tuned", read_vocoder(base)).vocoder
     before, after = (load_file(folder / "discriminators.safetensors") for folder in (base, tuned))
@@ -240,7 +249,7 @@ def test_discriminators_frozen_for_a_whole_fine_tuning_are_exported_as_they_came
 
 
 def head(score: float, *features: float):
-    """The judgement of one head."""
+    """Returns the score and features of one head."""
     return torch.full((2, 3), score), [torch.full((2, 4), feature) for feature in features]
 
 
@@ -267,9 +276,9 @@ def test_features_are_matched_by_the_sum_over_all_layers_and_only_the_generated_
 
 @pytest.mark.parametrize(("kind", "averaged"), [("hifigan", False), ("univnet", True)])
 def test_univnet_averages_over_its_heads_and_hifigan_sums(kind, averaged, build_step, batch):
-    """Heads that score everything 0 are wrong by 1 on each recording and each deception."""
+    """Heads that score everything 0 have an error of 1 on each recording, and so has the generator."""
     step = build_step(type=kind, learning_rate=1e-9)
-    heads = [head for judges in step.state.discriminators.values() for head in judges.discriminators]
+    heads = [head for each in step.state.discriminators.values() for head in each.discriminators]
     for each in heads:
         for parameter in (each.conv_post.parametrizations.weight.original0, each.conv_post.bias):
             torch.nn.init.zeros_(parameter)
@@ -293,7 +302,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_too_many_stop(build_step, b
 
 @dataclass
 class Run:
-    """A finished run and what each of its steps did.
+    """A finished run and records of its steps.
 
     Attributes:
         settings: Of the run.
@@ -319,7 +328,7 @@ class Run:
 
 @pytest.fixture
 def traced(run, tmp_path, monkeypatch):
-    """Function: (keys, steps) -> a run whose every step was watched."""
+    """Returns a function that trains and records every step."""
 
     def call(keys: dict, steps: int, folder: str) -> Run:
         traced, step, descend = Run(plan(keys, steps).settings), AdversarialStep.__call__, AdversarialStep.descend
@@ -367,7 +376,7 @@ def slower_fall(plain: Run, changed: Run) -> None:
 
 
 def weighted(name: str) -> Callable[[Run, Run], None]:
-    """The first loss changes by the difference of the weight times its term, which stays."""
+    """Returns a check that the first loss changes by the difference of the weights times the term."""
 
     def effect(plain: Run, changed: Run) -> None:
         published = vars(ARCHITECTURES["hifigan"].recipe)[name]
@@ -429,7 +438,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Run, Run], None]]] = {
     "variant": ("tiny", wider),
     "type": ("univnet", another_type),
 }
-"""Setting -> another value, and what it must do to a run."""
+"""Setting -> another value, and a check of its effect on a run."""
 
 
 @pytest.mark.parametrize("key", EFFECTS)
@@ -442,9 +451,9 @@ def test_every_setting_of_training_does_what_it_says(key, traced):
     effect(traced({}, steps, "plain"), traced({key: value}, steps, "changed"))
 
 
-def test_no_setting_is_left_out_of_these_tests():
+def test_every_setting_has_a_test_of_its_effect():
     elsewhere = {
-        *SPEAKING_KEYS,  # test_neural, test_griffin_lim
+        *INFERENCE_KEYS,  # test_neural, test_griffin_lim
         *MACHINE_KEYS,  # below
         *("checkpoint", "checkpoint_sha256", "finetune_steps", "max_steps"),  # tests of the step and of the files
         *(
@@ -495,7 +504,7 @@ def test_validations_and_checkpoints_come_at_their_intervals(run, tmp_path):
 
 
 def test_segments_are_frames_beside_their_own_samples(pairs):
-    segments = Segments(pairs, 8, 4, seed=5)
+    segments = Segments(pairs, frames=8, batch_size=4, seed=5)
     mel, samples = segments.batch(3)
     assert mel.shape == (4, 80, 8)
     assert samples.shape == (4, 1, 8 * 256)
@@ -509,7 +518,7 @@ def test_segments_are_frames_beside_their_own_samples(pairs):
 def test_clips_shorter_than_a_segment_are_counted_and_alone_refused(pairs, caplog):
     short = Pair("short", pairs[0].mel[:5], pairs[0].samples[: 5 * 256])
     with caplog.at_level(logging.WARNING):
-        assert len(Segments([short, *pairs], 8, 2, 1).pairs) == 3
+        assert len(Segments([short, *pairs], frames=8, batch_size=2, seed=1).pairs) == 3
     assert "1 clips are shorter than a segment of 8 frames: left out" in caplog.text
     with pytest.raises(PairingError, match=r"none of the 1 clips has the 8 frames.*vocoder\.segment_frames"):
-        Segments([short], 8, 2, 1)
+        Segments([short], frames=8, batch_size=2, seed=1)

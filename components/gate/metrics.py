@@ -1,4 +1,4 @@
-"""The few measures that decide on a promotion, read from an evaluation's `metrics.json`."""
+"""The metrics that decide on a promotion, read from an evaluation's `metrics.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,11 @@ LOWER_IS_BETTER = {
     "alignment_monotonicity": False,
 }
 PRIMARY = "mel_cepstral_distortion"
+"""The metric that candidate and champion are compared by."""
 
 
-def measures(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The deciding measures; `None` means that a measure does not apply, which is neither good nor bad.
+def gate_metrics(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns the metrics of the gate; `None` means that a metric does not apply, which is neither good nor bad.
 
     Args:
         metrics: Contents of `metrics.json`.

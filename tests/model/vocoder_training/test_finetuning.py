@@ -1,4 +1,4 @@
-"""The fingerprints of a vocoder's trainings: folders of one fingerprint continue each other."""
+"""Fingerprints of vocoder trainings: a training resumes in a folder of the same fingerprint only."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from model.vocoder_training.finetuning import base_vocoder, finetune
 SETTINGS = resolve(
     None, None, {"seed": 77, "vocoder.type": "hifigan", "vocoder.variant": "xtiny", "vocoder.checkpoint": "g_1"}
 ).config
-SPEAKING = {
+INFERENCE = {
     f"vocoder.{name}"
     for name in (
         "griffin_lim_iterations",
@@ -30,7 +30,7 @@ SPEAKING = {
         "enable_compile",
     )
 }
-"""Settings that shape no weight."""
+"""Settings that do not change the weights."""
 STARTED = {
     f"vocoder.{name}"
     for name in ("finetune_learning_rate_ratio", "finetune_adversarial_start", "discriminator_freeze_steps")
@@ -39,12 +39,12 @@ FINETUNING = {f"vocoder.{name}" for name in ("finetune_steps", "checkpoint", "ch
 
 
 class Planned(Exception):
-    """Raised instead of training, with the plan."""
+    """Raised with the plan, instead of training."""
 
 
 @pytest.fixture
 def planned(monkeypatch, tmp_path, make_weights):
-    """Function: (start weights or None, settings, features, voice) -> plan of a base training or a fine-tuning."""
+    """Functions: (start weights or None, settings, features, voice) -> fingerprint of a training or fine-tuning."""
 
     def stop(plan, *_):
         raise Planned(plan)
@@ -75,8 +75,8 @@ def planned(monkeypatch, tmp_path, make_weights):
     return SimpleNamespace(base=base, started=base, tuned=tuned)
 
 
-def louder(weights, part: str):
-    """The same weights, one of them (of the generator or a discriminator) a little larger."""
+def changed_weights(weights, part: str):
+    """Returns the weights with one tensor, of the generator or of a discriminator, changed a little."""
     state = weights.generator if part == "generator" else weights.discriminators[part]
     name = sorted(state)[0]
     changed = {**state, name: state[name] + torch.full_like(state[name], 1e-3)}
@@ -90,41 +90,41 @@ def start(make_weights):
     return make_weights(discriminators=True)
 
 
-def unnoticed(fingerprint, *start) -> set[str]:
-    """Settings whose change leaves a fingerprint as it is."""
+def without_effect(fingerprint, *start) -> set[str]:
+    """Returns the settings whose change does not change a fingerprint."""
     before = fingerprint(*start)
     settings = keys(SETTINGS, "seed", "vocoder")
     return {key for key in settings if fingerprint(*start, config=with_another(SETTINGS, key)) == before}
 
 
-def test_a_base_training_is_told_by_seed_and_settings_of_training(planned):
-    assert unnoticed(planned.base) == SPEAKING | STARTED | FINETUNING
+def test_the_fingerprint_of_a_base_training_covers_seed_and_training_settings(planned):
+    assert without_effect(planned.base) == INFERENCE | STARTED | FINETUNING
 
 
-def test_a_training_that_starts_from_weights_is_told_by_their_settings_too(planned, start):
-    assert unnoticed(planned.started, start) == SPEAKING | FINETUNING
+def test_the_fingerprint_of_a_training_from_weights_covers_its_own_settings_too(planned, start):
+    assert without_effect(planned.started, start) == INFERENCE | FINETUNING
     assert planned.base() != planned.started(start)
 
 
-def test_a_fine_tuning_is_told_by_seed_and_settings_of_training(planned, start):
-    assert unnoticed(planned.tuned, start) <= SPEAKING
+def test_the_fingerprint_of_a_fine_tuning_covers_seed_and_training_settings(planned, start):
+    assert without_effect(planned.tuned, start) <= INFERENCE
 
 
 @pytest.mark.parametrize("kind", ["base", "started", "tuned"])
-def test_other_features_are_another_training(planned, start, kind):
+def test_other_features_change_the_fingerprint(planned, start, kind):
     fingerprint, given = getattr(planned, kind), () if kind == "base" else (start,)
     assert fingerprint(*given, features="others") != fingerprint(*given)
 
 
-def test_another_voice_is_another_fine_tuning(planned, start):
+def test_another_voice_changes_the_fingerprint(planned, start):
     assert planned.tuned(start, voice="another") != planned.tuned(start)
 
 
 @pytest.mark.parametrize("kind", ["started", "tuned"])
-def test_a_start_is_told_by_its_weights_wherever_they_come_from(planned, start, kind):
+def test_the_fingerprint_covers_the_start_weights_but_not_their_origin(planned, start, kind):
     fingerprint = getattr(planned, kind)
     before = fingerprint(start)
     assert fingerprint(replace(start, origin="fetched from elsewhere"), output="elsewhere") == before
     parts = ["generator", *start.discriminators]
-    assert len({before, *(fingerprint(louder(start, part)) for part in parts)}) == 1 + len(parts)
+    assert len({before, *(fingerprint(changed_weights(start, part)) for part in parts)}) == 1 + len(parts)
     assert fingerprint(replace(start, discriminators={})) != before

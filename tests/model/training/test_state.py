@@ -1,4 +1,4 @@
-"""The fingerprint of a training: runs of one fingerprint continue each other."""
+"""The fingerprint of a training, which decides whether a run may be resumed."""
 
 from types import SimpleNamespace
 
@@ -14,13 +14,13 @@ SETTINGS = resolve(
     None,
     {"seed": 77, "model.use_forward_attention": True, "model.use_pretrained_speaker_encoder": False},
 ).config
-"""Settings in which every other one of the model and its training can be changed alone."""
+"""Settings under which every other setting of model and training can be changed alone."""
 FIXED = {"model.use_duration_predictor"}
 STORE = SimpleNamespace(content_hash="features")
 
 
 def unnoticed(*sections: str) -> list[str]:
-    """Settings whose change leaves the fingerprint as it is."""
+    """Returns the settings whose change does not change the fingerprint."""
     before = run_fingerprint(SETTINGS, STORE)
     settings = (key for key in keys(SETTINGS, *sections) if key not in FIXED)
     return [key for key in settings if run_fingerprint(with_another(SETTINGS, key), STORE) == before]
@@ -35,7 +35,7 @@ def test_every_setting_of_the_model_and_its_losses_is_in_the_fingerprint(section
     assert unnoticed(section) == []
 
 
-def test_of_the_training_only_what_shapes_no_weight_may_change_between_the_parts_of_a_run():
+def test_training_settings_outside_the_fingerprint_are_those_without_effect_on_weights():
     assert sorted(unnoticed("training")) == [
         f"training.{name}"
         for name in (
@@ -51,6 +51,7 @@ def test_of_the_training_only_what_shapes_no_weight_may_change_between_the_parts
             "num_threads",
             "num_workers",
             "start_from",
+            "start_from_sha256",
             "variance_restoration",
         )
     ]

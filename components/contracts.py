@@ -1,0 +1,224 @@
+"""Records that pipeline steps hand on to later steps: one frozen dataclass per step, stored as versioned JSON.
+
+Steps hand on records of paths and hashes, never audio or weights. A later step receives each record that it needs as an
+input of its own.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from components.state import read_json
+from model.errors import MyXTTSError
+from model.files import write_json
+
+RECORD, FORMAT = "record", "format"
+"""Keys of a file that name the record's class and the version of its fields."""
+SPOOL = "mlflow"
+"""Folder of a training, or of a fine-tuning, that holds the records for MLflow."""
+_FIX = "run the pipeline again, with the same version of this program in all of its steps"
+
+
+class StepError(MyXTTSError):
+    """A step cannot continue; the message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOutput:
+    """Base of the records.
+
+    Attributes:
+        summary: One line for people, shown beside the step.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+    VERSION: ClassVar[int] = 1
+    """Raised whenever the fields of the record change."""
+
+    summary: str
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the fields as JSON data; paths become strings."""
+        return TypeAdapter(type(self)).dump_python(self, mode="json")
+
+    def metadata(self) -> dict[str, str]:
+        """Returns the text fields, which KFP shows beside the artifact and keeps in its cache."""
+        return {name: value for name, value in self.plain().items() if isinstance(value, str)}
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the record to a JSON file and returns its path."""
+        return write_json(Path(path), {RECORD: type(self).__name__, FORMAT: self.VERSION, **self.plain()})
+
+    @classmethod
+    def path_fields(cls) -> tuple[str, ...]:
+        """Returns the names of the fields that hold paths."""
+        return tuple(field.name for field in fields(cls) if field.type is Path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Reads a record that `write` wrote, and checks that everything it points to still exists.
+
+        Raises:
+            StepError: the file holds another record or version, a field is missing, unknown or of the wrong type, or a
+                path that it names is gone.
+            StateError: the file is missing or is not JSON.
+        """
+        content = read_json(Path(path))
+        if not isinstance(content, dict):
+            raise StepError(f"{path}: holds a {type(content).__name__} instead of a {cls.__name__}; {_FIX}")
+        found = (content.pop(RECORD, None), content.pop(FORMAT, None))
+        if found != (cls.__name__, cls.VERSION):
+            raise StepError(
+                f"{path}: {RECORD} {found[0]} of {FORMAT} {found[1]}, but {cls.__name__} of {FORMAT} {cls.VERSION} is "
+                f"expected; {_FIX}"
+            )
+        try:
+            record = TypeAdapter(cls).validate_json(json.dumps(content))
+        except ValidationError as error:
+            problems = "; ".join(f"`{'.'.join(map(str, item['loc']))}`: {item['msg']}" for item in error.errors())
+            raise StepError(f"{path}: {cls.__name__} {problems}; {_FIX}") from error
+        for name in cls.path_fields():
+            if not getattr(record, name).exists():
+                raise StepError(
+                    f"{path}: `{name}` is {getattr(record, name)}, which is gone although the pipeline's cache still "
+                    "refers to it; run the pipeline again (it drops stale cache entries when it starts)"
+                )
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolveDataOutput(StepOutput):
+    """The corpus, fetched by its hash.
+
+    Attributes:
+        corpus: Folder of the corpus.
+        data_hash: DVC hash of its content (`<md5>.dir`).
+    """
+
+    corpus: Path
+    data_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessPartOutput(StepOutput):
+    """Shards of one part of the corpus, without an index.
+
+    Attributes:
+        shards: Folder that holds them.
+        part: `2/4` is the third of four equal parts.
+    """
+
+    shards: Path
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOutput(StepOutput):
+    """A feature store.
+
+    Attributes:
+        features: Folder of the store.
+        features_hash: Hash of its content.
+    """
+
+    features: Path
+    features_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOutput(StepOutput):
+    """A trained acoustic model.
+
+    Attributes:
+        training: Folder of the training: checkpoints, history, plots.
+        voice: The exported voice, without a vocoder of its own.
+        weights_sha256: SHA-256 of the voice's weights.
+        run_id: MLflow run of the training; '' while the tracking server has not answered.
+    """
+
+    training: Path
+    voice: Path
+    weights_sha256: str
+    run_id: str
+
+    @property
+    def spool(self) -> Path:
+        """Folder of the records that go to the training's MLflow run."""
+        return self.training / SPOOL
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneVocoderOutput(StepOutput):
+    """A voice with its vocoder.
+
+    Attributes:
+        voice: Folder of the voice.
+        voice_hash: Identifies weights, vocoder and settings of the voice.
+    """
+
+    voice: Path
+    voice_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOutput(StepOutput):
+    """The evaluation of a voice.
+
+    Attributes:
+        evaluation: Folder with `metrics.json` and `report.html`.
+    """
+
+    evaluation: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterOutput(StepOutput):
+    """A version of a registered model.
+
+    Attributes:
+        name: Registered model.
+        version: Number of the version.
+    """
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOutput(StepOutput):
+    """A passed gate, and the folders in which a reader of the decision looks further.
+
+    Attributes:
+        name: Registered model.
+        version: Version that was judged.
+        champion: Champion after the decision.
+        champion_before: Champion that the version was compared with; '' for none.
+        report: The gate's report (`gate.json`).
+        training: Folder of the training.
+        evaluation: Folder of the evaluation.
+    """
+
+    name: str
+    version: str
+    champion: str
+    champion_before: str
+    report: Path
+    training: Path
+    evaluation: Path
+
+
+RECORDS: tuple[type[StepOutput], ...] = (
+    ResolveDataOutput,
+    PreprocessPartOutput,
+    PreprocessOutput,
+    TrainOutput,
+    FinetuneVocoderOutput,
+    EvaluateOutput,
+    RegisterOutput,
+    GateOutput,
+)
+PATH_FIELDS = frozenset(name for record in RECORDS for name in record.path_fields())
+"""Names of the fields that hold paths, in any of the records."""

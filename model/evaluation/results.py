@@ -1,0 +1,113 @@
+"""Results of single sentences, and their means over groups of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model.evaluation.metrics import Metric, mean_of
+from model.features.index import IndexedClip
+
+if TYPE_CHECKING:
+    from model.synthesis import Speech
+
+UNSEEN, TRAINING = PARTS = ("unseen", "training")
+RECORDING, COPY, SYNTHESIZED = KINDS = ("recording", "copy_synthesis", "synthesised")
+"""Kinds of audio, as spelled in `metrics.json` and in MLflow."""
+
+MetricsByKind = dict[str, dict[str, Metric]]
+"""Metric name -> kind of audio -> metric."""
+
+
+@dataclass(eq=False, kw_only=True)
+class SentenceResult:
+    """Audio and metrics of one evaluated sentence.
+
+    Attributes:
+        clip: The recorded sentence.
+        part: `training` or `unseen`.
+        speech: Output of the voice.
+        audio: Kind -> samples (N,) at the sample rate of the features.
+        mels: Kind -> log-mel (S, M) of these samples.
+        soft_alignment: Soft alignment (S, T) of the recording; None until it is computed.
+        transcripts: Kind -> transcript of the recognizer.
+        metrics: Metrics by name and kind.
+    """
+
+    clip: IndexedClip
+    part: str
+    speech: Speech
+    audio: dict[str, np.ndarray] = field(default_factory=dict)
+    mels: dict[str, np.ndarray] = field(default_factory=dict)
+    soft_alignment: np.ndarray | None = None
+    transcripts: dict[str, str] = field(default_factory=dict)
+    metrics: MetricsByKind = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns text, transcripts and metrics as plain data, without audio and spectrograms."""
+        return {
+            "id": self.clip.id,
+            "part": self.part,
+            "split": self.clip.split,
+            "language": self.clip.language,
+            "speaker": self.clip.speaker,
+            "text": self.clip.text,
+            "transcripts": self.transcripts,
+            "metrics": {
+                name: {kind: metric.as_dict() for kind, metric in kinds.items()} for name, kinds in self.metrics.items()
+            },
+        }
+
+
+def summarize(sentences: Iterable[SentenceResult]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns metric name -> kind -> mean over sentences, as plain data."""
+    sentences = list(sentences)
+    names = {(name, kind) for sentence in sentences for name, kinds in sentence.metrics.items() for kind in kinds}
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, kind in sorted(names):
+        metrics = [each.metrics[name][kind] for each in sentences if kind in each.metrics.get(name, {})]
+        summary.setdefault(name, {})[kind] = mean_of(metrics).as_dict()
+    return summary
+
+
+def gate_metrics(sentences: list[SentenceResult]) -> dict[str, dict[str, Any]]:
+    """Returns the means of the metrics that decide on a promotion, as plain data."""
+    return {
+        "mel_cepstral_distortion": mean_of(
+            sentence.metrics["mel_cepstral_distortion"][SYNTHESIZED] for sentence in sentences
+        ).as_dict(),
+        "character_error_increase": mean_of(map(_character_error_increase, sentences)).as_dict(),
+        "alignment_monotonicity": mean_of(
+            sentence.metrics["alignment_monotonicity"][RECORDING] for sentence in sentences
+        ).as_dict(),
+    }
+
+
+def _character_error_increase(sentence: SentenceResult) -> Metric:
+    """Returns the character error rate of the synthesized sentence minus that of its recording."""
+    errors = sentence.metrics["character_error"]
+    synthesized, recorded = errors[SYNTHESIZED].value, errors[RECORDING].value
+    if synthesized is None or recorded is None:
+        return errors[SYNTHESIZED]
+    return Metric(synthesized - recorded)
+
+
+def by_group(sentences: list[SentenceResult]) -> list[dict[str, Any]]:
+    """Returns the mean metrics of each language, speaker and part, as plain data."""
+    groups: dict[tuple[str, str, str], list[SentenceResult]] = {}
+    for sentence in sentences:
+        key = (sentence.clip.language, sentence.clip.speaker, sentence.part)
+        groups.setdefault(key, []).append(sentence)
+    return [
+        {
+            "language": language,
+            "speaker": speaker,
+            "part": part,
+            "sentences": len(members),
+            "metrics": summarize(members),
+        }
+        for (language, speaker, part), members in sorted(groups.items())
+    ]

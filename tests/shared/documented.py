@@ -1,0 +1,155 @@
+"""Commands of the documentation: extracts them from pages, and runs them in a small checkout.
+
+A small checkout is a project folder with this tree's stages and Makefile, the settings of `toy_run`, and a program
+`myxtts` that adds options to expensive commands: commands run as they are written, but end within seconds.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import yaml
+from toy_run import SETTINGS
+
+from components.state import State
+from model.config.resolution import nest
+from model.corpus.manifest import read_manifest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+REMOTE = re.compile(r"--target (cluster|docker)|\bkubectl\b|\bdocker\b|\bcurl\b|s3://|make images|^export |^cp infra")
+"""Commands that need a server, a container engine or credentials; only their options and paths are checked."""
+
+SMALL_VOCODER = ["--vocoder-variant", "xtiny", "--vocoder-max-steps", "2", "--vocoder-finetune-steps", "2"]
+SMALL = {
+    ("run",): ["--set", "training.max_steps=9"],
+    ("train",): ["--model-size", "xtiny", "--set", "training.max_steps=4"],
+    ("study",): ["--model-size", "xtiny", "--set", "study.max_steps=2"],
+    ("study", "run"): ["--trials", "1"],
+    ("diagnose", "gpu"): ["--model-size", "xtiny", "--profile-steps", "2"],
+    ("vocoder", "train"): [*SMALL_VOCODER, "--set", "vocoder.evaluation_interval=2"],
+    ("vocoder", "finetune"): [*SMALL_VOCODER, "--set", "vocoder.evaluation_interval=2"],
+}
+"""Command -> options that make it small."""
+
+PROGRAM = """#!{python}
+import sys
+from pipelines.cli.main import main
+arguments = sys.argv[1:]
+for command, options in {small!r}.items():
+    if tuple(arguments[: len(command)]) == command:
+        arguments += options
+main(arguments)
+"""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Returns the fenced blocks of a page in a language; '' for blocks without one."""
+    found = re.findall(r"^ *```(\w*) *\n(.*?)^ *```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
+
+
+def command_lines(page: Path) -> list[str]:
+    """Returns the command lines of a page's blocks without a language, continued lines joined."""
+    lines = re.sub(r"\\\n\s*", " ", "".join(blocks(page, ""))).splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+def python_examples(page: Path) -> list[str]:
+    """Returns the Python examples of a page."""
+    return blocks(page, "python")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkout:
+    """A small checkout.
+
+    Attributes:
+        folder: Project folder.
+        environment: Environment variables of its commands.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def create(cls, folder: Path) -> "Checkout":
+        """Makes the files of a checkout in `folder`."""
+        (folder / ".dvc").mkdir(parents=True)
+        for name in ("dvc.yaml", "Makefile", "pyproject.toml", "constraints.txt", ".dvc/config", ".dvcignore"):
+            shutil.copyfile(ROOT / name, folder / name)
+        (folder / "model" / "corpus").mkdir(parents=True)
+        for path in (ROOT / "model" / "corpus").glob("sentences_*.txt"):
+            shutil.copy(path, folder / "model" / "corpus")
+        settings = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+        small = {
+            **SETTINGS,
+            "corpus.name": "generated",
+            "registry.name": "myxtts-{corpus}-tiny",
+            "registry.max_regression": 99,
+            "launch.launcher": "inline",
+        }
+        for section, values in nest(small).items():
+            settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+        (folder / "params.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+        programs = folder / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        (programs / "python").symlink_to(sys.executable)
+        (programs / "myxtts").write_text(PROGRAM.format(python=sys.executable, small=SMALL))
+        (programs / "myxtts").chmod(0o755)
+        (programs.parent / "installed").touch()  # so that make installs nothing
+        dropped = ("MLFLOW_", "KUBERNETES_", "MYXTTS_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        return cls(folder=folder, environment={**kept, "PATH": path, "PYTHONPATH": str(ROOT)})
+
+    def run(self, line: str) -> str:
+        """Runs a command line in a shell and returns its output; an exit status other than 0 fails the test."""
+        command = ["bash", "-c", self.filled(line)]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0, f"{line}\nexit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def filled(self, line: str) -> str:
+        """Replaces the placeholders of a command line."""
+        for name, value in self.placeholders().items():
+            line = line.replace(name, str(value)) if name in line else line
+        assert not re.search(r"<[a-z]", line), f"{line}: no value for this placeholder; add it to Checkout.placeholders"
+        return line
+
+    def placeholders(self) -> dict[str, Path]:
+        """Returns the values of the placeholders, made by the first run in this checkout."""
+        state = State(self.folder / ".myxtts")
+        if not state.root.is_dir():
+            return {}
+        stores = sorted(state.root.glob("features/*/index.json"))
+        runs = sorted(state.root.glob("training/*/history.jsonl"))
+        corpus = self.folder / "data" / "corpus"
+        values = {"<folder>": self._recordings(), "<corpus>": corpus, "<place>": self.folder / "imported"}
+        if stores and runs:
+            values |= dict.fromkeys(("<store>", "<features>"), stores[0].parent)
+            values |= {"<run>": runs[0].parent, "<voice>": runs[0].parent / "voice"}
+        return values
+
+    def _recordings(self) -> Path:
+        """Returns a folder in the layout of LJSpeech with the English recordings of the generated corpus."""
+        folder = self.folder.parent / "recordings"
+        if not folder.is_dir():
+            (folder / "wavs").mkdir(parents=True)
+            source = self.folder / "data" / "ingested"
+            rows = []
+            for clip in read_manifest(source):
+                if clip.language == "en":
+                    name = clip.id.replace("/", "-")
+                    soundfile.write(folder / "wavs" / f"{name}.wav", *soundfile.read(source / clip.audio))
+                    rows.append(f"{name}|{clip.text}|{clip.text}")
+            (folder / "metadata.csv").write_text("\n".join(rows) + "\n", "utf-8")
+        return folder
