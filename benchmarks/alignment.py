@@ -30,8 +30,8 @@ from model.corpus.token_times import token_times
 from model.evaluation.metrics import boundary_error
 from model.features.batching import TrainingBatches
 from model.text.encode import encode
+from model.training.adaptation import model_dimensions
 from model.training.losses import _alignment_terms, loss_weights, weighted_sum
-from model.training.state import model_dimensions
 
 SYNTHETIC = {"model_size": "xtiny", "training.batch_size": 8, "model.aligner_dropout": 0.1}
 GENERATED = {"model_size": "tiny", "training.batch_size": 16, "corpus.engine": "espeak", "corpus.english_voices": 1}

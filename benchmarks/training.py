@@ -34,9 +34,9 @@ from model.features.loader import Loader
 from model.features.store import FeatureStore
 from model.loop.distributed import Processes
 from model.loop.reporting import read_history
+from model.training.adaptation import model_dimensions
 from model.training.losses import loss_weights
 from model.training.profiling import StepTimer
-from model.training.state import model_dimensions
 from model.training.step import ModelWithLoss, Precision, StepContext, accumulate_gradients
 from model.training.trainer import train
 

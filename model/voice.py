@@ -8,7 +8,7 @@ the registry read it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ class VoiceDescription:
         energy_std: Standard deviation of the log energies of the training data.
         variance_factors: (M,) factors on the distance of mels from their mean (`model.acoustic.global_variance`).
         steps: Training steps.
+        lineage: The voice that its training started from, and that voice's ancestors, youngest first.
     """
 
     config: VoiceSettings
@@ -89,6 +90,7 @@ class VoiceDescription:
     energy_std: float
     variance_factors: list[float]
     steps: int
+    lineage: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor
         description: dict[str, Any] = {
             "format": FORMAT,
             "steps": voice.steps,
+            "lineage": voice.lineage,
             "extractor_hash": extractor_hash(voice.config.audio),
             "symbols_hash": symbols_hash(),
             "weights_sha256": sha256_of_file(partial / WEIGHTS),
@@ -162,6 +165,7 @@ def read_voice(folder: Path) -> Voice:
         energy_std=description["energy_std"],
         variance_factors=description["variance_factors"],
         steps=description["steps"],
+        lineage=description["lineage"],
         vocoder=vocoder_of(folder),
     )
 

@@ -1,17 +1,18 @@
 """A full run: data stages, training pipeline, and a few sentences synthesized by the new voice."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.base_voice import NONE
 from components.registry import CHAMPION, Registry
 from components.state import read_json
 from model.files import write_json
 from pipelines.local import PipelineError, Reporter, make_target, run_training
-from pipelines.project import Project
+from pipelines.project import Project, open_project
 from pipelines.run_records import RunRecord
 
 SENTENCES = {
@@ -86,6 +87,11 @@ def full_run(
     announce("data: dvc repro, dvc push")
     with _timed(seconds, "data"):
         project.make_data()
+    if project.config.training.start_from != NONE:
+        announce("base voice")
+        with _timed(seconds, "base voice"):
+            project = project.with_base(lambda settings: make_base(settings, report, output, announce))
+        announce(f"starts from {project.config.training.start_from}; another: --start-from, from scratch: none")
     announce("pipeline: Kubeflow Pipelines, local runner")
     error = ""
     with _timed(seconds, "pipeline"):
@@ -110,6 +116,14 @@ def full_run(
     with _timed(seconds, "speech"):
         outcome.samples = speak(project, registry, outcome.name, outcome.spoken_by)
     return outcome
+
+
+def make_base(
+    settings: Mapping[str, Any], report: Reporter, output: Callable[[str], None], announce: Callable[[str], None]
+) -> None:
+    """Makes a base voice; whether it passes the gate does not matter, since trainings only start from it."""
+    announce("there is no base voice for these languages and this size yet: it is made once, from generated speech")
+    full_run(open_project(overrides=settings), report, output, announce)
 
 
 def speak(project: Project, registry: Registry, name: str, version: str) -> list[Path]:

@@ -5,22 +5,25 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from components import dvc, lineage
+from components.base_voice import NONE, BaseVoice, find_base
 from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_json
-from model.config.resolution import Resolved, flatten, nest, resolve
+from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
 from model.config.schema import Config
 from model.corpus.readers import survey
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
+from pipelines.base_voices import AUTO, base_languages, ensure_base, find_made_base, spoken_languages
 from pipelines.training_pipeline import arguments
 
 CORPUS = "data/corpus"
@@ -45,12 +48,14 @@ class Project:
         state: State folder, which receives the results.
         resolved: Settings, including those of the command line.
         params: Text of the `params.yaml` of a project folder in the state; '' for the root project.
+        sources: `params.yaml`, settings file and overrides that `resolved` was made of.
     """
 
     folder: Path
     state: State
     resolved: Resolved
     params: str = ""
+    sources: tuple[Path | None, Path | None, Mapping[str, Any]] = (None, None, MappingProxyType({}))
 
     @property
     def config(self) -> Config:
@@ -132,6 +137,37 @@ class Project:
         refuse(checklist(self.config))
         _ = self.model_name  # raises RegistryError
 
+    def with_base(self, make: Callable[[Mapping[str, Any]], None] | None = None) -> "Project":
+        """Returns the project with the settings that follow from its base voice, pinned to a version and its weights.
+
+        Args:
+            make: Runs a pipeline with the given settings, to make the base voice of `auto` if there is none yet;
+                without it the training then starts from scratch.
+
+        Raises:
+            BaseVoiceError: `training.start_from` names no voice.
+            ManifestError: the data are not made yet.
+        """
+        wanted = self.config.training.start_from
+        if wanted == NONE:
+            return self
+        languages, seconds = spoken_languages(self.folder / CORPUS)
+        base = self._automatic_base(languages, make) if wanted == AUTO else find_base(wanted, self.state)
+        params, config_file, overrides = self.sources
+        pinned = {"training.start_from": base.uri if base else NONE}
+        if base:
+            pinned["training.start_from_sha256"] = base.weights_sha256
+        derived = base_layers(base.config, seconds) if base else {}
+        return replace(self, resolved=resolve(params, config_file, {**overrides, **pinned}, derived))
+
+    def _automatic_base(
+        self, languages: set[str], make: Callable[[Mapping[str, Any]], None] | None
+    ) -> BaseVoice | None:
+        if self.config.corpus.format == "generated":
+            return None
+        chosen, size = base_languages(languages), self.config.model_size
+        return ensure_base(self.state, chosen, size, make) if make else find_made_base(self.state, chosen, size)
+
     def run_arguments(self) -> dict[str, str]:
         """Returns the arguments of the pipeline: the hash of the data in `dvc.lock`, and the settings of each step.
 
@@ -140,7 +176,8 @@ class Project:
         """
         self.require_sound()
         digest = dvc.output_hash(self.folder, CORPUS)
-        return arguments(self.config, digest, dvc.remote_url(self.folder), self.model_name)
+        project = self.with_base()
+        return arguments(project.config, digest, dvc.remote_url(self.folder), project.model_name)
 
     def lineage(self, run_id: str) -> dict[str, str]:
         """Returns the lineage tags of a run of this project; see `components.lineage`."""
@@ -169,13 +206,14 @@ def open_project(
     state = State.locate(root).prepare()
     if data is not None:
         overrides = {**_recorded(data, state, "corpus.format" in overrides), **overrides}
-    layered = resolve(root / "params.yaml", config_file, overrides)
+    sources = (root / "params.yaml", config_file, overrides)
+    layered = resolve(*sources)
     base = resolve(root / "params.yaml")
     if _data_settings(layered.config) == _data_settings(base.config):
-        return Project(root, state, layered)
+        return Project(root, state, layered, sources=sources)
     folder = state.folder("projects", layered.config.corpus.name)
     with state.lock(f"project-{folder.name}"):  # another process may be making its data
-        project = Project(folder, state, layered, _write_project(root, folder, layered))
+        project = Project(folder, state, layered, _write_project(root, folder, layered), sources)
         project.write_params()
     return project
 

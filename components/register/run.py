@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from components import lineage
 from components.contracts import (
@@ -68,6 +69,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         "weights.sha256": trained.weights_sha256,
         "voice.sha256": voice.voice_hash,
     }
+    lineage_tags |= base_tags(read_json(voice.voice / "voice.json").get("lineage", []))
     state = State.locate()
     with state.lock(f"register-{name}"):
         registry = Registry(state)
@@ -81,6 +83,17 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
+
+
+def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the tags that name the voice a training started from, and the chain of its ancestors, youngest first."""
+    if not ancestors:
+        return {}
+    return {
+        "base.uri": ancestors[0]["uri"],
+        "base.weights_sha256": ancestors[0]["weights_sha256"],
+        "base.chain": " <- ".join(entry["uri"] for entry in ancestors),
+    }
 
 
 def _create(

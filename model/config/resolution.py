@@ -65,6 +65,7 @@ def resolve(
     params_file: Path | None = None,
     config_file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    derived: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Resolved:
     """Merge all layers.
 
@@ -72,6 +73,8 @@ def resolve(
         params_file: The project's `params.yaml`; `None` leaves the layer out.
         config_file: A `--config` file of the same form, with higher precedence.
         overrides: Command-line values by dotted key (`training.batch_size`).
+        derived: Layers between the presets and the user's: name -> values by dotted key, such as what follows from a
+            base voice (`base_layers`).
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type or range, or an unreadable file.
@@ -80,6 +83,8 @@ def resolve(
     user_layers.append((COMMAND_LINE, dict(overrides or {})))
 
     chosen = Config().model_dump(include={"model_size", "optimization_level"})
+    for layer in (derived or {}).values():
+        chosen |= {key: layer[key] for key in chosen if key in layer}
     for name, layer in user_layers:
         _refuse_unknown(layer, name)
         chosen.update({key: layer[key] for key in chosen if key in layer})
@@ -91,6 +96,7 @@ def resolve(
     layers = [
         (f"model size {chosen['model_size']}", size),
         (f"level {chosen['optimization_level']}", flatten(levels[chosen["optimization_level"]])),
+        *(derived or {}).items(),
         *user_layers,
     ]
 
@@ -105,6 +111,31 @@ def resolve(
     except ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
     return Resolved(config, origins)
+
+
+def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
+    """Returns the settings that follow from a base voice, as layers for `resolve`: the user's own values win.
+
+    Args:
+        base: `config` of the base's description: `model_size`, `audio`, `model`, ...
+        seconds: Training speech in the corpus; 0 where it is not known yet, which leaves steps and learning rate alone.
+    """
+    layers = {"base voice": flatten({name: base[name] for name in ("model_size", "model")})}
+    preset = adaptation_preset(seconds)
+    if preset:
+        size = presets()[0][base["model_size"]]["training"]
+        layers[f"adaptation to {seconds:.0f} s of speech"] = {
+            "training.max_steps": max(1, round(preset["steps"] * size["max_steps"])),
+            "training.learning_rate": preset["learning_rate"] * size["learning_rate"],
+            "training.warmup_steps": preset["warmup_steps"],
+        }
+    return layers
+
+
+def adaptation_preset(seconds: float) -> dict[str, Any] | None:
+    """Returns the row of `presets/adaptation.yaml` for so much speech; None where it is unknown or plentiful."""
+    rows = yaml.safe_load((Path(__file__).parent / "presets" / "adaptation.yaml").read_text("utf-8"))
+    return next((row for row in rows if 0 < seconds <= row["up_to_seconds"]), None)
 
 
 def subset(config: Config, *sections: str) -> dict[str, Any]:

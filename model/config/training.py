@@ -62,6 +62,16 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """Training loop: steps, batches, optimizer, schedule, clipping, averaging, checkpoints, devices."""
 
+    start_from: str = "none"
+    """Voice whose weights training starts from: its folder, `models:/<name>@<alias>`,
+    `models:/<name>/<version>`, `none`, or `auto`: for recordings, the base voice of their languages, which `myxtts run`
+    makes from generated speech if there is none yet. Sizes of the model come from it unless they are given."""
+    start_from_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the weights of `start_from`; runs record it, so that another voice under the same name is noticed."""
+    keep_languages: bool = True
+    """Keep the languages of `start_from` that the corpus lacks."""
+    freeze: tuple[Literal["embeddings", "encoder", "aligner", "predictors", "decoder"], ...] = ()
+    """Parts of the model that keep the weights of `start_from`."""
     max_steps: Positive = 1200
     """Optimizer steps of the whole training."""
     batch_size: Positive = 16

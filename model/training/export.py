@@ -13,19 +13,22 @@ from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
-from model.training.state import model_dimensions
+from model.training.adaptation import StartingPoint
 from model.voice import Speaker, VoiceDescription, VoiceSettings, write_voice
 
 MAX_CLIPS = 32
 """Largest number of clips of a speaker over which its style and its own-encoder embedding are averaged."""
 
 
-def export_voice(config: TrainSettings, store: FeatureStore, output: Path, device: torch.device) -> tuple[Path, int]:
+def export_voice(
+    config: TrainSettings, store: FeatureStore, start: StartingPoint, output: Path, device: torch.device
+) -> tuple[Path, int]:
     """Exports the last or the best checkpoint of a run as a voice, depending on `training.exported_checkpoint`.
 
     Args:
         config: Settings of the run.
         store: The features that it was trained on.
+        start: What it started from.
         output: Folder of the run; the voice is written to `voice/` in it.
         device: Device on which the variance that predicted mels lack is computed.
 
@@ -35,7 +38,7 @@ def export_voice(config: TrainSettings, store: FeatureStore, output: Path, devic
     checkpoints = output / "checkpoints"
     last = list_checkpoints(checkpoints)[-1].path
     chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
-    model = AcousticModel(config.model, model_dimensions(store))
+    model = AcousticModel(config.model, start.dimensions)
     model.load_state_dict(chosen.ema)
     speakers = describe_speakers(model, store)
     validation = evaluation_batches(store, "validation", config.training.batch_size)
@@ -45,11 +48,12 @@ def export_voice(config: TrainSettings, store: FeatureStore, output: Path, devic
         trained_with=config.model_dump(mode="json", include={"optimization_level", "seed", "loss", "training"}),
         dimensions=model.dimensions,
         speakers=speakers,
-        languages=store.languages,
+        languages=start.languages,
         speaker_languages={name: store.speaker_languages[name] for name in speakers},
         energy_std=store.statistics.energy_std,
         variance_factors=(lost**config.training.variance_restoration).tolist(),
         steps=chosen.step,
+        lineage=start.lineage,
     )
     return write_voice(output / "voice", voice, chosen.ema), chosen.step
 

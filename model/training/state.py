@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from model.acoustic.model import AcousticModel, ModelDimensions
+from model.acoustic.model import AcousticModel
 from model.config import settings_hash
 from model.config.training import TrainSettings
 from model.errors import MyXTTSError
@@ -26,7 +26,7 @@ from model.loop.checkpoints import (
 from model.loop.devices import Devices, autocast_type
 from model.loop.distributed import Processes
 from model.loop.ema import ExponentialAverage
-from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
+from model.training.adaptation import StartingPoint, freeze
 from model.training.durations import DurationCache
 from model.training.losses import AdaptiveLossWeights, constant_weights
 from model.training.optimization import PlateauScheduler, make_optimizer, scheduled_learning_rate
@@ -35,6 +35,7 @@ from model.training.stability import DivergenceDetector, ParameterMonitor
 log = logging.getLogger(__name__)
 
 NOT_IN_FINGERPRINT = {
+    *("start_from", "start_from_sha256"),  # the hash of the weights counts instead
     *("buffer_size", "num_workers", "num_threads", "device", "model_gpu", "data_gpu", "enable_memory_isolation"),
     *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
 }
@@ -54,8 +55,11 @@ class TrainingState:
         folder: Folder of the checkpoints.
         devices: Devices of training and validation.
         processes: Processes that train together.
+        base: Folder of the voice whose weights training starts from; None trains from scratch.
 
     Attributes:
+        start: Starting point: the base voice, the languages and the dimensions of the model.
+        adaptation: Report of what was copied from the base voice; None from scratch.
         constant_weights: Weights of the loss terms without a schedule.
         micro_batches: Number of micro-batches that a batch is computed in.
         step: Optimizer steps done.
@@ -64,13 +68,24 @@ class TrainingState:
     """
 
     def __init__(
-        self, *, config: TrainSettings, store: FeatureStore, folder: Path, devices: Devices, processes: Processes
+        self,
+        *,
+        config: TrainSettings,
+        store: FeatureStore,
+        folder: Path,
+        devices: Devices,
+        processes: Processes,
+        base: Path | None = None,
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
-        self.fingerprint = run_fingerprint(config, store)
+        self.start = StartingPoint(store, config, base)
+        self.fingerprint = run_fingerprint(config, store, self.start.identity)
         torch.manual_seed(config.seed)
-        self.model = AcousticModel(config.model, model_dimensions(store)).to(devices.model)
+        self.model = AcousticModel(config.model, self.start.dimensions)
+        self.adaptation = self.start.initialize(self.model)
+        freeze(self.model, settings.freeze)
+        self.model.to(devices.model)
         for stack in (self.model.encoder, self.model.decoder):
             stack.checkpointing = settings.enable_gradient_checkpointing
         if processes.rank:  # equal initial weights, but different dropout in each process
@@ -222,21 +237,14 @@ class TrainingState:
         self.step = checkpoint.step
 
 
-def model_dimensions(store: FeatureStore) -> ModelDimensions:
-    """Returns the sizes and statistics of a model that depend on the data."""
-    return ModelDimensions(
-        num_symbols=NUM_SYMBOLS,
-        num_stresses=NUM_STRESSES,
-        num_languages=len(store.languages),
-        speaker_vector_dim=store.speaker_vectors.shape[1],
-        n_mels=store.audio.n_mels,
-        mel_mean=store.statistics.mel_mean,
-        mel_std=store.statistics.mel_std,
-    )
+def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") -> str:
+    """Returns the hash of all that determines the weights; runs of equal hash may be resumed.
 
-
-def run_fingerprint(config: TrainSettings, store: FeatureStore) -> str:
-    """Returns the hash of the settings and data that determine the weights; runs of equal hash may be resumed."""
+    Args:
+        config: Settings of the run.
+        store: Its features.
+        base: Hash of the weights that it starts from (`StartingPoint.identity`); empty from scratch.
+    """
     settings = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in NOT_IN_FINGERPRINT}
-    return settings_hash(settings, {"features": store.content_hash})
+    return settings_hash(settings, {"features": store.content_hash, "base": base})

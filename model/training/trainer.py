@@ -23,6 +23,7 @@ from model.loop.distributed import Processes, joined_processes
 from model.loop.interrupts import interruptible
 from model.loop.reporting import NullLogger, RunLogger, RunReporter
 from model.threads import default_threads
+from model.training.adaptation import write_report
 from model.training.export import export_voice
 from model.training.losses import has_unused_parameters
 from model.training.profiling import StepTimer, profile_table
@@ -68,6 +69,7 @@ def train(
     logger: RunLogger | None = None,
     on_validation: Callable[[int, dict[str, float]], None] | None = None,
     profile_steps: int = 0,
+    base: Path | None = None,
 ) -> TrainingResult:
     """Trains an acoustic model, or resumes an interrupted run of the same settings, and exports the voice.
 
@@ -78,6 +80,7 @@ def train(
         logger: Receives metrics, plots and audio.
         on_validation: Called with (step, metrics) after each validation; may raise `StopTraining`.
         profile_steps: Number of steps whose phases are timed; the table is logged, and written to `profile.txt`.
+        base: Folder of the voice whose weights training starts from; None trains from scratch.
 
     Raises:
         TrainingError: the folder belongs to another run, or too many steps in a row were bad.
@@ -89,7 +92,7 @@ def train(
     settings = config.training
     with joined_processes() as processes, interruptible() as interrupted:
         store = FeatureStore.of(features)
-        state = _open_state(config, store, output, processes)
+        state = _open_state(config, store, output, processes, base)
         context = _step_context(state, profile_steps)
         metrics = StepMetrics(count_graphs=settings.enable_compile, processes=processes.world_size)
         reporter = RunReporter(
@@ -133,12 +136,14 @@ def train(
                     raise KeyboardInterrupt
         result = None
         if processes.is_first:
-            voice, exported_step = export_voice(config, store, output, state.devices.data)
+            voice, exported_step = export_voice(config, store, state.start, output, state.devices.data)
             result = TrainingResult(steps=state.step, exported_step=exported_step, voice=voice, metrics=state.metrics)
         return processes.broadcast(result)
 
 
-def _open_state(config: TrainSettings, store: FeatureStore, output: Path, processes: Processes) -> TrainingState:
+def _open_state(
+    config: TrainSettings, store: FeatureStore, output: Path, processes: Processes, base: Path | None
+) -> TrainingState:
     """Returns the state of a new run, whose step 0 is saved as a target of rollbacks, or of the resumed one."""
     settings = config.training
     devices = choose_devices(settings, processes.local_rank, processes.world_size)
@@ -147,9 +152,12 @@ def _open_state(config: TrainSettings, store: FeatureStore, output: Path, proces
     torch.set_num_threads(settings.num_threads or default_threads(processes.world_size))
     store.check(config.audio)
     state = TrainingState(
-        config=config, store=store, folder=output / "checkpoints", devices=devices, processes=processes
+        config=config, store=store, folder=output / "checkpoints", devices=devices, processes=processes, base=base
     )
     if not state.resume():
+        if state.adaptation and processes.is_first:
+            write_report(output, state.adaptation)
+            log.info(state.adaptation.summary())
         state.save()
     if settings.enable_compile:
         compile_modules(state.model.encoder, state.model.decoder)

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": ("pipelines.cli.evaluate:evaluate", "Compute a voice's metrics and write a listening report."),
     "synthesize": ("pipelines.cli.synthesize:synthesize", "Synthesize speech from text."),
     "run": ("pipelines.cli.run:run", "Run everything: from recordings to a registered voice."),
+    "base": ("pipelines.cli.base:base", "Make and list the voices that trainings start from."),
     "pipeline": ("pipelines.cli.pipeline:pipeline", "Compile, run, watch and cancel training pipelines."),
     "study": ("pipelines.cli.study:study", "Search hyperparameters."),
     "registry": ("pipelines.cli.registry:registry", "List, compare, promote and roll back registered voices."),

@@ -106,7 +106,10 @@ def project_options(command: Command) -> Command:
     add_data = click.option(
         "--data", type=PATH, help="Folder of recordings in a layout of docs/corpus.md [default: from params.yaml]."
     )
-    return add_data(add_size(settings_files(command)))
+    add_base = click.option(
+        "--start-from", default="", help="Voice to start from: a folder, models:/NAME@ALIAS, auto, or none [none]."
+    )
+    return add_data(add_size(add_base(settings_files(command))))
 
 
 def chosen_project(
@@ -114,6 +117,7 @@ def chosen_project(
     model_size: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
+    start_from: str = "",
     overrides: dict[str, Any] | None = None,
 ) -> "Project":
     """Opens the project that the values of `project_options` describe.
@@ -123,11 +127,12 @@ def chosen_project(
         model_size: Name of a model size, '' for the one in `params.yaml`.
         config_file: Settings file.
         assignments: Values of `--set`.
+        start_from: Voice to start from, '' for the one in `params.yaml`.
         overrides: Further settings by dotted key; empty values are ignored.
     """
     from pipelines.project import open_project
 
-    named = {"model_size": model_size, **(overrides or {})}
+    named = {"model_size": model_size, "training.start_from": start_from, **(overrides or {})}
     return open_project(data, config_file, {**_without_empty(named), **parse_assignments(assignments)})
 
 

@@ -74,9 +74,16 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
     return "\n".join(lines)
 
 
-def _typed_options(data: Path | None, model_size: str, config_file: Path | None, assignments: tuple[str, ...]) -> str:
+def _typed_options(
+    data: Path | None, model_size: str, config_file: Path | None, assignments: tuple[str, ...], start_from: str
+) -> str:
     """Returns the options of this command as they are typed."""
-    named = (("--data", data), ("--model-size", model_size), ("--config", config_file))
+    named = (
+        ("--data", data),
+        ("--model-size", model_size),
+        ("--start-from", start_from),
+        ("--config", config_file),
+    )
     given = [part for flag, value in named if value for part in (flag, str(value))]
     return "".join(f" {part}" for part in map(shlex.quote, [*given, *(p for a in assignments for p in ("--set", a))]))
 

@@ -46,6 +46,8 @@ def with_another(config: Config, key: str) -> Config:
 def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
     if get_origin(annotation) is Literal:
         yield from get_args(annotation)
+    elif get_origin(annotation) is tuple:
+        yield from ((item,) for item in _candidates("", get_args(annotation)[0]))
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from model.config import settings_hash
-from model.config.resolution import ConfigError, batch_range, flatten, known_keys, presets, resolve, subset
+from model.config.resolution import ConfigError, base_layers, batch_range, flatten, known_keys, presets, resolve, subset
 from model.config.schema import Config
 
 ROOT = Path(__file__).parents[3]
@@ -194,3 +194,24 @@ def test_settings_hash_depends_on_values_not_on_order():
 
 def test_every_key_of_the_schema_has_its_section_described():
     assert all("." in key or key in ("model_size", "optimization_level", "seed") for key in known_keys())
+
+
+BASE = {"model_size": "tiny", "audio": {"n_mels": 80}, "model": {"ffn_dim": 96}}
+
+
+def test_sizes_come_from_the_base_unless_they_are_given():
+    plain = resolve(derived=base_layers(BASE, 0))
+    assert plain.config.model.ffn_dim == 96
+    assert plain.origins["model.ffn_dim"] == "base voice"
+    assert resolve(overrides={"model.ffn_dim": 32}, derived=base_layers(BASE, 0)).config.model.ffn_dim == 32
+    assert plain.config.training.max_steps == resolve().config.training.max_steps
+
+
+def test_the_less_speech_the_fewer_steps_at_a_lower_learning_rate():
+    found = [resolve(derived=base_layers(BASE, seconds)).config.training for seconds in (10, 60, 300, 36000)]
+    assert sorted({item.max_steps for item in found}) == [item.max_steps for item in found]
+    rates = [item.learning_rate for item in found]
+    assert rates[0] < rates[1] < rates[2] == rates[3]
+    assert found[3].max_steps == resolve().config.training.max_steps
+    own = resolve(overrides={"training.learning_rate": 1e-2}, derived=base_layers(BASE, 10)).config.training
+    assert own.learning_rate == 1e-2

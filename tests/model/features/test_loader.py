@@ -110,8 +110,8 @@ def test_every_clip_comes_in_every_epoch_of_a_shape_sampler():
 
 def test_padding_to_a_bucket_changes_no_loss(store):
     from model.acoustic.model import AcousticModel
+    from model.training.adaptation import model_dimensions
     from model.training.losses import loss_terms
-    from model.training.state import model_dimensions
 
     config = resolve(None, None, {"model_size": "xtiny"}).config
     model = AcousticModel(config.model, model_dimensions(store)).eval()

@@ -13,6 +13,7 @@ from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.loop.distributed import Processes
 from model.training import step
+from model.training.adaptation import model_dimensions
 from model.training.losses import (
     AVERAGED_OVER,
     contrastive_speaker_loss,
@@ -22,7 +23,6 @@ from model.training.losses import (
     weighted_sum,
 )
 from model.training.profiling import StepTimer
-from model.training.state import model_dimensions
 from model.training.step import (
     ModelWithLoss,
     Precision,

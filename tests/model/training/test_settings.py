@@ -196,6 +196,10 @@ EFFECTS: dict[str, tuple[object, Callable[[Run, Run], None]]] = {
 }
 """Setting -> another value, and a check of its effect on a run."""
 SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
+    "start_from_sha256": "test_weights_other_than_those_recorded_are_refused",
+    "start_from": "test_the_report_says_what_was_copied_and_the_voice_names_its_ancestors",
+    "keep_languages": "test_languages_that_the_corpus_lacks_are_kept_or_dropped",
+    "freeze": "test_frozen_parts_keep_the_weights_of_the_base",
     "evaluation_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "checkpoint_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "exported_checkpoint": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",

@@ -50,6 +50,8 @@ def test_training_settings_outside_the_fingerprint_are_those_without_effect_on_w
             "model_gpu",
             "num_threads",
             "num_workers",
+            "start_from",
+            "start_from_sha256",
             "variance_restoration",
         )
     ]

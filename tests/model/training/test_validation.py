@@ -9,7 +9,7 @@ from model.acoustic.conditioning import Conditions
 from model.acoustic.encoders import Gaussian
 from model.acoustic.model import AcousticModel, Synthesis
 from model.config.resolution import resolve
-from model.training.state import model_dimensions
+from model.training.adaptation import model_dimensions
 from model.training.validation import StyleMetrics, validate
 
 

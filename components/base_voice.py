@@ -1,0 +1,84 @@
+"""The voice that a training starts from: found by its name, pinned to a version and to the hash of its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.registry import Registry, is_registered, parse_uri
+from components.state import State, read_json
+from model.config.training import TrainingConfig
+from model.errors import MyXTTSError
+
+NONE = "none"
+
+
+class BaseVoiceError(MyXTTSError):
+    """A base voice cannot be found or used; the message names it and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseVoice:
+    """A voice that a training starts from.
+
+    Attributes:
+        uri: `models:/<name>/<version>`, or the absolute path of a folder.
+        folder: Folder of its files on this machine.
+        weights_sha256: SHA-256 of its weights.
+        config: Settings that `voice.json` records: `model_size`, `audio`, `model`, ...
+    """
+
+    uri: str
+    folder: Path
+    weights_sha256: str
+    config: dict[str, Any]
+
+
+def find_base(start_from: str, state: State) -> BaseVoice | None:
+    """Returns the voice that `training.start_from` names, or None for `none`.
+
+    Raises:
+        BaseVoiceError: the folder holds no voice, or a damaged one.
+        RegistryError: there is no such model or version.
+    """
+    if start_from == NONE:
+        return None
+    if not is_registered(start_from):
+        folder = Path(start_from).expanduser().resolve()
+        return _described(str(folder), folder)
+    registry = Registry(state)
+    name, which = parse_uri(start_from)
+    uri = f"models:/{name}/{registry.version(name, which).number}"
+    return _described(uri, registry.voice_folder(uri))
+
+
+def base_folder(settings: TrainingConfig, state: State) -> Path | None:
+    """Returns the folder of a training's base voice, or None where it trains from scratch.
+
+    Raises:
+        BaseVoiceError: the voice holds other weights than `training.start_from_sha256` says.
+    """
+    base = find_base(settings.start_from, state)
+    if base is None:
+        return None
+    if settings.start_from_sha256 and base.weights_sha256 != settings.start_from_sha256:
+        raise BaseVoiceError(
+            f"training.start_from: {base.uri} holds weights with SHA-256 {base.weights_sha256}, but the run was "
+            f"started with {settings.start_from_sha256}; start the run again"
+        )
+    return base.folder
+
+
+def _described(uri: str, folder: Path) -> BaseVoice:
+    path = folder / "voice.json"
+    if not path.is_file():
+        raise BaseVoiceError(
+            f"training.start_from: {folder} holds no voice.json; give the `voice` folder of a finished training, "
+            "models:/<name>@<alias>, models:/<name>/<version>, or none"
+        )
+    description = read_json(path)
+    try:
+        return BaseVoice(
+            uri=uri, folder=folder, weights_sha256=description["weights_sha256"], config=description["config"]
+        )
+    except (KeyError, TypeError) as error:
+        raise BaseVoiceError(f"training.start_from: {path} lacks {error}; fetch or export the voice again") from error

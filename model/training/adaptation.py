@@ -1,0 +1,215 @@
+"""Starting a training from the weights of another voice.
+
+The optimizer, the schedule and the loss weights start anew; resuming an interrupted run is something else and restores
+all of them (`TrainingState.resume`). Languages are matched by name; symbols and speakers need no matching, since the
+symbol table is fixed and speakers are embeddings of their recordings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from model.acoustic.model import AcousticModel, ModelDimensions
+from model.config.acoustic import ModelConfig
+from model.config.training import TrainSettings
+from model.errors import MyXTTSError
+from model.features.store import FeatureStore
+from model.files import write_json
+from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
+from model.voice import DESCRIPTION, Voice, read_voice
+
+LANGUAGES = "conditioning.language_embedding.weight"
+MODULES = {
+    "embeddings": ("symbol_embedding", "stress_embedding"),
+    "encoder": ("encoder",),
+    "aligner": ("aligner",),
+    "predictors": ("duration_predictor", "pitch_predictor", "energy_predictor", "predictor_condition"),
+    "decoder": ("decoder", "position_in_token", "frame_merge", "mel_head"),
+}
+"""Part of the model as `training.freeze` names it -> its modules."""
+
+
+SHAPES_NO_TENSOR = frozenset(name for name in ModelConfig.model_fields if "dropout" in name)
+"""Settings of the model that may differ from the base's."""
+
+
+class AdaptationError(MyXTTSError):
+    """A training cannot start from this voice; the message names both sides and what to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationReport:
+    """What a training took over from its base voice.
+
+    Attributes:
+        base: Folder or registry address of the base voice.
+        copied: Number of parameters (scalars) that were copied.
+        languages: Language -> `copied`, `added` (starts at the mean of the base's) or `dropped`.
+        speakers: Speaker of the base -> `dropped`: the new voice lists the speakers of its own recordings.
+        added: Tensors that the base lacks; they start at random.
+        left_out: Tensors of the base that this model lacks.
+    """
+
+    base: str
+    copied: int
+    languages: dict[str, str]
+    speakers: dict[str, str]
+    added: list[str]
+    left_out: list[str]
+
+    def summary(self) -> str:
+        """Returns the report as one line."""
+        languages = ", ".join(f"{name} {what}" for name, what in self.languages.items())
+        return (
+            f"starts from {self.base}: {self.copied / 1e6:.2f} M parameters copied, {len(self.added)} tensors added, "
+            f"{len(self.left_out)} left out; languages: {languages}"
+        )
+
+
+class StartingPoint:
+    """Where the weights of a training come from: a base voice, or nothing.
+
+    Args:
+        store: Features of the training.
+        config: Settings of the training.
+        base: Folder of the base voice; None trains from scratch.
+
+    Attributes:
+        languages: Languages of the model: those of the features, then those kept from the base.
+        dimensions: Sizes and statistics of the model.
+        lineage: The base and its own ancestors, youngest first, as `voice.json` records them.
+
+    Raises:
+        AdaptationError: the base was made with other mel settings or another speaker encoder.
+        VoiceError: the base is missing or damaged.
+    """
+
+    def __init__(self, store: FeatureStore, config: TrainSettings, base: Path | None = None) -> None:
+        self.base, self.folder = (read_voice(base) if base else None), base
+        self.languages = list(store.languages)
+        self.lineage: list[dict[str, Any]] = []
+        self.dimensions = model_dimensions(store)
+        if self.base is None or base is None:
+            return
+        self._check(self.base, store, config)
+        if config.training.keep_languages:
+            self.languages += [name for name in self.base.languages if name not in self.languages]
+        # The base's mel statistics: with seconds of speech, others would change what its weights compute.
+        self.dimensions = replace(
+            self.dimensions,
+            num_languages=len(self.languages),
+            mel_mean=self.base.dimensions.mel_mean,
+            mel_std=self.base.dimensions.mel_std,
+        )
+        self.lineage = [describe_base(base, config.training.start_from), *self.base.lineage]
+        wanted = config.training.start_from_sha256
+        if wanted and wanted != self.identity:
+            raise AdaptationError(
+                f"{base}: holds weights with SHA-256 {self.identity}, but training.start_from_sha256 is {wanted}; the "
+                "voice was retrained or replaced: start the run again, or give the version that it was started with"
+            )
+
+    @property
+    def identity(self) -> str:
+        """Hash of the base's weights, part of a run's fingerprint; empty without a base."""
+        return self.lineage[0]["weights_sha256"] if self.lineage else ""
+
+    def _check(self, base: Voice, store: FeatureStore, config: TrainSettings) -> None:
+        if base.config.audio != store.audio:
+            raise AdaptationError(
+                f"{self.folder}: made with other mel settings ({base.config.audio.model_dump()}) than these features "
+                f"({store.audio.model_dump()}); build the features with the base's settings, or set "
+                "training.start_from to none"
+            )
+        ours, theirs = config.model.model_dump(), base.config.model.model_dump()
+        different = [key for key in ours if ours[key] != theirs[key] and key not in SHAPES_NO_TENSOR]
+        if different:
+            pairs = "; ".join(f"model.{key} is {ours[key]}, the base has {theirs[key]}" for key in different)
+            raise AdaptationError(
+                f"{self.folder}: the base does not fit this model: {pairs}. Leave these settings out (they then come "
+                "from the base), choose another base, or set training.start_from to none"
+            )
+        sizes = base.dimensions.speaker_vector_dim, self.dimensions.speaker_vector_dim
+        if sizes[0] != sizes[1]:
+            raise AdaptationError(
+                f"{self.folder}: reads speaker embeddings of {sizes[0]} values, these features hold {sizes[1]}; use "
+                "the base's features.speaker_encoder_model"
+            )
+
+    def initialize(self, model: AcousticModel) -> AdaptationReport | None:
+        """Copies the base's weights into a freshly constructed model; returns None without a base."""
+        if self.base is None:
+            return None
+        theirs, ours = self.base.model.state_dict(), model.state_dict()
+        copied = {name: tensor for name, tensor in theirs.items() if name in ours and name != LANGUAGES}
+        copied[LANGUAGES] = _language_rows(theirs[LANGUAGES], self.base.languages, self.languages)
+        model.load_state_dict(copied, strict=False)
+        known = set(self.base.languages)
+        languages = {name: "copied" if name in known else "added" for name in self.languages}
+        return AdaptationReport(
+            base=self.lineage[0]["uri"],
+            copied=sum(tensor.numel() for tensor in copied.values()),
+            languages=languages | {name: "dropped" for name in self.base.languages if name not in self.languages},
+            speakers=dict.fromkeys(self.base.speakers, "dropped"),
+            added=sorted(set(ours) - set(copied)),
+            left_out=sorted(set(theirs) - set(copied)),
+        )
+
+
+def model_dimensions(store: FeatureStore) -> ModelDimensions:
+    """Returns the sizes and statistics of a model that is trained from scratch on these features."""
+    return ModelDimensions(
+        num_symbols=NUM_SYMBOLS,
+        num_stresses=NUM_STRESSES,
+        num_languages=len(store.languages),
+        speaker_vector_dim=store.speaker_vectors.shape[1],
+        n_mels=store.audio.n_mels,
+        mel_mean=store.statistics.mel_mean,
+        mel_std=store.statistics.mel_std,
+    )
+
+
+def describe_base(folder: Path, uri: str) -> dict[str, Any]:
+    """Returns the entry of a lineage that names a base voice."""
+    description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+    return {
+        "uri": uri if uri not in ("", "none") else str(folder),
+        "weights_sha256": description["weights_sha256"],
+        "steps": description["steps"],
+        "languages": description["languages"],
+    }
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> list[str]:
+    """Excludes parts of a model from training.
+
+    Args:
+        model: The acoustic model.
+        parts: Keys of `MODULES`.
+
+    Returns:
+        Names of the frozen parameters.
+    """
+    prefixes = tuple(f"{module}." for part in parts for module in MODULES[part])
+    frozen = [name for name, _ in model.named_parameters() if prefixes and name.startswith(prefixes)]
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    return frozen
+
+
+def write_report(folder: Path, report: AdaptationReport) -> Path:
+    """Writes `adaptation.json` into a run's folder."""
+    return write_json(folder / "adaptation.json", asdict(report))
+
+
+def _language_rows(table: torch.Tensor, known: Sequence[str], wanted: Sequence[str]) -> torch.Tensor:
+    """(known, D) embeddings -> (wanted, D): rows by name; a new language starts at the mean of the known ones."""
+    rows = {name: table[index] for index, name in enumerate(known)}
+    return torch.stack([rows.get(name, table.mean(0)) for name in wanted])

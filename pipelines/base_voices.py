@@ -1,0 +1,97 @@
+"""Base voices: made of generated speech once, registered, and reused as the start of later trainings.
+
+Starting from another voice is worth more than any setting: see docs/base_voices.md. Any voice can be the base of the
+next one; these are the ones that are made where there is none yet.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.base_voice import NONE, BaseVoice, BaseVoiceError, find_base
+from components.registry import CANDIDATE, CHAMPION, Registry
+from components.state import State
+from model.corpus.manifest import read_manifest
+
+AUTO = "auto"
+"""`training.start_from`: a base voice of the corpus's languages for recordings, none for generated speech."""
+PREFIX = "myxtts-base"
+LANGUAGES = ("en", "fa")
+"""Languages with a shipped list of sentences; a base for a corpus in other languages speaks English."""
+VOICES = {"en": 4, "fa": 2}
+"""Generated voices of a base per language."""
+
+
+def base_name(languages: tuple[str, ...], size: str) -> str:
+    """Returns the registered name of the base voice for these languages and this model size."""
+    return "-".join((PREFIX, *languages, size))
+
+
+def base_languages(spoken: set[str]) -> tuple[str, ...]:
+    """Returns the languages of the base voice for a corpus: those that speech can be generated in, else English."""
+    return tuple(language for language in LANGUAGES if language in spoken) or LANGUAGES[:1]
+
+
+def find_made_base(state: State, languages: tuple[str, ...], size: str) -> BaseVoice | None:
+    """Returns the registered base voice of these languages and this size, or None."""
+    registry, name = Registry(state), base_name(languages, size)
+    aliases = registry.aliases(name)
+    which = aliases.get(CHAMPION) or aliases.get(CANDIDATE)
+    return find_base(f"models:/{name}/{which}", state) if which else None
+
+
+def list_bases(state: State) -> list[dict[str, Any]]:
+    """Returns name, version, size, languages and steps of every registered base voice."""
+    registry, found = Registry(state), []
+    for name in registry.names():
+        if not name.startswith(f"{PREFIX}-"):
+            continue
+        for version in registry.versions(name):
+            found.append({"name": name, "version": version.number, "aliases": list(version.aliases)})
+    return found
+
+
+def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
+    """Returns the settings, by dotted key, of the run that makes a base voice."""
+    return {
+        "corpus.format": "generated",
+        "corpus.name": "-".join(("base", *languages)),
+        "corpus.path": "model/corpus",
+        "corpus.english_voices": VOICES["en"] if "en" in languages else 0,
+        "corpus.persian_voices": VOICES["fa"] if "fa" in languages else 0,
+        "model_size": size,
+        "registry.name": base_name(languages, "{size}"),
+        "training.start_from": NONE,
+    }
+
+
+def ensure_base(
+    state: State, languages: tuple[str, ...], size: str, make: Callable[[dict[str, Any]], None]
+) -> BaseVoice:
+    """Returns the base voice of these languages and this size, made now where there is none.
+
+    Args:
+        state: The state whose registry holds base voices.
+        languages: Languages of the base.
+        size: Model size.
+        make: Runs the whole pipeline with these settings.
+
+    Raises:
+        BaseVoiceError: the run that makes it left no registered version.
+    """
+    with state.lock(f"{base_name(languages, size)}"):
+        if found := find_made_base(state, languages, size):
+            return found
+        make(base_settings(languages, size))
+        if found := find_made_base(state, languages, size):
+            return found
+    raise BaseVoiceError(
+        f"no base voice {base_name(languages, size)} came out of its run; see its log above, choose a voice with "
+        "--start-from, or train from scratch with --start-from none"
+    )
+
+
+def spoken_languages(corpus: Path) -> tuple[set[str], float]:
+    """Returns the languages of a corpus and the seconds of its training clips."""
+    clips = read_manifest(corpus)
+    return {clip.language for clip in clips}, sum(clip.seconds for clip in clips if clip.split == "train")

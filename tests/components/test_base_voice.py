@@ -1,0 +1,79 @@
+"""Finding the voice that a training starts from: by folder, version or alias, pinned to its weights."""
+
+import json
+
+import pytest
+
+from components.base_voice import BaseVoiceError, base_folder, find_base
+from components.register.run import base_tags
+from components.registry import CHAMPION, Registry, RegistryError
+from model.config.training import TrainingConfig
+
+
+@pytest.fixture
+def voice(tmp_path):
+    folder = tmp_path / "voice"
+    folder.mkdir()
+    (folder / "voice.json").write_text(json.dumps({"weights_sha256": "a" * 64, "config": {"model_size": "small"}}))
+    return folder
+
+
+@pytest.fixture
+def registered(state, voice, monkeypatch):
+    """A model with two versions, the first of which is the champion; both lead to the same folder."""
+    registry = Registry(state)
+    registry.client.create_registered_model("reader")
+    for _ in range(2):
+        registry.client.create_model_version("reader", str(voice))
+    registry.client.set_registered_model_alias("reader", CHAMPION, "1")
+    monkeypatch.setattr(Registry, "voice_folder", lambda _, uri: voice)
+    return registry
+
+
+def test_none_is_no_voice(state):
+    assert find_base("none", state) is None
+    assert base_folder(TrainingConfig(), state) is None
+
+
+def test_a_folder_is_found_under_its_absolute_path(state, voice, monkeypatch):
+    monkeypatch.chdir(voice.parent)
+    found = find_base("voice", state)
+    assert (found.uri, found.folder, found.weights_sha256) == (str(voice), voice, "a" * 64)
+    assert found.config == {"model_size": "small"}
+
+
+def test_an_alias_is_pinned_to_the_version_that_it_points_at(state, registered):
+    assert find_base(f"models:/reader@{CHAMPION}", state).uri == "models:/reader/1"
+    registered.client.set_registered_model_alias("reader", CHAMPION, "2")
+    assert find_base(f"models:/reader@{CHAMPION}", state).uri == "models:/reader/2"
+    assert find_base("models:/reader/1", state).uri == "models:/reader/1"
+
+
+def test_unknown_voices_are_errors_that_say_what_is_wanted(state, registered, tmp_path):
+    with pytest.raises(BaseVoiceError, match=r"holds no voice\.json; give the `voice` folder"):
+        find_base(str(tmp_path), state)
+    with pytest.raises(RegistryError, match="no version"):
+        find_base("models:/reader/9", state)
+
+
+def test_a_description_without_weights_is_damaged(state, voice):
+    (voice / "voice.json").write_text("{}")
+    with pytest.raises(BaseVoiceError, match="weights_sha256"):
+        find_base(str(voice), state)
+
+
+def test_other_weights_under_the_same_name_are_refused(state, voice):
+    same = TrainingConfig(start_from=str(voice), start_from_sha256="a" * 64)
+    assert base_folder(same, state) == voice
+    with pytest.raises(BaseVoiceError, match="start the run again"):
+        base_folder(same.model_copy(update={"start_from_sha256": "b" * 64}), state)
+
+
+def test_a_version_is_tagged_with_its_base_and_all_ancestors():
+    chain = [{"uri": f"models:/{name}/1", "weights_sha256": name * 64} for name in "ab"]
+    assert base_tags([]) == {}
+    assert base_tags(chain) == {
+        "base.uri": "models:/a/1",
+        "base.weights_sha256": "a" * 64,
+        "base.chain": "models:/a/1 <- models:/b/1",
+    }

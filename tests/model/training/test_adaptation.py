@@ -1,0 +1,128 @@
+"""Starting a training from another voice: what is copied, added, kept and refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.acoustic.model import AcousticModel
+from model.config.resolution import resolve
+from model.features.store import FeatureStore
+from model.training.adaptation import MODULES, AdaptationError, StartingPoint, freeze
+from model.training.state import TrainingError
+from model.training.trainer import train
+from model.voice import read_voice
+
+LANGUAGES = "conditioning.language_embedding.weight"
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory, generated_features, small_settings):
+    """A voice of a few steps that others start from."""
+    short = {**small_settings, "training.max_steps": 6, "training.enable_evaluation": False}
+    return train(resolve(None, None, short).config, generated_features, tmp_path_factory.mktemp("base")).voice
+
+
+@pytest.fixture
+def store(generated_features):
+    return FeatureStore(generated_features)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_training_starts_exactly_where_its_base_ended(config, base, generated_features, tmp_path):
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "ema_decay": 0.0, "enable_evaluation": False}
+    voice = train(config(max_steps=1, **still), generated_features, tmp_path, base=base).voice
+    for name, tensor in weights(base).items():
+        torch.testing.assert_close(weights(voice)[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+def test_the_report_says_what_was_copied_and_the_voice_names_its_ancestors(config, base, generated_features, tmp_path):
+    short = config(max_steps=2, enable_evaluation=False)
+    one = train(short, generated_features, tmp_path / "one", base=base).voice
+    report = json.loads((tmp_path / "one" / "adaptation.json").read_text())
+    assert report["copied"] == sum(tensor.numel() for tensor in weights(base).values())
+    assert report["added"] == report["left_out"] == []
+    assert set(report["languages"].values()) == {"copied"}
+    two = train(short, generated_features, tmp_path / "two", base=one).voice
+    hashes = [json.loads((folder / "voice.json").read_text())["weights_sha256"] for folder in (one, base)]
+    assert [entry["weights_sha256"] for entry in read_voice(two).lineage] == hashes
+    assert read_voice(base).lineage == []
+
+
+def test_languages_are_matched_by_name_in_any_order(config, base, store, monkeypatch):
+    known = read_voice(base).languages
+    monkeypatch.setattr(type(store), "languages", ["xx", *reversed(known)])
+    start = StartingPoint(store, config(), base)
+    model = AcousticModel(config().model, start.dimensions)
+    report = start.initialize(model)
+    ours, theirs = model.conditioning.language_embedding.weight, weights(base)[LANGUAGES]
+    assert len(known) > 1
+    for name in known:
+        assert torch.equal(ours[start.languages.index(name)], theirs[known.index(name)])
+    torch.testing.assert_close(ours[0], theirs.mean(0))
+    assert report.languages == {"xx": "added", **dict.fromkeys(known, "copied")}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_languages_that_the_corpus_lacks_are_kept_or_dropped(config, base, store, monkeypatch, keep):
+    *others, last = read_voice(base).languages
+    monkeypatch.setattr(type(store), "languages", [last])
+    start = StartingPoint(store, config(keep_languages=keep), base)
+    assert start.languages == [last, *(others if keep else [])]
+    assert start.dimensions.num_languages == len(start.languages)
+
+
+def test_a_base_of_another_size_is_refused_with_both_sizes(config, base, store):
+    settings = config()
+    wider = settings.model_copy(update={"model": settings.model.model_copy(update={"ffn_dim": 96})})
+    with pytest.raises(AdaptationError, match=f"ffn_dim is 96, the base has {settings.model.ffn_dim}"):
+        StartingPoint(store, wider, base)
+
+
+def test_a_base_of_other_mel_settings_is_refused(config, base, store, monkeypatch):
+    monkeypatch.setattr(type(store), "audio", store.audio.model_copy(update={"fmax": 7000.0}))
+    with pytest.raises(AdaptationError, match="other mel settings"):
+        StartingPoint(store, config(), base)
+
+
+@pytest.mark.parametrize("part", sorted(MODULES))
+def test_frozen_parts_keep_the_weights_of_the_base(config, base, generated_features, tmp_path, part):
+    settings = config(max_steps=3, freeze=(part,), ema_decay=0.0, enable_evaluation=False)
+    before, after = weights(base), weights(train(settings, generated_features, tmp_path, base=base).voice)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = {name for name in before if name.startswith(tuple(f"{module}." for module in MODULES[part]))}
+    assert frozen
+    assert changed
+    assert not changed & frozen
+
+
+def test_freezing_excludes_parameters_from_training(config, base, store):
+    model = AcousticModel(config().model, StartingPoint(store, config(), base).dimensions)
+    frozen = freeze(model, ["decoder"])
+    assert frozen == [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert freeze(model, []) == []
+
+
+def test_a_run_from_another_base_is_not_resumed(config, base, generated_features, tmp_path):
+    short = config(max_steps=2, enable_evaluation=False)
+    first = train(short, generated_features, tmp_path / "first", base=base).voice
+    for other in (first, None):
+        with pytest.raises(TrainingError, match="made with other settings or data"):
+            train(short, generated_features, tmp_path / "first", base=other)
+
+
+def test_a_finished_run_is_the_same_however_its_base_is_named(config, base, generated_features, tmp_path):
+    by_path, by_name = (config(max_steps=2, start_from=name) for name in (str(base), "models:/m/1"))
+    one = train(by_path, generated_features, tmp_path, base=base)
+    assert train(by_name, generated_features, tmp_path, base=base) == one
+
+
+def test_weights_other_than_those_recorded_are_refused(config, base, store):
+    known = StartingPoint(store, config(), base).identity
+    assert StartingPoint(store, config(start_from_sha256=known), base).identity == known
+    with pytest.raises(AdaptationError, match="retrained or replaced"):
+        StartingPoint(store, config(start_from_sha256="0" * 64), base)

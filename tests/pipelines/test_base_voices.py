@@ -1,0 +1,118 @@
+"""Base voices: which one a project starts from, made once, and what follows from it for the settings."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from components.base_voice import BaseVoice, BaseVoiceError
+from pipelines import base_voices, project
+from pipelines.base_voices import base_languages, base_name, base_settings, ensure_base
+
+
+def voice(tmp_path, uri="models:/base/3"):
+    return BaseVoice(
+        uri=uri, folder=tmp_path, weights_sha256="c" * 64, config={"model_size": "xtiny", "model": {"ffn_dim": 96}}
+    )
+
+
+@pytest.fixture
+def recordings(tmp_path, monkeypatch):
+    """A project with ten seconds of English training speech."""
+    (tmp_path / "params.yaml").write_text("corpus: {format: ljspeech, name: reader}\n")
+    corpus = tmp_path / project.CORPUS
+    corpus.mkdir(parents=True)
+    clip = {"audio": "a.flac", "text": "a", "language": "en", "speaker": "s", "sample_rate": 1, "source_sample_rate": 1}
+    clips = [
+        {**clip, "id": str(n), "seconds": 5.0, "split": split} for n, split in enumerate(("train", "train", "test"))
+    ]
+    (corpus / "manifest.jsonl").write_text("".join(json.dumps(item) + "\n" for item in clips))
+
+    def build(**training):
+        sources = (tmp_path / "params.yaml", None, {f"training.{key}": value for key, value in training.items()})
+        state = SimpleNamespace(lock=lambda name: (tmp_path / "lock").open("w"))
+        return project.Project(tmp_path, state, project.resolve(*sources), sources=sources)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("spoken", "chosen"),
+    [({"en"}, ("en",)), ({"fa", "en"}, ("en", "fa")), ({"fa"}, ("fa",)), ({"de"}, ("en",)), ({"de", "fa"}, ("fa",))],
+)
+def test_a_base_speaks_those_languages_of_a_corpus_that_can_be_generated(spoken, chosen):
+    assert base_languages(spoken) == chosen
+
+
+def test_a_base_is_generated_in_its_languages_alone_and_starts_from_scratch():
+    settings = base_settings(("fa",), "small")
+    assert (settings["corpus.english_voices"], settings["corpus.persian_voices"] > 0) == (0, True)
+    assert settings["registry.name"].format(size=settings["model_size"]) == base_name(("fa",), "small")
+    assert settings["training.start_from"] == "none"
+
+
+def test_a_base_is_made_once(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(base_voices, "find_made_base", lambda *_: voice(tmp_path) if made else None)
+    state = SimpleNamespace(lock=lambda name: (tmp_path / "lock").open("w"))
+    for _ in range(2):
+        assert ensure_base(state, ("en",), "tiny", made.append).uri == "models:/base/3"
+    assert made == [base_settings(("en",), "tiny")]
+
+
+def test_a_run_that_leaves_no_base_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(base_voices, "find_made_base", lambda *_: None)
+    state = SimpleNamespace(lock=lambda name: (tmp_path / "lock").open("w"))
+    with pytest.raises(BaseVoiceError, match="--start-from none"):
+        ensure_base(state, ("en",), "tiny", lambda settings: None)
+
+
+def test_settings_follow_from_the_base_and_the_amount_of_speech(recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "find_base", lambda *_: voice(tmp_path))
+    plain = recordings(start_from="models:/base@champion")
+    started = plain.with_base().config
+    assert (started.training.start_from, started.training.start_from_sha256) == ("models:/base/3", "c" * 64)
+    assert started.model_size == "xtiny"
+    assert started.model.ffn_dim == 96
+    of_size = project.resolve(None, None, {"model_size": "xtiny"}).config.training
+    assert started.training.max_steps < of_size.max_steps
+    assert started.training.learning_rate < of_size.learning_rate
+    own = recordings(start_from="models:/base@champion", max_steps=7).with_base().config
+    assert own.training.max_steps == 7
+
+
+def test_from_scratch_nothing_changes(recordings):
+    plain = recordings()
+    assert plain.with_base() is plain
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_auto_takes_the_base_of_the_languages_and_else_starts_from_scratch(recordings, tmp_path, monkeypatch, made):
+    asked = []
+
+    def find(state, languages, size):
+        asked.append((languages, size))
+        return voice(tmp_path) if made else None
+
+    monkeypatch.setattr(project, "find_made_base", find)
+    started = recordings(start_from="auto").with_base().config.training
+    assert asked == [(("en",), "tiny")]
+    assert started.start_from == ("models:/base/3" if made else "none")
+
+
+def test_auto_makes_the_base_where_a_run_can(recordings, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(base_voices, "find_made_base", lambda *_: voice(tmp_path) if made else None)
+    started = recordings(start_from="auto").with_base(made.append)
+    assert made == [base_settings(("en",), "tiny")]
+    assert started.config.training.start_from == "models:/base/3"
+
+
+def test_generated_speech_starts_from_scratch(recordings, tmp_path):
+    plain = recordings(start_from="auto")
+    corpus = plain.config.corpus.model_copy(update={"format": "generated"})
+    generated = replace(
+        plain, resolved=replace(plain.resolved, config=plain.config.model_copy(update={"corpus": corpus}))
+    )
+    assert generated.with_base().config.training.start_from == "none"
