@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from components.contracts import StepError
 from components.failures import explain
 from components.termination import on_termination
+from model.addresses import hide_credentials
 from model.config import StepSettings
 
 EVENT = "::step::"
@@ -101,8 +102,8 @@ def run_step(step: str, artifact: OutputArtifact, **inputs: Any) -> None:
     except Exception as error:  # noqa: BLE001 - the outermost frame of a process: reported in full, then exit
         message = explain(error)
         if not message:
-            traceback.print_exc(file=sys.stdout)
-            message = f"{error}" or type(error).__name__
+            sys.stdout.write(hide_credentials(traceback.format_exc()))
+            message = hide_credentials(f"{error}") or type(error).__name__
         path = getattr(error, "report", None)  # of a failed gate
         report = {"report": str(path)} if path else {}
         emit(step, "failed", seconds=seconds(), error=message, **report)

@@ -19,6 +19,11 @@ NODE = "node"
 STATE_MOUNT = "/state"
 PASSED_ON = ("MYXTTS_STATE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 S3_VARIABLES = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+TRACKING_VARIABLES = {
+    "MLFLOW_TRACKING_USERNAME": "username",
+    "MLFLOW_TRACKING_PASSWORD": "password",
+    "MLFLOW_TRACKING_TOKEN": "token",
+}
 POLL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -45,11 +50,8 @@ def render(
     if cluster["accelerators"]:
         limits[cluster["accelerator"]] = amounts[cluster["accelerator"]] = str(cluster["accelerators"])
     values: list[dict[str, Any]] = [{"name": key, "value": environment[key]} for key in PASSED_ON if key in environment]
-    if cluster["s3_secret"]:
-        values += [
-            {"name": key, "valueFrom": {"secretKeyRef": {"name": cluster["s3_secret"], "key": entry}}}
-            for key, entry in S3_VARIABLES.items()
-        ]
+    values += _from_secret(cluster["s3_secret"], S3_VARIABLES)
+    values += _from_secret(cluster["tracking_secret"], TRACKING_VARIABLES, optional=True)
     labels = {"app.kubernetes.io/part-of": "myxtts", "pipeline/runid": environment.get("KFP_RUN_ID", "")}
     if cluster["queue"]:
         labels["kueue.x-k8s.io/queue-name"] = cluster["queue"]
@@ -78,6 +80,16 @@ def render(
             "runtimePatches": [{"manager": MANAGER, "trainingRuntimeSpec": {"template": _patch(cluster)}}],
         },
     }
+
+
+def _from_secret(secret: str, variables: Mapping[str, str], optional: bool = False) -> list[dict[str, Any]]:
+    """Returns environment variables with values from the keys of a secret; [] if the secret has no name."""
+    extra = {"optional": True} if optional else {}
+    return [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, **extra}}}
+        for variable, key in variables.items()
+        if secret
+    ]
 
 
 def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:

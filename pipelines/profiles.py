@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
-from components.trainjob import STATE_MOUNT, parse_toleration
+from components.trainjob import S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES, parse_toleration
 from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.targets import ClusterConfig, LaunchConfig
@@ -123,6 +123,10 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     if settings.s3_secret:
         kubernetes.use_secret_as_env(task, secret_name=settings.s3_secret, secret_key_to_env=S3_KEYS)
+    if settings.tracking_secret:
+        kubernetes.use_secret_as_env(
+            task, secret_name=settings.tracking_secret, secret_key_to_env=TRACKING_KEYS, optional=True
+        )
     kubernetes.mount_pvc(task, pvc_name=settings.state_volume, mount_path=STATE_MOUNT)
     kubernetes.set_timeout(task, settings.step_timeout_seconds)
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
@@ -161,6 +165,7 @@ WORKER_KEYS = (
     "image_pull_secret",
     "state_volume",
     "s3_secret",
+    "tracking_secret",
     "train_cpu",
     "train_memory",
     "accelerator",
@@ -173,8 +178,10 @@ WORKER_KEYS = (
 )
 """Settings of the cluster that the training step needs to create the TrainJob of its workers."""
 
-S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
+S3_KEYS = {entry: variable for variable, entry in S3_VARIABLES.items()}
 """Key of the secret -> environment variable. A compiled pipeline contains only these names, no values."""
+TRACKING_KEYS = {entry: variable for variable, entry in TRACKING_VARIABLES.items()}
+"""The same for MLflow. All keys are optional: a secret has a user name and a password, or a token."""
 
 
 def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[str, str]:

@@ -76,6 +76,33 @@ def test_secrets_stand_by_name_only(monkeypatch):
     assert "hunter2" not in text
 
 
+WITH_CREDENTIALS = {
+    "cluster.tracking_uri": ("https://user:hunter2@mlflow:5000", "cluster.tracking_secret"),
+    "cluster.s3_endpoint": ("http://hunter2@s3:8333", "cluster.s3_secret"),
+    "cluster.host": ("https://user:hunter2@kubeflow.example/pipeline", "cluster.token_file"),
+    "vocoder.checkpoint": ("https://s3.example/g?X-Amz-Credential=a&X-Amz-Signature=hunter2", "cluster.s3_secret"),
+}
+"""Setting -> (address with credentials, the secret to use instead)."""
+
+
+@pytest.mark.parametrize("key", sorted(WITH_CREDENTIALS))
+def test_credentials_in_a_setting_are_refused_with_the_secret_to_use_and_not_shown(key):
+    address, secret = WITH_CREDENTIALS[key]
+    with pytest.raises(ConfigError, match=f"`{re.escape(key)}`.*{re.escape(secret)}") as caught:
+        resolve(overrides={key: address})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remote"),
+    [({}, "s3://id:hunter2@bucket/dvc"), ({"features.remote": "s3://id:hunter2@bucket/features"}, "s3://bucket/dvc")],
+)
+def test_no_argument_of_a_run_contains_credentials(changes, remote):
+    with pytest.raises(ConfigError, match=r"contains an address with credentials.*cluster\.s3_secret") as caught:
+        arguments(resolve(overrides=changes).config, "h", remote, "n")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_no_path_of_this_machine_is_compiled_in(cluster):
     assert not re.search(r"(?<![\w.])/(work|home|root|Users|tmp)/", cluster)
 
@@ -173,6 +200,7 @@ OF_EVERY_STEP = {
     "image_pull_policy": ("Always", '"imagePullPolicy": "Always"'),
     "state_volume": ("claim", '"constant": "claim"'),
     "tracking_uri": ("http://tracking:5000", '"http://tracking:5000"'),
+    "tracking_secret": ("tracking-login", '"secretName": "tracking-login"'),
     "s3_secret": ("bucket", '"secretName": "bucket"'),
     "s3_endpoint": ("http://s3:8333", '"http://s3:8333"'),
     "step_timeout_seconds": (77, '"activeDeadlineSeconds": "77"'),
@@ -283,6 +311,7 @@ BANNED = {
     "cacheKey": lambda text: text.replace("enableCache: true", "enableCache: true\n          cacheKey: k", 1),
     "no digest": lambda text: text.replace(f"image: {TRAIN}", "image: train:latest", 1),
     "pip install": lambda text: text.replace("python3 -m kfp", "pip install x && python3 -m kfp", 1),
+    "an address with credentials": lambda text: text.replace("http://mlflow", "http://user:hunter2@mlflow", 1),
     "use a secret": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
     "path on this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
     "required strings": lambda text: text.replace(
