@@ -20,6 +20,8 @@ LAUNCHED_STEPS = ("train",)
 """Steps that a launcher can distribute; with `trainjob` its workers get the accelerators instead of the step."""
 NOT_RETRIED = ("gate",)
 """Steps whose failure is a result: a voice that failed the gate fails it again."""
+NOT_CACHED = ("register", "gate")
+"""Steps whose effect is outside of the run: models and aliases may have changed since an equal run."""
 BACKOFF_SECONDS = 30
 """Pause before the first retry of a step in a pod."""
 
@@ -94,6 +96,8 @@ def image_kind(step: str) -> str:
 def place(task: Any, step: str, profile: Profile) -> None:
     """Sets image and retries of a pipeline task and, on a cluster, the settings of its pod."""
     task.set_container_image(profile.images[step])
+    if step in NOT_CACHED:
+        task.set_caching_options(False)
     if profile.retries and step not in NOT_RETRIED:
         task.set_retry(num_retries=profile.retries, **_backoff(profile))
     if profile.cluster is not None:

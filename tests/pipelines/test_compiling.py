@@ -76,6 +76,29 @@ def test_secrets_stand_by_name_only(monkeypatch):
     assert "hunter2" not in text
 
 
+def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
+    components = next(yaml.safe_load_all(cluster))["components"]
+    found = {
+        (name.removeprefix("comp-"), output): item["artifactType"]["schemaTitle"]
+        for name, component in components.items()
+        for output, item in component["outputDefinitions"]["artifacts"].items()
+    }
+    shown = {key: kind for key, kind in found.items() if kind in ("system.Metrics", "system.HTML", "system.Markdown")}
+    assert shown == {
+        ("train", "metrics"): "system.Metrics",
+        ("evaluate", "metrics"): "system.Metrics",
+        ("evaluate", "html"): "system.HTML",
+        ("gate", "metrics"): "system.Metrics",
+        ("gate", "markdown"): "system.Markdown",
+    }
+
+
+def test_steps_that_act_on_the_registry_are_never_answered_from_the_cache(cluster):
+    tasks = next(yaml.safe_load_all(cluster))["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {step.replace("_", "-") for step in STEPS} - {"register", "gate"}
+
+
 WITH_CREDENTIALS = {
     "cluster.tracking_uri": ("https://user:hunter2@mlflow:5000", "cluster.tracking_secret"),
     "cluster.s3_endpoint": ("http://hunter2@s3:8333", "cluster.s3_secret"),
