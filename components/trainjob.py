@@ -17,6 +17,8 @@ MANAGER = "myxtts.pipelines/train"
 NODE = "node"
 """Name of the replicated job and of its container in the runtimes of Kubeflow Trainer."""
 STATE_MOUNT = "/state"
+IMAGE_USER = 10001
+"""User and group of the images (`infra/docker/Dockerfile`)."""
 PASSED_ON = ("MYXTTS_STATE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 S3_VARIABLES = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
 TRACKING_VARIABLES = {
@@ -96,7 +98,12 @@ def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the patch of the pod template: volumes, scheduling and identity, for which there are no other fields."""
     pod: dict[str, Any] = {
         "serviceAccountName": cluster["service_account"],
-        "securityContext": {"runAsNonRoot": True},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": IMAGE_USER,
+            "runAsGroup": IMAGE_USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "volumes": [
             {"name": "state", "persistentVolumeClaim": {"claimName": cluster["state_volume"]}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": cluster["shared_memory"]}},
@@ -104,6 +111,7 @@ def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
         "containers": [
             {
                 "name": NODE,
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 "volumeMounts": [
                     {"name": "state", "mountPath": STATE_MOUNT},
                     {"name": "shm", "mountPath": "/dev/shm"},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
-from components.trainjob import S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES, parse_toleration
+from components.trainjob import IMAGE_USER, S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES, parse_toleration
 from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.targets import ClusterConfig, LaunchConfig
@@ -132,6 +132,8 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
             task, secret_name=settings.tracking_secret, secret_key_to_env=TRACKING_KEYS, optional=True
         )
     kubernetes.mount_pvc(task, pvc_name=settings.state_volume, mount_path=STATE_MOUNT)
+    # The server adds the rest: no privilege escalation, no capabilities, the seccomp profile of the container runtime.
+    kubernetes.set_security_context(task, run_as_user=IMAGE_USER, run_as_group=IMAGE_USER, run_as_non_root=True)
     kubernetes.set_timeout(task, settings.step_timeout_seconds)
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
     if settings.image_pull_secret:

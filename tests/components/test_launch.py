@@ -172,6 +172,18 @@ def test_the_pods_of_a_trainjob_get_what_the_settings_say():
     assert body["spec"]["activeDeadlineSeconds"] == resolve().config.cluster.step_timeout_seconds
 
 
+def test_the_pods_of_a_trainjob_meet_the_restricted_pod_security_standard():
+    spec = pod(rendered())
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for container in spec["containers"]:
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
 def test_secrets_are_handed_on_by_name():
     body = rendered(**{"cluster.tracking_secret": "login"})
     assert "hunter2" not in json.dumps(body)

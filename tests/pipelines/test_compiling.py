@@ -281,6 +281,14 @@ def test_what_every_pod_is_given_reaches_them_all(cluster, dressed, key):
     assert not holders(cluster, OF_EVERY_STEP[key][1])
 
 
+def test_no_step_runs_as_root():
+    """The server denies privilege escalation, capabilities and other system calls to every step by itself."""
+    _, pods = executors(compile_training(cluster_profile(cluster_config(cluster__preprocess_parts=2))))
+    assert set(pods) >= {"preprocess_part", "preprocess_joined", *STEPS} - {"preprocess"}
+    user = {"runAsNonRoot": True, "runAsUser": "10001", "runAsGroup": "10001"}
+    assert {step: pod.get("securityContext") for step, pod in pods.items()} == dict.fromkeys(pods, user)
+
+
 def test_all_steps_are_tried_again_but_the_gate(dressed):
     tasks = next(yaml.safe_load_all(dressed))["root"]["dag"]["tasks"]
     tried = {
