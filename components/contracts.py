@@ -5,6 +5,7 @@ input of its own.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -44,6 +45,11 @@ class StepOutput:
         """Returns the fields as JSON data; paths become strings."""
         return TypeAdapter(type(self)).dump_python(self, mode="json")
 
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        """Returns the record with these fields, as `plain` returned them."""
+        return TypeAdapter(cls).validate_json(json.dumps(values))
+
     def metadata(self) -> dict[str, str]:
         """Returns the text fields, which KFP shows beside the artifact and keeps in its cache."""
         return {name: value for name, value in self.plain().items() if isinstance(value, str)}
@@ -76,7 +82,7 @@ class StepOutput:
                 f"expected; {_FIX}"
             )
         try:
-            record = TypeAdapter(cls).validate_json(json.dumps(content))
+            record = cls.from_plain(content)
         except ValidationError as error:
             problems = "; ".join(f"`{'.'.join(map(str, item['loc']))}`: {item['msg']}" for item in error.errors())
             raise StepError(f"{path}: {cls.__name__} {problems}; {_FIX}") from error

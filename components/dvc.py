@@ -12,6 +12,7 @@ import yaml
 
 from components.outage import retry_during_outage
 from components.state import State
+from model.addresses import credentials_in, hide_credentials
 from model.errors import MyXTTSError
 from model.files import write_text
 
@@ -87,9 +88,8 @@ def run(
     if done.returncode:
         tail = "\n".join((done.stdout or "").strip().splitlines()[-12:])
         where = "" if capture else f"; its output above says why (paths are relative to {project})"
-        raise DvcError(
-            f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode}){where}\n{tail}".rstrip()
-        )
+        message = f"`dvc {' '.join(arguments)}` failed in {project} (exit {done.returncode}){where}\n{tail}".rstrip()
+        raise DvcError(hide_credentials(message))
     return done.stdout or ""
 
 
@@ -153,7 +153,8 @@ def remote_url(project: Path) -> str:
     """Returns the address of the project's default remote; a local folder as an absolute path.
 
     Raises:
-        DvcError: no default remote is configured.
+        DvcError: no default remote is configured, or its address contains credentials, which would be an argument of
+            every run.
     """
     settings = read_config(project, "config", "config.local")
     name = settings.get("core", {}).get("remote", "")
@@ -161,6 +162,12 @@ def remote_url(project: Path) -> str:
     if not url:
         raise DvcError(
             f"{project}/.dvc/config names no default remote; set one with `dvc remote add -d {REMOTE} <url>`"
+        )
+    if found := credentials_in(url):
+        raise DvcError(
+            f"the DVC remote {hide_credentials(url)} contains {found}, which would be stored in every run; set its "
+            f"address without it (`dvc remote modify {name} url ...`), and give the credentials to this machine with "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and to pods with the secret of cluster.s3_secret"
         )
     if "://" in url:
         return url

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 
+from model.addresses import hide_credentials
 from model.errors import MyXTTSError
 
 _NO_SPACE = "free some space, or move the state to another disk with MYXTTS_STATE"
@@ -29,7 +30,14 @@ MOST_CHARACTERS = 300
 
 
 def explain(error: BaseException) -> str:
-    """Returns one line that says what is wrong, where, and how to fix it; '' for a defect of this program."""
+    """Returns one line that says what is wrong, where, and how to fix it; '' for a defect of this program.
+
+    Addresses in it have no credentials, also those in messages of libraries.
+    """
+    return hide_credentials(_explained(error))
+
+
+def _explained(error: BaseException) -> str:
     if isinstance(error, MyXTTSError):
         return str(error) or type(error).__name__
     number = _system_error(error)

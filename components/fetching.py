@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from model.addresses import hide_credentials
 from model.errors import MyXTTSError
 from model.files import atomic_write, sha256_of_file
 
@@ -68,7 +69,7 @@ def fetch_checkpoint(
         raise FetchError(f"{source}: give its SHA-256 (vocoder.checkpoint_sha256), which is required for remote files")
     target = folder / sha256 / Path(urlsplit(source).path).name
     if not target.is_file():
-        logger.info("fetching %s", source)
+        logger.info("fetching %s", hide_credentials(source))
         companion = source.rpartition("/")[0] + f"/{COMPANION}"
         _download(companion, target.with_name(COMPANION), openers[scheme], required=False)
         _download(source, target, openers[scheme], sha256)

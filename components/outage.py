@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_fixed
 
+from model.addresses import hide_credentials
+
 Result = TypeVar("Result")
 
 OUTAGE_SECONDS = 120.0
@@ -38,7 +40,8 @@ def retry_during_outage(
 
     def log_retry(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.warning("%s: %s; retrying until %.0f s have passed", what, _last_line(error), seconds)
+        reason = hide_credentials(f"{what}: {_last_line(error)}")
+        logger.warning("%s; retrying until %.0f s have passed", reason, seconds)
 
     retrying = Retrying(
         retry=retry_if_exception(is_outage),

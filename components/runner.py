@@ -9,12 +9,15 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from components.contracts import StepError
+from components.contracts import StepError, StepOutput
 from components.failures import explain
+from components.results import OutputArtifact, Results
 from components.termination import on_termination
+from model.addresses import hide_credentials
 from model.config import StepSettings
 
 EVENT = "::step::"
@@ -23,13 +26,6 @@ EXECUTOR = "kfp.dsl.executor_main"
 """Module that KFP runs in a step's process."""
 
 Settings = TypeVar("Settings", bound=StepSettings)
-
-
-class OutputArtifact(Protocol):
-    """The part of a KFP output artifact that a step uses."""
-
-    path: str
-    metadata: dict[str, Any]
 
 
 def emit(step: str, state: str, **details: Any) -> None:
@@ -69,8 +65,12 @@ class QuickExit:
         os._exit(self.status)
 
 
-def run_step(step: str, artifact: OutputArtifact, **inputs: Any) -> None:
+def run_step(
+    step: str, artifact: OutputArtifact, shown: Mapping[str, OutputArtifact] | None = None, /, **inputs: Any
+) -> None:
     """Runs `components.<step>.run.run(**inputs)` and writes the record that it returns to the output artifact.
+
+    `components.<step>.run.results(record)` returns what people see of it; a failed gate shows its results too.
 
     Every component consists of this call. An error that a user can fix becomes one line and exit status 1. A step that
     is terminated reports it at once, whatever it is doing.
@@ -78,6 +78,7 @@ def run_step(step: str, artifact: OutputArtifact, **inputs: Any) -> None:
     Args:
         step: Name of the component's folder.
         artifact: The component's output artifact; the record becomes its file and its metadata.
+        shown: Output artifacts for the page of KFP, by the attributes of `Results`.
         **inputs: Text parameters, and paths of input artifacts.
     """
     log_to_output()
@@ -101,10 +102,12 @@ def run_step(step: str, artifact: OutputArtifact, **inputs: Any) -> None:
     except Exception as error:  # noqa: BLE001 - the outermost frame of a process: reported in full, then exit
         message = explain(error)
         if not message:
-            traceback.print_exc(file=sys.stdout)
-            message = f"{error}" or type(error).__name__
-        path = getattr(error, "report", None)  # of a failed gate
-        report = {"report": str(path)} if path else {}
+            sys.stdout.write(hide_credentials(traceback.format_exc()))
+            message = hide_credentials(f"{error}") or type(error).__name__
+        judged = getattr(error, "output", None)  # of a failed gate
+        report = {"report": str(judged.report)} if judged else {}
+        if judged and shown:
+            _write_results(step, judged, shown)
         emit(step, "failed", seconds=seconds(), error=message, **report)
         quick_exit.status = 1
         raise SystemExit(1) from None
@@ -115,8 +118,15 @@ def run_step(step: str, artifact: OutputArtifact, **inputs: Any) -> None:
         raise SystemExit(130) from None
     output.write(artifact.path)
     artifact.metadata.update(output.metadata())
+    if shown:
+        _write_results(step, output, shown)
     emit(step, "finished", seconds=seconds(), message=output.summary)
     quick_exit.status = 0
+
+
+def _write_results(step: str, output: StepOutput, shown: Mapping[str, OutputArtifact]) -> None:
+    results: Results = importlib.import_module(f"components.{step}.run").results(output)
+    results.write(shown)
 
 
 def parse_settings(kind: type[Settings], text: str) -> Settings:

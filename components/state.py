@@ -65,9 +65,19 @@ class State:
         )
 
     def prepare(self) -> "State":
-        """Creates the folder, readable by its owner only since it holds recordings and databases."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.root / MARKER).touch()
+        """Creates the folder, readable by its owner only since it holds recordings and databases.
+
+        Raises:
+            StateError: this user cannot write to it. In a pod, the step `resolve_data` finds this out first.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.root / MARKER).touch()
+        except PermissionError as error:
+            raise StateError(
+                f"user {os.geteuid()} cannot write to the state folder {self.root}; set {VARIABLE} to another folder, "
+                "or change the owner (on a cluster with infra/kubernetes/state-owner.example.yaml)"
+            ) from error
         return self
 
     def folder(self, *parts: str) -> Path:

@@ -17,8 +17,15 @@ MANAGER = "myxtts.pipelines/train"
 NODE = "node"
 """Name of the replicated job and of its container in the runtimes of Kubeflow Trainer."""
 STATE_MOUNT = "/state"
+IMAGE_USER = 10001
+"""User and group of the images (`infra/docker/Dockerfile`)."""
 PASSED_ON = ("MYXTTS_STATE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 S3_VARIABLES = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+TRACKING_VARIABLES = {
+    "MLFLOW_TRACKING_USERNAME": "username",
+    "MLFLOW_TRACKING_PASSWORD": "password",
+    "MLFLOW_TRACKING_TOKEN": "token",
+}
 POLL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -45,11 +52,8 @@ def render(
     if cluster["accelerators"]:
         limits[cluster["accelerator"]] = amounts[cluster["accelerator"]] = str(cluster["accelerators"])
     values: list[dict[str, Any]] = [{"name": key, "value": environment[key]} for key in PASSED_ON if key in environment]
-    if cluster["s3_secret"]:
-        values += [
-            {"name": key, "valueFrom": {"secretKeyRef": {"name": cluster["s3_secret"], "key": entry}}}
-            for key, entry in S3_VARIABLES.items()
-        ]
+    values += _from_secret(cluster["s3_secret"], S3_VARIABLES)
+    values += _from_secret(cluster["tracking_secret"], TRACKING_VARIABLES, optional=True)
     labels = {"app.kubernetes.io/part-of": "myxtts", "pipeline/runid": environment.get("KFP_RUN_ID", "")}
     if cluster["queue"]:
         labels["kueue.x-k8s.io/queue-name"] = cluster["queue"]
@@ -80,11 +84,26 @@ def render(
     }
 
 
+def _from_secret(secret: str, variables: Mapping[str, str], optional: bool = False) -> list[dict[str, Any]]:
+    """Returns environment variables with values from the keys of a secret; [] if the secret has no name."""
+    extra = {"optional": True} if optional else {}
+    return [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, **extra}}}
+        for variable, key in variables.items()
+        if secret
+    ]
+
+
 def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the patch of the pod template: volumes, scheduling and identity, for which there are no other fields."""
     pod: dict[str, Any] = {
         "serviceAccountName": cluster["service_account"],
-        "securityContext": {"runAsNonRoot": True},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": IMAGE_USER,
+            "runAsGroup": IMAGE_USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "volumes": [
             {"name": "state", "persistentVolumeClaim": {"claimName": cluster["state_volume"]}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": cluster["shared_memory"]}},
@@ -92,6 +111,7 @@ def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
         "containers": [
             {
                 "name": NODE,
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 "volumeMounts": [
                     {"name": "state", "mountPath": STATE_MOUNT},
                     {"name": "shm", "mountPath": "/dev/shm"},

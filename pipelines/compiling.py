@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from model.addresses import hide_credentials
 from model.errors import MyXTTSError
 from pipelines.profiles import Profile
 
@@ -103,6 +104,9 @@ def findings(text: str, profile: Profile) -> Iterator[str]:
         yield from _container(name, executor.get("container", {}), profile)
     if "pip install" in text:
         yield "`pip install`: a step must not install packages when it runs"
+    for line in text.splitlines():
+        if (shown := hide_credentials(line)) != line:
+            yield f"an address with credentials, use a secret: {shown.strip()}"
     if found := MACHINE_PATH.search(text):
         yield f"a path on this machine: {found.group()}"
     if platform and profile.cluster is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.lineage import git_state
 from components.state import State
+from components.trainjob import IMAGE_USER
 from model.config.schema import Config
 from model.config.targets import DockerConfig
 from model.errors import MyXTTSError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 LABEL = "myxtts.run"
 COMMIT_LABEL = "org.opencontainers.image.revision"
-IMAGE_USER = "10001:10001"
 STOP_SECONDS = 20.0
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def container_user(config: DockerConfig) -> str:
     """Returns `uid:gid` of the containers, by default never root's."""
     if config.user:
         return config.user
-    return f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else IMAGE_USER
+    return f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else f"{IMAGE_USER}:{IMAGE_USER}"
 
 
 def hand_over(state: State, user: str) -> None:

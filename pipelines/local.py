@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from components.contracts import PATH_FIELDS
 from components.launch import VARIABLE as LAUNCH
+from components.results import keep_results
 from components.runner import EVENT
 from components.state import State, read_json, write_json
 from model.config.resolution import ConfigError
@@ -129,7 +130,9 @@ def run_training(
     output: Callable[[str], None] = lambda _: None,
     target: Target | None = None,
 ) -> RunRecord:
-    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache.
+    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache, except `register` and `gate`.
+
+    `results` in the run's folder holds what KFP's page would show: metrics, the listening report, the gate's decision.
 
     Args:
         state: State folder.
@@ -192,6 +195,7 @@ def run_training(
         raise
     finally:
         target.end(state, record.id, record.started)
+        keep_results(folder / "outputs", folder / "results")
     watcher.end("done" if status == 0 else "failed")
     if status:
         raise PipelineError(watcher.explain(folder / "log.txt"), record)
@@ -201,42 +205,20 @@ def run_training(
 def drop_stale_cache(state: State) -> None:
     """Removes cache entries whose results no longer exist, so that their steps run again.
 
-    An entry is valid while its folders exist, its model version is registered, and the champion is still the one after
-    its gate.
+    An entry is valid while the folders in it exist.
     """
-    entries = {}
     for entry in state.kfp_cache.glob("*.json"):
         try:
             outputs = json.loads(entry.read_text("utf-8"))
         except (OSError, json.JSONDecodeError):
             outputs = {"unreadable": {"metadata": dict.fromkeys(PATH_FIELDS, "")}}
-        entries[entry] = [value.get("metadata") or {} for value in outputs.values() if isinstance(value, dict)]
-    registered = any("version" in metadata for found in entries.values() for metadata in found)
-    known = _registry_state(state) if registered else {}
-    for entry, found in entries.items():
-        if not all(_holds(metadata, known) for metadata in found):
+        found = [value.get("metadata") or {} for value in outputs.values() if isinstance(value, dict)]
+        if not all(map(_holds, found)):
             entry.unlink(missing_ok=True)
 
 
-def _registry_state(state: State) -> dict[tuple[str, str], str]:
-    """Returns (model, version) -> champion of the model."""
-    from components.registry import CHAMPION, Registry
-
-    registry = Registry(state)
-    return {
-        (name, item.number): registry.aliases(name).get(CHAMPION, "")
-        for name in registry.names()
-        for item in registry.versions(name)
-    }
-
-
-def _holds(metadata: Mapping[str, str], known: Mapping[tuple[str, str], str]) -> bool:
-    if not all(metadata[key] and Path(metadata[key]).exists() for key in PATH_FIELDS if key in metadata):
-        return False
-    if "version" not in metadata:
-        return True
-    model = (metadata["name"], metadata["version"])
-    return model in known and metadata.get("champion", known[model]) == known[model]
+def _holds(metadata: Mapping[str, Any]) -> bool:
+    return all(metadata[key] and Path(metadata[key]).exists() for key in PATH_FIELDS if key in metadata)
 
 
 class _Watcher:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.launch import VARIABLE as LAUNCH
-from components.trainjob import STATE_MOUNT, parse_toleration
+from components.trainjob import IMAGE_USER, S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES, parse_toleration
 from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.targets import ClusterConfig, LaunchConfig
@@ -20,6 +20,8 @@ LAUNCHED_STEPS = ("train",)
 """Steps that a launcher can distribute; with `trainjob` its workers get the accelerators instead of the step."""
 NOT_RETRIED = ("gate",)
 """Steps whose failure is a result: a voice that failed the gate fails it again."""
+NOT_CACHED = ("register", "gate")
+"""Steps whose effect is outside of the run: models and aliases may have changed since an equal run."""
 BACKOFF_SECONDS = 30
 """Pause before the first retry of a step in a pod."""
 
@@ -94,6 +96,8 @@ def image_kind(step: str) -> str:
 def place(task: Any, step: str, profile: Profile) -> None:
     """Sets image and retries of a pipeline task and, on a cluster, the settings of its pod."""
     task.set_container_image(profile.images[step])
+    if step in NOT_CACHED:
+        task.set_caching_options(False)
     if profile.retries and step not in NOT_RETRIED:
         task.set_retry(num_retries=profile.retries, **_backoff(profile))
     if profile.cluster is not None:
@@ -123,7 +127,13 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     if settings.s3_secret:
         kubernetes.use_secret_as_env(task, secret_name=settings.s3_secret, secret_key_to_env=S3_KEYS)
+    if settings.tracking_secret:
+        kubernetes.use_secret_as_env(
+            task, secret_name=settings.tracking_secret, secret_key_to_env=TRACKING_KEYS, optional=True
+        )
     kubernetes.mount_pvc(task, pvc_name=settings.state_volume, mount_path=STATE_MOUNT)
+    # The server adds the rest: no privilege escalation, no capabilities, the seccomp profile of the container runtime.
+    kubernetes.set_security_context(task, run_as_user=IMAGE_USER, run_as_group=IMAGE_USER, run_as_non_root=True)
     kubernetes.set_timeout(task, settings.step_timeout_seconds)
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
     if settings.image_pull_secret:
@@ -161,6 +171,7 @@ WORKER_KEYS = (
     "image_pull_secret",
     "state_volume",
     "s3_secret",
+    "tracking_secret",
     "train_cpu",
     "train_memory",
     "accelerator",
@@ -173,8 +184,10 @@ WORKER_KEYS = (
 )
 """Settings of the cluster that the training step needs to create the TrainJob of its workers."""
 
-S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
+S3_KEYS = {entry: variable for variable, entry in S3_VARIABLES.items()}
 """Key of the secret -> environment variable. A compiled pipeline contains only these names, no values."""
+TRACKING_KEYS = {entry: variable for variable, entry in TRACKING_VARIABLES.items()}
+"""The same for MLflow. All keys are optional: a secret has a user name and a password, or a token."""
 
 
 def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[str, str]:

@@ -78,8 +78,8 @@ def _database(url: str) -> optuna.storages.RDBStorage:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:  # the URL may name a driver that is not installed
         reason = str(error).partition("\n")[0]
         raise StudyError(
-            f"the database of the studies cannot be used ({reason}); check that {STORAGE_VARIABLE} has the form "
-            "postgresql+pg8000://user:password@host:5432/name and that the server answers"
+            f"the database of the studies cannot be used ({reason}); check that {STORAGE_VARIABLE} is a URL of the "
+            "scheme postgresql+pg8000 with user, password, host and database, and that the server answers"
         ) from error
 
 

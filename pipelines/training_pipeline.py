@@ -13,9 +13,11 @@ from components.preprocess_part.component import preprocess_part
 from components.register.component import register
 from components.resolve_data.component import resolve_data
 from components.train.component import train
+from model.addresses import hide_credentials
 from model.config import StepSettings
 from model.config.data import PreprocessSettings
 from model.config.evaluation import EvaluateSettings, GateSettings
+from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.training import TrainSettings
 from model.config.vocoder import FinetuneVocoderSettings
@@ -43,10 +45,20 @@ def arguments(config: Config, data_hash: str, remote: str, name: str) -> dict[st
         data_hash: DVC hash of the corpus.
         remote: DVC remote that holds it.
         name: Registered model.
+
+    Raises:
+        ConfigError: an argument contains an address with credentials, which everyone who sees the run could read.
     """
     pinned = pin_checkpoints(config)
     settings = {f"{step}_settings": kind.of(pinned).to_json() for step, kind in STEP_SETTINGS.items()}
-    return {"data_hash": data_hash, "remote": remote, "experiment": config.corpus.name, "name": name, **settings}
+    values = {"data_hash": data_hash, "remote": remote, "experiment": config.corpus.name, "name": name, **settings}
+    for argument, value in values.items():
+        if (shown := hide_credentials(value)) != value:
+            raise ConfigError(
+                f"the argument `{argument}` of the pipeline contains an address with credentials; remove them and "
+                f"use a secret (cluster.s3_secret, cluster.tracking_secret): {shown}"
+            )
+    return values
 
 
 def pin_checkpoints(config: Config) -> Config:

@@ -11,6 +11,8 @@ def evaluate(
     finetuning: dsl.Input[dsl.Model],
     settings: str,
     evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    html: dsl.Output[dsl.HTML],
 ) -> None:
     """Evaluates the voice on held-out and training sentences."""
     from components.runner import run_step
@@ -18,6 +20,7 @@ def evaluate(
     run_step(
         "evaluate",
         evaluation,
+        {"metrics": metrics, "html": html},
         data=data.path,
         features=features.path,
         training=training.path,

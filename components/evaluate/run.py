@@ -8,6 +8,7 @@ from typing import Any
 from components.contracts import EvaluateOutput, FinetuneVocoderOutput, PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.feature_remote import open_store
 from components.gate.metrics import gate_metrics
+from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
 from components.tracking import append_to_run
@@ -45,6 +46,15 @@ def run(data: str, features: str, training: str, finetuning: str, settings: str)
     shown = {name: value for name, value in gate_metrics(metrics).items() if value is not None}
     summary = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shown.items())
     return EvaluateOutput(summary=summary, evaluation=folder)
+
+
+def results(output: EvaluateOutput) -> Results:
+    """Returns the metrics of the gate, and the report with the sentences to listen to."""
+    metrics = gate_metrics(read_json(output.evaluation / "metrics.json"))
+    return Results(
+        metrics={name: value for name, value in metrics.items() if value is not None},
+        html=output.evaluation / "report.html",
+    )
 
 
 def evaluation_of(

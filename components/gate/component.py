@@ -13,6 +13,8 @@ def gate(
     settings: str,
     evaluate_settings: str,
     decision: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    markdown: dsl.Output[dsl.Markdown],
 ) -> None:
     """Compares the candidate with thresholds and with the champion, and promotes it if it passes both."""
     from components.runner import run_step
@@ -20,6 +22,7 @@ def gate(
     run_step(
         "gate",
         decision,
+        {"metrics": metrics, "markdown": markdown},
         data=data.path,
         features=features.path,
         training=training.path,

@@ -1,8 +1,9 @@
 """Compares a version with thresholds and with the champion, and promotes it if it passes both."""
 
+import html
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from components.contracts import (
 )
 from components.gate.metrics import LOWER_IS_BETTER, PRIMARY, gate_metrics, reasons
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
+from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
 from model.code_hash import code_hash
@@ -32,9 +34,14 @@ class GateFailed(MyXTTSError):
 
     exit_code = 1
 
-    def __init__(self, message: str, report: Path) -> None:
+    def __init__(self, message: str, output: GateOutput) -> None:
         super().__init__(message)
-        self.report = report
+        self.output = output
+
+    @property
+    def report(self) -> Path:
+        """The gate's report (`gate.json`)."""
+        return self.output.report
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,37 @@ def _failure(report: Mapping[str, Any], note: str = "") -> GateFailed:
     return GateFailed(
         f"{report['name']} version {report['version']} was not promoted "
         f"(champion: {report['champion'] or 'none'}{note}); report: {report['report']}\n{reasons}",
-        Path(report["report"]),
+        GateOutput.from_plain({field.name: report[field.name] for field in fields(GateOutput)}),
     )
+
+
+def results(output: GateOutput) -> Results:
+    """Returns the decision with its reasons, and the metrics that led to it."""
+    report = read_json(output.report)
+    metrics = {name: value for name, value in report["metrics"].items() if value is not None}
+    decision = "passed the gate" if report["passed"] else "did not pass the gate"
+    lines = [
+        f"## {report['name']} version {report['version']} {decision}",
+        "",
+        f"Champion: {_champion(report['champion'])}; before: {_champion(report['champion_before'])}.",
+        "",
+        "| check | result | reason |",
+        "| --- | --- | --- |",
+        *(f"| {_cell(check['name'])} | {check['result']} | {_cell(check['reason'])} |" for check in report["checks"]),
+        "",
+        f"Evaluation: `{report['evaluation']}`, training: `{report['training']}`, {report['time']}.",
+        "",
+    ]
+    return Results(metrics={"passed": float(report["passed"]), **metrics}, markdown="\n".join(lines))
+
+
+def _champion(version: str) -> str:
+    return f"version {version}" if version else "none"
+
+
+def _cell(text: str) -> str:
+    """Returns a text for the cell of a Markdown table: reasons contain what people typed when they rolled back."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def _tag_results(registry: Registry, candidate: Version, checks: list[Check]) -> None:

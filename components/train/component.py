@@ -10,8 +10,17 @@ def train(
     settings: str,
     experiment: str,
     training: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Trains an acoustic model on the features, exports it as a voice, and records the training in MLflow."""
     from components.runner import run_step
 
-    run_step("train", training, data=data.path, features=features.path, settings=settings, experiment=experiment)
+    run_step(
+        "train",
+        training,
+        {"metrics": metrics},
+        data=data.path,
+        features=features.path,
+        settings=settings,
+        experiment=experiment,
+    )

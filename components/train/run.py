@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from components import lineage
 from components.contracts import PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.launch import launch
+from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
 from model.code_hash import code_hash
@@ -59,3 +60,10 @@ def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput
         weights_sha256=read_json(voice / "voice.json")["weights_sha256"],
         run_id=result["run_id"],
     )
+
+
+def results(output: TrainOutput) -> Results:
+    """Returns the metrics of the exported checkpoint on the validation sentences, and the number of steps."""
+    result = read_json(output.training / "result.json")
+    steps = {name: result[name] for name in ("steps", "exported_step")}
+    return Results(metrics={**steps, **result["metrics"]})

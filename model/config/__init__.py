@@ -19,7 +19,12 @@ class Section(BaseModel):
     """Base of every section: immutable, validated, and without unknown keys."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # an address may contain a password
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from model.addresses import hide_credentials
 from model.config.schema import Config
 from model.errors import MyXTTSError
 
@@ -221,5 +222,5 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         where = origins.get(key, "settings")
-        lines.append(f"{where}: `{key}` = {problem['input']!r}: {problem['msg']}")
+        lines.append(f"{where}: `{key}` = {hide_credentials(repr(problem['input']))}: {problem['msg']}")
     return "\n".join(lines)

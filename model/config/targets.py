@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from model.addresses import without_credentials
 from model.config import Positive, Section
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[KMGT]i?)?$")]
@@ -16,6 +17,16 @@ Label = Annotated[str, Field(pattern=r"^[\w./-]+=[\w.-]*$")]
 Toleration = Annotated[str, Field(pattern=r"^[\w./-]+(=[\w.-]*)?:(NoSchedule|NoExecute|PreferNoSchedule)$")]
 Image = Annotated[str, Field(pattern=r"^(|[\w./:-]+@sha256:[0-9a-f]{64})$")]
 """Image by digest: the image behind a tag may change between two runs of a pipeline."""
+ApiAddress = Annotated[
+    str, AfterValidator(without_credentials("put a token into MYXTTS_KFP_TOKEN or the file of cluster.token_file"))
+]
+TrackingUri = Annotated[
+    str,
+    AfterValidator(without_credentials("put them into a secret and set cluster.tracking_secret to its name")),
+]
+S3Endpoint = Annotated[
+    str, AfterValidator(without_credentials("put them into the Kubernetes secret that cluster.s3_secret names"))
+]
 
 
 class DockerConfig(Section):
@@ -44,9 +55,9 @@ class DockerConfig(Section):
 class ClusterConfig(Section):
     """`--target cluster`: Kubeflow Pipelines and the resources of its pods. Secrets are referenced by name."""
 
-    host: str = ""
+    host: ApiAddress = ""
     """Address of the Kubeflow Pipelines API [default: the one inside the cluster, or that of your kubeconfig]."""
-    ui_host: str = ""
+    ui_host: ApiAddress = ""
     """Address for printed links [default: host]."""
     namespace: Name = "myxtts"
     """Namespace of the runs: that of your profile, or `kfp_namespace` in a single-user installation."""
@@ -75,10 +86,12 @@ class ClusterConfig(Section):
     on."""
     state_volume: Name = "myxtts-state"
     """Persistent volume claim (ReadWriteMany) with the state folder, mounted into every pod."""
-    tracking_uri: str = "http://mlflow:5000"
+    tracking_uri: TrackingUri = "http://mlflow:5000"
+    tracking_secret: Name = ""
+    """Secret of an MLflow server with authentication: `username` and `password`, or `token`."""
     s3_secret: Name = "myxtts-s3"
     """Secret with `access-key` and `secret-key`; empty where pods have their own identity."""
-    s3_endpoint: str = ""
+    s3_endpoint: S3Endpoint = ""
     """Address of an S3-compatible service other than Amazon's."""
     step_cpu: Quantity = "1"
     step_memory: Quantity = "4Gi"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from model.addresses import without_credentials
 from model.config import Positive, Section, Share, StepSettings
 from model.config.data import AudioConfig
 
@@ -16,6 +17,15 @@ VARIANTS = {
 }
 """Sizes by type. Griffin-Lim has none; it accepts those that the presets set."""
 Weight = Annotated[float, Field(ge=0)]
+Checkpoint = Annotated[
+    str,
+    AfterValidator(
+        without_credentials(
+            "use s3://bucket/key, with the credentials in the Kubernetes secret of cluster.s3_secret, or in "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on this machine"
+        )
+    ),
+]
 
 
 class VocoderConfig(Section):
@@ -26,7 +36,7 @@ class VocoderConfig(Section):
     variant: Literal["default", "v1", "v2", "v3", "c16", "c32", "tiny", "xtiny"] = "default"
     """Size of the generator: the published `v1`, `v2`, `v3` of HiFi-GAN and `c16`, `c32` of UnivNet, or `tiny`, which
     trains in minutes on two cores. `default` is `v2` or `c16`."""
-    checkpoint: str = ""
+    checkpoint: Checkpoint = ""
     """Pretrained weights: a folder of `myxtts vocoder`, or a published file (a path, `https://` or `s3://`)."""
     checkpoint_sha256: str = ""
     """SHA-256 of `checkpoint`, the file or the folder's `generator.safetensors`; required for downloads, otherwise

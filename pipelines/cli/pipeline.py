@@ -137,6 +137,7 @@ def _run_on_cluster(project: "Project", console: "Console", wait: bool, force: b
     from pipelines.cluster import OVERLAP_SECONDS, SETTLED_SECONDS, Cluster
     from pipelines.compiling import compile_training
     from pipelines.profiles import cluster_profile
+    from pipelines.retry_policy import retry_warning
 
     text = compile_training(cluster_profile(project.config))
     project.require_pushed()
@@ -148,6 +149,8 @@ def _run_on_cluster(project: "Project", console: "Console", wait: bool, force: b
         text, project.run_arguments(), project.config.corpus.name, commit, force, linger=linger
     )
     click.echo(f"{'started' if started else 'an equal run exists'}: {found.name}\n{found.link}", err=True)
+    if started and (warning := retry_warning(project.config.cluster)):
+        click.echo(f"warning: {warning}", err=True)
     if wait and not found.over:
         found = cluster.wait(
             found.id, lambda step, state: console.output(f"{step}: {state.lower()}"), unique=started and not force

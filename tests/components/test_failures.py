@@ -7,6 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from components.failures import explain
+from components.outage import retry_during_outage
 from components.state import StateError
 
 
@@ -39,6 +40,29 @@ def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
     assert "asked xx" in told
     assert "connection refused; check that" in told
     assert len(told) < 450
+
+
+@pytest.mark.parametrize("address", ["https://user:hunter2@mlflow:5000", "https://mlflow:5000?token=hunter2"])
+def test_messages_name_servers_without_credentials(address, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    for error in (MlflowException(f"API request to {address} failed"), StateError(f"{address} does not answer")):
+        told = explain(error)
+        assert "https://mlflow:5000" in told
+        assert "hunter2" not in told
+
+
+def test_the_log_of_an_outage_has_no_credentials(caplog):
+    answers = iter([OSError("http://user:hunter2@s3:8333 refused"), None])
+
+    def ask() -> None:
+        if error := next(answers):
+            raise error
+
+    retry_during_outage(ask, lambda error: True, "asking http://user:hunter2@s3:8333", sleep=lambda seconds: None)
+    assert "asking http://s3:8333: http://s3:8333 refused" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_a_damaged_database_is_named(tmp_path, monkeypatch):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from step_records import step_inputs, step_records
 
+from components import runner
 from components.contracts import GateOutput
 from components.evaluate import run as evaluating
 from components.gate import run as gate
 from components.gate.metrics import gate_metrics
 from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
+from components.results import MARKDOWN, METRICS
 from components.state import write_json
 from model.config.evaluation import EvaluateSettings, GateSettings, RegistryConfig
 from model.config.schema import Config
@@ -138,6 +140,36 @@ def test_a_failed_gate_promotes_nothing_and_leaves_a_report(judged):
         "mel cepstral distortion",
         "mel cepstral distortion against the champion",
     }
+
+
+def test_the_results_of_a_passed_gate_show_decision_metrics_and_reasons(judged):
+    shown = gate.results(judged({**GOOD, "character_error_increase": None}))
+    assert shown.metrics == {"passed": 1.0, "mel_cepstral_distortion": 6.0, "alignment_monotonicity": 0.98}
+    assert "## m version 1 passed the gate\n\nChampion: version 1; before: none.\n" in shown.markdown
+    assert "| mel cepstral distortion | pass | 6.000, must be at most" in shown.markdown
+    assert "| character error increase | not applicable | was not measured" in shown.markdown
+
+
+def test_a_failed_gate_writes_its_results_too_the_second_time_from_its_report(judged, tmp_path, monkeypatch):
+    judged(GOOD)
+    monkeypatch.setattr(runner, "log_to_output", lambda: None)
+    inputs = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "run", lambda **given: inputs.update(given))
+        judged({**GOOD, "mel_cepstral_distortion": 99.0})
+    for attempt in ("first", "second"):
+        shown = {name: SimpleNamespace(path=tmp_path / attempt / name, metadata={}) for name in (METRICS, MARKDOWN)}
+        with pytest.raises(SystemExit):
+            runner.run_step("gate", SimpleNamespace(path=tmp_path / "record", metadata={}), shown, **inputs)
+        assert shown[METRICS].metadata == {**GOOD, "mel_cepstral_distortion": 99.0, "passed": 0.0}
+        text = (tmp_path / attempt / MARKDOWN).read_text()
+        assert "version 2 did not pass the gate\n\nChampion: version 1; before: version 1." in text
+        assert "| mel cepstral distortion | fail | 99.000" in text
+    assert not (tmp_path / "record").exists()
+
+
+def test_a_reason_that_someone_typed_stays_in_its_cell():
+    assert gate._cell("clicks | hums\n<script>") == "clicks \\| hums &lt;script&gt;"
 
 
 def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeypatch):

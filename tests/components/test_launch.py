@@ -172,10 +172,28 @@ def test_the_pods_of_a_trainjob_get_what_the_settings_say():
     assert body["spec"]["activeDeadlineSeconds"] == resolve().config.cluster.step_timeout_seconds
 
 
+def test_the_pods_of_a_trainjob_meet_the_restricted_pod_security_standard():
+    spec = pod(rendered())
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for container in spec["containers"]:
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
 def test_secrets_are_handed_on_by_name():
-    text = json.dumps(rendered())
-    assert "hunter2" not in text
-    assert "secretKeyRef" in text
+    body = rendered(**{"cluster.tracking_secret": "login"})
+    assert "hunter2" not in json.dumps(body)
+    found = {
+        item["name"]: item["valueFrom"]["secretKeyRef"]["name"]
+        for item in body["spec"]["trainer"]["env"]
+        if "valueFrom" in item
+    }
+    mlflow = dict.fromkeys(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"), "login")
+    assert found == {**dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "myxtts-s3"), **mlflow}
 
 
 def test_a_jobs_name_is_that_of_its_run_and_training():

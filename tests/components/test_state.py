@@ -1,9 +1,11 @@
+import errno
 import json
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
+from components.resolve_data.run import run as resolve_data
 from components.state import MARKER, State, StateError, read_json, write_json
 
 
@@ -24,6 +26,16 @@ def test_a_project_inside_a_state_uses_that_state(tmp_path):
     (inner / "dvc.yaml").touch()
     (tmp_path / MARKER).touch()
     assert State.locate(inner).root == tmp_path
+
+
+def test_a_state_that_this_user_cannot_write_to_is_named_with_the_fix(tmp_path, monkeypatch):
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
+    monkeypatch.setattr(Path, "touch", refuse)  # root, who may run the tests, can write everywhere
+    with pytest.raises(StateError, match=rf"user \d+ cannot write to .*{tmp_path.name}; .*state-owner\.example\.yaml"):
+        resolve_data("0" * 32 + ".dir", "s3://bucket/dvc")
 
 
 def test_the_variable_moves_the_state_and_makes_it_absolute(tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ class KubeDouble:
         logs: Lines of the first node, with their time stamps.
         script: Conditions that a job shows, one at each look: "", "Complete" or "Failed".
         forbidden: Whether creating is refused, as to a service account without the role.
+        config_maps: Data of ConfigMaps by namespace and name.
     """
 
     def __init__(self, namespace: str = "team") -> None:
@@ -72,6 +73,7 @@ class KubeDouble:
         self.logs: list[str] = []
         self.script = ["", "Complete"]
         self.forbidden = False
+        self.config_maps: dict[tuple[str, str], dict[str, str]] = {}
         self.created = 0
         self.deleted: list[str] = []
 
@@ -81,6 +83,11 @@ class KubeDouble:
             return self._log(namespace, path.split("/")[-2], query)
         if path.endswith("/pods"):
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._selected(namespace, self._pods(), query)}
+        if "/configmaps/" in path:
+            name = path.rpartition("/")[2]
+            if (namespace, name) not in self.config_maps:
+                return 404, {"message": f'configmaps "{name}" not found'}
+            return 200, {"kind": "ConfigMap", "apiVersion": "v1", "data": self.config_maps[namespace, name]}
         name = path.rpartition("/trainjobs")[2].strip("/")
         if method == "GET" and not name:
             items = self._selected(namespace, list(self.jobs.values()), query)

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from components.trainjob import IMAGE_USER, S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES
 from model.config.resolution import resolve
 from pipelines.cluster_client import PROJECTED_TOKEN
 
@@ -76,6 +77,31 @@ def test_the_example_of_a_triggering_pod_mounts_a_token_that_the_api_takes():
     assert f"{mount['mountPath']}/{token['path']}" == PROJECTED_TOKEN
     assert token["audience"] == "pipelines.kubeflow.org"
     assert pod["serviceAccountName"] == "myxtts-trigger"
+
+
+def test_the_job_that_gives_the_state_to_the_user_of_the_steps_fits_volume_and_images():
+    (job,) = yaml.safe_load_all((ROOT / "state-owner.example.yaml").read_text("utf-8"))
+    kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"] == ["chown", f"{IMAGE_USER}:{IMAGE_USER}", STATE_MOUNT]
+    assert container["volumeMounts"] == [{"name": "state", "mountPath": STATE_MOUNT}]
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == resolve().config.cluster.state_volume
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+
+
+def test_the_namespace_gets_the_secret_that_argo_mounts_into_every_pod():
+    (namespace,) = yaml.safe_load_all((ROOT / "base" / "namespace.yaml").read_text("utf-8"))
+    assert namespace["metadata"]["labels"]["pipelines.kubeflow.org/enabled"] == "true"
+
+
+def test_the_example_of_an_mlflow_login_has_the_keys_that_pods_read():
+    secrets = {
+        item["metadata"]["name"]: set(item["stringData"])
+        for item in yaml.safe_load_all((ROOT / "secrets.example.yaml").read_text("utf-8"))
+    }
+    assert secrets["mlflow-login"] <= set(TRACKING_VARIABLES.values())
+    assert secrets["myxtts-s3"] == set(S3_VARIABLES.values())
 
 
 def test_the_trigger_may_do_what_cancelling_does(built):

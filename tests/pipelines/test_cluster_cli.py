@@ -112,6 +112,18 @@ def test_run_triggers_waits_and_answers_with_its_exit_status(checkout, host, dou
     assert f"{host}/#/runs/details/{run['run_id']}" in done.output
 
 
+def test_run_says_which_failures_the_installation_does_not_retry(checkout, host, double, kube, monkeypatch):
+    cloud(monkeypatch, "{}")
+    monkeypatch.setattr("pipelines.cluster.OVERLAP_SECONDS", 0.1)
+    monkeypatch.setattr("pipelines.cluster.SETTLED_SECONDS", 0.1)
+    defaults = "spec: {templateDefaults: {retryStrategy: {retryPolicy: OnError}}}"
+    kube.config_maps["kubeflow", "workflow-controller-configmap"] = {"workflowDefaults": defaults}
+    double.script = ["RUNNING"]
+    done = run_on_cluster(host, "--no-wait")
+    assert done.exit_code == 0, done.output
+    assert "warning: cluster.retries = 2, but the workflow controller's retry policy is OnError: " in done.output
+
+
 def test_data_that_was_not_pushed_starts_nothing(checkout, host, double, monkeypatch):
     cloud(monkeypatch, json.dumps({"data/corpus": "new"}))
     done = run_on_cluster(host)

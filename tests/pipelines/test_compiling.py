@@ -76,6 +76,56 @@ def test_secrets_stand_by_name_only(monkeypatch):
     assert "hunter2" not in text
 
 
+def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
+    components = next(yaml.safe_load_all(cluster))["components"]
+    found = {
+        (name.removeprefix("comp-"), output): item["artifactType"]["schemaTitle"]
+        for name, component in components.items()
+        for output, item in component["outputDefinitions"]["artifacts"].items()
+    }
+    shown = {key: kind for key, kind in found.items() if kind in ("system.Metrics", "system.HTML", "system.Markdown")}
+    assert shown == {
+        ("train", "metrics"): "system.Metrics",
+        ("evaluate", "metrics"): "system.Metrics",
+        ("evaluate", "html"): "system.HTML",
+        ("gate", "metrics"): "system.Metrics",
+        ("gate", "markdown"): "system.Markdown",
+    }
+
+
+def test_steps_that_act_on_the_registry_are_never_answered_from_the_cache(cluster):
+    tasks = next(yaml.safe_load_all(cluster))["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {step.replace("_", "-") for step in STEPS} - {"register", "gate"}
+
+
+WITH_CREDENTIALS = {
+    "cluster.tracking_uri": ("https://user:hunter2@mlflow:5000", "cluster.tracking_secret"),
+    "cluster.s3_endpoint": ("http://hunter2@s3:8333", "cluster.s3_secret"),
+    "cluster.host": ("https://user:hunter2@kubeflow.example/pipeline", "cluster.token_file"),
+    "vocoder.checkpoint": ("https://s3.example/g?X-Amz-Credential=a&X-Amz-Signature=hunter2", "cluster.s3_secret"),
+}
+"""Setting -> (address with credentials, the secret to use instead)."""
+
+
+@pytest.mark.parametrize("key", sorted(WITH_CREDENTIALS))
+def test_credentials_in_a_setting_are_refused_with_the_secret_to_use_and_not_shown(key):
+    address, secret = WITH_CREDENTIALS[key]
+    with pytest.raises(ConfigError, match=f"`{re.escape(key)}`.*{re.escape(secret)}") as caught:
+        resolve(overrides={key: address})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remote"),
+    [({}, "s3://id:hunter2@bucket/dvc"), ({"features.remote": "s3://id:hunter2@bucket/features"}, "s3://bucket/dvc")],
+)
+def test_no_argument_of_a_run_contains_credentials(changes, remote):
+    with pytest.raises(ConfigError, match=r"contains an address with credentials.*cluster\.s3_secret") as caught:
+        arguments(resolve(overrides=changes).config, "h", remote, "n")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_no_path_of_this_machine_is_compiled_in(cluster):
     assert not re.search(r"(?<![\w.])/(work|home|root|Users|tmp)/", cluster)
 
@@ -173,6 +223,7 @@ OF_EVERY_STEP = {
     "image_pull_policy": ("Always", '"imagePullPolicy": "Always"'),
     "state_volume": ("claim", '"constant": "claim"'),
     "tracking_uri": ("http://tracking:5000", '"http://tracking:5000"'),
+    "tracking_secret": ("tracking-login", '"secretName": "tracking-login"'),
     "s3_secret": ("bucket", '"secretName": "bucket"'),
     "s3_endpoint": ("http://s3:8333", '"http://s3:8333"'),
     "step_timeout_seconds": (77, '"activeDeadlineSeconds": "77"'),
@@ -230,6 +281,14 @@ def test_what_every_pod_is_given_reaches_them_all(cluster, dressed, key):
     assert not holders(cluster, OF_EVERY_STEP[key][1])
 
 
+def test_no_step_runs_as_root():
+    """The server denies privilege escalation, capabilities and other system calls to every step by itself."""
+    _, pods = executors(compile_training(cluster_profile(cluster_config(cluster__preprocess_parts=2))))
+    assert set(pods) >= {"preprocess_part", "preprocess_joined", *STEPS} - {"preprocess"}
+    user = {"runAsNonRoot": True, "runAsUser": "10001", "runAsGroup": "10001"}
+    assert {step: pod.get("securityContext") for step, pod in pods.items()} == dict.fromkeys(pods, user)
+
+
 def test_all_steps_are_tried_again_but_the_gate(dressed):
     tasks = next(yaml.safe_load_all(dressed))["root"]["dag"]["tasks"]
     tried = {
@@ -283,6 +342,7 @@ BANNED = {
     "cacheKey": lambda text: text.replace("enableCache: true", "enableCache: true\n          cacheKey: k", 1),
     "no digest": lambda text: text.replace(f"image: {TRAIN}", "image: train:latest", 1),
     "pip install": lambda text: text.replace("python3 -m kfp", "pip install x && python3 -m kfp", 1),
+    "an address with credentials": lambda text: text.replace("http://mlflow", "http://user:hunter2@mlflow", 1),
     "use a secret": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
     "path on this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
     "required strings": lambda text: text.replace(

@@ -131,6 +131,17 @@ def test_a_remote_that_the_user_set_stays_and_holds_for_recordings_too(root, rec
         assert dvc.remote_url(project.folder) == "s3://bucket/voices"
 
 
+def test_a_remote_with_credentials_is_refused_with_the_secret_to_use(root):
+    config = root / ".dvc" / "config"
+    config.write_text(config.read_text().replace("../.myxtts/dvc-remote", "s3://id:hunter2@bucket/voices"))
+    project = open_project()
+    project.sync_dvc()
+    for use in (project.push, project.require_pushed, lambda: dvc.remote_url(root)):
+        with pytest.raises(dvc.DvcError, match=r"s3://bucket/voices contains user info.*cluster\.s3_secret") as caught:
+            use()
+        assert "hunter2" not in str(caught.value)
+
+
 def test_without_a_lock_the_error_says_what_to_run(root):
     with pytest.raises(dvc.DvcError, match="dvc repro"):
         open_project().run_arguments()
