@@ -4,6 +4,7 @@ Metrics and artifacts are appended to a spool on disk, and a background thread d
 server does not answer they wait; what is left at the end is delivered when the same run is opened again.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.database_urls import absolute_url
 from components.outage import storage_errors
 from components.state import State, read_json
 from model.errors import MyXTTSError
@@ -36,7 +38,7 @@ def tracking_uri(state: State) -> str:
         TrackingError: the variable is not set in a pod, where a local database would be lost with the pod.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
+        return absolute_url(uri)
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise TrackingError(
             "MLFLOW_TRACKING_URI is not set in this pod, so its records would be lost; "
@@ -64,16 +66,19 @@ def client(state: State) -> Any:
 
 
 def initialize(state: State, uri: str = "") -> None:
-    """Creates the local database in one process at a time, since parallel first starts would damage it."""
+    """Creates an SQLite database in one process at a time, since parallel first starts would damage it."""
     uri = uri or tracking_uri(state)
     if not uri.startswith("sqlite:///"):
         return
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     ready = state.root / "mlflow.ready"
-    if ready.is_file() and state.tracking_database.is_file():
+    if database != state.tracking_database:
+        ready = state.root / f"mlflow-{hashlib.sha256(str(database).encode()).hexdigest()[:8]}.ready"
+    if ready.is_file() and database.is_file():
         return
     state.prepare()
     with state.lock("mlflow-database"):
-        if ready.is_file() and state.tracking_database.is_file():
+        if ready.is_file() and database.is_file():
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

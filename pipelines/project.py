@@ -132,19 +132,40 @@ class Project:
         refuse(checklist(self.config))
         _ = self.model_name  # raises RegistryError
 
+    def require_own_data(self) -> None:
+        """Refuses data that was made with other settings than those of this run.
+
+        Raises:
+            ProjectError: `dvc.lock` records other parameters.
+        """
+        text = self.params or (self.folder / dvc.PARAMETERS).read_text("utf-8")
+        wanted = yaml.safe_load(text) or {}
+        for key, recorded in dvc.recorded_parameters(self.folder).items():
+            made, now = (flatten({key: value}) for value in (recorded, _value_of(wanted, key)))
+            for name in sorted(made.keys() | now.keys()):
+                if made.get(name) != now.get(name):
+                    raise ProjectError(
+                        f"the data in {self.folder} was made with {name} = {_shown(made, name)}, but the settings say "
+                        f"{_shown(now, name)}; make it again with the same options (`myxtts run` or "
+                        f"`myxtts study run`, or `dvc repro && dvc push` in {self.folder}), or change the setting back"
+                    )
+
     def run_arguments(self) -> dict[str, str]:
         """Returns the arguments of the pipeline: the hash of the data in `dvc.lock`, and the settings of each step.
 
         Raises:
             ChecklistError: the checklist has an error.
+            DvcError: the data stages have not been run.
+            ProjectError: the data was made with other settings.
         """
         self.require_sound()
         digest = dvc.output_hash(self.folder, CORPUS)
+        self.require_own_data()
         return arguments(self.config, digest, dvc.remote_url(self.folder), self.model_name)
 
     def lineage(self, run_id: str) -> dict[str, str]:
-        """Returns the lineage tags of a run of this project; see `components.lineage`."""
-        return lineage.collect(self.folder, Path(__file__).parent, run_id)
+        """Returns the lineage tags of a run of this project, and keeps the files behind their hashes."""
+        return lineage.collect(self.folder, Path(__file__).parent, run_id, self.state.folder("lineage"))
 
 
 def open_project(
@@ -215,6 +236,17 @@ def _is_of_another(project: Path, recordings: Path) -> bool:
         return False
     known = yaml.safe_load(params.read_text("utf-8")).get("corpus", {}).get("path", "")
     return known not in (str(recordings), str(mirror_of(recordings, project)))
+
+
+def _value_of(values: Any, key: str) -> Any:
+    """Returns the value of a dotted key in nested settings; {} if it is missing."""
+    for name in key.split("."):
+        values = values.get(name, {}) if isinstance(values, dict) else {}
+    return values
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
 
 
 def _data_settings(config: Config) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import threading
@@ -136,6 +137,42 @@ def test_without_a_lock_the_error_says_what_to_run(root):
         open_project().run_arguments()
 
 
+def lock_data(project: Project) -> None:
+    """Writes the dvc.lock that the data stages would write for the current settings of a project."""
+    parameters = yaml.safe_load((project.folder / "params.yaml").read_text())
+    sections = {"audio.sample_rate": parameters["audio"]["sample_rate"]}
+    sections |= {name: parameters[name] for name in ("corpus", "validation", "split", "seed")}
+    outs = [{"path": "data/corpus", "md5": "0" * 32 + ".dir"}]
+    stages = {"split": {"params": {"params.yaml": sections}, "outs": outs}}
+    (project.folder / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"validation.min_seconds": 0.7}, "validation.min_seconds = 0.5, but the settings say 0.7"),
+        ({"split.test_share": 0.1}, "split.test_share = 0.06, but the settings say 0.1"),
+        ({"audio.sample_rate": 16000}, "audio.sample_rate = 22050, but the settings say 16000"),
+        ({"seed": 5}, "seed = 1234, but the settings say 5"),
+    ],
+)
+def test_data_of_other_settings_is_refused_with_the_setting(root, recordings, change, named):
+    lock_data(open_project(recordings))
+    assert open_project(recordings).run_arguments()["data_hash"] == "0" * 32 + ".dir"
+    with pytest.raises(ProjectError, match=re.escape(named)):
+        open_project(recordings, overrides=change).run_arguments()
+    assert open_project(recordings, overrides={"training.max_steps": 5}).run_arguments()
+
+
+def test_an_edited_params_file_of_the_checkout_is_noticed(root):
+    lock_data(open_project())
+    open_project().run_arguments()
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("tolerated_bad_share: 0.05", "tolerated_bad_share: 0.2"))
+    with pytest.raises(ProjectError, match=r"tolerated_bad_share = 0\.05, but the settings say 0\.2.*dvc repro"):
+        open_project().run_arguments()
+
+
 def test_outside_of_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProjectError, match=r"no dvc\.yaml"):
@@ -179,3 +216,25 @@ def test_the_data_stages_run_without_advice_about_git(tmp_path, monkeypatch, cap
     assert "git" not in shown
     assert (folder / "dvc.lock").is_file()
     assert not (folder / ".dvc" / "config.local").exists()  # the user's own `dvc` commands keep git
+
+
+@pytest.mark.parametrize("name", ["voices #2, final", 'it\'s "quoted" = 100%'])
+def test_dvc_uses_the_cache_and_the_remote_of_a_state_with_any_path(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / name / "state"))
+    folder = tmp_path / name / "project"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / "dvc.yaml").write_text("stages: {make: {cmd: echo 1 > made.txt, outs: [made.txt]}}")
+    project = Project(folder, State.locate().prepare(), resolve())
+    project.sync_dvc()
+    dvc.reproduce(folder, project.state)
+    dvc.push(folder, project.state)
+    for place in (project.state.dvc_cache, project.state.dvc_remote):
+        assert [path.read_text() for path in place.rglob("*") if path.is_file() and path.stat().st_size == 2] == ["1\n"]
+    assert dvc.remote_url(folder) == str(project.state.dvc_remote)
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_path_that_dvc_would_change_is_refused(tmp_path):
+    with pytest.raises(dvc.DvcError, match=r"move the folder"):
+        dvc.write_config(tmp_path, {"cache": {"dir": "/data/%(home)s/cache"}})
+    assert not (tmp_path / ".dvc").exists()
