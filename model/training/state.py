@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ from model.loop.checkpoints import (
 from model.loop.devices import Devices, autocast_type
 from model.loop.distributed import Processes
 from model.loop.ema import ExponentialAverage
+from model.loop.identity import describe_differences
 from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 from model.training.durations import DurationCache
 from model.training.losses import AdaptiveLossWeights, constant_weights
@@ -56,6 +58,7 @@ class TrainingState:
         processes: Processes that train together.
 
     Attributes:
+        identity: Settings and data that determine the weights, by dotted key.
         constant_weights: Weights of the loss terms without a schedule.
         micro_batches: Number of micro-batches that a batch is computed in.
         step: Optimizer steps done.
@@ -68,7 +71,7 @@ class TrainingState:
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
-        self.fingerprint = run_fingerprint(config, store)
+        self.fingerprint, self.identity = run_fingerprint(config, store), run_identity(config, store)
         torch.manual_seed(config.seed)
         self.model = AcousticModel(config.model, model_dimensions(store)).to(devices.model)
         for stack in (self.model.encoder, self.model.decoder):
@@ -116,6 +119,7 @@ class TrainingState:
             return
         extra = {
             "fingerprint": self.fingerprint,
+            "identity": self.identity,
             "world_size": self.processes.world_size,
             "batches": self.batches.state_dict(),
             "divergence": self.divergence.state_dict(),
@@ -151,8 +155,9 @@ class TrainingState:
         extra = checkpoint.extra
         if extra["fingerprint"] != self.fingerprint:
             raise TrainingError(
-                f"{path}: made with other settings or data ({extra['fingerprint']}, now {self.fingerprint}); "
-                "give another output folder, or remove this one to start over"
+                f"{path}: made with other settings or data: "
+                f"{describe_differences(extra.get('identity', {}), self.identity)}; "
+                "change it back, give another output folder, or remove this one to start over"
             )
         if extra["world_size"] != self.processes.world_size:
             raise TrainingError(
@@ -237,6 +242,19 @@ def model_dimensions(store: FeatureStore) -> ModelDimensions:
 
 def run_fingerprint(config: TrainSettings, store: FeatureStore) -> str:
     """Returns the hash of the settings and data that determine the weights; runs of equal hash may be resumed."""
+    return settings_hash(_shaping_settings(config), {"features": store.content_hash})
+
+
+def run_identity(config: TrainSettings, store: FeatureStore) -> dict[str, Any]:
+    """Returns what `run_fingerprint` hashes, by dotted key, for the message about a run that cannot be resumed."""
+    settings = _shaping_settings(config)
+    sections = {name: value for name, value in settings.items() if isinstance(value, dict)}
+    named = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    return {**named, "seed": config.seed, "hash of the features": store.content_hash}
+
+
+def _shaping_settings(config: TrainSettings) -> dict[str, Any]:
+    """Returns the settings that determine the weights."""
     settings = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in NOT_IN_FINGERPRINT}
-    return settings_hash(settings, {"features": store.content_hash})
+    return settings
