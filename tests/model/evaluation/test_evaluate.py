@@ -358,6 +358,13 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
     assert len(unseen) < len(english)
 
 
+def test_progress_counts_every_sentence_twice_without_a_recognizer(store, small_corpus, tmp_path):
+    told = []
+    result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path, lambda *done: told.append(done))
+    total = 2 * len(result["clips"])
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
 def test_the_real_time_factor_is_the_time_of_synthesis_over_that_of_speech(store, small_corpus, tmp_path, monkeypatch):
     voice, clock, seconds = Parrot(store), [100.0], []
     original = voice.synthesize
