@@ -120,6 +120,15 @@ def push(project: Path, state: State) -> None:
     retry_during_outage(lambda: run(project, state, "push"), is_outage, f"pushing to {remote_url(project)}")
 
 
+def pull(project: Path, state: State, path: str) -> None:
+    """Fetches the stage output `path`, and retries while the server of the remote does not answer.
+
+    Raises:
+        DvcError: the remote lacks it, or the outage lasted too long.
+    """
+    retry_during_outage(lambda: run(project, state, "pull", path), is_outage, f"fetching from {remote_url(project)}")
+
+
 def is_outage(error: BaseException) -> bool:
     """Returns whether the server of a remote did not answer, so that a retry may help."""
     return _mentions(error, OUTAGE) and not is_refusal(error)  # DVC calls a refusal "failed to connect", too

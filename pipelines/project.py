@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ CORPUS = "data/corpus"
 
 IGNORE_FILE = ".dvcignore"
 """DVC refuses a dependency that contains such a file."""
+
+logger = logging.getLogger(__name__)
 
 DATA_SECTIONS = ("corpus", "validation", "split", "audio", "seed")
 
@@ -69,22 +72,54 @@ class Project:
         }
         if not any((folder / ".git").exists() for folder in (self.folder, *self.folder.parents)):
             settings["core"]["no_scm"] = "true"
-        shared = self.folder / ".dvc" / "config"
-        if "://" not in (shared.read_text("utf-8") if shared.is_file() else ""):
+        if not self._has_remote():
             settings["core"]["remote"] = dvc.REMOTE
             settings[f"'remote \"{dvc.REMOTE}\"'"] = {"url": str(self.state.dvc_remote)}
         dvc.write_config(self.folder, settings)
 
+    def _has_remote(self) -> bool:
+        """Returns whether the project's `.dvc/config` names a remote by a URL or an absolute path."""
+        shared = dvc.read_config(self.folder, "config")
+        remote = shared.get("core", {}).get("remote", "")
+        url = shared.get(f"'remote \"{remote}\"'", {}).get("url", "")
+        return "://" in url or Path(url).is_absolute()
+
     def make_data(self) -> None:
         """Runs the data stages that are out of date, and pushes their outputs to the remote.
 
+        A clone without the recordings pulls the data that its `dvc.lock` records, if that is the data of its settings.
         A lock serializes runs of the same project, so that each makes the data of its own settings.
         """
         with self.state.lock(f"project-{self.folder.name}"):
             self.write_params()
             self.sync_dvc()
-            dvc.reproduce(self.folder, self.state)
-            self.push()
+            if self.has_recordings():
+                dvc.reproduce(self.folder, self.state)
+                self.push()
+            else:
+                self.pull()
+
+    def has_recordings(self) -> bool:
+        """Returns whether the folder that the corpus is made from exists."""
+        path = self.config.corpus.path
+        return not path or (self.folder / path).exists()
+
+    def pull(self) -> None:
+        """Fetches the corpus that `dvc.lock` records.
+
+        Raises:
+            ProjectError: there is no lock, or it is of other settings.
+            DvcError: the remote lacks the corpus.
+        """
+        missing = f"corpus.path: {self.folder / self.config.corpus.path} does not exist"
+        if not (self.folder / "dvc.lock").is_file():
+            raise ProjectError(
+                f"{missing}; correct the path, or add the dvc.lock of a clone that has the recordings, to use its data"
+            )
+        digest = dvc.output_hash(self.folder, CORPUS)
+        self.require_own_data()
+        logger.warning("%s; using the data %s that dvc.lock records", missing, digest)
+        dvc.pull(self.folder, self.state, CORPUS)
 
     def write_params(self) -> None:
         """Writes the `params.yaml` of a project folder in the state, unless it has this content already."""

@@ -185,3 +185,26 @@ def test_a_killed_run_shows_the_time_until_its_last_record(tmp_path):
     os.utime(folder / "run.json", (time.time() - 20, time.time() - 20))
     (found,) = all_runs(state)
     assert (found.state, found.seconds) == ("interrupted", pytest.approx(10, abs=5))
+
+
+def test_a_log_begins_with_what_the_steps_report(tmp_path, monkeypatch, capsys):
+    state = State(tmp_path)
+    folder = state.folder("runs", f"run-1-{os.getpid()}")
+    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time()).save()
+    log = (
+        "19:54:54 - INFO - Pipeline started\n"
+        '    ::step:: {"step": "train", "state": "started"}\n'
+        '    ::step:: {"step": "train", "state": "progress", "done": 1, "total": 9}\n'
+        "    a line of a library\n"
+        '    ::step:: {"step": "train", "state": "failed", "seconds": 3.21, "error": "disk full; free some space"}\n'
+    )
+    (folder / "log.txt").write_text(log)
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
+    with pytest.raises(SystemExit):
+        cli.main(["pipeline", "logs"])
+    told = capsys.readouterr().out
+    assert [line.split() for line in told.splitlines()[:2]] == [
+        ["train", "started"],
+        ["train", "failed", "3.2", "s", *["disk", "full;", "free", "some", "space"]],
+    ]
+    assert told.endswith(log)

@@ -238,3 +238,53 @@ def test_a_path_that_dvc_would_change_is_refused(tmp_path):
     with pytest.raises(dvc.DvcError, match=r"move the folder"):
         dvc.write_config(tmp_path, {"cache": {"dir": "/data/%(home)s/cache"}})
     assert not (tmp_path / ".dvc").exists()
+
+
+STAGES = """
+stages:
+  split:
+    cmd: mkdir -p data/corpus && cat recordings/* > data/corpus/manifest.jsonl
+    deps: [recordings]
+    params: [seed]
+    outs: [data/corpus]
+"""
+
+
+@pytest.fixture
+def clones(tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """Two clones with one remote; the data was made in the first, and only the first has the recordings."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.delenv("MYXTTS_STATE", raising=False)
+    for folder in (first, second):
+        (folder / ".dvc").mkdir(parents=True)
+        (folder / "params.yaml").write_text("seed: 1\ncorpus: {path: recordings}\n")
+        (folder / "dvc.yaml").write_text(STAGES)
+        settings = {"core": {"remote": "team"}, "'remote \"team\"'": {"url": str(tmp_path / "shared")}}
+        dvc.write_config(folder, settings, "config")
+    (first / "recordings").mkdir()
+    (first / "recordings" / "a.json").write_text("{}\n")
+    monkeypatch.chdir(first)
+    open_project().make_data()
+    shutil.copyfile(first / "dvc.lock", second / "dvc.lock")
+    return first, second
+
+
+def test_a_clone_without_recordings_goes_on_with_the_data_of_its_lock(clones, monkeypatch, caplog):
+    first, second = clones
+    monkeypatch.chdir(second)
+    project = open_project()
+    project.make_data()
+    assert (second / "data" / "corpus" / "manifest.jsonl").read_text() == "{}\n"
+    assert project.run_arguments()["data_hash"] == dvc.output_hash(first, "data/corpus")
+    assert f"{second}/recordings does not exist; using the data" in caplog.text
+
+
+def test_a_clone_without_recordings_is_told_which_setting_its_data_lacks(clones, monkeypatch):
+    _, second = clones
+    monkeypatch.chdir(second)
+    (second / "params.yaml").write_text("seed: 2\ncorpus: {path: recordings}\n")
+    with pytest.raises(ProjectError, match="seed = 1, but the settings say 2"):
+        open_project().make_data()
+    (second / "dvc.lock").unlink()
+    with pytest.raises(ProjectError, match=r"corpus\.path: .*recordings does not exist; correct the path"):
+        open_project().make_data()
