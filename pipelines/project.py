@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+import model
 from components import dvc, lineage
 from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_json
@@ -292,6 +293,7 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
     """Writes or updates a project folder in the state, without its params.yaml, whose text is returned."""
     stages = root / PROJECT_FILE
     _copy_if_changed(stages, folder / PROJECT_FILE)
+    _link_code(folder)
     values = flatten(resolved.config.model_dump(mode="json"))
     preset = ("default", "model size", "level")
     chosen = {
@@ -306,6 +308,17 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
     text += yaml.safe_dump(nest(chosen), allow_unicode=True, sort_keys=True)
     dvc.write_config(folder, dvc.read_config(root, "config") | {"core": _own_core(root)}, "config")
     return text
+
+
+def _link_code(project: Path) -> None:
+    """Links the code of the data stages into a project, where its dvc.yaml expects it."""
+    link, code = project / model.__name__, Path(model.__file__).parent
+    if not link.is_symlink() or link.readlink() != code:
+        link.unlink(missing_ok=True)
+        link.symlink_to(code)
+    ignored = project / IGNORE_FILE
+    if not ignored.is_file():
+        write_text(ignored, "__pycache__\n")
 
 
 def _copy_sentences(source: Path, project: Path) -> str:

@@ -79,6 +79,12 @@ def test_a_format_that_is_given_is_not_guessed(root, tmp_path):
     assert project.config.corpus.format == "vctk"
 
 
+def test_the_data_stages_find_their_code_in_a_project_of_its_own(root, recordings):
+    folder = open_project(recordings).folder
+    assert (folder / "model").resolve() == ROOT / "model"
+    assert "__pycache__" in (folder / ".dvcignore").read_text()
+
+
 def test_opening_it_again_touches_nothing(root, recordings):
     folder = open_project(recordings).folder
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
