@@ -1,14 +1,15 @@
 """Runs the few DVC commands that the system needs, as a subprocess: DVC's Python API is not stable."""
 
-import configparser
-import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
+from configobj import ConfigObj
 
 from components.outage import retry_during_outage
 from components.state import State
@@ -16,7 +17,9 @@ from model.addresses import credentials_in, hide_credentials
 from model.errors import MyXTTSError
 from model.files import write_text
 
+PARAMETERS = "params.yaml"
 REMOTE = "storage"
+EXPANDED = re.compile(r"%\([^)]*\)s")
 STDERR = 2
 """File descriptor."""
 OUTAGE = (
@@ -117,6 +120,15 @@ def push(project: Path, state: State) -> None:
     retry_during_outage(lambda: run(project, state, "push"), is_outage, f"pushing to {remote_url(project)}")
 
 
+def pull(project: Path, state: State, path: str) -> None:
+    """Fetches the stage output `path`, and retries while the server of the remote does not answer.
+
+    Raises:
+        DvcError: the remote lacks it, or the outage lasted too long.
+    """
+    retry_during_outage(lambda: run(project, state, "pull", path), is_outage, f"fetching from {remote_url(project)}")
+
+
 def is_outage(error: BaseException) -> bool:
     """Returns whether the server of a remote did not answer, so that a retry may help."""
     return _mentions(error, OUTAGE) and not is_refusal(error)  # DVC calls a refusal "failed to connect", too
@@ -132,21 +144,35 @@ def _mentions(error: BaseException, parts: tuple[str, ...]) -> bool:
 
 
 def write_config(project: Path, settings: Mapping[str, Mapping[str, str]], name: str = "config.local") -> None:
-    """Writes a DVC configuration file of `project`, unless the file holds the same settings already."""
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_dict(settings)
+    """Writes a DVC configuration file of `project`, unless the file holds the same settings already.
+
+    Values are quoted where DVC would read them otherwise: `#` begins a comment, and commas separate a list.
+
+    Raises:
+        DvcError: a value contains `%(name)s`, which DVC replaces and which cannot be escaped.
+    """
+    for value in (value for section in settings.values() for value in section.values()):
+        if EXPANDED.search(value):
+            raise DvcError(f"{value}: DVC expands `%(...)s` in a path; move the folder to a path without it")
+    parser = ConfigObj(interpolation=False)
+    parser.update({section.strip("'"): dict(values) for section, values in settings.items()})
     path = project / ".dvc" / name
-    text = io.StringIO()
-    parser.write(text)
-    if not path.is_file() or path.read_text("utf-8") != text.getvalue():
-        write_text(path, text.getvalue())
+    text = "\n".join(parser.write()) + "\n"
+    if not path.is_file() or path.read_text("utf-8") != text:
+        write_text(path, text)
 
 
 def read_config(project: Path, *names: str) -> dict[str, dict[str, str]]:
     """Returns the settings in DVC configuration files of `project`; later files override earlier ones."""
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read([project / ".dvc" / name for name in names], encoding="utf-8")
-    return {section: dict(parser[section]) for section in parser.sections()}
+    settings: dict[str, dict[str, str]] = {}
+    for path in (project / ".dvc" / name for name in names):
+        if not path.is_file():
+            continue
+        for section, values in ConfigObj(path.read_text("utf-8").splitlines(), interpolation=False).items():
+            key = f"'{section}'" if '"' in section else section
+            plain = {name: value if isinstance(value, str) else ",".join(value) for name, value in values.items()}
+            settings[key] = settings.get(key, {}) | plain
+    return settings
 
 
 def remote_url(project: Path) -> str:
@@ -172,6 +198,18 @@ def remote_url(project: Path) -> str:
     if "://" in url:
         return url
     return str((project / ".dvc" / url).resolve())
+
+
+def recorded_parameters(project: Path) -> dict[str, Any]:
+    """Returns the parameters by dotted key that `dvc.lock` records for the data of `project`; {} without a lock.
+
+    Stages that the lock lacks are left out.
+    """
+    lock = project / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text("utf-8")).get("stages", {}) if lock.is_file() else {}
+    return {
+        key: value for stage in stages.values() for key, value in stage.get("params", {}).get(PARAMETERS, {}).items()
+    }
 
 
 def output_hash(project: Path, path: str) -> str:

@@ -25,6 +25,18 @@ FIXES = {
 }
 """Error number of the file system -> fix, for errors whose cause is the request or the machine."""
 
+UNREACHABLE = ("failed with exception", "max retries exceeded", "connection refused", "timed out")
+"""Parts of MLflow's messages when no server answered (in lower case)."""
+
+_NO_LOGIN = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+MLFLOW_FIXES = {
+    "RESOURCE_DOES_NOT_EXIST": "it was deleted, or is in another MLflow than the one that MLFLOW_TRACKING_URI names; "
+    "`myxtts run` sends the records of finished trainings again",
+    "PERMISSION_DENIED": _NO_LOGIN,
+    "UNAUTHENTICATED": _NO_LOGIN,
+}
+"""Error code of MLflow's answer -> fix."""
+
 MOST_CHARACTERS = 300
 """Longest message of MLflow that is shown in full."""
 
@@ -51,12 +63,21 @@ def _explained(error: BaseException) -> str:
         reason = str(error).partition("\n")[0]
         return f"a database cannot be used: {reason}; check MLFLOW_TRACKING_URI and MYXTTS_STUDY_STORAGE, or mlflow.db"
     if "mlflow.exceptions.MlflowException" in names:
-        server = os.environ.get("MLFLOW_TRACKING_URI", "in the state folder")
-        message = " ".join(str(error).split())
-        if len(message) > MOST_CHARACTERS:  # the request stands at the beginning, the reason at the end
-            message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
-        return f"MLflow {server}: {message}; check that MLFLOW_TRACKING_URI names a server that answers"
+        return explain_mlflow(error)
     return ""
+
+
+def explain_mlflow(error: BaseException) -> str:
+    """Returns one line with the address of MLflow, what it answered or that it did not, and what to do."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "in the state folder")
+    message = " ".join(str(error).split())
+    if len(message) > MOST_CHARACTERS:  # the request stands at the beginning, the reason at the end
+        message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
+    if any(part in message.lower() for part in UNREACHABLE):
+        return f"MLflow {server}: {message}; check that MLFLOW_TRACKING_URI names a server that answers"
+    elsewhere = "see the log of the server" if server.startswith("http") else "check its database"
+    fix = MLFLOW_FIXES.get(getattr(error, "error_code", ""), elsewhere)
+    return f"MLflow {server} answered: {message}; {fix}"
 
 
 def _system_error(error: BaseException) -> int | None:

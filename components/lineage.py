@@ -1,18 +1,19 @@
 """Lineage of a model: the tags of its code, data and settings that every run and model version carries."""
 
+import hashlib
 import json
 import os
 import subprocess
 from pathlib import Path
 
-from model.files import sha256_of_file
+from model.files import write_text
 
 VARIABLE = "MYXTTS_LINEAGE"
 DIRTY = "-dirty"
 """Suffix of an image's commit when it was built from changed files (`make images`)."""
 
 
-def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
+def collect(project: Path, code: Path, run_id: str, archive: Path | None = None) -> dict[str, str]:
     """Returns the tags that are known at the start of a pipeline run.
 
     Steps receive them in the environment instead of as inputs, so that a commit that changes no step re-runs none.
@@ -21,12 +22,16 @@ def collect(project: Path, code: Path, run_id: str) -> dict[str, str]:
         project: Folder with `params.yaml` and `dvc.lock`.
         code: Folder of the source checkout.
         run_id: The pipeline run's name.
+        archive: Folder that keeps both files under their hashes: the next run may overwrite them.
     """
     tags = {"kfp.run_id": run_id, **git_state(code)}
     for key, name in (("dvc.lock.sha256", "dvc.lock"), ("params.sha256", "params.yaml")):
         path = project / name
         if path.is_file():
-            tags[key] = sha256_of_file(path)
+            content = path.read_bytes()
+            tags[key] = hashlib.sha256(content).hexdigest()
+            if archive is not None:
+                write_text(archive / f"{tags[key]}.{name}", content.decode("utf-8"))
     return tags
 
 

@@ -4,6 +4,7 @@ Metrics and artifacts are appended to a spool on disk, and a background thread d
 server does not answer they wait; what is left at the end is delivered when the same run is opened again.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.database_urls import absolute_url
+from components.failures import explain_mlflow
 from components.outage import storage_errors
 from components.state import State, read_json
 from model.errors import MyXTTSError
@@ -36,7 +39,7 @@ def tracking_uri(state: State) -> str:
         TrackingError: the variable is not set in a pod, where a local database would be lost with the pod.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
+        return absolute_url(uri)
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise TrackingError(
             "MLFLOW_TRACKING_URI is not set in this pod, so its records would be lost; "
@@ -64,16 +67,19 @@ def client(state: State) -> Any:
 
 
 def initialize(state: State, uri: str = "") -> None:
-    """Creates the local database in one process at a time, since parallel first starts would damage it."""
+    """Creates an SQLite database in one process at a time, since parallel first starts would damage it."""
     uri = uri or tracking_uri(state)
     if not uri.startswith("sqlite:///"):
         return
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     ready = state.root / "mlflow.ready"
-    if ready.is_file() and state.tracking_database.is_file():
+    if database != state.tracking_database:
+        ready = state.root / f"mlflow-{hashlib.sha256(str(database).encode()).hexdigest()[:8]}.ready"
+    if ready.is_file() and database.is_file():
         return
     state.prepare()
     with state.lock("mlflow-database"):
-        if ready.is_file() and state.tracking_database.is_file():
+        if ready.is_file() and database.is_file():
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -86,6 +92,9 @@ def experiment_id(client: Any, state: State, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage == "deleted":  # MLflow refuses runs in it, and another one of its name
+            client.restore_experiment(found.experiment_id)
+            logger.warning("the experiment %s was deleted in MLflow; it is restored for new runs", name)
         return found.experiment_id
     local = tracking_uri(state).startswith("sqlite:///")
     location = state.folder("mlartifacts", name).as_uri() if local else None
@@ -200,12 +209,19 @@ class Delivery:
     Args:
         state: State folder with the local database.
         spool: Folder with `header.json` and `records.jsonl`.
+
+    Attributes:
+        run_id: Run that gets the records; '' while there is none. A run that MLflow does not know, since it was deleted
+            or recorded by another MLflow, is replaced by a new one that gets all records.
+        failures: Number of failed attempts in a row.
+        error: Why the last attempt failed; '' if it succeeded.
     """
 
     def __init__(self, state: State, spool: Path) -> None:
         self.state = state
         self.spool = spool
         self.failures = 0
+        self.error = ""
         self._client: Any = None
         run = spool / "run.json"
         self.run_id: str = read_json(run)["run_id"] if run.is_file() else ""
@@ -224,10 +240,11 @@ class Delivery:
             self.send()
         except tuple(outages) as error:
             self.failures += 1
+            self.error = explain_mlflow(error)
             if self.failures == 1:
-                logger.warning("MLflow does not answer; records wait in %s: %s", self.spool, error)
+                logger.warning("records wait in %s: %s", self.spool, self.error)
             return False
-        self.failures = 0
+        self.failures, self.error = 0, ""
         return True
 
     def send(self) -> None:
@@ -237,12 +254,25 @@ class Delivery:
             MlflowException, OSError, errors of boto3: the server or the artifact store did not accept them; the
                 position after the last accepted batch is stored.
         """
-        self._client = self._client or client(self.state)
+        if self._client is None:
+            opened = client(self.state)
+            if self.run_id and not _run_exists(opened, self.run_id):
+                self._start_over()
+            self._client = opened
         if not self.run_id:
             self._create_run()
         for batch, position in self._batches():
             self._send_batch(batch)
             write_json(self.spool / "delivered.json", {"position": position})
+
+    def _start_over(self) -> None:
+        """Forgets the run and the delivered position, so that a new run gets all records."""
+        logger.warning(
+            "MLflow does not have the run %s (any more): the records in %s go to a new one", self.run_id, self.spool
+        )
+        (self.spool / "delivered.json").unlink(missing_ok=True)
+        (self.spool / "run.json").unlink(missing_ok=True)
+        self.run_id = ""
 
     def _create_run(self) -> None:
         header = read_json(self.spool / "header.json")
@@ -320,6 +350,19 @@ class Delivery:
             self._client.log_artifact(self.run_id, str(path), folder or None)
         else:
             logger.warning("%s was removed before it was delivered to MLflow; the run lacks it", path)
+
+
+def _run_exists(client: Any, run_id: str) -> bool:
+    """Returns whether MLflow has a run that is not deleted; ids are unique across servers."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        stage: str = client.get_run(run_id).info.lifecycle_stage
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return stage != "deleted"
 
 
 def append_to_run(

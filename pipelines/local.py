@@ -221,6 +221,19 @@ def _holds(metadata: Mapping[str, Any]) -> bool:
     return all(metadata[key] and Path(metadata[key]).exists() for key in PATH_FIELDS if key in metadata)
 
 
+def reported_lines(log: str) -> list[str]:
+    """Returns what the steps of a run reported in its log: starts, ends with time and summary, and errors."""
+    lines = []
+    for found in map(STEP_LINE.search, log.splitlines()):
+        event = json.loads(found[1]) if found else {"state": "progress"}
+        if event["state"] == "progress":
+            continue
+        seconds = f"{event['seconds']:.1f} s" if "seconds" in event else ""
+        message = event.get("error") or event.get("message", "")
+        lines.append(f"{event['step']:<16} {event['state']:<11} {seconds:>10}  {message}".rstrip())
+    return lines
+
+
 class _Watcher:
     """Follows the output of a run: event lines update the record, other lines are passed on."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 
+import model
 from components import dvc, lineage
 from components.base_voice import NONE, BaseVoice, find_base
 from components.registry import model_name
@@ -31,6 +33,8 @@ CORPUS = "data/corpus"
 
 IGNORE_FILE = ".dvcignore"
 """DVC refuses a dependency that contains such a file."""
+
+logger = logging.getLogger(__name__)
 
 DATA_SECTIONS = ("corpus", "validation", "split", "audio", "seed")
 
@@ -74,22 +78,54 @@ class Project:
         }
         if not any((folder / ".git").exists() for folder in (self.folder, *self.folder.parents)):
             settings["core"]["no_scm"] = "true"
-        shared = self.folder / ".dvc" / "config"
-        if "://" not in (shared.read_text("utf-8") if shared.is_file() else ""):
+        if not self._has_remote():
             settings["core"]["remote"] = dvc.REMOTE
             settings[f"'remote \"{dvc.REMOTE}\"'"] = {"url": str(self.state.dvc_remote)}
         dvc.write_config(self.folder, settings)
 
+    def _has_remote(self) -> bool:
+        """Returns whether the project's `.dvc/config` names a remote by a URL or an absolute path."""
+        shared = dvc.read_config(self.folder, "config")
+        remote = shared.get("core", {}).get("remote", "")
+        url = shared.get(f"'remote \"{remote}\"'", {}).get("url", "")
+        return "://" in url or Path(url).is_absolute()
+
     def make_data(self) -> None:
         """Runs the data stages that are out of date, and pushes their outputs to the remote.
 
+        A clone without the recordings pulls the data that its `dvc.lock` records, if that is the data of its settings.
         A lock serializes runs of the same project, so that each makes the data of its own settings.
         """
         with self.state.lock(f"project-{self.folder.name}"):
             self.write_params()
             self.sync_dvc()
-            dvc.reproduce(self.folder, self.state)
-            self.push()
+            if self.has_recordings():
+                dvc.reproduce(self.folder, self.state)
+                self.push()
+            else:
+                self.pull()
+
+    def has_recordings(self) -> bool:
+        """Returns whether the folder that the corpus is made from exists."""
+        path = self.config.corpus.path
+        return not path or (self.folder / path).exists()
+
+    def pull(self) -> None:
+        """Fetches the corpus that `dvc.lock` records.
+
+        Raises:
+            ProjectError: there is no lock, or it is of other settings.
+            DvcError: the remote lacks the corpus.
+        """
+        missing = f"corpus.path: {self.folder / self.config.corpus.path} does not exist"
+        if not (self.folder / "dvc.lock").is_file():
+            raise ProjectError(
+                f"{missing}; correct the path, or add the dvc.lock of a clone that has the recordings, to use its data"
+            )
+        digest = dvc.output_hash(self.folder, CORPUS)
+        self.require_own_data()
+        logger.warning("%s; using the data %s that dvc.lock records", missing, digest)
+        dvc.pull(self.folder, self.state, CORPUS)
 
     def write_params(self) -> None:
         """Writes the `params.yaml` of a project folder in the state, unless it has this content already."""
@@ -168,20 +204,41 @@ class Project:
         chosen, size = base_languages(languages), self.config.model_size
         return ensure_base(self.state, chosen, size, make) if make else find_made_base(self.state, chosen, size)
 
+    def require_own_data(self) -> None:
+        """Refuses data that was made with other settings than those of this run.
+
+        Raises:
+            ProjectError: `dvc.lock` records other parameters.
+        """
+        text = self.params or (self.folder / dvc.PARAMETERS).read_text("utf-8")
+        wanted = yaml.safe_load(text) or {}
+        for key, recorded in dvc.recorded_parameters(self.folder).items():
+            made, now = (flatten({key: value}) for value in (recorded, _value_of(wanted, key)))
+            for name in sorted(made.keys() | now.keys()):
+                if made.get(name) != now.get(name):
+                    raise ProjectError(
+                        f"the data in {self.folder} was made with {name} = {_shown(made, name)}, but the settings say "
+                        f"{_shown(now, name)}; make it again with the same options (`myxtts run` or "
+                        f"`myxtts study run`, or `dvc repro && dvc push` in {self.folder}), or change the setting back"
+                    )
+
     def run_arguments(self) -> dict[str, str]:
         """Returns the arguments of the pipeline: the hash of the data in `dvc.lock`, and the settings of each step.
 
         Raises:
             ChecklistError: the checklist has an error.
+            DvcError: the data stages have not been run.
+            ProjectError: the data was made with other settings.
         """
         self.require_sound()
         digest = dvc.output_hash(self.folder, CORPUS)
+        self.require_own_data()
         project = self.with_base()
         return arguments(project.config, digest, dvc.remote_url(self.folder), project.model_name)
 
     def lineage(self, run_id: str) -> dict[str, str]:
-        """Returns the lineage tags of a run of this project; see `components.lineage`."""
-        return lineage.collect(self.folder, Path(__file__).parent, run_id)
+        """Returns the lineage tags of a run of this project, and keeps the files behind their hashes."""
+        return lineage.collect(self.folder, Path(__file__).parent, run_id, self.state.folder("lineage"))
 
 
 def open_project(
@@ -255,6 +312,17 @@ def _is_of_another(project: Path, recordings: Path) -> bool:
     return known not in (str(recordings), str(mirror_of(recordings, project)))
 
 
+def _value_of(values: Any, key: str) -> Any:
+    """Returns the value of a dotted key in nested settings; {} if it is missing."""
+    for name in key.split("."):
+        values = values.get(name, {}) if isinstance(values, dict) else {}
+    return values
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
+
+
 def _data_settings(config: Config) -> dict[str, Any]:
     return config.model_dump(include=set(DATA_SECTIONS))
 
@@ -263,6 +331,7 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
     """Writes or updates a project folder in the state, without its params.yaml, whose text is returned."""
     stages = root / PROJECT_FILE
     _copy_if_changed(stages, folder / PROJECT_FILE)
+    _link_code(folder)
     values = flatten(resolved.config.model_dump(mode="json"))
     preset = ("default", "model size", "level")
     chosen = {
@@ -277,6 +346,17 @@ def _write_project(root: Path, folder: Path, resolved: Resolved) -> str:
     text += yaml.safe_dump(nest(chosen), allow_unicode=True, sort_keys=True)
     dvc.write_config(folder, dvc.read_config(root, "config") | {"core": _own_core(root)}, "config")
     return text
+
+
+def _link_code(project: Path) -> None:
+    """Links the code of the data stages into a project, where its dvc.yaml expects it."""
+    link, code = project / model.__name__, Path(model.__file__).parent
+    if not link.is_symlink() or link.readlink() != code:
+        link.unlink(missing_ok=True)
+        link.symlink_to(code)
+    ignored = project / IGNORE_FILE
+    if not ignored.is_file():
+        write_text(ignored, "__pycache__\n")
 
 
 def _copy_sentences(source: Path, project: Path) -> str:

@@ -42,8 +42,10 @@ class StepRecord:
 
     @property
     def progress(self) -> str:
-        """Progress of a running step such as `120/500`; '' if it has reported none."""
-        return f"{self.done}/{self.total}" if self.state == "running" and self.total else ""
+        """Progress of a running step such as `120/500 (24 %)`; '' if it has reported none."""
+        if self.state != "running" or not self.total:
+            return ""
+        return f"{self.done}/{self.total} ({100 * self.done // self.total} %)"
 
 
 @dataclass(kw_only=True)

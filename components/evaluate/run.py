@@ -9,7 +9,7 @@ from components.contracts import EvaluateOutput, FinetuneVocoderOutput, Preproce
 from components.feature_remote import open_store
 from components.gate.metrics import gate_metrics
 from components.results import Results
-from components.runner import parse_settings
+from components.runner import emit, parse_settings
 from components.state import State, read_json
 from components.tracking import append_to_run
 from model.code_hash import code_hash
@@ -39,6 +39,7 @@ def run(data: str, features: str, training: str, finetuning: str, settings: str)
         store=PreprocessOutput.read(features),
         settings=parse_settings(EvaluateSettings, settings),
         state=state,
+        step="evaluate",
     )
     metrics = read_json(folder / "metrics.json")
     files = [folder / "metrics.json", folder / "report.html"]
@@ -65,6 +66,7 @@ def evaluation_of(
     store: PreprocessOutput,
     settings: EvaluateSettings,
     state: State,
+    step: str,
 ) -> Path:
     """Returns the folder with the metrics of a voice on this data under these settings; evaluates it first if needed.
 
@@ -76,6 +78,7 @@ def evaluation_of(
             loudness, pitch range), so their hash is part of the key: a champion's own features may be others.
         settings: Settings of the evaluation.
         state: Where results are kept.
+        step: Step whose progress is reported.
     """
     key = settings_hash(
         {
@@ -91,7 +94,15 @@ def evaluation_of(
         if not (folder / "metrics.json").is_file():
             with atomic_write(folder) as partial:
                 partial.mkdir()
-                evaluate(voice, open_store(store.features, state), corpus.corpus, settings, partial)
+                features = open_store(store.features, state)
+                evaluate(
+                    voice,
+                    features,
+                    corpus.corpus,
+                    settings,
+                    partial,
+                    lambda done, total: emit(step, "progress", done=done, total=total),
+                )
     return folder
 
 

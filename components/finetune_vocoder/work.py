@@ -9,7 +9,7 @@ from components.feature_remote import open_store
 from components.fetching import fetch_checkpoint
 from components.progress import ProgressLogger
 from components.state import State
-from components.tracking import MlflowRunLogger, append_to_run
+from components.tracking import Delivery, MlflowRunLogger, append_to_run
 from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.resolution import flatten
@@ -53,7 +53,7 @@ def work(
             run_name=f"vocoder-{folder.name[:8]}",
             tags={**lineage.current(), "dvc.data": corpus.data_hash},
             params=flatten(config.vocoder.model_dump(mode="json")),
-            parent_run_id=trained.run_id,
+            parent_run_id=Delivery(state, trained.spool).run_id or trained.run_id,
         ) as tracker:
             start = _starting_weights(state, corpus, store, config, tracker)
             result = finetune(

@@ -281,5 +281,6 @@ def champion_metrics(
         store=store,
         settings=settings,
         state=state,
+        step="gate",
     )
     return gate_metrics(read_json(folder / "metrics.json"))

@@ -104,12 +104,11 @@ def _create(
     from mlflow.exceptions import MlflowException
 
     delivery = Delivery(state, spool)
-    if not delivery.run_id or delivery.pending():
-        delivery.attempt()
+    delivery.attempt()  # also finds out whether this MLflow has the run
     if not delivery.run_id:
         raise StepError(
-            f"the MLflow server did not take the records in {spool}, so there is no run to register from; "
-            "check that it answers, then run the pipeline again"
+            f"MLflow did not take the records in {spool}, so there is no run to register from; correct this, then run "
+            f"the pipeline again: {delivery.error}"
         )
     for key, value in lineage_tags.items():
         registry.client.set_tag(delivery.run_id, key, value)

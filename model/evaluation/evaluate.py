@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from itertools import zip_longest
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from model.synthesis import Speech
 
 METRICS, REPORT = "metrics.json", "report.html"
+Progress = Callable[[int, int], None]
+"""Called with the units of work done and their total."""
 
 
 class EvaluatedVoice(Protocol):
@@ -74,7 +76,12 @@ class EvaluatedVoice(Protocol):
 
 
 def evaluate(
-    voice: Path, features: Path | FeatureStore, corpus: Path, settings: EvaluateSettings, output: Path
+    voice: Path,
+    features: Path | FeatureStore,
+    corpus: Path,
+    settings: EvaluateSettings,
+    output: Path,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Evaluates the voice in a folder; see `evaluate_voice`."""
     from model.synthesis import Synthesizer
@@ -82,11 +89,16 @@ def evaluate(
     store = FeatureStore.of(features)
     synthesizer = Synthesizer(voice)
     store.check(synthesizer.config.audio)
-    return evaluate_voice(synthesizer, store, corpus, settings, output)
+    return evaluate_voice(synthesizer, store, corpus, settings, output, progress)
 
 
 def evaluate_voice(
-    voice: EvaluatedVoice, store: FeatureStore, corpus: Path, settings: EvaluateSettings, output: Path
+    voice: EvaluatedVoice,
+    store: FeatureStore,
+    corpus: Path,
+    settings: EvaluateSettings,
+    output: Path,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Evaluates a voice and writes `metrics.json` and `report.html`.
 
@@ -99,6 +111,8 @@ def evaluate_voice(
         corpus: Folder of the corpus that the features were made from.
         settings: Limits on the number of sentences, and the recognizer.
         output: Folder for the two files.
+        progress: Called with the units of work done and their total: each sentence is synthesized, compared with its
+            recording and, where there is a recognizer, transcribed.
 
     Returns:
         The contents of `metrics.json`: `gate`, `unseen` and `training` (metric name -> kind -> `value` and `reason`),
@@ -112,14 +126,19 @@ def evaluate_voice(
     if not chosen:
         raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
     evaluator = _Evaluator(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
+    recognized = [recognizer.understands(store.clips[position].language) for position, _ in chosen]
+    needed = settings.evaluation.recognizer != "none" and any(recognized)
+    total = 2 * len(chosen) + needed * sum(recognized)
+    done = count(1)
     # All sentences are synthesized first, so that nothing else runs while the real-time factor is measured.
-    sentences = [evaluator.synthesize(position, part) for position, part in chosen]
+    sentences = []
+    for position, part in chosen:
+        sentences.append(evaluator.synthesize(position, part))
+        progress(next(done), total)
     positions = [position for position, _ in chosen]
-    understood = any(recognizer.understands(sentence.clip.language) for sentence in sentences)
-    needed = settings.evaluation.recognizer != "none" and understood
     workers = min(2, len(os.sched_getaffinity(0)))
     with single_threaded(), recognizer.Recognizer(workers) if needed else nullcontext() as background:
-        evaluator.compute_metrics(sentences, positions, background)
+        evaluator.compute_metrics(sentences, positions, background, lambda: progress(next(done), total))
     for sentence in sentences:
         sentence.metrics["character_error"] = _character_errors(sentence, settings.evaluation)
 
@@ -213,19 +232,34 @@ class _Evaluator:
         return SentenceResult(clip=clip, part=part, speech=speech)
 
     def compute_metrics(
-        self, sentences: Sequence[SentenceResult], positions: Sequence[int], background: recognizer.Recognizer | None
+        self,
+        sentences: Sequence[SentenceResult],
+        positions: Sequence[int],
+        background: recognizer.Recognizer | None,
+        advance: Callable[[], None],
     ) -> None:
-        """Adds transcripts, from background threads where there is a recognizer, and meanwhile all other metrics."""
-        pending: list[tuple[SentenceResult, str, Future[str]]] = []
+        """Adds transcripts, from background threads where there is a recognizer, and meanwhile all other metrics.
+
+        Args:
+            sentences: The synthesized sentences, to which the results are added.
+            positions: Positions of their clips in the store.
+            background: Recognizer; None for no transcripts.
+            advance: Called after each sentence is compared, and after each is transcribed.
+        """
+        pending: list[tuple[SentenceResult, dict[str, Future[str]]]] = []
         for sentence, position in zip(sentences, positions, strict=True):
             self.add_references(sentence, position)
             if background is not None and recognizer.understands(sentence.clip.language):
-                for kind, samples in sentence.audio.items():
-                    resampled = resample(samples, self.store.audio.sample_rate, recognizer.SAMPLE_RATE)
-                    pending.append((sentence, kind, background.submit(resampled)))
+                resampled = {
+                    kind: resample(samples, self.store.audio.sample_rate, recognizer.SAMPLE_RATE)
+                    for kind, samples in sentence.audio.items()
+                }
+                pending.append((sentence, {kind: background.submit(samples) for kind, samples in resampled.items()}))
             self.compare(sentence, position)
-        for sentence, kind, transcript in pending:
-            sentence.transcripts[kind] = transcript.result()
+            advance()
+        for sentence, transcripts in pending:
+            sentence.transcripts.update({kind: transcript.result() for kind, transcript in transcripts.items()})
+            advance()
 
     def add_references(self, sentence: SentenceResult, position: int) -> None:
         """Adds the audio and mels of the recording, of copy-synthesis and of synthesis."""

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 STATE = "state.json"
 FORMAT = 3
 """Version of the layout, raised when older checkpoints can no longer be read. 2 used other names of the state."""
+
+MOST_SHOWN = 5
+"""Number of differences that are named."""
 
 
 class CheckpointError(MyXTTSError):
@@ -248,3 +252,25 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def describe_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """Returns what differs between two runs, such as `training.batch_size is 16 instead of 8`.
+
+    Args:
+        saved: Settings and hashes by dotted key, as the checkpoint holds them; empty in checkpoints of older versions.
+        current: The same of the current run.
+    """
+    if not saved:
+        return "its settings or its data differ"
+    names = [name for name in sorted(saved.keys() | current.keys()) if saved.get(name) != current.get(name)]
+    shown = [
+        f"{name} is {_shown_value(current, name)} instead of {_shown_value(saved, name)}" for name in names[:MOST_SHOWN]
+    ]
+    if len(names) > MOST_SHOWN:
+        shown.append(f"and {len(names) - MOST_SHOWN} more")
+    return ", ".join(shown) or "another version of the program made it"
+
+
+def _shown_value(values: Mapping[str, Any], name: str) -> str:
+    return str(values[name]) if name in values else "not set"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from model.features.store import FeatureStore
 from model.loop.checkpoints import (
     Checkpoint,
     CheckpointError,
+    describe_differences,
     load_checkpoint,
     newest_loadable,
     remove_checkpoints_after,
@@ -60,6 +62,7 @@ class TrainingState:
     Attributes:
         start: Starting point: the base voice, the languages and the dimensions of the model.
         adaptation: Report of what was copied from the base voice; None from scratch.
+        identity: Settings and data that determine the weights, by dotted key.
         constant_weights: Weights of the loss terms without a schedule.
         micro_batches: Number of micro-batches that a batch is computed in.
         step: Optimizer steps done.
@@ -81,6 +84,7 @@ class TrainingState:
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
         self.start = StartingPoint(store, config, base)
         self.fingerprint = run_fingerprint(config, store, self.start.identity)
+        self.identity = run_identity(config, store, self.start.identity)
         torch.manual_seed(config.seed)
         self.model = AcousticModel(config.model, self.start.dimensions)
         self.adaptation = self.start.initialize(self.model)
@@ -131,6 +135,7 @@ class TrainingState:
             return
         extra = {
             "fingerprint": self.fingerprint,
+            "identity": self.identity,
             "world_size": self.processes.world_size,
             "batches": self.batches.state_dict(),
             "divergence": self.divergence.state_dict(),
@@ -166,8 +171,9 @@ class TrainingState:
         extra = checkpoint.extra
         if extra["fingerprint"] != self.fingerprint:
             raise TrainingError(
-                f"{path}: made with other settings or data ({extra['fingerprint']}, now {self.fingerprint}); "
-                "give another output folder, or remove this one to start over"
+                f"{path}: made with other settings or data: "
+                f"{describe_differences(extra.get('identity', {}), self.identity)}; "
+                "change it back, give another output folder, or remove this one to start over"
             )
         if extra["world_size"] != self.processes.world_size:
             raise TrainingError(
@@ -245,6 +251,20 @@ def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") 
         store: Its features.
         base: Hash of the weights that it starts from (`StartingPoint.identity`); empty from scratch.
     """
+    return settings_hash(_shaping_settings(config), {"features": store.content_hash, "base": base})
+
+
+def run_identity(config: TrainSettings, store: FeatureStore, base: str = "") -> dict[str, Any]:
+    """Returns what `run_fingerprint` hashes, by dotted key, for the message about a run that cannot be resumed."""
+    settings = _shaping_settings(config)
+    sections = {name: value for name, value in settings.items() if isinstance(value, dict)}
+    named = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    hashes = {"hash of the features": store.content_hash, "hash of the base voice": base or "none"}
+    return {**named, "seed": config.seed, **hashes}
+
+
+def _shaping_settings(config: TrainSettings) -> dict[str, Any]:
+    """Returns the settings that determine the weights."""
     settings = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in NOT_IN_FINGERPRINT}
-    return settings_hash(settings, {"features": store.content_hash, "base": base})
+    return settings

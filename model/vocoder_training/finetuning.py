@@ -102,6 +102,7 @@ def base_vocoder(
         steps=settings.max_steps,
         seed=config.seed,
         fingerprint=fingerprint,
+        identity={**{f"vocoder.{name}": value for name, value in relevant.items()}, **identity},
         start=start,
     )
     training, held_out = (recorded_pairs(store, corpus, split, output) for split in ("train", "validation"))
@@ -156,6 +157,7 @@ def finetune(
             steps=settings.finetune_steps,
             seed=config.seed,
             fingerprint=fingerprint,
+            identity={**{f"vocoder.{name}": value for name, value in settings}, **identity},
             start=start,
         )
         train_vocoder(plan, predicted_pairs(loaded, store, corpus, "train", output), held_out, output, logger)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.errors import VocoderError
-from model.loop.checkpoints import Checkpoint, load_checkpoint, newest_loadable, save_checkpoint
+from model.loop.checkpoints import Checkpoint, describe_differences, load_checkpoint, newest_loadable, save_checkpoint
 from model.loop.devices import choose_device
 from model.loop.ema import ExponentialAverage
 from model.vocoder.architectures import ARCHITECTURES, Recipe, build_generator, variant_of
@@ -41,6 +43,7 @@ class TrainingPlan:
         steps: Number of steps.
         seed: Seed of the initial weights and of the segments.
         fingerprint: Hash of settings and data; an output folder of another fingerprint is refused.
+        identity: Settings and data that were hashed, by name, for the message of that refusal.
         start: Initial weights, with or without discriminators; None trains from scratch.
     """
 
@@ -49,6 +52,7 @@ class TrainingPlan:
     steps: int
     seed: int
     fingerprint: str
+    identity: Mapping[str, Any]
     start: VocoderWeights | None = None
 
 
@@ -116,6 +120,7 @@ class VocoderTrainingState:
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
         extra = {
             "fingerprint": self.plan.fingerprint,
+            "identity": dict(self.plan.identity),
             "metrics": self.metrics,
             "consecutive_skipped_steps": self.consecutive_skipped_steps,
         }
@@ -143,7 +148,9 @@ class VocoderTrainingState:
         saved = load_checkpoint(path)
         if saved.extra["fingerprint"] != self.plan.fingerprint:
             raise VocoderTrainingError(
-                f"{path}: made with other settings or data; give another output folder, or remove this one"
+                f"{path}: made with other settings or data: "
+                f"{describe_differences(saved.extra.get('identity', {}), self.plan.identity)}; "
+                "change it back, give another output folder, or remove this one"
             )
         for name, network in ((GENERATOR, self.generator), (DISCRIMINATORS, self.discriminators)):
             prefix = f"{name}."

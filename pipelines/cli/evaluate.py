@@ -32,6 +32,8 @@ from pipelines.cli.options import (
 @settings_options(*MODEL_FLAGS, "evaluation.max_clips", "evaluation.recognizer")
 def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, output: Path, as_json: bool) -> None:
     """Compute the metrics of a voice on held-out and training sentences, and write a listening report."""
+    from tqdm import tqdm
+
     from components.registry import find_voice
     from model.config.evaluation import EvaluateSettings
     from model.evaluation.evaluate import REPORT
@@ -39,7 +41,13 @@ def evaluate(settings: Resolved, model: str, features: Path, corpus: Path, outpu
     from model.evaluation.report import KIND_NAMES, METRIC_NAMES, format_value
     from model.evaluation.results import PARTS
 
-    result = run(find_voice(model), features, corpus, EvaluateSettings.of(settings.config), output)
+    with tqdm(desc="evaluate", unit="step", disable=True if as_json else None, mininterval=1.0) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = run(find_voice(model), features, corpus, EvaluateSettings.of(settings.config), output, progress)
     if as_json:
         click.echo(json.dumps({name: value for name, value in result.items() if name != "clips"}, ensure_ascii=False))
         return

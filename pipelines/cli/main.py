@@ -4,9 +4,12 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from typing import NoReturn
 
 import click
+
+from components.database_urls import make_absolute
 
 COMMANDS = {
     "config": ("pipelines.cli.config:config", "Show and check settings."),
@@ -58,6 +61,8 @@ def program() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the program and exits. An error that a user can fix becomes one line on standard error."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    tolerate_warnings_of_libraries()
+    make_absolute()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler stops programs so: clean up as after Ctrl-C
     try:
         answer = program.main(args=arguments, prog_name="myxtts", standalone_mode=False)
@@ -82,6 +87,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         _fail(message, getattr(error, "exit_code", USAGE))
     sys.exit(answer if isinstance(answer, int) else 0)
+
+
+def tolerate_warnings_of_libraries() -> None:
+    """Shows warnings that `PYTHONWARNINGS` or `-W` turns into errors: those of libraries would end a run.
+
+    They are for developers of this program, whose tests have a filter of their own.
+    """
+    if any(option.startswith("error") for option in sys.warnoptions):
+        warnings.simplefilter("default")
+        os.environ["PYTHONWARNINGS"] = "default"
 
 
 def _suggest_settings(flag: str) -> None:

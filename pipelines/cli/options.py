@@ -4,6 +4,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from components.state import PROJECT_FILE
 from model.config.resolution import Resolved, known_keys, resolve
 from model.config.schema import Config
 
@@ -178,7 +180,7 @@ def settings_options(*keys: str) -> Callable[[Command], Command]:
         for key in reversed(keys):
             _flag(key)(call)
         settings_files(call)
-        add_params = click.option("--params", type=PATH, help="Settings file [default: ./params.yaml if it exists].")
+        add_params = click.option("--params", type=PATH, help="Settings file [default: params.yaml of the project].")
         return cast(Command, add_params(call))
 
     return decorate
@@ -193,14 +195,26 @@ def load_settings(
     """Resolves the settings of a command.
 
     Args:
-        params: Project settings [default: `params.yaml` in the current folder, if it exists].
+        params: Project settings [default: `params.yaml` of the current folder, else of the project around it].
         config_file: Settings file that overrides them.
         assignments: Values of `--set`, which override everything.
         overrides: Settings of flags, by dotted key.
     """
-    if params is None and Path("params.yaml").is_file():
-        params = Path("params.yaml")
-    return resolve(params, config_file, {**(overrides or {}), **parse_assignments(assignments)})
+    params = params or _project_settings()
+    resolved = resolve(params, config_file, {**(overrides or {}), **parse_assignments(assignments)})
+    corpus = resolved.config.corpus
+    if params is None or params.parent in (Path(), Path.cwd()) or resolved.origins["corpus.path"] != str(params):
+        return resolved
+    path = str(params.parent / corpus.path) if corpus.path else ""  # as the data stages read it, in the project
+    moved = resolved.config.model_copy(update={"corpus": corpus.model_copy(update={"path": path})})
+    return replace(resolved, config=moved)
+
+
+def _project_settings() -> Path | None:
+    """Returns `params.yaml` of the current folder, else of the nearest project folder above; None if there is none."""
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / PROJECT_FILE).is_file()), here)
+    return next((path for folder in (here, root) if (path := folder / "params.yaml").is_file()), None)
 
 
 def flag_name(key: str) -> str:

@@ -270,10 +270,15 @@ def _cancel_on_cluster(cluster: "Cluster", run_id: str) -> None:
 @click.option("--step", default="", help="Only the log of this step (cluster).")
 @target_options()
 def logs(run_id: str | None, step: str, **where: Any) -> None:
-    """Print the log of a run [default on this machine: the newest]."""
+    """Print the log of a run [default on this machine: the newest]: what the steps report, then all their output."""
     if where["target"] != "cluster":
+        from pipelines.local import reported_lines
+
         _refuse_cluster_options(where, step=step)
-        click.echo((find_run(State.locate(), run_id).folder / "log.txt").read_text("utf-8"), nl=False)
+        log = (find_run(State.locate(), run_id).folder / "log.txt").read_text("utf-8")
+        for line in reported_lines(log):
+            click.echo(line)
+        click.echo(f"\nall output of the steps and of Kubeflow Pipelines:\n{log}", nl=False)
         return
     if not run_id:
         raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")

@@ -212,7 +212,7 @@ def evaluated_voices(monkeypatch) -> list[Path]:
     """Voices that are really evaluated, in order."""
     evaluated = []
 
-    def evaluate_voice(voice, store, corpus, config, output):
+    def evaluate_voice(voice, store, corpus, config, output, progress):
         evaluated.append(voice)
         deciding = {"mel_cepstral_distortion": 6.0 + len(evaluated), "character_error_increase": 0.1}
         values = {**deciding, "alignment_monotonicity": 0.9}

@@ -33,9 +33,6 @@ def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
     from mlflow.exceptions import RestException
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    told = explain(RestException({"error_code": "INTERNAL_ERROR", "message": "database\nis gone"}))
-    assert told.startswith("MLflow http://mlflow:5000: ")
-    assert "database is gone; check that MLFLOW_TRACKING_URI" in told
     told = explain(RestException({"error_code": "INTERNAL_ERROR", "message": f"asked {'x' * 999} connection refused"}))
     assert "asked xx" in told
     assert "connection refused; check that" in told
@@ -63,6 +60,24 @@ def test_the_log_of_an_outage_has_no_credentials(caplog):
     retry_during_outage(ask, lambda error: True, "asking http://user:hunter2@s3:8333", sleep=lambda seconds: None)
     assert "asking http://s3:8333: http://s3:8333 refused" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [
+        ("INTERNAL_ERROR", "see the log of the server"),
+        ("RESOURCE_DOES_NOT_EXIST", "`myxtts run` sends the records"),
+        ("PERMISSION_DENIED", "MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_what_an_mlflow_server_answers_is_told_and_not_called_silence(code, fix, monkeypatch):
+    from mlflow.exceptions import RestException
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    told = explain(RestException({"error_code": code, "message": "database\nis gone"}))
+    assert told.startswith(f"MLflow http://mlflow:5000 answered: {code}: database is gone; ")
+    assert fix in told
+    assert "names a server that answers" not in told
 
 
 def test_a_damaged_database_is_named(tmp_path, monkeypatch):

@@ -392,4 +392,4 @@ def test_the_champion_is_measured_on_the_candidates_sentences(state, tmp_path, m
     found = gate.champion_metrics(state, registry, champion, ours["data"], ours["features"], settings)
     assert found == {key: value + 1 for key, value in GOOD.items()}
     expected = {"voice": voice, "voice_hash": "theirs", "corpus": ours["data"], "store": ours["features"]}
-    assert asked == [{**expected, "settings": settings, "state": state}]
+    assert asked == [{**expected, "settings": settings, "state": state, "step": "gate"}]

@@ -68,6 +68,15 @@ def test_a_run_starts_with_the_hashes_of_its_data_and_settings(checkout, tmp_pat
     }
 
 
+def test_the_files_behind_the_hashes_outlive_the_next_run(checkout, tmp_path):
+    archive = tmp_path / "archive"
+    hashes = []
+    for content in ("first", "second"):
+        (tmp_path / "dvc.lock").write_text(content)
+        hashes.append(lineage.collect(tmp_path, checkout, "run-7", archive)["dvc.lock.sha256"])
+    assert [(archive / f"{digest}.dvc.lock").read_text() for digest in hashes] == ["first", "second"]
+
+
 def test_a_file_that_is_not_there_has_no_hash(checkout):
     assert set(lineage.collect(checkout, checkout, "run-7")) == {"kfp.run_id", "git.sha", "git.dirty"}
 

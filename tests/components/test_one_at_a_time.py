@@ -206,7 +206,7 @@ class Untracked:
 
 
 def test_an_evaluation_is_made_once_for_all_who_ask(state, inputs, voice, meeting, monkeypatch, tmp_path):
-    def evaluated(voice, store, corpus, config, output):
+    def evaluated(voice, store, corpus, config, output, progress):
         write_json(output / "metrics.json", {})
 
     def measure():
@@ -217,6 +217,7 @@ def test_an_evaluation_is_made_once_for_all_who_ask(state, inputs, voice, meetin
             store=PreprocessOutput.read(inputs["features"]),
             settings=EvaluateSettings.from_json(settings("evaluate")),
             state=state,
+            step="evaluate",
         )
 
     meeting.result = evaluated

@@ -110,6 +110,15 @@ def test_a_voice_whose_version_was_deleted_is_registered_anew(register):
     assert register.registry.aliases(NAME) == {CANDIDATE: "2"}
 
 
+def test_a_training_whose_run_was_deleted_is_recorded_again_and_registered(register, state, voice, tmp_path):
+    evaluated_voice(state, voice, tmp_path / "evaluation", METRICS)
+    run_id = json.loads((tmp_path / "evaluation" / "mlflow" / "run.json").read_text())["run_id"]
+    register.registry.client.delete_run(run_id)
+    version = register.registry.version(NAME, register().version)
+    assert version.run_id not in ("", run_id)
+    assert register.registry.client.get_run(version.run_id).data.tags["voice.sha256"] == voice_hash(voice)
+
+
 def test_registering_does_not_touch_the_champion(register, voice):
     register()
     register.registry.promote(NAME, "1", "", "first")
@@ -143,8 +152,13 @@ def test_the_version_belongs_to_the_run_of_its_training(register, monkeypatch):
 def test_without_a_tracking_server_there_is_no_version(register, state, voice, tmp_path, monkeypatch):
     inputs = evaluated_voice(state, voice, tmp_path / "evaluation", METRICS)
     (tmp_path / "evaluation" / "mlflow" / "run.json").unlink()
-    monkeypatch.setattr(module.Delivery, "attempt", lambda _: False)
-    with pytest.raises(StepError, match="did not take the records"):
+
+    def attempt(delivery):
+        delivery.error = "MLflow answered: disk full"
+        return False
+
+    monkeypatch.setattr(module.Delivery, "attempt", attempt)
+    with pytest.raises(StepError, match=r"did not take the records.*answered: disk full"):
         run(**inputs, name=NAME)
     assert register.registry.versions(NAME) == []
 

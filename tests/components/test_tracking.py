@@ -90,6 +90,34 @@ def test_reopening_continues_the_same_run_and_sends_only_what_is_new(state):
     assert history(state, second.run_id, "a") == [(1, 1.0), (2, 2.0)]
 
 
+@pytest.mark.parametrize("lost", ["deleted run", "another MLflow"])
+def test_all_records_go_to_a_new_run_where_mlflow_lacks_the_one_that_had_them(state, tmp_path, monkeypatch, lost):
+    first = open_logger(state, interval=60)
+    first.metrics(1, {"a": 1.0})
+    first.close()
+    if lost == "deleted run":
+        tracking.client(state).delete_run(first.run_id)
+    else:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    delivery = tracking.append_to_run(state, state.root / "training/k/mlflow", {"evaluation/mcd": 6.0}, [])
+    assert delivery.error == ""
+    assert delivery.run_id != first.run_id
+    assert history(state, delivery.run_id, "a") == [(1, 1.0)]
+    assert tracking.client(state).get_run(delivery.run_id).data.metrics["evaluation/mcd"] == 6.0
+    again = Delivery(state, state.root / "training/k/mlflow")
+    assert again.attempt()
+    assert again.run_id == delivery.run_id
+
+
+def test_an_experiment_that_was_deleted_takes_runs_again(state):
+    client = tracking.client(state)
+    made = tracking.experiment_id(client, state, "e")
+    client.delete_experiment(made)
+    logger = open_logger(state)
+    logger.close()
+    assert client.get_run(logger.run_id).info.experiment_id == made
+
+
 def test_a_line_torn_by_a_kill_costs_only_itself(state):
     first = open_logger(state)
     first.metrics(1, {"a": 1.0})

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from components.state import State
+from model.errors import MyXTTSError
 from pipelines.cli import main as cli
-from pipelines.cli.options import parse_assignments
+from pipelines.cli.options import load_settings, parse_assignments
 from pipelines.run_records import RunRecord, StepRecord, all_runs
 
 
@@ -44,17 +45,10 @@ def test_unknown_commands_are_usage_errors():
     assert "No such command" in done.stderr
 
 
-class ProjectError(Exception):
-    """Stands for a typed error of this project."""
-
-
-ProjectError.__module__ = "model.errors"
-
-
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (ProjectError("audio.flac: truncated; record it again"), 2, "myxtts: audio.flac: truncated"),
+        (MyXTTSError("audio.flac: truncated; record it again"), 2, "myxtts: audio.flac: truncated"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (click.UsageError("no such option"), 2, "no such option"),
         (SystemExit(1), 1, ""),
@@ -92,6 +86,33 @@ def test_outside_of_a_project_the_error_says_where_to_go(tmp_path, monkeypatch):
     assert done.returncode == 2
     assert done.stderr.startswith("myxtts: ")
     assert "dvc.yaml" in done.stderr
+
+
+def test_settings_are_found_from_any_folder_of_the_project(tmp_path, monkeypatch):
+    inner = tmp_path / "notebooks" / "deep"
+    inner.mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text("seed: 7\ncorpus: {path: recordings}\n")
+    monkeypatch.chdir(inner)
+    assert load_settings().config.seed == 1234  # no project yet
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    found = load_settings()
+    assert found.config.seed == 7
+    assert found.origins["seed"] == str(tmp_path / "params.yaml")
+    assert found.config.corpus.path == str(tmp_path / "recordings")  # where the data stages read it
+    assert load_settings(assignments=("corpus.path=here",)).config.corpus.path == "here"
+    (inner / "params.yaml").write_text("seed: 8\n")
+    assert load_settings().config.seed == 8
+
+
+def test_warnings_of_libraries_end_no_command_where_python_makes_them_errors():
+    code = (
+        "import warnings; from pipelines.cli import main as m\n"
+        "m.program.main = lambda **_: warnings.warn('of a library', DeprecationWarning); m.main([])"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "of a library" in done.stderr
 
 
 def test_assignments_are_yaml_values():
@@ -154,7 +175,7 @@ def test_a_running_run_shows_its_time_and_progress(tmp_path, monkeypatch, capsys
     for command in ("list", "status"):
         with pytest.raises(SystemExit):
             cli.main(["pipeline", command])
-        assert "120/500" in capsys.readouterr().out
+        assert "120/500 (24 %)" in capsys.readouterr().out
 
 
 def test_a_killed_run_shows_the_time_until_its_last_record(tmp_path):
@@ -164,3 +185,26 @@ def test_a_killed_run_shows_the_time_until_its_last_record(tmp_path):
     os.utime(folder / "run.json", (time.time() - 20, time.time() - 20))
     (found,) = all_runs(state)
     assert (found.state, found.seconds) == ("interrupted", pytest.approx(10, abs=5))
+
+
+def test_a_log_begins_with_what_the_steps_report(tmp_path, monkeypatch, capsys):
+    state = State(tmp_path)
+    folder = state.folder("runs", f"run-1-{os.getpid()}")
+    RunRecord(id=folder.name, folder=folder, arguments={"name": "m"}, started=time.time()).save()
+    log = (
+        "19:54:54 - INFO - Pipeline started\n"
+        '    ::step:: {"step": "train", "state": "started"}\n'
+        '    ::step:: {"step": "train", "state": "progress", "done": 1, "total": 9}\n'
+        "    a line of a library\n"
+        '    ::step:: {"step": "train", "state": "failed", "seconds": 3.21, "error": "disk full; free some space"}\n'
+    )
+    (folder / "log.txt").write_text(log)
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
+    with pytest.raises(SystemExit):
+        cli.main(["pipeline", "logs"])
+    told = capsys.readouterr().out
+    assert [line.split() for line in told.splitlines()[:2]] == [
+        ["train", "started"],
+        ["train", "failed", "3.2", "s", *["disk", "full;", "free", "some", "space"]],
+    ]
+    assert told.endswith(log)

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import threading
@@ -78,6 +79,12 @@ def test_a_format_that_is_given_is_not_guessed(root, tmp_path):
     assert project.config.corpus.format == "vctk"
 
 
+def test_the_data_stages_find_their_code_in_a_project_of_its_own(root, recordings):
+    folder = open_project(recordings).folder
+    assert (folder / "model").resolve() == ROOT / "model"
+    assert "__pycache__" in (folder / ".dvcignore").read_text()
+
+
 def test_opening_it_again_touches_nothing(root, recordings):
     folder = open_project(recordings).folder
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -147,6 +154,42 @@ def test_without_a_lock_the_error_says_what_to_run(root):
         open_project().run_arguments()
 
 
+def lock_data(project: Project) -> None:
+    """Writes the dvc.lock that the data stages would write for the current settings of a project."""
+    parameters = yaml.safe_load((project.folder / "params.yaml").read_text())
+    sections = {"audio.sample_rate": parameters["audio"]["sample_rate"]}
+    sections |= {name: parameters[name] for name in ("corpus", "validation", "split", "seed")}
+    outs = [{"path": "data/corpus", "md5": "0" * 32 + ".dir"}]
+    stages = {"split": {"params": {"params.yaml": sections}, "outs": outs}}
+    (project.folder / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"validation.min_seconds": 0.7}, "validation.min_seconds = 0.5, but the settings say 0.7"),
+        ({"split.test_share": 0.1}, "split.test_share = 0.06, but the settings say 0.1"),
+        ({"audio.sample_rate": 16000}, "audio.sample_rate = 22050, but the settings say 16000"),
+        ({"seed": 5}, "seed = 1234, but the settings say 5"),
+    ],
+)
+def test_data_of_other_settings_is_refused_with_the_setting(root, recordings, change, named):
+    lock_data(open_project(recordings))
+    assert open_project(recordings).run_arguments()["data_hash"] == "0" * 32 + ".dir"
+    with pytest.raises(ProjectError, match=re.escape(named)):
+        open_project(recordings, overrides=change).run_arguments()
+    assert open_project(recordings, overrides={"training.max_steps": 5}).run_arguments()
+
+
+def test_an_edited_params_file_of_the_checkout_is_noticed(root):
+    lock_data(open_project())
+    open_project().run_arguments()
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("tolerated_bad_share: 0.05", "tolerated_bad_share: 0.2"))
+    with pytest.raises(ProjectError, match=r"tolerated_bad_share = 0\.05, but the settings say 0\.2.*dvc repro"):
+        open_project().run_arguments()
+
+
 def test_outside_of_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProjectError, match=r"no dvc\.yaml"):
@@ -190,3 +233,75 @@ def test_the_data_stages_run_without_advice_about_git(tmp_path, monkeypatch, cap
     assert "git" not in shown
     assert (folder / "dvc.lock").is_file()
     assert not (folder / ".dvc" / "config.local").exists()  # the user's own `dvc` commands keep git
+
+
+@pytest.mark.parametrize("name", ["voices #2, final", 'it\'s "quoted" = 100%'])
+def test_dvc_uses_the_cache_and_the_remote_of_a_state_with_any_path(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / name / "state"))
+    folder = tmp_path / name / "project"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / "dvc.yaml").write_text("stages: {make: {cmd: echo 1 > made.txt, outs: [made.txt]}}")
+    project = Project(folder, State.locate().prepare(), resolve())
+    project.sync_dvc()
+    dvc.reproduce(folder, project.state)
+    dvc.push(folder, project.state)
+    for place in (project.state.dvc_cache, project.state.dvc_remote):
+        assert [path.read_text() for path in place.rglob("*") if path.is_file() and path.stat().st_size == 2] == ["1\n"]
+    assert dvc.remote_url(folder) == str(project.state.dvc_remote)
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_path_that_dvc_would_change_is_refused(tmp_path):
+    with pytest.raises(dvc.DvcError, match=r"move the folder"):
+        dvc.write_config(tmp_path, {"cache": {"dir": "/data/%(home)s/cache"}})
+    assert not (tmp_path / ".dvc").exists()
+
+
+STAGES = """
+stages:
+  split:
+    cmd: mkdir -p data/corpus && cat recordings/* > data/corpus/manifest.jsonl
+    deps: [recordings]
+    params: [seed]
+    outs: [data/corpus]
+"""
+
+
+@pytest.fixture
+def clones(tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """Two clones with one remote; the data was made in the first, and only the first has the recordings."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.delenv("MYXTTS_STATE", raising=False)
+    for folder in (first, second):
+        (folder / ".dvc").mkdir(parents=True)
+        (folder / "params.yaml").write_text("seed: 1\ncorpus: {path: recordings}\n")
+        (folder / "dvc.yaml").write_text(STAGES)
+        settings = {"core": {"remote": "team"}, "'remote \"team\"'": {"url": str(tmp_path / "shared")}}
+        dvc.write_config(folder, settings, "config")
+    (first / "recordings").mkdir()
+    (first / "recordings" / "a.json").write_text("{}\n")
+    monkeypatch.chdir(first)
+    open_project().make_data()
+    shutil.copyfile(first / "dvc.lock", second / "dvc.lock")
+    return first, second
+
+
+def test_a_clone_without_recordings_goes_on_with_the_data_of_its_lock(clones, monkeypatch, caplog):
+    first, second = clones
+    monkeypatch.chdir(second)
+    project = open_project()
+    project.make_data()
+    assert (second / "data" / "corpus" / "manifest.jsonl").read_text() == "{}\n"
+    assert project.run_arguments()["data_hash"] == dvc.output_hash(first, "data/corpus")
+    assert f"{second}/recordings does not exist; using the data" in caplog.text
+
+
+def test_a_clone_without_recordings_is_told_which_setting_its_data_lacks(clones, monkeypatch):
+    _, second = clones
+    monkeypatch.chdir(second)
+    (second / "params.yaml").write_text("seed: 2\ncorpus: {path: recordings}\n")
+    with pytest.raises(ProjectError, match="seed = 1, but the settings say 2"):
+        open_project().make_data()
+    (second / "dvc.lock").unlink()
+    with pytest.raises(ProjectError, match=r"corpus\.path: .*recordings does not exist; correct the path"):
+        open_project().make_data()

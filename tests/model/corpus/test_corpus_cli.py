@@ -88,7 +88,14 @@ def project(tmp_path):
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     dvc(folder, "init", "--no-scm", "-q")
+    link_code(folder, REPOSITORY)
     return folder
+
+
+def link_code(folder, code):
+    (folder / "model").unlink(missing_ok=True)
+    (folder / "model").symlink_to(code / "model")
+    (folder / ".dvcignore").write_text("__pycache__\n")
 
 
 def dvc(folder, *arguments, code=REPOSITORY):
@@ -102,6 +109,7 @@ def dvc(folder, *arguments, code=REPOSITORY):
 
 
 def stages_run(folder, *options, code=REPOSITORY):
+    link_code(folder, code)
     result = dvc(folder, "repro", *options, code=code)
     assert result.returncode == 0, result.stdout + result.stderr
     return [stage for stage in ("ingest", "validate", "split") if f"Running stage '{stage}'" in result.stdout]
@@ -111,6 +119,8 @@ def test_dvc_runs_again_what_a_change_touches_and_nothing_else(project):
     recordings = project.parent / "recordings"
     assert stages_run(project) == ["ingest", "validate", "split"]
     assert stages_run(project) == []
+    quiet = dvc(project, "status", "-q")
+    assert (quiet.returncode, quiet.stdout) == (0, "")
     metrics = json.loads(dvc(project, "metrics", "show", "--json").stdout)[""]["data"]
     assert metrics["data/validated/metrics.json"]["data"]["kept"] == 14
     assert sum(metrics["data/splits.json"]["data"]["splits"].values()) == 14

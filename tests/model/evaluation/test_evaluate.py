@@ -398,6 +398,13 @@ def test_the_limit_for_recordings_is_a_setting(store, small_corpus, tmp_path, mo
     assert result["gate"]["character_error_increase"] == {"value": 0.0, "reason": ""}
 
 
+def test_progress_counts_every_sentence_twice_without_a_recognizer(store, small_corpus, tmp_path):
+    told = []
+    result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path, lambda *done: told.append(done))
+    total = 2 * len(result["clips"])
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
 def test_the_real_time_factor_is_the_time_of_synthesis_over_that_of_speech(store, small_corpus, tmp_path, monkeypatch):
     voice, clock, seconds = Parrot(store), [100.0], []
     original = voice.synthesize

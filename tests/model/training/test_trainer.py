@@ -255,9 +255,9 @@ def test_a_finished_run_is_not_trained_again(tmp_path, config, generated_feature
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path, config, generated_features):
-    train(config(max_steps=10), generated_features, tmp_path)
-    with pytest.raises(TrainingError, match="other settings or data"):
-        train(config(max_steps=10, learning_rate=1e-4), generated_features, tmp_path)
+    train(config(max_steps=10, batch_size=4), generated_features, tmp_path)
+    with pytest.raises(TrainingError, match=r"other settings or data: training\.batch_size is 2 instead of 4; change"):
+        train(config(max_steps=10, batch_size=2), generated_features, tmp_path)
 
 
 @pytest.mark.parametrize("exported", ["best", "last"])

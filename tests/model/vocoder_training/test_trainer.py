@@ -51,6 +51,7 @@ def plan(keys, steps, fingerprint="print", start=None):
         steps=steps,
         seed=1,
         fingerprint=fingerprint,
+        identity={"vocoder.batch_size": {**FAST, **keys}["batch_size"]},
         start=start,
     )
 
@@ -148,8 +149,8 @@ def test_repeated_steps_are_recorded_once(run, tmp_path):
 
 def test_a_folder_of_another_run_is_refused(run, tmp_path, pairs):
     run({}, 2)
-    with pytest.raises(VocoderTrainingError, match="other settings or data"):
-        train_vocoder(plan({}, 4, "another"), pairs, pairs, tmp_path / "run")
+    with pytest.raises(VocoderTrainingError, match=r"or data: vocoder\.batch_size is 3 instead of 2; ch"):
+        train_vocoder(plan({"batch_size": 3}, 4, "another"), pairs, pairs, tmp_path / "run")
 
 
 def test_the_discriminators_learn_to_detect_a_fixed_fake(build_step):

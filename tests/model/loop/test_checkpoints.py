@@ -1,0 +1,22 @@
+from model.loop.checkpoints import MOST_SHOWN, describe_differences
+
+
+def test_each_difference_is_named_with_both_values():
+    saved = {"training.batch_size": 8, "seed": 1, "model.old": True}
+    current = {"training.batch_size": 16, "seed": 1, "model.new": 2}
+    assert describe_differences(saved, current) == (
+        "model.new is 2 instead of not set, model.old is not set instead of True, "
+        "training.batch_size is 16 instead of 8"
+    )
+
+
+def test_many_differences_are_counted():
+    saved = {str(number): number for number in range(9)}
+    told = describe_differences(saved, dict.fromkeys(saved, -1))
+    assert told.count(" instead of ") == MOST_SHOWN
+    assert told.endswith("and 4 more")
+
+
+def test_a_checkpoint_of_an_older_version_and_one_of_other_code_are_told_apart():
+    assert "settings or its data" in describe_differences({}, {"seed": 1})
+    assert "version of the program" in describe_differences({"seed": 1}, {"seed": 1})
