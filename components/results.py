@@ -1,4 +1,4 @@
-"""What the page of Kubeflow Pipelines shows of a step: metrics, HTML and Markdown as output artifacts of their own."""
+"""Artifacts of a step that the page of Kubeflow Pipelines renders: metrics, HTML and Markdown."""
 
 import json
 import math

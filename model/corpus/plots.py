@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 BARS = 24
 WIDTH = 6.4
-"""Of a plot, in inches."""
+"""Width and height of a plot in inches."""
 MAX_POINTS = 3000
-"""Of more points every n-th is drawn."""
+"""Largest number of points of a plot; of more, every n-th is drawn."""
 INK, GRID, MARK = "#5d6778", "#dfe3ea", "#b3261e"
 _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text, in the fonts of the browser

@@ -1,1 +1,1 @@
-"""What every trainer shares: checkpoints, EMA, devices, distributed processes, reporting, interrupts."""
+"""Shared parts of the trainers: checkpoints, EMA, devices, distributed processes, reporting, interrupts."""

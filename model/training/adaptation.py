@@ -46,7 +46,7 @@ class AdaptationError(MyXTTSError):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationReport:
-    """What a training took over from its base voice.
+    """Record of the weights and languages that a training took from its base voice.
 
     Attributes:
         base: Folder or registry address of the base voice.

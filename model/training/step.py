@@ -82,7 +82,7 @@ class ModelWithLoss(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class StepContext:
-    """What computes the gradients of a run and stays the same from step to step.
+    """Model, precision, processes and timer of a run: the parts of a step that do not change.
 
     Attributes:
         model: A `ModelWithLoss`, or its wrapper for several processes.
