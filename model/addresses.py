@@ -10,7 +10,7 @@ SIGNED = (
 )
 """Query parameters of presigned URLs and of other addresses that grant access by themselves."""
 _USER_INFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:\"']*:(?!\d+(?:[/?#\s\"',;)]|$))[^\s@]*@)")
-"""The user info before the host of an address. The second form is a password with an unescaped slash, question mark or hash."""
+"""User info before the host. The second form is a password with an unescaped slash, question mark or hash."""
 _PARAMETER = re.compile(rf"(?i)([?&#;]{SIGNED}=)[^\s&#;\"']+")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BARS = 24
 WIDTH = 6.4
-"""Width and height of a plot in inches."""
+"""Width of a plot in inches."""
 MAX_POINTS = 3000
 """Largest number of points of a plot; of more, every n-th is drawn."""
 INK, GRID, MARK = "#5d6778", "#dfe3ea", "#b3261e"
