@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from components.state import PROJECT_FILE, State, read_json
 from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
 from model.config.schema import Config
 from model.corpus.readers import survey
+from model.corpus.recordings import corpus_name
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
@@ -294,7 +294,7 @@ def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
     if not folder.is_dir():
         raise ProjectError(f"{data} is not a folder; give the folder that holds the recordings and their transcripts")
     found = {"path": str(folder)} if known_format else survey(folder)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-") or "corpus"
+    name = corpus_name(folder.name)
     project = state.root / "projects" / name
     if _is_of_another(project, Path(found["path"])):
         name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import threading
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_recordings_get_a_project_of_their_own(root, recordings):
     assert (corpus["format"], corpus["path"], corpus["language"]) == ("ljspeech", str(recordings), "fa")
     assert resolve(project.folder / "params.yaml").config == project.config
     assert (project.folder / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_recordings_keep_a_name_in_any_script(root, tmp_path, form):
+    project = open_project(write_corpus(tmp_path / unicodedata.normalize(form, "Käthe & سارا")))
+    assert project.config.corpus.name == "Käthe-سارا"
+    assert project.model_name == "myxtts-Käthe-سارا-tiny"
+    assert project.folder.is_dir()
 
 
 def test_several_corpora_beside_each_other_become_a_mixed_one(root, tmp_path):
