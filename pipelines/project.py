@@ -70,7 +70,10 @@ class Project:
         return model_name(self.config.registry.name, self.config.corpus.name, self.config.model_size)
 
     def sync_dvc(self) -> None:
-        """Configures DVC to use the cache of the state, and its remote unless the project has another one."""
+        """Configures DVC to use the cache of the state, and its remote unless the project has another one.
+
+        Other settings of remotes in `.dvc/config.local` stay.
+        """
         (self.folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
         settings = {
             "core": {"analytics": "false", "autostage": "false"},
@@ -81,6 +84,10 @@ class Project:
         if not self._has_remote():
             settings["core"]["remote"] = dvc.REMOTE
             settings[f"'remote \"{dvc.REMOTE}\"'"] = {"url": str(self.state.dvc_remote)}
+        for section, values in dvc.read_config(self.folder, "config.local").items():
+            kept = {key: value for key, value in values.items() if key != "url" or "://" in value}
+            if section.startswith("'remote") and kept:  # credentials of the user, say
+                settings[section] = {**settings.get(section, {}), **kept}
         dvc.write_config(self.folder, settings)
 
     def _has_remote(self) -> bool:

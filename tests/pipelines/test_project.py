@@ -158,6 +158,18 @@ def test_a_remote_with_credentials_is_refused_with_the_secret_to_use(root):
         assert "hunter2" not in str(caught.value)
 
 
+def test_credentials_of_a_remote_in_the_local_configuration_stay(root, tmp_path, monkeypatch):
+    storage = "'remote \"storage\"'"
+    dvc.write_config(root, {storage: {"url": "/of/an/earlier/state", "access_key_id": "me, #1"}})
+    open_project().sync_dvc()
+    kept = dvc.read_config(root, "config.local")[storage]
+    assert kept == {"url": str(root / ".myxtts" / "dvc-remote"), "access_key_id": "me, #1"}
+    dvc.write_config(root, {storage: {"url": "s3://bucket/mine", "profile": "team"}})
+    open_project().sync_dvc()
+    assert dvc.read_config(root, "config.local")[storage] == {"url": "s3://bucket/mine", "profile": "team"}
+    assert dvc.remote_url(root) == "s3://bucket/mine"
+
+
 def test_without_a_lock_the_error_says_what_to_run(root):
     with pytest.raises(dvc.DvcError, match="dvc repro"):
         open_project().run_arguments()
