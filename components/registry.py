@@ -1,7 +1,7 @@
 """Model registry: versions, and the aliases `candidate`, `champion` and `previous`, moved by one process at a time."""
 
-import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +16,6 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
 METRIC_TAG = "measure."
 """Prefix of the tags that hold metrics."""
-NAME = re.compile(r"[\w.-]+")
-"""Allowed names of registered models; MLflow accepts others, but its queries cannot find them."""
 SCHEME = "models:/"
 
 
@@ -64,9 +62,17 @@ def model_name(template: str, corpus: str, size: str) -> str:
         name = template.format(corpus=corpus, size=size)
     except (KeyError, IndexError, ValueError) as error:
         raise RegistryError(f"registry.name = {template!r}: use no placeholders but {{corpus}} and {{size}}") from error
-    if not NAME.fullmatch(name):
+    if not _is_valid(name):
         raise RegistryError(f"registry.name = {template!r}: {name!r} may hold only letters, digits, `.`, `_` and `-`")
     return name
+
+
+def _is_valid(name: str) -> bool:
+    """Returns whether a model may have this name: letters of all scripts with their marks, digits, `.`, `_` and `-`.
+
+    MLflow accepts others, but its queries cannot find them.
+    """
+    return bool(name) and all(c in "._-" or c.isalnum() or unicodedata.category(c)[0] == "M" for c in name)
 
 
 class Registry:
@@ -92,7 +98,7 @@ class Registry:
 
     def versions(self, name: str) -> list[Version]:
         """Returns the versions of a model, newest first; none if the model is unknown."""
-        if not NAME.fullmatch(name):
+        if not _is_valid(name):
             return []
         aliases = self.aliases(name)
         found = [

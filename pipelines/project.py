@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from components.state import PROJECT_FILE, State, read_json
 from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
 from model.config.schema import Config
 from model.corpus.readers import survey
+from model.corpus.recordings import corpus_name
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
@@ -70,7 +70,10 @@ class Project:
         return model_name(self.config.registry.name, self.config.corpus.name, self.config.model_size)
 
     def sync_dvc(self) -> None:
-        """Configures DVC to use the cache of the state, and its remote unless the project has another one."""
+        """Configures DVC to use the cache of the state, and its remote unless the project has another one.
+
+        Other settings of remotes in `.dvc/config.local` stay.
+        """
         (self.folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
         settings = {
             "core": {"analytics": "false", "autostage": "false"},
@@ -81,6 +84,10 @@ class Project:
         if not self._has_remote():
             settings["core"]["remote"] = dvc.REMOTE
             settings[f"'remote \"{dvc.REMOTE}\"'"] = {"url": str(self.state.dvc_remote)}
+        for section, values in dvc.read_config(self.folder, "config.local").items():
+            kept = {key: value for key, value in values.items() if key != "url" or "://" in value}
+            if section.startswith("'remote") and kept:  # credentials of the user, say
+                settings[section] = {**settings.get(section, {}), **kept}
         dvc.write_config(self.folder, settings)
 
     def _has_remote(self) -> bool:
@@ -294,7 +301,7 @@ def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
     if not folder.is_dir():
         raise ProjectError(f"{data} is not a folder; give the folder that holds the recordings and their transcripts")
     found = {"path": str(folder)} if known_format else survey(folder)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-") or "corpus"
+    name = corpus_name(folder.name)
     project = state.root / "projects" / name
     if _is_of_another(project, Path(found["path"])):
         name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"

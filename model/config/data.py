@@ -22,7 +22,7 @@ class SourceConfig(Section):
     """Its layout."""
     path: str
     """Its folder, relative to `corpus.path`."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]*$")] = ""
+    name: Annotated[str, Field(pattern=r"^\w*$")] = ""
     """Prefix of its clip ids and speaker names [default: name of the folder]."""
     language: str = ""
     """Language of clips without one [default: `corpus.language`]."""
@@ -33,7 +33,7 @@ class SourceConfig(Section):
 class CorpusConfig(Section):
     """The origin of the speech: settings of the `ingest` stage."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "generated"
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")] = "generated"
     """Name of the corpus in reports, experiments and the registry."""
     format: CorpusFormat = "generated"
     """`generated` has a synthesizer speak sentences; `mixed` reads `corpus.sources`; others are layouts of

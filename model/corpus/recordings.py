@@ -124,6 +124,16 @@ def clip_id(name: str) -> str:
     return text or f"clip-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def corpus_name(folder: str) -> str:
+    """Returns the name of a corpus for the name of its folder: letters of all scripts, digits, `_` and `-`.
+
+    The name is in Unicode normal form C, so that a folder has one name on all file systems.
+    """
+    letters = unicodedata.normalize("NFC", folder)
+    text = "".join(c if c in "_-" or c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in letters)
+    return "-".join(text.split()).strip("-") or "corpus"
+
+
 def _is_usable(character: str) -> bool:
     return character.isalnum() or character in _ID_MARKS or unicodedata.category(character)[0] == "M"
 

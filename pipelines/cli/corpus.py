@@ -105,11 +105,12 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
     from model.config.data import CorpusConfig
     from model.config.resolution import COMMAND_LINE
     from model.corpus.readers import survey
+    from model.corpus.recordings import corpus_name
 
     config = settings.config
     recorded = survey(folder)
     if settings.origins["corpus.name"] != COMMAND_LINE:
-        recorded["name"] = "".join(c if c.isalnum() or c in "_-" else "_" for c in folder.absolute().name)
+        recorded["name"] = corpus_name(folder.absolute().name)
     corpus = CorpusConfig.model_validate(config.corpus.model_dump() | recorded)
     changed = config.model_copy(update={"corpus": corpus})
     _all_stages(Resolved(changed, settings.origins), output, as_json)

@@ -65,7 +65,7 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
     lines += [
         "",
         "Next",
-        f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {tracking}'}",
+        f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {shlex.quote(tracking)}'}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
         f"  study       myxtts study run --trials 8{options}",
         f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",

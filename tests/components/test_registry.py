@@ -50,6 +50,16 @@ def test_versions_come_newest_first_with_their_measures(registry):
     assert versions[0].metrics == {"mel_cepstral_distortion": 8.0}
 
 
+def test_a_model_is_found_by_a_name_in_any_script(state):
+    name = model_name("myxtts-{corpus}-{size}", "Käthe-हिन्दी-سارا", "tiny")
+    registry = Registry(state)
+    registry.client.create_registered_model(name)
+    registry.client.create_model_version(name, "file:///voice")
+    registry.promote(name, "1", "", "first")
+    assert registry.version(name, CHAMPION).number == "1"
+    assert name in registry.names()
+
+
 def test_promotion_keeps_the_old_champion_as_previous(registry):
     registry.promote(NAME, "1", "", "first")
     assert aliases(registry) == ("1", "")

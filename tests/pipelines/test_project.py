@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import threading
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_recordings_get_a_project_of_their_own(root, recordings):
     assert (corpus["format"], corpus["path"], corpus["language"]) == ("ljspeech", str(recordings), "fa")
     assert resolve(project.folder / "params.yaml").config == project.config
     assert (project.folder / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_recordings_keep_a_name_in_any_script(root, tmp_path, form):
+    project = open_project(write_corpus(tmp_path / unicodedata.normalize(form, "Käthe & سارا")))
+    assert project.config.corpus.name == "Käthe-سارا"
+    assert project.model_name == "myxtts-Käthe-سارا-tiny"
+    assert project.folder.is_dir()
 
 
 def test_several_corpora_beside_each_other_become_a_mixed_one(root, tmp_path):
@@ -147,6 +156,18 @@ def test_a_remote_with_credentials_is_refused_with_the_secret_to_use(root):
         with pytest.raises(dvc.DvcError, match=r"s3://bucket/voices contains user info.*cluster\.s3_secret") as caught:
             use()
         assert "hunter2" not in str(caught.value)
+
+
+def test_credentials_of_a_remote_in_the_local_configuration_stay(root, tmp_path, monkeypatch):
+    storage = "'remote \"storage\"'"
+    dvc.write_config(root, {storage: {"url": "/of/an/earlier/state", "access_key_id": "me, #1"}})
+    open_project().sync_dvc()
+    kept = dvc.read_config(root, "config.local")[storage]
+    assert kept == {"url": str(root / ".myxtts" / "dvc-remote"), "access_key_id": "me, #1"}
+    dvc.write_config(root, {storage: {"url": "s3://bucket/mine", "profile": "team"}})
+    open_project().sync_dvc()
+    assert dvc.read_config(root, "config.local")[storage] == {"url": "s3://bucket/mine", "profile": "team"}
+    assert dvc.remote_url(root) == "s3://bucket/mine"
 
 
 def test_without_a_lock_the_error_says_what_to_run(root):

@@ -62,6 +62,16 @@ def test_stats_show_examples_of_normalization(tmp_path):
     assert "'☃' x1" in output
 
 
+def test_import_keeps_the_name_of_the_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "Käthe & Jürgen"
+    (folder / "wavs").mkdir(parents=True)
+    (folder / "metadata.csv").write_text("a|One.|One.\n")
+    made = []
+    monkeypatch.setattr("pipelines.cli.corpus._all_stages", lambda settings, *_: made.append(settings.config.corpus))
+    assert run("import", folder).exit_code == 0
+    assert [(corpus.name, corpus.path) for corpus in made] == [("Käthe-Jürgen", str(folder))]
+
+
 @pytest.fixture
 def project(tmp_path):
     """A folder with the shipped dvc.yaml, its own settings, and one recorded corpus beside it."""
