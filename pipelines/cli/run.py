@@ -62,10 +62,11 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
     uri = f"models:/{outcome.name}" + (
         f"/{outcome.version}" if outcome.version and not outcome.champion else "@champion"
     )
+    page = tracking if tracking.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(tracking)}"
     lines += [
         "",
         "Next",
-        f"  MLflow UI   {tracking if tracking.startswith('http') else f'mlflow ui --backend-store-uri {shlex.quote(tracking)}'}",
+        f"  MLflow UI   {page}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
         f"  study       myxtts study run --trials 8{options}",
         f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",
