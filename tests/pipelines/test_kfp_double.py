@@ -32,8 +32,8 @@ def test_an_experiments_name_is_unique_in_its_namespace(double):
     assert refused.value.status == 409
 
 
-def test_pipelines_are_listed_by_namespace_and_without_one_only_the_shared(double, host, pipeline, told):
-    connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_pipelines_are_listed_by_namespace_and_without_one_only_the_shared(double, host, pipeline, run_arguments):
+    connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     assert asked(double, "GET", "pipelines") == {}
     assert asked(double, "GET", "pipelines", {"namespace": "team"})["total_size"] == 1
 
@@ -83,8 +83,8 @@ def test_a_schedule_that_does_not_parse_is_refused(cron):
         check_cron(cron)
 
 
-def test_a_run_of_a_deleted_version_is_an_internal_error(double, host, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_a_run_of_a_deleted_version_is_an_internal_error(double, host, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     body = {key: double.runs[run.id][key] for key in ("experiment_id", "pipeline_version_reference", "runtime_config")}
     double.specs.clear()
     with pytest.raises(Refused, match="manifest") as refused:
@@ -92,8 +92,8 @@ def test_a_run_of_a_deleted_version_is_an_internal_error(double, host, pipeline,
     assert refused.value.status == 500
 
 
-def test_only_a_run_that_goes_on_is_terminated(double, host, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_only_a_run_that_goes_on_is_terminated(double, host, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     asked(double, "POST", f"runs/{run.id}:terminate")
     for state in ("CANCELING", "FAILED"):
         with pytest.raises(Refused, match="Row not found") as refused:
@@ -102,16 +102,16 @@ def test_only_a_run_that_goes_on_is_terminated(double, host, pipeline, told):
         double.runs[run.id]["state"] = state
 
 
-def test_a_terminated_run_ends_as_failed_without_an_error(double, host, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_a_terminated_run_ends_as_failed_without_an_error(double, host, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     asked(double, "POST", f"runs/{run.id}:terminate")
     shown = [asked(double, "GET", f"runs/{run.id}") for _ in range(3)]
     assert [item["state"] for item in shown] == ["CANCELING", "FAILED", "FAILED"]
     assert "error" not in shown[-1]
 
 
-def test_tasks_are_argos_nodes(double, host, pipeline, told):
-    run, _ = connect(host).trigger(pipeline, told, "generated", COMMIT)
+def test_tasks_are_argos_nodes(double, host, pipeline, run_arguments):
+    run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     double.script = ["SUCCEEDED"]
     tasks = asked(double, "GET", f"runs/{run.id}")["run_details"]["task_details"]
     names = [task.get("display_name", "") for task in tasks]

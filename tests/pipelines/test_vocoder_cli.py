@@ -100,7 +100,7 @@ def test_a_run_that_fails_is_recorded_as_failed(myxtts, places, state, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("train", "--vocoder-type", "griffin_lim"), "griffin_lim needs no training"),
+        (("train", "--vocoder-type", "griffin_lim"), "griffin_lim has no weights to train"),
         (("finetune", "--model", "voice", *TYPE), "give --vocoder-checkpoint"),
     ],
 )

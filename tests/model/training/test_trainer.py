@@ -329,7 +329,7 @@ def voice(plain_run):
 
 def test_a_voice_speaks_both_languages_and_refuses_unknown_ones(voice):
     synthesizer = Synthesizer(voice)
-    english, persian = (next(s for s in synthesizer.speakers if f"_{code}_" in s) for code in ("en", "fa"))
+    english, persian = (next(s for s in synthesizer.speakers if s.startswith(f"{code}_")) for code in ("en", "fa"))
     for speaker, text, language in ((english, "Good morning.", "en"), (persian, "سلام", "fa"), (english, "سلام", "fa")):
         speech = synthesizer.synthesize(text, language, speaker)
         assert len(speech.samples) == 256 * speech.durations.sum()
