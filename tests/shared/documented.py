@@ -17,8 +17,10 @@ import yaml
 from toy_run import SETTINGS
 
 from components.state import State
+from model.audio.io import write_audio
 from model.config.resolution import nest
 from model.corpus.manifest import read_manifest
+from model.text.espeak import speak
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -98,6 +100,8 @@ class Checkout:
         for section, values in nest(small).items():
             settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
         (folder / "params.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+        spoken, rate, _ = speak("Good morning. This is the voice that I would like to hear.", "en-us")
+        write_audio(folder / "me.wav", spoken, rate)
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         (programs / "python").symlink_to(sys.executable)
