@@ -59,5 +59,5 @@ def _listen(reading: int, record: Callable[[], None]) -> None:
 
 def _end_workers(*_: Any) -> None:
     for worker in multiprocessing.active_children():
-        worker.terminate()
+        worker.kill()  # a forked worker discards a SIGTERM that arrives before Python has started in it
     raise KeyboardInterrupt
