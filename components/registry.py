@@ -14,7 +14,7 @@ from model.errors import MyXTTSError
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
-METRIC_TAG = "measure."
+METRIC_TAG = "metric."
 """Prefix of the tags that hold metrics."""
 SCHEME = "models:/"
 
@@ -30,7 +30,7 @@ class Version:
     Attributes:
         name: Registered model.
         number: Version number, as MLflow writes it.
-        tags: Lineage, metrics (`measure.<name>`) and gate results.
+        tags: Lineage, metrics (`metric.<name>`) and gate results.
         aliases: Aliases of the version.
         source: URI of its files.
         run_id: MLflow run of its training.

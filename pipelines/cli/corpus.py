@@ -70,7 +70,7 @@ def split(settings: Resolved, source: Path, output: Path, metrics: Path | None, 
     """Assign the clips to train, validation and test, and write the self-contained corpus."""
     result = _split(settings, source, output)
     if metrics is not None:
-        write_json(metrics, {key: result[key] for key in ("splits", "unheard_speakers", "set_aside")})
+        write_json(metrics, {key: result[key] for key in ("splits", "held_out_speakers", "set_aside")})
     _show(result, as_json)
 
 
@@ -185,7 +185,7 @@ def _validate(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
                 click.echo(f"{problem.file}: {problem.reason}: {problem.detail}", err=True)
         click.echo(f"{report.summary}.\nReport: {output / REPORT_HTML}", err=True)
         raise SystemExit(TOO_MANY_BAD)
-    return {"folder": str(output), "verdict": report.summary, "report": str(output / REPORT_HTML)}
+    return {"folder": str(output), "status": report.summary, "report": str(output / REPORT_HTML)}
 
 
 def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
     return {
         "folder": str(output),
         "splits": dict(sorted(Counter(clip.split for clip in clips).items())),
-        "unheard_speakers": sorted({clip.speaker for clip in clips} - trained),
+        "held_out_speakers": sorted({clip.speaker for clip in clips} - trained),
         "set_aside": len(read_manifest(source)) - len(clips),
     }
 

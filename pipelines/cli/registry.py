@@ -31,8 +31,8 @@ def list_command(name: str | None, as_json: bool) -> None:
     for item in versions:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.created))
         aliases = " ".join(f"@{alias}" for alias in item.aliases)
-        measures = "  ".join(f"{key} {value:.3f}" for key, value in item.metrics.items())
-        click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {measures}".rstrip())
+        metrics = "  ".join(f"{key} {value:.3f}" for key, value in item.metrics.items())
+        click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {metrics}".rstrip())
     if not versions:
         click.echo("no versions; `myxtts run` registers the first")
 
@@ -65,7 +65,7 @@ def compare(name: str, first: str, second: str, as_json: bool) -> None:
     rows = {key: (left.metrics.get(key), right.metrics.get(key)) for key in keys}
     same = left.tags.get("dvc.data") == right.tags.get("dvc.data")
     if as_json:
-        answer = {"versions": [left.number, right.number], "same_data": same, "measures": rows}
+        answer = {"versions": [left.number, right.number], "same_data": same, "metrics": rows}
         click.echo(json.dumps(answer, indent=1))
         return
     click.echo(f"{'':<28} {'version ' + left.number:>14} {'version ' + right.number:>14}")
@@ -106,4 +106,4 @@ def rollback(name: str, reason: str) -> None:
 
 def _plain(item: Version) -> dict[str, Any]:
     """Returns a version as JSON data."""
-    return {**vars(item), "aliases": list(item.aliases), "measures": item.metrics}
+    return {**vars(item), "aliases": list(item.aliases), "metrics": item.metrics}

@@ -117,7 +117,11 @@ def preprocess_step(state, tmp_path, monkeypatch) -> Step:
     monkeypatch.setattr(preprocess, "push", lambda *_: 0)
     monkeypatch.setattr(preprocess, "read_metadata", lambda folder: about)
     return Step(
-        "preprocess", ("data",), lambda paths, told: preprocess.run(**paths, settings=told).features, tmp_path, worked
+        "preprocess",
+        ("data",),
+        lambda paths, settings: preprocess.run(**paths, settings=settings).features,
+        tmp_path,
+        worked,
     )
 
 
@@ -131,8 +135,8 @@ def preprocess_part_step(state, tmp_path, monkeypatch) -> Step:
 
     monkeypatch.setattr(preprocess_part, "extract_part", extract)
 
-    def run(paths: dict[str, str], told: str) -> Path:
-        return preprocess_part.run(**paths, settings=told, part="1/3").shards
+    def run(paths: dict[str, str], settings: str) -> Path:
+        return preprocess_part.run(**paths, settings=settings, part="1/3").shards
 
     return Step("preprocess", ("data",), run, tmp_path, worked)
 
@@ -148,8 +152,8 @@ def train_step(state, tmp_path, monkeypatch) -> Step:
 
     monkeypatch.setattr(train, "launch", launch)
 
-    def run(paths: dict[str, str], told: str) -> Path:
-        return train.run(**paths, settings=told, experiment="e").training
+    def run(paths: dict[str, str], settings: str) -> Path:
+        return train.run(**paths, settings=settings, experiment="e").training
 
     return Step("train", ("data", "features"), run, tmp_path, worked)
 
@@ -165,8 +169,8 @@ def finetune_step(state, tmp_path, monkeypatch) -> Step:
 
     monkeypatch.setattr(vocoder_work, "work", work)
 
-    def run(paths: dict[str, str], told: str) -> Path:
-        return finetune_vocoder.run(**paths, settings=told, experiment="e").voice
+    def run(paths: dict[str, str], settings: str) -> Path:
+        return finetune_vocoder.run(**paths, settings=settings, experiment="e").voice
 
     voice = {"training.voice": write_voice(tmp_path / "trained")}
     return Step("finetune_vocoder", ("data", "features", "training"), run, tmp_path, worked, changes=voice)
@@ -185,8 +189,8 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
         worked.append(folder)
         raise Started
 
-    def run(paths: dict[str, str], told: str) -> Path:
-        config = FinetuneVocoderSettings.from_json(told)
+    def run(paths: dict[str, str], settings: str) -> Path:
+        config = FinetuneVocoderSettings.from_json(settings)
         trained = TrainOutput.read(paths["training"])
         with pytest.raises(Started):
             vocoder_work.work(
@@ -230,7 +234,7 @@ def evaluate_step(state, tmp_path, evaluated_voices) -> Step:
     return Step(
         "evaluate",
         inputs,
-        lambda paths, told: evaluate.run(**paths, settings=told).evaluation,
+        lambda paths, settings: evaluate.run(**paths, settings=settings).evaluation,
         tmp_path,
         evaluated_voices,
     )
@@ -243,7 +247,7 @@ def champion_step(state, tmp_path, evaluated_voices) -> Step:
     The record `finetuning` is that of the champion.
     """
 
-    def run(paths: dict[str, str], told: str) -> Path:
+    def run(paths: dict[str, str], settings: str) -> Path:
         asked = []
 
         def evaluation_of(**arguments):
@@ -262,7 +266,7 @@ def champion_step(state, tmp_path, evaluated_voices) -> Step:
                 champion,
                 ResolveDataOutput.read(paths["data"]),
                 PreprocessOutput.read(paths["features"]),
-                EvaluateSettings.from_json(told),
+                EvaluateSettings.from_json(settings),
             )
         return asked[-1]
 
@@ -433,9 +437,9 @@ def test_clips_are_extracted_anew_by_other_code(step, edit):
 
 
 def test_parts_of_another_division_lie_apart(preprocess_part_step, tmp_path):
-    paths, told = step_inputs(tmp_path, ["data"]), PreprocessSettings.of(CONFIG).to_json()
+    paths, settings = step_inputs(tmp_path, ["data"]), PreprocessSettings.of(CONFIG).to_json()
     parts = ("0/2", "1/2", "0/3", "1/3", "2/3")
-    assert len({preprocess_part.run(**paths, settings=told, part=part).shards for part in parts}) == 5
+    assert len({preprocess_part.run(**paths, settings=settings, part=part).shards for part in parts}) == 5
 
 
 @pytest.mark.parametrize("step", ALL, indirect=True)
@@ -455,7 +459,7 @@ def test_who_runs_a_step_is_in_no_key(step, variable, value, monkeypatch):
 
 def test_trainings_of_another_experiment_are_the_same(train_step):
     before = train_step()
-    train_step.run = lambda paths, told: train.run(**paths, settings=told, experiment="another").training
+    train_step.run = lambda paths, settings: train.run(**paths, settings=settings, experiment="another").training
     assert train_step() == before
 
 

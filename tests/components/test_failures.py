@@ -12,7 +12,7 @@ from components.state import StateError
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "explanation"),
     [
         (StateError("lost; run again"), "lost; run again"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space"),
@@ -25,18 +25,20 @@ from components.state import StateError
         (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device; free some"),
     ],
 )
-def test_errors_that_a_user_can_mend_say_what_where_and_how(error, told):
-    assert explain(error).startswith(told)
+def test_errors_that_a_user_can_mend_say_what_where_and_how(error, explanation):
+    assert explain(error).startswith(explanation)
 
 
 def test_an_mlflow_server_that_is_not_there_is_named(monkeypatch):
     from mlflow.exceptions import RestException
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    told = explain(RestException({"error_code": "INTERNAL_ERROR", "message": f"asked {'x' * 999} connection refused"}))
-    assert "asked xx" in told
-    assert "connection refused; check that" in told
-    assert len(told) < 450
+    explanation = explain(
+        RestException({"error_code": "INTERNAL_ERROR", "message": f"asked {'x' * 999} connection refused"})
+    )
+    assert "asked xx" in explanation
+    assert "connection refused; check that" in explanation
+    assert len(explanation) < 450
 
 
 @pytest.mark.parametrize("address", ["https://user:hunter2@mlflow:5000", "https://mlflow:5000?token=hunter2"])
@@ -45,9 +47,9 @@ def test_messages_name_servers_without_credentials(address, monkeypatch):
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     for error in (MlflowException(f"API request to {address} failed"), StateError(f"{address} does not answer")):
-        told = explain(error)
-        assert "https://mlflow:5000" in told
-        assert "hunter2" not in told
+        explanation = explain(error)
+        assert "https://mlflow:5000" in explanation
+        assert "hunter2" not in explanation
 
 
 def test_the_log_of_an_outage_has_no_credentials(caplog):
@@ -74,10 +76,10 @@ def test_what_an_mlflow_server_answers_is_told_and_not_called_silence(code, fix,
     from mlflow.exceptions import RestException
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    told = explain(RestException({"error_code": code, "message": "database\nis gone"}))
-    assert told.startswith(f"MLflow http://mlflow:5000 answered: {code}: database is gone; ")
-    assert fix in told
-    assert "names a server that answers" not in told
+    explanation = explain(RestException({"error_code": code, "message": "database\nis gone"}))
+    assert explanation.startswith(f"MLflow http://mlflow:5000 answered: {code}: database is gone; ")
+    assert fix in explanation
+    assert "names a server that answers" not in explanation
 
 
 def test_a_damaged_database_is_named(tmp_path, monkeypatch):

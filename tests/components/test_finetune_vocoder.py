@@ -29,14 +29,14 @@ def trained(tmp_path):
     return step_inputs(tmp_path, ("data", "features", "training"), {"training.voice": voice})
 
 
-def told(**keys):
+def step_settings(**keys):
     overrides = {f"vocoder.{name}": value for name, value in keys.items()}
     return FinetuneVocoderSettings.of(resolve(None, None, overrides).config).to_json()
 
 
 def test_griffin_lim_passes_the_voice_through_without_training(trained, state, monkeypatch):
     monkeypatch.setitem(sys.modules, "components.finetune_vocoder.work", None)  # importing it would fail
-    answer = step.run(**trained, settings=told(griffin_lim_iterations=7), experiment="e")
+    answer = step.run(**trained, settings=step_settings(griffin_lim_iterations=7), experiment="e")
     described = json.loads((answer.voice / "voice.json").read_text())
     assert answer.voice.is_relative_to(state.root)
     assert described["config"]["vocoder"]["griffin_lim_iterations"] == 7
@@ -44,9 +44,9 @@ def test_griffin_lim_passes_the_voice_through_without_training(trained, state, m
 
 
 def test_another_setting_of_the_vocoder_makes_another_voice(trained, state):
-    one, other = (step.run(**trained, settings=told(griffin_lim_iterations=n), experiment="e") for n in (7, 8))
+    one, other = (step.run(**trained, settings=step_settings(griffin_lim_iterations=n), experiment="e") for n in (7, 8))
     assert one.voice_hash != other.voice_hash
-    assert step.run(**trained, settings=told(griffin_lim_iterations=7), experiment="e") == one
+    assert step.run(**trained, settings=step_settings(griffin_lim_iterations=7), experiment="e") == one
 
 
 def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
@@ -91,7 +91,7 @@ def test_a_fetched_file_is_checked_kept_and_brings_its_settings(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "sha256", "told"),
+    ("source", "sha256", "message"),
     [
         ("https://host/g_1", "0" * 64, "its SHA-256 is .*, not 0000"),
         ("https://host/g_1", "", "give its SHA-256"),
@@ -100,8 +100,8 @@ def test_a_fetched_file_is_checked_kept_and_brings_its_settings(tmp_path):
         ("/nowhere/g_1", "", "no such checkpoint"),
     ],
 )
-def test_what_cannot_be_fetched_is_refused_and_leaves_nothing(source, sha256, told, tmp_path):
-    with pytest.raises(FetchError, match=told):
+def test_what_cannot_be_fetched_is_refused_and_leaves_nothing(source, sha256, message, tmp_path):
+    with pytest.raises(FetchError, match=message):
         fetch_checkpoint(source, sha256, tmp_path, opener({"https://host/g_1": b"other"}))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -112,13 +112,15 @@ def test_another_checkpoint_under_the_same_path_is_another_step(file, tmp_path):
     weights.parent.mkdir(exist_ok=True)
     source = tmp_path / Path(file).parts[0]
     config = resolve(None, None, {"vocoder.type": "hifigan", "vocoder.checkpoint": str(source)}).config
-    told = []
+    step_arguments = []
     for content in (b"one", b"one", b"other"):
         weights.write_bytes(content)
-        told.append(arguments(config, "d", "r", "n"))
-    assert told[0] == told[1]
-    assert [name for name in told[0] if told[0][name] != told[2][name]] == ["finetune_vocoder_settings"]
-    noted = json.loads(told[0]["finetune_vocoder_settings"])["vocoder"]["checkpoint_sha256"]
+        step_arguments.append(arguments(config, "d", "r", "n"))
+    assert step_arguments[0] == step_arguments[1]
+    assert [name for name in step_arguments[0] if step_arguments[0][name] != step_arguments[2][name]] == [
+        "finetune_vocoder_settings"
+    ]
+    noted = json.loads(step_arguments[0]["finetune_vocoder_settings"])["vocoder"]["checkpoint_sha256"]
     with pytest.raises(FetchError, match=f"not {noted}"):
         fetch_checkpoint(str(source), noted, tmp_path)
     weights.write_bytes(b"one")

@@ -26,10 +26,10 @@ from pathlib import Path
 from components import heartbeat
 from model.loop.interrupts import interruptible
 heartbeat.BEAT_SECONDS, heartbeat.SILENCE_SECONDS = 0.05, 0.5
-with interruptible() as told:
+with interruptible() as interrupt:
     heartbeat.stop_without(Path(sys.argv[1]))
     print("working", flush=True)
-    told.wait(60)
+    interrupt.wait(60)
 print("saved", flush=True)
 """
 

@@ -118,13 +118,15 @@ POD = {
 }
 
 
-def told(**changes) -> dict:
+def launch_settings(**changes) -> dict:
     config = resolve(overrides={**CLUSTER, **changes}).config
     return {"launch": config.launch.model_dump(), "cluster": config.cluster.model_dump(include=set(WORKER_KEYS))}
 
 
 def rendered(**changes) -> dict:
-    return render("myxtts-1", worker_command("components.train.work", Path("/state/r.json")), told(**changes), POD)
+    return render(
+        "myxtts-1", worker_command("components.train.work", Path("/state/r.json")), launch_settings(**changes), POD
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"model_size": "tiny"}, {"cluster.s3_secret": "", "cluster.queue": ""}])
@@ -220,7 +222,7 @@ def submit(kube, tmp_path):
     """Function: what happens between two looks -> status of the TrainJob."""
 
     def call(sleep=lambda seconds: None) -> int:
-        return run_trainjob(["python"], "key", told(), tmp_path / "answer.json", sleep)
+        return run_trainjob(["python"], "key", launch_settings(), tmp_path / "answer.json", sleep)
 
     return call
 
@@ -245,7 +247,7 @@ def test_the_first_nodes_lines_are_passed_on_once(kube, capsys, submit):
 
 def test_a_step_tried_again_adopts_the_job_that_still_trains(kube, monkeypatch, submit):
     kube.script = ["", "", "", "Complete"]
-    body = render(job_name("run-1", "key"), ["python"], told(), POD)
+    body = render(job_name("run-1", "key"), ["python"], launch_settings(), POD)
     kube.jobs[body["metadata"]["name"]] = {**body, "looks": 0}
     monkeypatch.setenv("KFP_POD_UID", "uid-2")
     assert submit() == 0
@@ -264,7 +266,7 @@ def test_a_job_that_failed_in_an_earlier_try_is_replaced(kube, submit):
 
 @pytest.fixture
 def trainjob_target(kube, monkeypatch):
-    monkeypatch.setenv(VARIABLE, json.dumps(told()))
+    monkeypatch.setenv(VARIABLE, json.dumps(launch_settings()))
 
 
 def existing_job(kube, key: str, *conditions: str) -> None:

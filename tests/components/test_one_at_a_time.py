@@ -49,12 +49,12 @@ class Meeting:
 
     Attributes:
         result: Of the work.
-        heard: First word of the second process.
+        first_word: First word of the second process.
     """
 
     def __init__(self) -> None:
         self.result: Callable[..., object] = lambda *_, **__: None
-        self.heard = ""
+        self.first_word = ""
         self._here, self._there = multiprocessing.get_context("fork").Pipe()
         self._second: multiprocessing.Process | None = None
 
@@ -64,7 +64,7 @@ class Meeting:
         self._second = context.Process(target=self._in_second, args=(second or first,))
         self._second.start()
         answer = first()
-        assert self.heard, "the first process did no work"
+        assert self.first_word, "the first process did no work"
         return answer
 
     def _in_second(self, step: Callable[[], Any]) -> None:
@@ -78,7 +78,7 @@ class Meeting:
         else:
             self._here.send("go")
             assert self._here.poll(60), "the second process neither waits nor works"
-            self.heard = self._here.recv()
+            self.first_word = self._here.recv()
         return self.result(*arguments, **named)
 
     def rest(self) -> list[str]:
@@ -135,7 +135,7 @@ def test_a_training_is_one_processs_at_a_time(state, inputs, voice, meeting, mon
     meeting.result = trained
     monkeypatch.setattr(training, "launch", meeting.work)
     meeting.run(lambda: train_on(inputs))
-    assert meeting.heard == WAITS
+    assert meeting.first_word == WAITS
     assert meeting.rest() == [WORKS]  # the trainer itself finds its training finished
 
 
@@ -146,7 +146,7 @@ def test_other_trainings_do_not_wait(state, inputs, voice, meeting, monkeypatch)
         lambda: train_on(inputs),
         lambda: train_on(inputs, seed=77),
     )
-    assert meeting.heard == WORKS
+    assert meeting.first_word == WORKS
     assert meeting.rest() == []
 
 
@@ -157,10 +157,10 @@ def test_a_voices_vocoder_is_one_processs_at_a_time(state, inputs, voice, meetin
         return "tuned"
 
     meeting.result = tuned
-    told = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
+    step_settings = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
     monkeypatch.setattr(vocoder, "work", meeting.work)
-    meeting.run(lambda: finetuning.run(**inputs, settings=told, experiment="experiment"))
-    assert meeting.heard == WAITS
+    meeting.run(lambda: finetuning.run(**inputs, settings=step_settings, experiment="experiment"))
+    assert meeting.first_word == WAITS
     assert meeting.rest() == [WORKS]
 
 
@@ -170,7 +170,7 @@ def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, inpu
     other.mkdir()
     (other / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "x"}))
     second = replace(TrainOutput.read(inputs["training"]), voice=other).write(voice.with_name("second.json"))
-    told = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
+    step_settings = settings("finetune_vocoder", **{"vocoder.type": "hifigan"})
 
     def tuned(config, voice, store, corpus, start, folder, logger):
         (folder / "voice").mkdir(parents=True)
@@ -185,10 +185,10 @@ def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, inpu
     monkeypatch.setattr(vocoder, "finetune", tuned)
     monkeypatch.setattr(vocoder, "base_vocoder", meeting.work)
     meeting.run(
-        lambda: finetuning.run(**inputs, settings=told, experiment="experiment"),
-        lambda: finetuning.run(**{**inputs, "training": str(second)}, settings=told, experiment="experiment"),
+        lambda: finetuning.run(**inputs, settings=step_settings, experiment="experiment"),
+        lambda: finetuning.run(**{**inputs, "training": str(second)}, settings=step_settings, experiment="experiment"),
     )
-    assert meeting.heard == WAITS
+    assert meeting.first_word == WAITS
     assert meeting.rest() == [WORKS]
 
 
@@ -224,7 +224,7 @@ def test_an_evaluation_is_made_once_for_all_who_ask(state, inputs, voice, meetin
     monkeypatch.setattr(evaluating, "open_store", lambda *_: None)
     monkeypatch.setattr(evaluating, "evaluate", meeting.work)
     folder = meeting.run(measure)
-    assert meeting.heard == WAITS
+    assert meeting.first_word == WAITS
     assert meeting.rest() == []  # it found the first one's metrics
     assert (folder / "metrics.json").is_file()
 

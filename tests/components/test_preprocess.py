@@ -74,11 +74,14 @@ def test_a_grown_corpus_takes_its_features_from_the_run_before(data, generated_c
 def test_other_weights_of_the_speaker_encoder_under_the_same_path_are_other_features(tmp_path):
     weights = tmp_path / "encoder.pt"
     config = resolve(None, None, {"features.speaker_encoder_weights": str(weights)}).config
-    told = []
+    step_arguments = []
     for content in (b"one", b"one", b"another"):
         weights.write_bytes(content)
-        told.append(arguments(config, "d", "r", "n"))
-    assert told[0] == told[1]
-    assert [name for name in told[0] if told[0][name] != told[2][name]] == ["preprocess_settings", "train_settings"]
-    noted = json.loads(told[2]["preprocess_settings"])["features"]["speaker_encoder_sha256"]
+        step_arguments.append(arguments(config, "d", "r", "n"))
+    assert step_arguments[0] == step_arguments[1]
+    assert [name for name in step_arguments[0] if step_arguments[0][name] != step_arguments[2][name]] == [
+        "preprocess_settings",
+        "train_settings",
+    ]
+    noted = json.loads(step_arguments[2]["preprocess_settings"])["features"]["speaker_encoder_sha256"]
     assert noted == hashlib.sha256(b"another").hexdigest()

@@ -80,7 +80,7 @@ def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
         "weights.sha256": WEIGHTS,
         "voice.sha256": voice_hash(voice),
     }
-    assert {key: value for key, value in version.tags.items() if not key.startswith("measure.")} == expected
+    assert {key: value for key, value in version.tags.items() if not key.startswith("metric.")} == expected
     assert documented_tags() == set(expected) | {"settings.sha256"}  # that one is of the training's run
 
     run_of_training = register.registry.client.get_run(version.run_id)

@@ -34,7 +34,7 @@ def registry(state) -> Registry:
     run = found.client.create_run(experiment)
     found.client.create_registered_model(NAME)
     for number in range(3):
-        tags = {"measure.mel_cepstral_distortion": str(6.0 + number)}
+        tags = {"metric.mel_cepstral_distortion": str(6.0 + number)}
         found.client.create_model_version(NAME, f"{run.info.artifact_uri}/voice", run_id=run.info.run_id, tags=tags)
     return found
 
@@ -44,7 +44,7 @@ def aliases(registry: Registry) -> tuple[str, str]:
     return found.get(CHAMPION, ""), found.get(PREVIOUS, "")
 
 
-def test_versions_come_newest_first_with_their_measures(registry):
+def test_versions_come_newest_first_with_their_metrics(registry):
     versions = registry.versions(NAME)
     assert [item.number for item in versions] == ["3", "2", "1"]
     assert versions[0].metrics == {"mel_cepstral_distortion": 8.0}

@@ -1,4 +1,4 @@
-"""A step that is told to end: with real processes and signals."""
+"""Termination of a step, with real processes and signals."""
 
 import json
 import os
@@ -50,9 +50,9 @@ import time
 from model.loop.interrupts import interruptible
 
 def run():
-    with interruptible() as told:
+    with interruptible() as interrupt:
         print("ready", flush=True)
-        told.wait(60)
+        interrupt.wait(60)
         time.sleep(1.5)
         print("saved", flush=True)
     raise KeyboardInterrupt

@@ -177,7 +177,7 @@ class Double:
             raise Refused(403, f"PermissionDenied: User is not authorized with reason: (namespace {namespace})")
 
     def _replaced(self, namespace: str) -> str:
-        """ReplaceNamespace in resource_manager.go: single-user mode forgets every namespace that it is told."""
+        """ReplaceNamespace in resource_manager.go: single-user mode ignores the namespace of a request."""
         return namespace if self.multi_user else ""
 
     def _required(self, namespace: str, what: str) -> str:
@@ -193,11 +193,11 @@ class Double:
     def healthz(self, request: Request) -> dict:
         """S/apiserver/main.go, newHealthzResponse; not behind authorization."""
         if self.through_ui:  # frontend/server/handlers/healthz.ts; nothing of the API server before it was reached
-            told = {"buildDate": "2026", "frontendTagName": "2.18.0", "apiServerReady": self.ui_ready}
+            healthz = {"buildDate": "2026", "frontendTagName": "2.18.0", "apiServerReady": self.ui_ready}
             known = {"apiServerTagName": self.tag_name, "apiServerMultiUser": self.multi_user}
-            return told | ({**known, "multi_user": self.multi_user} if self.ui_ready else {})
-        told = {"commit_sha": "unknown", "tag_name": self.tag_name, "multi_user": self.multi_user}
-        return {**told, "pipeline_store": "database"}
+            return healthz | ({**known, "multi_user": self.multi_user} if self.ui_ready else {})
+        healthz = {"commit_sha": "unknown", "tag_name": self.tag_name, "multi_user": self.multi_user}
+        return {**healthz, "pipeline_store": "database"}
 
     def list_experiments(self, request: Request) -> dict:
         namespace = self._required(self._replaced(request.query.get("namespace", "")), "An experiment")
@@ -626,14 +626,14 @@ def _predicates(key: str, text: str) -> list:
         return []
     decoded = urllib.parse.unquote_plus(text)
     try:
-        told = json.loads(decoded)
-        (predicates,) = told.values()
+        filters = json.loads(decoded)
+        (predicates,) = filters.values()
     except ValueError as error:
         raise Refused(400, f"Invalid input error: failed to parse valid filter from {text!r}") from error
     found = []
     for predicate in predicates:
         predicate = {{"stringValue": "string_value"}.get(name, name): value for name, value in predicate.items()}
-        if set(told) != {"predicates"} or set(predicate) != {"operation", "key", "string_value"}:
+        if set(filters) != {"predicates"} or set(predicate) != {"operation", "key", "string_value"}:
             raise Refused(400, f"Invalid input error: failed to parse valid filter: {sorted(predicate)}")
         operation = {1: "EQUALS", 2: "NOT_EQUALS"}.get(predicate["operation"], predicate["operation"])
         if operation not in ("EQUALS", "NOT_EQUALS") or predicate["key"] not in KEYS[key]:

@@ -160,10 +160,10 @@ class KubeDouble:
                 address = urlsplit(self.path)
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 query = {key: values[0] for key, values in parse_qs(address.query).items()}
-                status, told = double.answer(self.command, address.path, query, json.loads(raw or b"{}"))
-                data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+                status, answer = double.answer(self.command, address.path, query, json.loads(raw or b"{}"))
+                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "text/plain" if isinstance(told, str) else "application/json")
+                self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

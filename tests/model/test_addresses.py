@@ -33,9 +33,9 @@ def test_credentials_are_found_and_hidden(address):
     kind, shown = WITH_CREDENTIALS[address]
     assert credentials_in(address) == kind
     assert hide_credentials(address) == shown
-    told = hide_credentials(f"cannot open '{address}': refused; ask someone@example.com")
-    assert "hunter2" not in told
-    assert told.endswith("someone@example.com")
+    hidden = hide_credentials(f"cannot open '{address}': refused; ask someone@example.com")
+    assert "hunter2" not in hidden
+    assert hidden.endswith("someone@example.com")
 
 
 @pytest.mark.parametrize("address", WITHOUT)

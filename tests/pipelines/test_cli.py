@@ -202,9 +202,9 @@ def test_a_log_begins_with_what_the_steps_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
     with pytest.raises(SystemExit):
         cli.main(["pipeline", "logs"])
-    told = capsys.readouterr().out
-    assert [line.split() for line in told.splitlines()[:2]] == [
+    printed = capsys.readouterr().out
+    assert [line.split() for line in printed.splitlines()[:2]] == [
         ["train", "started"],
         ["train", "failed", "3.2", "s", *["disk", "full;", "free", "some", "space"]],
     ]
-    assert told.endswith(log)
+    assert printed.endswith(log)

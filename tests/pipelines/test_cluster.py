@@ -125,11 +125,11 @@ def test_waiting_ends_however_the_run_ends(host, double, pipeline, run_arguments
     double.script = script
     cluster = connect(host)
     run, _ = cluster.trigger(pipeline, run_arguments, "generated", COMMIT)
-    heard = []
-    ended = cluster.wait(run.id, lambda step, now: heard.append((step, now)))
+    changes = []
+    ended = cluster.wait(run.id, lambda step, now: changes.append((step, now)))
     assert (ended.state, ended.succeeded) == (state, succeeded)
-    assert len(heard) == len(set(heard))
-    assert not [step for step, _ in heard if step.endswith("driver")]
+    assert len(changes) == len(set(changes))
+    assert not [step for step, _ in changes if step.endswith("driver")]
     assert ended.error == ("step train failed" if state == "FAILED" else "")
 
 

@@ -18,8 +18,8 @@ DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for k
 
 
 def cluster_config(**changes):
-    told = {"cluster.data_image": DATA, "cluster.train_image": TRAIN}
-    return resolve(overrides={**told, **{key.replace("__", "."): value for key, value in changes.items()}}).config
+    images = {"cluster.data_image": DATA, "cluster.train_image": TRAIN}
+    return resolve(overrides={**images, **{key.replace("__", "."): value for key, value in changes.items()}}).config
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +173,13 @@ def test_a_setting_reaches_the_steps_that_it_concerns_and_no_other(key, value, s
 
 def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
     elsewhere = {"corpus", "validation", "split", "study", "launch", "docker", "cluster"}
-    told = {section for settings in STEP_SETTINGS.values() for section in settings.model_fields}
-    assert {key.partition(".")[0] for key in known_keys()} == told | elsewhere
+    read_by_steps = {section for settings in STEP_SETTINGS.values() for section in settings.model_fields}
+    assert {key.partition(".")[0] for key in known_keys()} == read_by_steps | elsewhere
 
 
 def test_whole_numbers_stay_whole_on_the_way():
-    told = json.loads(arguments(resolve().config, "h", "r", "n")["train_settings"])
-    assert isinstance(flatten(told)["training.max_steps"], int)
+    train_settings = json.loads(arguments(resolve().config, "h", "r", "n")["train_settings"])
+    assert isinstance(flatten(train_settings)["training.max_steps"], int)
 
 
 ENDS = ("Completion", "Success", "Failure")
@@ -317,8 +317,8 @@ def test_workers_on_several_nodes_take_the_accelerators_instead_of_the_step():
     changes = {"model_size": "big", "launch__launcher": "trainjob", "launch__nodes": 2}
     containers, _ = executors(compile_training(cluster_profile(cluster_config(**changes))))
     assert "accelerator" not in containers["train"]["resources"]
-    told = {item["name"]: item["value"] for item in containers["train"]["env"]}
-    assert json.loads(told["MYXTTS_LAUNCH"])["launch"]["nodes"] == 2
+    environment = {item["name"]: item["value"] for item in containers["train"]["env"]}
+    assert json.loads(environment["MYXTTS_LAUNCH"])["launch"]["nodes"] == 2
 
 
 @pytest.mark.parametrize("changes", [{"launch.processes": 2}, {"launch.launcher": "torchrun", "launch.nodes": 2}])

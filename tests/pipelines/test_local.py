@@ -99,9 +99,9 @@ def state(tmp_path, monkeypatch) -> State:
     return State(tmp_path / "state").prepare()
 
 
-def start(state: State, data: str = "h", heard: list | None = None) -> RunRecord:
-    told = arguments(resolve().config, data, "r", "n")
-    return run_training(state, told, lambda run_id: {"kfp.run_id": run_id}, output=(heard or []).append)
+def start(state: State, data: str = "h", printed: list | None = None) -> RunRecord:
+    pipeline_arguments = arguments(resolve().config, data, "r", "n")
+    return run_training(state, pipeline_arguments, lambda run_id: {"kfp.run_id": run_id}, output=(printed or []).append)
 
 
 def calls(state: State) -> list[str]:
@@ -266,8 +266,8 @@ def test_a_run_is_cancelled_from_another_terminal(state):
 @pytest.mark.parametrize("launcher", ["torchrun", "inline"])
 def test_steps_are_told_how_training_starts(launcher):
     config = resolve(overrides={"launch.launcher": launcher, "launch.processes": 2 if launcher == "torchrun" else 1})
-    told = make_target("local", config.config).environment(State(Path("/state")), {})
-    assert ("MYXTTS_LAUNCH" in told) == (launcher == "torchrun")
+    environment = make_target("local", config.config).environment(State(Path("/state")), {})
+    assert ("MYXTTS_LAUNCH" in environment) == (launcher == "torchrun")
 
 
 def test_several_nodes_need_a_cluster():
@@ -315,14 +315,14 @@ TAGS = {"kfp.run_id": "run-7", "git.sha": "abc"}
 def test_in_containers_the_image_of_training_is_part_of_the_lineage(tmp_path):
     config = resolve().config
     target = Target(Profile(name="docker", images=IMAGES, launch=config.launch), config)
-    told = target.environment(State(tmp_path), TAGS)
-    assert json.loads(told[LINEAGE]) == {**TAGS, "image": "myxtts-python-train:content-train77"}
-    assert told["MYXTTS_STATE"] == str(tmp_path)
+    environment = target.environment(State(tmp_path), TAGS)
+    assert json.loads(environment[LINEAGE]) == {**TAGS, "image": "myxtts-python-train:content-train77"}
+    assert environment["MYXTTS_STATE"] == str(tmp_path)
 
 
 def test_subprocesses_have_no_image(tmp_path):
-    told = make_target("local", resolve().config).environment(State(tmp_path), TAGS)
-    assert json.loads(told[LINEAGE]) == TAGS
+    environment = make_target("local", resolve().config).environment(State(tmp_path), TAGS)
+    assert json.loads(environment[LINEAGE]) == TAGS
 
 
 def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):

@@ -18,18 +18,18 @@ def registry(state) -> Registry:
     found = Registry(state)
     found.client.create_registered_model(NAME)
     for number, data in ((1, "d1"), (2, "d1"), (3, "d3")):
-        tags = {"measure.mel_cepstral_distortion": str(5.0 + number), "dvc.data": data}
+        tags = {"metric.mel_cepstral_distortion": str(5.0 + number), "dvc.data": data}
         found.client.create_model_version(NAME, f"file:///nowhere/{number}", tags=tags)
     found.client.set_model_version_tag(NAME, "3", "gate.alignment_monotonicity", "fail: 0.200, must be at least 0.5")
     found.client.set_model_version_tag(NAME, "2", "gate.alignment_monotonicity", "pass: 0.900, must be at least 0.5")
-    found.client.set_model_version_tag(NAME, "2", "measure.character_error_increase", "0.25")
+    found.client.set_model_version_tag(NAME, "2", "metric.character_error_increase", "0.25")
     found.client.set_registered_model_alias(NAME, "candidate", "3")
     found.promote(NAME, "1", "", "first")
     return found
 
 
 def test_a_registered_voice_is_promoted_after_it_has_spoken(state, untrained_voice, tmp_path, myxtts):
-    """The whole way of the success: registered, loaded as a server loads it, heard, champion."""
+    """The path of success: registered, loaded as a server loads it, smoke-tested, promoted."""
     register(**evaluated_voice(state, untrained_voice, tmp_path / "evaluation", GOOD), name=NAME)
     assert myxtts("registry", "promote", NAME, "--reason", "sounds well") == (0, f"{NAME}: champion is version 1\n", "")
     version = Registry(state).version(NAME, "champion")
@@ -54,9 +54,9 @@ def speaking(monkeypatch) -> list[str]:
     """Versions that were let speak before their promotion; all do."""
     from pipelines.cli import registry as commands
 
-    heard: list[str] = []
-    monkeypatch.setattr(commands, "smoke_test", lambda version: heard.append(version.number))
-    return heard
+    smoke_tested: list[str] = []
+    monkeypatch.setattr(commands, "smoke_test", lambda version: smoke_tested.append(version.number))
+    return smoke_tested
 
 
 def test_the_candidate_is_promoted_over_a_failed_gate_only_by_force(registry, speaking, myxtts):
@@ -99,7 +99,7 @@ def test_list_shows_aliases_and_metrics_newest_first(registry, myxtts):
     listed = json.loads(myxtts("registry", "list", NAME, "--json")[1])
     assert [item["number"] for item in listed] == ["3", "2", "1"]
     assert listed[0]["aliases"] == ["candidate"]
-    assert listed[1]["measures"] == {"mel_cepstral_distortion": 7.0, "character_error_increase": 0.25}
+    assert listed[1]["metrics"] == {"mel_cepstral_distortion": 7.0, "character_error_increase": 0.25}
 
 
 def test_an_empty_registry_says_how_to_fill_it(state, myxtts):
@@ -121,6 +121,6 @@ def test_compare_warns_of_numbers_of_different_data(registry, myxtts):
     assert answer == {
         "versions": ["2", "1"],
         "same_data": True,
-        "measures": {"character_error_increase": [0.25, None], "mel_cepstral_distortion": [7.0, 6.0]},
+        "metrics": {"character_error_increase": [0.25, None], "mel_cepstral_distortion": [7.0, 6.0]},
     }
     assert json.loads(myxtts("registry", "show", NAME, "2", "--json")[1])["tags"]["dvc.data"] == "d1"

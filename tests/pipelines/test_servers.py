@@ -133,11 +133,11 @@ def checkout(tmp_path) -> Path:
 def test_data_runs_and_models_lie_on_the_servers(servers, checkout, tmp_path, target):
     state = tmp_path / "state"
     environment = {**os.environ, **servers, "MYXTTS_STATE": str(state), "PYTHONPATH": str(ROOT)}
-    told = {**SETTINGS, **(DOCKER if target == "docker" else {}), "corpus.name": f"toy-{target}"}
-    options = [part for key, value in told.items() for part in ("--set", f"{key}={value}")]
+    settings = {**SETTINGS, **(DOCKER if target == "docker" else {}), "corpus.name": f"toy-{target}"}
+    options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     script = "from pipelines.project import open_project; import sys; from pipelines.cli.options import "
     script += "parse_assignments; open_project(None, None, parse_assignments(tuple(sys.argv[1:]))).make_data()"
-    data = [sys.executable, "-c", script, *(f"{key}={value}" for key, value in told.items())]
+    data = [sys.executable, "-c", script, *(f"{key}={value}" for key, value in settings.items())]
     run = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "run", "--target", target, *options]
     for command in (data, run):
         done = subprocess.run(command, capture_output=True, text=True, cwd=checkout, env=environment, timeout=600)

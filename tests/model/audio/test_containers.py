@@ -1,4 +1,4 @@
-"""Files as recorders, streams and converters leave them are decoded to the end; a cut file is told from a whole one."""
+"""Files as recorders, streams and converters leave them are decoded to the end; truncated files are detected."""
 
 import io
 import struct

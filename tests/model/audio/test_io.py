@@ -98,7 +98,7 @@ def _steady(samples: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("source", "target"), [(48000, 22050), (44100, 22050), (44100, 16000), (22050, 16000)])
 def test_resampling_folds_nothing_back_and_keeps_what_is_below_half_the_rate(source, target):
     t = np.arange(source) / source
-    for frequency in (0.55 * target, 0.7 * target, 0.95 * target):  # would be heard at `target - frequency`
+    for frequency in (0.55 * target, 0.7 * target, 0.95 * target):  # aliases to `target - frequency`
         if frequency < source / 2:
             tone = (0.5 * np.sin(2 * np.pi * frequency * t)).astype(np.float32)
             alias = _steady(resample(tone, source, target))
@@ -113,9 +113,9 @@ def test_resampling_folds_nothing_back_and_keeps_what_is_below_half_the_rate(sou
 def test_resampling_upwards_adds_no_mirror_image(source, target):
     frequency = 0.4 * source
     tone = (0.5 * np.sin(2 * np.pi * frequency * np.arange(source) / source)).astype(np.float32)
-    heard = _steady(resample(tone, source, target))
-    power = np.square(np.abs(np.fft.rfft(heard * np.blackman(len(heard)))))
-    frequencies = np.fft.rfftfreq(len(heard), 1 / target)
+    resampled = _steady(resample(tone, source, target))
+    power = np.square(np.abs(np.fft.rfft(resampled * np.blackman(len(resampled)))))
+    frequencies = np.fft.rfftfreq(len(resampled), 1 / target)
     outside = power[np.abs(frequencies - frequency) > 50].sum()
     assert 10 * np.log10(outside / power.sum()) < -90
 

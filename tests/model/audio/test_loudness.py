@@ -16,9 +16,14 @@ def test_the_reference_tone_of_the_standard(rate):
     assert loudness(tone(rate, amplitude=0.1), rate) == pytest.approx(-23.01, abs=0.05)
 
 
-@pytest.mark.parametrize("seconds", [1.0, 1.06, 1.09, 2.349])
+@pytest.mark.parametrize("seconds", [0.46, 0.56, 1.0, 1.06, 1.09, 2.349])
 def test_an_incomplete_last_block_does_not_count(seconds):
     assert loudness(tone(22050, seconds), 22050) == pytest.approx(-3.01, abs=0.05)
+
+
+def test_blocks_last_long_enough_to_span_the_pauses_between_words():
+    bursts = np.concatenate([tone(22050, 0.2), np.zeros(4410, np.float32)] * 10)  # half of the power in every block
+    assert loudness(bursts, 22050) == pytest.approx(-3.01 - 3.01, abs=0.1)
 
 
 def test_deep_tones_count_less_than_high_ones():

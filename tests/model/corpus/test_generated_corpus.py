@@ -94,10 +94,10 @@ def test_every_phone_of_the_tokens_has_its_time(corpus):
         silent = np.array([phone in (" ", "^", "$", *MARKS) for phone in tokens.phones])
         assert np.isnan(times[silent]).all()
         assert not np.isnan(times[~silent]).any(), clip.text
-        heard = times[~silent]
-        assert (heard[:, 1] >= heard[:, 0]).all()
-        assert (np.diff(heard[:, 0]) >= 0).all()
-        assert heard[-1, 1] <= clip.seconds
+        spoken = times[~silent]
+        assert (spoken[:, 1] >= spoken[:, 0]).all()
+        assert (np.diff(spoken[:, 0]) >= 0).all()
+        assert spoken[-1, 1] <= clip.seconds
 
 
 def test_times_fall_on_the_tokens_whose_phone_they_are():

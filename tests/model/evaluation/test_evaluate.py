@@ -399,10 +399,10 @@ def test_the_limit_for_recordings_is_a_setting(store, small_corpus, tmp_path, mo
 
 
 def test_progress_counts_every_sentence_twice_without_a_recognizer(store, small_corpus, tmp_path):
-    told = []
-    result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path, lambda *done: told.append(done))
+    progress = []
+    result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path, lambda *done: progress.append(done))
     total = 2 * len(result["clips"])
-    assert told == [(done, total) for done in range(1, total + 1)]
+    assert progress == [(done, total) for done in range(1, total + 1)]
 
 
 def test_the_real_time_factor_is_the_time_of_synthesis_over_that_of_speech(store, small_corpus, tmp_path, monkeypatch):

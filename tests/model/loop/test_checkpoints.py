@@ -12,9 +12,9 @@ def test_each_difference_is_named_with_both_values():
 
 def test_many_differences_are_counted():
     saved = {str(number): number for number in range(9)}
-    told = describe_differences(saved, dict.fromkeys(saved, -1))
-    assert told.count(" instead of ") == MOST_SHOWN
-    assert told.endswith("and 4 more")
+    message = describe_differences(saved, dict.fromkeys(saved, -1))
+    assert message.count(" instead of ") == MOST_SHOWN
+    assert message.endswith("and 4 more")
 
 
 def test_a_checkpoint_of_an_older_version_and_one_of_other_code_are_told_apart():
