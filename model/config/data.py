@@ -51,7 +51,7 @@ class CorpusConfig(Section):
     engine: Literal["auto", "flite", "pico", "espeak"] = "auto"
     """Synthesizer of the generated English: `auto` is the most intelligible that is installed (flite, then pico, then
     espeak). Generated Persian is always espeak."""
-    english_voices: Positive = 2
+    english_voices: Annotated[int, Field(ge=0)] = 2
     """Number of generated English voices: at most 4 with flite and pico, 8 with espeak."""
     persian_voices: Annotated[int, Field(ge=0)] = 1
     """Generated Persian voices."""
@@ -113,7 +113,8 @@ class SplitConfig(Section):
     validation_share: Share = 0.06
     test_share: Share = 0.06
     min_held_out: Positive = 4
-    """Smallest number of clips of each held-out split."""
+    """Smallest number of clips of each held-out split, in corpora of at least eight times as many clips. Smaller ones
+    hold out an eighth of their clips for each, and at least one for validation."""
     held_out_speakers: Share = 0.05
     """Fraction of speakers, in languages with at least ten, that are excluded from training, to evaluate cloning."""
 

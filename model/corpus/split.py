@@ -19,7 +19,7 @@ from model.errors import CorpusError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8
-"""Speakers with at least this many clips are in each held-out split."""
+"""Speakers with at least this many clips are in each held-out split; a small corpus holds out one clip in so many."""
 SPEAKERS_PER_HELD_OUT = 10
 """Speakers are held out in languages with at least this many speakers."""
 
@@ -66,6 +66,9 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     the highest the validation split. If a split then has fewer than `min_held_out` clips or lacks a speaker with many
     clips, it takes the next texts. New clips therefore move other clips only where they end such a shortage.
 
+    A corpus of fewer than eight times `min_held_out` clips holds out an eighth of its clips for each split, and at
+    least one clip for validation: of five recordings, four are trained on.
+
     Raises:
         CorpusError: less than half of the clips would remain for training.
     """
@@ -77,17 +80,23 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     positions = {text: _position(text, seed) for text in by_text}
     ascending = sorted(by_text, key=lambda text: (positions[text], text))
 
-    test = _held_out(ascending, {t for t in by_text if positions[t] < config.test_share}, set(), by_text, config)
-    chosen = {t for t in by_text if positions[t] >= 1 - config.validation_share} - test
-    validation = _held_out(ascending[::-1], chosen, test, by_text, config)
+    count = sum(map(len, by_text.values()))
+    is_small = count < CLIPS_PER_HELD_OUT * config.min_held_out
+    least = count // CLIPS_PER_HELD_OUT if is_small else config.min_held_out
+    lowest = {text for text in by_text if positions[text] < config.test_share and not is_small}
+    highest = {text for text in by_text if positions[text] >= 1 - config.validation_share and not is_small}
+    test = _held_out(ascending, lowest, set(), by_text, least)
+    validation = _held_out(ascending[::-1], highest - test, test, by_text, max(1, least))
 
     held_out = sum(len(by_text[text]) for text in test | validation)
-    short = any(sum(len(by_text[text]) for text in part) < config.min_held_out for part in (test, validation))
-    if short or held_out > len(clips) / 2:
+    short = any(
+        sum(len(by_text[text]) for text in part) < needed for part, needed in ((test, least), (validation, 1))
+    )
+    if short or held_out > count / 2:
         raise CorpusError(
-            f"the corpus is too small to split: it has {len(clips)} clips of {len(by_text)} sentences; {held_out} of "
-            f"them would be held out (split.min_held_out is {config.min_held_out}, for validation and for test), and "
-            "at least as many must remain for training; add recordings or lower split.min_held_out"
+            f"the corpus is too small to split: it has {count} clips of {len(by_text)} sentences to divide; {held_out} "
+            f"of them would be held out for validation and test (split.min_held_out is {config.min_held_out}), and at "
+            "least as many must remain for training; add recordings of other sentences"
         )
     names = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(test, TEST)
     assigned = {clip.id: names.get(text, TRAIN) for text, members in by_text.items() for clip in members}
@@ -110,9 +119,12 @@ def held_out_speakers(clips: list[Clip], share: float, seed: int) -> set[str]:
 
 
 def _held_out(
-    order: list[str], chosen: set[str], taken: set[str], by_text: dict[str, list[Clip]], config: SplitConfig
+    order: list[str], chosen: set[str], taken: set[str], by_text: dict[str, list[Clip]], least: int
 ) -> set[str]:
-    """Returns `chosen` with as many further texts, in order and without those `taken`, as the split needs."""
+    """Returns `chosen` with as many further texts, in order and without those `taken`, as the split needs.
+
+    It needs `least` clips, and one of each speaker with many clips.
+    """
     counts = Counter(clip.speaker for members in by_text.values() for clip in members)
     missing = {speaker for speaker, count in counts.items() if count >= CLIPS_PER_HELD_OUT}
     missing -= {clip.speaker for text in chosen for clip in by_text[text]}
@@ -120,7 +132,7 @@ def _held_out(
     count = sum(len(by_text[text]) for text in chosen)
     for text in order:
         speakers = {clip.speaker for clip in by_text[text]}
-        if text in chosen or text in taken or not (count < config.min_held_out or missing & speakers):
+        if text in chosen or text in taken or not (count < least or missing & speakers):
             continue
         chosen.add(text)
         count += len(by_text[text])
