@@ -17,6 +17,9 @@ class EvaluationConfig(Section):
     """Largest number of held-out clips, and of training clips, to evaluate."""
     max_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest total duration of either: the recognizer takes about as long as the speech lasts."""
+    min_sentences: Annotated[int, Field(ge=0)] = 8
+    """Number of unseen sentences below which the voice also speaks English texts without recordings, so that the
+    character error rate does not rest on one or two held-out clips."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recognizer for the character error rate (English only)."""
     max_recording_error: Annotated[float, Field(gt=0)] = 0.4

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from model.config.schema import Config
 from model.corpus.manifest import Clip, read_manifest, stage_folder, write_manifest
 from model.corpus.timings import ALIGNMENTS, read_alignments, write_alignments
 from model.errors import CorpusError
+from model.text.comparison import spoken_form
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8
@@ -76,7 +76,7 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     by_text: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         if clip.speaker not in excluded:
-            by_text[_spoken_form(clip.text)].append(clip)
+            by_text[spoken_form(clip.text)].append(clip)
     positions = {text: _position(text, seed) for text in by_text}
     ascending = sorted(by_text, key=lambda text: (positions[text], text))
 
@@ -89,9 +89,7 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     validation = _held_out(ascending[::-1], highest - test, test, by_text, max(1, least))
 
     held_out = sum(len(by_text[text]) for text in test | validation)
-    short = any(
-        sum(len(by_text[text]) for text in part) < needed for part, needed in ((test, least), (validation, 1))
-    )
+    short = any(sum(len(by_text[text]) for text in part) < needed for part, needed in ((test, least), (validation, 1)))
     if short or held_out > count / 2:
         raise CorpusError(
             f"the corpus is too small to split: it has {count} clips of {len(by_text)} sentences to divide; {held_out} "
@@ -102,7 +100,7 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     assigned = {clip.id: names.get(text, TRAIN) for text, members in by_text.items() for clip in members}
     for clip in clips:
         if clip.speaker in excluded:
-            text = _spoken_form(clip.text)
+            text = spoken_form(clip.text)
             if text not in by_text or text in names:
                 assigned[clip.id] = names.get(text, TEST)
     return assigned
@@ -138,12 +136,6 @@ def _held_out(
         count += len(by_text[text])
         missing -= speakers
     return chosen
-
-
-def _spoken_form(text: str) -> str:
-    """Returns the letters and digits of a text, to compare texts regardless of case and punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(character for character in folded if character.isalnum())
 
 
 def _position(text: str, seed: int) -> float:

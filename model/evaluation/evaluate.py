@@ -40,6 +40,7 @@ from model.evaluation.results import (
     summarize,
 )
 from model.evaluation.speaker_similarity import SpeakerSimilarity
+from model.evaluation.texts import SpokenText, further_texts
 from model.features.index import IndexedClip
 from model.features.store import FeatureStore
 from model.files import write_json
@@ -116,7 +117,8 @@ def evaluate_voice(
 
     Returns:
         The contents of `metrics.json`: `gate`, `unseen` and `training` (metric name -> kind -> `value` and `reason`),
-        `real_time_factor`, `groups` (by language and speaker), `clips`, and `left_out` (reason -> number of clips).
+        `real_time_factor`, `groups` (by language and speaker), `clips`, `texts` (sentences without recordings),
+        `left_out` (reason -> number of clips), and `few_clips` (what rests on few held-out recordings; else empty).
 
     Raises:
         FeatureError: features and corpus do not belong together, or the voice speaks no language of the corpus.
@@ -128,35 +130,41 @@ def evaluate_voice(
     evaluator = _Evaluator(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
     recognized = [recognizer.understands(store.clips[position].language) for position, _ in chosen]
     needed = settings.evaluation.recognizer != "none" and any(recognized)
-    total = 2 * len(chosen) + needed * sum(recognized)
+    missing = choose_texts(store, voice, chosen, settings.evaluation) if needed else []
+    total = 2 * len(chosen) + needed * sum(recognized) + 2 * len(missing)
     done = count(1)
     # All sentences are synthesized first, so that nothing else runs while the real-time factor is measured.
-    sentences = []
+    sentences, texts = [], []
     for position, part in chosen:
         sentences.append(evaluator.synthesize(position, part))
+        progress(next(done), total)
+    for text, language, speaker in missing:
+        texts.append(evaluator.speak(text, language, speaker))
         progress(next(done), total)
     positions = [position for position, _ in chosen]
     workers = min(2, len(os.sched_getaffinity(0)))
     with single_threaded(), recognizer.Recognizer(workers) if needed else nullcontext() as background:
         evaluator.compute_metrics(sentences, positions, background, lambda: progress(next(done), total))
+        if background is not None:
+            evaluator.transcribe(texts, background, lambda: progress(next(done), total))
     for sentence in sentences:
         sentence.metrics["character_error"] = _character_errors(sentence, settings.evaluation)
 
     result = {
-        "gate": gate_metrics(
-            [sentence for sentence in sentences if sentence.part == UNSEEN] or sentences,
-            settings.evaluation.max_recording_error,
-        ),
+        "gate": gate_metrics(sentences, texts, settings.evaluation.max_recording_error),
         **{part: summarize(sentence for sentence in sentences if sentence.part == part) for part in PARTS},
         "real_time_factor": Metric(evaluator.synthesis_seconds / evaluator.speech_seconds).as_dict(),
         "groups": by_group(sentences),
         "left_out": left_out,
+        "few_clips": few_clips(sentences, texts, settings.evaluation),
         "clips": [sentence.as_dict() for sentence in sentences],
+        "texts": [text.as_dict() for text in texts],
     }
     write_report(
         output / REPORT,
         result,
         sentences,
+        texts,
         sample_rate=store.audio.sample_rate,
         recognizer=settings.evaluation.recognizer,
         vocoder=voice.vocoder.name,
@@ -197,6 +205,44 @@ def choose(
     return chosen, left_out
 
 
+def choose_texts(
+    store: FeatureStore, voice: EvaluatedVoice, chosen: Sequence[tuple[int, str]], limits: EvaluationConfig
+) -> list[tuple[str, str, str]]:
+    """Returns further texts as (text, language, speaker) up to `min_sentences` where fewer clips are held out.
+
+    The trained speakers of languages that the recognizer understands speak them in turn.
+    """
+    unseen = [store.clips[position] for position, part in chosen if part == UNSEEN]
+    lacking = min(limits.min_sentences, limits.max_clips) - sum(
+        recognizer.understands(clip.language) for clip in unseen
+    )
+    speakers = [
+        (language, name)
+        for name, language in store.speaker_languages.items()
+        if name in voice.speakers and language in voice.languages and recognizer.understands(language)
+    ]
+    texts = further_texts(lacking, (clip.text for clip in store.clips)) if lacking > 0 and speakers else []
+    return [(text, *speakers[number % len(speakers)]) for number, text in enumerate(texts)]
+
+
+def few_clips(sentences: Sequence[SentenceResult], texts: Sequence[SpokenText], limits: EvaluationConfig) -> list[str]:
+    """Returns what could not be measured reliably, or was measured otherwise, because few recordings are held out."""
+    unseen = sum(sentence.part == UNSEEN for sentence in sentences)
+    notes = []
+    if few := unseen < min(limits.min_sentences, limits.max_clips):
+        notes.append(
+            f"Distances to recordings and speaker similarity rest on {unseen} held-out recording{'s' * (unseen != 1)}: "
+            "a small difference to another voice means nothing"
+        )
+    if texts:
+        notes.append(f"Intelligibility is measured on {len(texts)} further texts too, which have no recording")
+    elif few:
+        notes.append(
+            "Intelligibility is not measured on further texts: the recognizer is off, or does not know the language"
+        )
+    return notes
+
+
 class _Evaluator:
     """Voice, corpus and models of an evaluation, loaded once.
 
@@ -230,6 +276,24 @@ class _Evaluator:
         self.synthesis_seconds += time.perf_counter() - start
         self.speech_seconds += len(speech.samples) / self.store.audio.sample_rate
         return SentenceResult(clip=clip, part=part, speech=speech)
+
+    def speak(self, text: str, language: str, speaker: str) -> SpokenText:
+        """Synthesizes a text that has no recording."""
+        start = time.perf_counter()
+        samples = self.voice.synthesize(text, language=language, speaker=speaker).samples
+        self.synthesis_seconds += time.perf_counter() - start
+        self.speech_seconds += len(samples) / self.store.audio.sample_rate
+        return SpokenText(text=text, language=language, speaker=speaker, samples=samples)
+
+    def transcribe(
+        self, texts: Sequence[SpokenText], background: recognizer.Recognizer, advance: Callable[[], None]
+    ) -> None:
+        """Adds the transcripts of texts without recordings."""
+        rate = self.store.audio.sample_rate
+        pending = [background.submit(resample(text.samples, rate, recognizer.SAMPLE_RATE)) for text in texts]
+        for text, transcript in zip(texts, pending, strict=True):
+            text.transcript = transcript.result()
+            advance()
 
     def compute_metrics(
         self,

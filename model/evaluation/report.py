@@ -13,7 +13,9 @@ import jinja2
 import numpy as np
 import soundfile
 
+from model.evaluation.metrics import mean_of
 from model.evaluation.results import KINDS, PARTS, RECORDING, SYNTHESIZED, SentenceResult
+from model.evaluation.texts import SpokenText
 from model.files import write_text
 
 KIND_NAMES = dict(zip(KINDS, ("Recording", "Copy-synthesis", "Synthesized"), strict=True))
@@ -56,6 +58,7 @@ def write_report(
     path: Path,
     result: Mapping[str, Any],
     sentences: Sequence[SentenceResult],
+    texts: Sequence[SpokenText],
     *,
     sample_rate: int,
     recognizer: str,
@@ -67,6 +70,7 @@ def write_report(
         path: The HTML file.
         result: As returned by `evaluate_voice`.
         sentences: The same sentences with audio and spectrograms.
+        texts: Texts without recordings, with audio.
         sample_rate: Of the audio, in Hz.
         recognizer, vocoder: Their names.
     """
@@ -77,6 +81,8 @@ def write_report(
     page = environment.get_template("report.html").render(
         result=result,
         sentences=[_sentence(sentence, sample_rate) for sentence in sentences],
+        texts=[{**text.as_dict(), "audio": _audio_url(text.samples, sample_rate)} for text in texts],
+        texts_error=mean_of(text.character_error for text in texts).value,
         kinds=KIND_NAMES,
         parts={part: name for part, name in PART_NAMES.items() if result[part]},
         counts={part: sum(sentence.part == part for sentence in sentences) for part in PART_NAMES},
@@ -105,7 +111,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
             {(name, m["reason"]) for name, kinds in clip["metrics"].items() for m in kinds.values() if m["reason"]}
         )
     notes = [f"{METRIC_NAMES[name][0]}, {count} sentences: {reason}." for (name, reason), count in missing.items()]
-    return sorted(notes) + [f"{count} clips left out: {reason}." for reason, count in result["left_out"].items()]
+    left_out = [f"{count} clips left out: {reason}." for reason, count in result["left_out"].items()]
+    return [f"{note}." for note in result["few_clips"]] + sorted(notes) + left_out
 
 
 def _sentence(sentence: SentenceResult, sample_rate: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.evaluation.metrics import Metric, mean_of, not_applicable
+from model.evaluation.texts import SpokenText
 from model.features.index import IndexedClip
 
 if TYPE_CHECKING:
@@ -73,33 +74,64 @@ def summarize(sentences: Iterable[SentenceResult]) -> dict[str, dict[str, dict[s
     return summary
 
 
-def gate_metrics(sentences: list[SentenceResult], max_recording_error: float) -> dict[str, dict[str, Any]]:
+def gate_metrics(
+    sentences: list[SentenceResult], texts: list[SpokenText], max_recording_error: float
+) -> dict[str, dict[str, Any]]:
     """Returns the means of the metrics that decide on a promotion, as plain data.
 
     Args:
-        sentences: The sentences to average over.
+        sentences: All sentences; the unseen ones count, or all where none is unseen.
+        texts: Texts without recordings, spoken where few recordings are held out.
         max_recording_error: Character error rate of the recordings above which that of the voice does not count.
     """
+    unseen = [sentence for sentence in sentences if sentence.part == UNSEEN] or sentences
+    increase = (
+        _increase_with_texts(sentences, unseen, texts, max_recording_error)
+        if texts
+        else _mean_character_error_increase(unseen, max_recording_error)
+    )
     return {
         "mel_cepstral_distortion": mean_of(
-            sentence.metrics["mel_cepstral_distortion"][SYNTHESIZED] for sentence in sentences
+            sentence.metrics["mel_cepstral_distortion"][SYNTHESIZED] for sentence in unseen
         ).as_dict(),
-        "character_error_increase": _mean_character_error_increase(sentences, max_recording_error).as_dict(),
+        "character_error_increase": increase.as_dict(),
         "alignment_monotonicity": mean_of(
-            sentence.metrics["alignment_monotonicity"][RECORDING] for sentence in sentences
+            sentence.metrics["alignment_monotonicity"][RECORDING] for sentence in unseen
         ).as_dict(),
     }
 
 
-def _mean_character_error_increase(sentences: list[SentenceResult], max_recording_error: float) -> Metric:
-    """Returns the mean increase, unless the recognizer does not understand the recordings either."""
-    recordings = mean_of(sentence.metrics["character_error"][RECORDING] for sentence in sentences).value
-    if recordings is not None and recordings > max_recording_error:
+def _increase_with_texts(
+    sentences: list[SentenceResult], unseen: list[SentenceResult], texts: list[SpokenText], max_recording_error: float
+) -> Metric:
+    """Returns the mean character error rate of unseen sentences and texts, minus that of all evaluated recordings.
+
+    How well the recognizer understands a recording does not depend on whether the voice was trained on it.
+    """
+    recordings = _recording_error(sentences, max_recording_error)
+    if recordings.value is None:
+        return recordings
+    spoken = [sentence.metrics["character_error"][SYNTHESIZED] for sentence in unseen]
+    synthesized = mean_of([*spoken, *(text.character_error for text in texts)]).value
+    assert synthesized is not None  # texts always have an error rate
+    return Metric(synthesized - recordings.value)
+
+
+def _recording_error(sentences: list[SentenceResult], max_recording_error: float) -> Metric:
+    """Returns the mean character error rate of recordings, or why it does not apply."""
+    error = mean_of(sentence.metrics["character_error"][RECORDING] for sentence in sentences)
+    if error.value is not None and error.value > max_recording_error:
         return not_applicable(
-            f"the recognizer does not understand the recordings: their own character error rate is {recordings:.3f}, "
+            f"the recognizer does not understand the recordings: their own character error rate is {error.value:.3f}, "
             f"above evaluation.max_recording_error ({max_recording_error:g})"
         )
-    return mean_of(map(_character_error_increase, sentences))
+    return error
+
+
+def _mean_character_error_increase(sentences: list[SentenceResult], max_recording_error: float) -> Metric:
+    """Returns the mean increase, unless the recognizer does not understand the recordings either."""
+    recordings = _recording_error(sentences, max_recording_error)
+    return recordings if recordings.value is None else mean_of(map(_character_error_increase, sentences))
 
 
 def _character_error_increase(sentence: SentenceResult) -> Metric:

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,12 +24,14 @@ from model.config.data import FeaturesConfig
 from model.config.evaluation import EvaluationConfig
 from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
+from model.corpus.split import split
 from model.corpus.timings import write_alignments
 from model.errors import FeatureError
 from model.evaluation import recognizer
-from model.evaluation.evaluate import METRICS, REPORT, _Evaluator, choose, evaluate_voice
+from model.evaluation.evaluate import METRICS, REPORT, _Evaluator, choose, evaluate_voice, few_clips
 from model.evaluation.metrics import Metric, not_applicable
 from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
+from model.evaluation.texts import further_texts
 from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder
@@ -282,7 +285,8 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
     write_manifest(tmp_path / "corpus", clips)
     build_features(tmp_path / "corpus", tmp_path / "features", Config())
     store = FeatureStore(tmp_path / "features")
-    result = evaluate_voice(Parrot(store), store, tmp_path / "corpus", Config(), tmp_path / "out")
+    settings = Config.model_validate({"evaluation": {"min_sentences": 0}})
+    result = evaluate_voice(Parrot(store), store, tmp_path / "corpus", settings, tmp_path / "out")
     errors = {kind: result["unseen"]["character_error"][kind]["value"] for kind in KINDS}
     assert all(0.0 <= error < 0.5 for error in errors.values())
     increase = result["gate"]["character_error_increase"]["value"]
@@ -325,7 +329,7 @@ SPOKEN = {
 
 def test_character_errors_are_against_the_words_that_are_spoken(store, small_corpus, tmp_path, monkeypatch):
     """The transcript of the recording lacks a letter, that of copy-synthesis is right, that of synthesis is empty."""
-    settings = Config.model_validate({**CONFIG.model_dump(), "evaluation": {"max_clips": 4}})
+    settings = Config.model_validate({**CONFIG.model_dump(), "evaluation": {"max_clips": 4, "min_sentences": 0}})
     voice = Parrot(store)
     english = [store.clips[position] for position, _ in choose(store, voice, settings.evaluation)[0]]
     english = [clip for clip in english if clip.language == "en"]
@@ -373,13 +377,13 @@ def test_the_gate_ignores_the_recognizer_where_it_does_not_understand_the_record
         )
         for error in recordings
     ]
-    found = gate_metrics(sentences, 0.4)
+    found = gate_metrics(sentences, [], 0.4)
     assert found["character_error_increase"]["value"] == increase
     assert found["mel_cepstral_distortion"]["value"] == 5.0
     reason = found["character_error_increase"]["reason"]
     if increase is None:
         assert f"{np.mean(recordings):.3f}, above evaluation.max_recording_error (0.4)" in reason
-        assert gate_metrics(sentences, 0.7)["character_error_increase"]["value"] is not None
+        assert gate_metrics(sentences, [], 0.7)["character_error_increase"]["value"] is not None
     else:
         assert not reason
 
@@ -393,7 +397,9 @@ def test_the_limit_for_recordings_is_a_setting(store, small_corpus, tmp_path, mo
         return future
 
     monkeypatch.setattr(recognizer.Recognizer, "submit", transcribe)
-    settings = Config(**{**CONFIG.model_dump(), "evaluation": {"max_clips": 2, "max_recording_error": 1.5}})
+    settings = Config(
+        **{**CONFIG.model_dump(), "evaluation": {"max_clips": 2, "min_sentences": 0, "max_recording_error": 1.5}}
+    )
     result = evaluate_voice(Parrot(store), store, small_corpus, settings, tmp_path)
     assert result["gate"]["character_error_increase"] == {"value": 0.0, "reason": ""}
 
@@ -453,8 +459,66 @@ def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind(
         )
 
     found = gate_metrics(
-        [result(0.1, 0.4, 5.0, 0.9), result(0.2, 0.1, 7.0, 0.5), result("silent", "silent", 9.0, 0.7)], 0.4
+        [result(0.1, 0.4, 5.0, 0.9), result(0.2, 0.1, 7.0, 0.5), result("silent", "silent", 9.0, 0.7)], [], 0.4
     )
     assert {name: metric["value"] for name, metric in found.items()} == pytest.approx(
         {"character_error_increase": 0.1, "mel_cepstral_distortion": 7.0, "alignment_monotonicity": 0.7}
     )
+
+
+def test_few_held_out_clips_are_joined_by_texts_without_recordings(store, small_corpus, tmp_path, monkeypatch):
+    """The voice says nothing that is understood; the recordings are understood but for one letter in four."""
+    monkeypatch.setattr(recognizer, "character_error", lambda text, transcript: 0.25 if transcript == "heard" else 1.0)
+    voice = Parrot(store)
+    original = voice.synthesize
+    further = []
+
+    def synthesize(text, **arguments):
+        if (text, arguments["speaker"]) in voice.positions or arguments.get("reference"):
+            return original(text, **arguments)
+        further.append((text, arguments["speaker"]))
+        return SimpleNamespace(samples=np.zeros(RATE, np.float32))
+
+    order = []
+
+    def transcribe(self, samples):
+        order.append(len(samples))
+        future = Future()
+        future.set_result("heard" if len(order) % 3 == 1 and len(samples) != recognizer.SAMPLE_RATE else "")
+        return future
+
+    monkeypatch.setattr(voice, "synthesize", synthesize)
+    monkeypatch.setattr(recognizer.Recognizer, "submit", transcribe)
+    limits = {"max_clips": 5, "min_sentences": 5}
+    chosen = [store.clips[i] for i, part in choose(store, voice, EvaluationConfig(**limits))[0] if part == "unseen"]
+    lacking = 5 - sum(clip.language == "en" for clip in chosen)
+    assert lacking > 0
+    settings = Config(**{**CONFIG.model_dump(), "evaluation": limits})
+    progress = []
+    result = evaluate_voice(voice, store, small_corpus, settings, tmp_path, lambda *done: progress.append(done))
+    assert len(result["texts"]) == len(further) == lacking
+    assert progress[-1][0] == progress[-1][1]
+    assert {speaker for _, speaker in further} <= set(voice.speakers)
+    assert not {text for text, _ in further} & {clip.text for clip in store.clips}
+    assert result["gate"]["character_error_increase"]["value"] == pytest.approx(0.75)
+    assert result["few_clips"][-1].startswith(f"Intelligibility is measured on {lacking} further texts")
+    page = (tmp_path / REPORT).read_text("utf-8")
+    assert all(text in page for text in (*(text for text, _ in further), *result["few_clips"]))
+
+
+def test_what_rests_on_few_held_out_clips_is_named():
+    limits = EvaluationConfig(min_sentences=2)
+    one, *_ = few_clips([sentence("anna")], [], limits)
+    assert "rest on 1 held-out recording:" in one
+    assert few_clips([sentence("anna"), sentence("bob")], [], limits) == []
+
+
+def test_enough_held_out_clips_need_no_further_texts(results):
+    assert results[0][0.0]["texts"] == results[0][0.0]["few_clips"] == []
+
+
+def test_further_texts_are_those_that_the_corpus_lacks():
+    first, second, third = further_texts(3, [])
+    assert further_texts(2, [second.upper().rstrip(".")]) == [first, third]
+    generated = Path(split.__code__.co_filename).with_name("sentences_en.txt").read_text("utf-8").splitlines()
+    assert further_texts(1000, generated) == further_texts(1000, [])
