@@ -5,16 +5,23 @@ next one; these are the ones that are made where there is none yet.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.base_voice import NONE, BaseVoice, BaseVoiceError, find_base
 from components.registry import CANDIDATE, CHAMPION, Registry
 from components.state import State
+from model.config.resolution import Resolved, base_layers, with_layers
 from model.corpus.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from model.features.store import FeatureStore
 
 AUTO = "auto"
 """`training.start_from`: a base voice of the corpus's languages for recordings, none for generated speech."""
+COST = "about eight minutes on two cores for the size tiny"
+"""Time that a base voice takes to make (docs/measurements)."""
 PREFIX = "myxtts-base"
 LANGUAGES = ("en", "fa")
 """Languages with a shipped list of sentences; a base for a corpus in other languages speaks English."""
@@ -95,3 +102,31 @@ def spoken_languages(corpus: Path) -> tuple[set[str], float]:
     """Returns the languages of a corpus and the seconds of its training clips."""
     clips = read_manifest(corpus)
     return {clip.language for clip in clips}, sum(clip.seconds for clip in clips if clip.split == "train")
+
+
+def start_from_base(settings: Resolved, store: "FeatureStore", state: State) -> tuple[Resolved, BaseVoice | None]:
+    """Returns the settings of a training on these features, pinned to its base voice, and the base voice.
+
+    `auto` is the base voice of the features' languages if it is registered, for features of recordings.
+
+    Raises:
+        BaseVoiceError: `training.start_from` names no voice.
+        RegistryError: there is no such model or version.
+    """
+    config = settings.config
+    wanted, base = config.training.start_from, None
+    if wanted == AUTO:
+        if config.corpus.format != "generated":
+            base = find_made_base(state, base_languages(set(store.languages)), config.model_size)
+    else:
+        base = find_base(wanted, state)
+    layers: dict[str, dict[str, Any]] = {}
+    if base:
+        layers = base_layers(base.config, sum(store.clips[position].seconds for position in store.split("train")))
+    merged = with_layers(settings, layers)
+    pinned = {
+        "start_from": base.uri if base else NONE,
+        "start_from_sha256": base.weights_sha256 if base else "",
+    }
+    training = merged.config.training.model_copy(update=pinned)
+    return replace(merged, config=merged.config.model_copy(update={"training": training})), base

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.base_voice import NONE
 from components.registry import CHAMPION, Registry
 from components.state import read_json
 from model.files import write_json
+from pipelines.base_voices import COST
 from pipelines.local import PipelineError, Reporter, make_target, run_training
 from pipelines.project import Project, open_project
 from pipelines.run_records import RunRecord
@@ -46,6 +46,7 @@ class Outcome:
         report: Evaluation report.
         alignment: Newest alignment plot.
         seconds: Part of the run -> wall time in seconds.
+        base: Voice that the training started from; '' from scratch.
     """
 
     record: RunRecord
@@ -59,6 +60,7 @@ class Outcome:
     report: Path | None = None
     alignment: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    base: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Returns the results as JSON data."""
@@ -87,11 +89,10 @@ def full_run(
     announce("data: dvc repro, dvc push")
     with _timed(seconds, "data"):
         project.make_data()
-    if project.config.training.start_from != NONE:
-        announce("base voice")
+    if project.needs_base:
         with _timed(seconds, "base voice"):
             project = project.with_base(lambda settings: make_base(settings, report, output, announce))
-        announce(f"starts from {project.config.training.start_from}; another: --start-from, from scratch: none")
+        announce(f"base voice: {project.config.training.start_from} (--start-from names another; none: from scratch)")
     announce("pipeline: Kubeflow Pipelines, local runner")
     error = ""
     with _timed(seconds, "pipeline"):
@@ -101,7 +102,12 @@ def full_run(
             error = str(failure)
             record = failure.record
     outcome = Outcome(
-        record=record, name=project.model_name, size=project.config.model_size, error=error, seconds=seconds
+        record=record,
+        name=project.model_name,
+        size=project.config.model_size,
+        error=error,
+        seconds=seconds,
+        base=project.config.training.start_from if project.needs_base else "",
     )
     result = record.result()
     if not result:
@@ -122,7 +128,10 @@ def make_base(
     settings: Mapping[str, Any], report: Reporter, output: Callable[[str], None], announce: Callable[[str], None]
 ) -> None:
     """Makes a base voice; whether it passes the gate does not matter, since trainings only start from it."""
-    announce("there is no base voice for these languages and this size yet: it is made once, from generated speech")
+    announce(
+        "base voice: none of this size and these languages is registered yet. One is made now from generated speech "
+        f"({COST}); later runs reuse it. --start-from names another voice, --start-from none trains from scratch"
+    )
     full_run(open_project(overrides=settings), report, output, announce)
 
 

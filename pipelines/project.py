@@ -25,7 +25,7 @@ from model.corpus.recordings import corpus_name
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
-from pipelines.base_voices import AUTO, base_languages, ensure_base, find_made_base, spoken_languages
+from pipelines.base_voices import AUTO, base_languages, base_name, ensure_base, find_made_base, spoken_languages
 from pipelines.training_pipeline import arguments
 
 CORPUS = "data/corpus"
@@ -194,8 +194,10 @@ class Project:
         wanted = self.config.training.start_from
         if wanted == NONE:
             return self
-        languages, seconds = spoken_languages(self.folder / CORPUS)
-        base = self._automatic_base(languages, make) if wanted == AUTO else find_base(wanted, self.state)
+        base, seconds = None, 0.0
+        if self.needs_base:
+            languages, seconds = spoken_languages(self.folder / CORPUS)
+            base = self._automatic_base(languages, make) if wanted == AUTO else find_base(wanted, self.state)
         params, config_file, overrides = self.sources
         pinned = {"training.start_from": base.uri if base else NONE}
         if base:
@@ -203,13 +205,24 @@ class Project:
         derived = base_layers(base.config, seconds) if base else {}
         return replace(self, resolved=resolve(params, config_file, {**overrides, **pinned}, derived))
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether training starts from another voice, if there is one: `auto` means none for generated speech."""
+        wanted = self.config.training.start_from
+        return wanted not in (NONE, AUTO) or (wanted == AUTO and self.config.corpus.format != "generated")
+
     def _automatic_base(
         self, languages: set[str], make: Callable[[Mapping[str, Any]], None] | None
     ) -> BaseVoice | None:
-        if self.config.corpus.format == "generated":
-            return None
         chosen, size = base_languages(languages), self.config.model_size
-        return ensure_base(self.state, chosen, size, make) if make else find_made_base(self.state, chosen, size)
+        found = ensure_base(self.state, chosen, size, make) if make else find_made_base(self.state, chosen, size)
+        if found is None:
+            logger.warning(
+                "there is no base voice %s, so training starts from scratch; `myxtts base make --languages %s "
+                "--model-size %s` makes it, and --start-from none says that none is wanted",
+                base_name(chosen, size), ",".join(chosen), size,
+            )  # fmt: skip
+        return found
 
     def require_own_data(self) -> None:
         """Refuses data that was made with other settings than those of this run.

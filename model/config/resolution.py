@@ -114,6 +114,20 @@ def resolve(
     return Resolved(config, origins)
 
 
+def with_layers(resolved: Resolved, derived: Mapping[str, Mapping[str, Any]]) -> Resolved:
+    """Returns settings with further layers between the presets and what the user gave.
+
+    Args:
+        resolved: Settings.
+        derived: Name of a layer -> values by dotted key, as for `resolve`.
+    """
+    values = flatten(resolved.config.model_dump(mode="json"))
+    preset = ("default", "model size", "level")
+    given = {key: values[key] for key, origin in resolved.origins.items() if not origin.startswith(preset)}
+    merged = resolve(None, None, given, derived)
+    return Resolved(merged.config, {**merged.origins, **{key: resolved.origins[key] for key in given}})
+
+
 def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
     """Returns the settings that follow from a base voice, as layers for `resolve`: the user's own values win.
 

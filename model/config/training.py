@@ -63,9 +63,9 @@ class TrainingConfig(Section):
     """Training loop: steps, batches, optimizer, schedule, clipping, averaging, checkpoints, devices."""
 
     start_from: str = "none"
-    """Voice whose weights training starts from: its folder, `models:/<name>@<alias>`,
-    `models:/<name>/<version>`, `none`, or `auto`: for recordings, the base voice of their languages, which `myxtts run`
-    makes from generated speech if there is none yet. Sizes of the model come from it unless they are given."""
+    """Voice whose weights training starts from: its folder, `models:/<name>@<alias>`, `models:/<name>/<version>`,
+    `none`, or `auto`: for recordings the base voice of their languages, which `myxtts run` makes from generated speech
+    if there is none yet, and none for generated speech. Sizes of the model come from it unless they are given."""
     start_from_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the weights of `start_from`; runs record it, so that another voice under the same name is noticed."""
     keep_languages: bool = True

@@ -180,7 +180,7 @@ def describe_base(folder: Path, uri: str) -> dict[str, Any]:
     """Returns the entry of a lineage that names a base voice."""
     description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     return {
-        "uri": uri if uri not in ("", "none") else str(folder),
+        "uri": str(folder) if uri in ("", "none", "auto") else uri,
         "weights_sha256": description["weights_sha256"],
         "steps": description["steps"],
         "languages": description["languages"],

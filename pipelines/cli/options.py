@@ -28,6 +28,7 @@ MODEL_FLAGS = ("model_size", "optimization_level", "seed")
 
 TRAINING_FLAGS = (
     *MODEL_FLAGS,
+    "training.start_from",
     "training.max_steps",
     "training.batch_size",
     "training.learning_rate",
@@ -109,7 +110,9 @@ def project_options(command: Command) -> Command:
         "--data", type=PATH, help="Folder of recordings in a layout of docs/corpus.md [default: from params.yaml]."
     )
     add_base = click.option(
-        "--start-from", default="", help="Voice to start from: a folder, models:/NAME@ALIAS, auto, or none [none]."
+        "--start-from",
+        default="",
+        help="Voice to start from: a folder, models:/NAME@ALIAS, auto, or none [default: from params.yaml].",
     )
     return add_data(add_size(add_base(settings_files(command))))
 

@@ -47,6 +47,7 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
             "is the champion" if outcome.champion == outcome.version else f"champion: {outcome.champion or 'none'}"
         )
         rows.append(("model", f"{outcome.name} version {outcome.version} ({champion})"))
+    rows.append(("base", outcome.base or "none: trained from scratch"))
     rows += [("speech" if index == 0 else "", shown(path)) for index, path in enumerate(outcome.samples)]
     rows += [
         (name, shown(path)) for name, path in (("report", outcome.report), ("alignment", outcome.alignment)) if path

@@ -45,15 +45,17 @@ def train(
     from model.config.training import TrainSettings
     from model.diagnosis.checklist import blocking, check_normalization, check_speaker_contrast, checklist
     from model.training import trainer
+    from pipelines.base_voices import start_from_base
 
     first = is_first()
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
+    state = State.locate().prepare()
+    store = open_store(features, state)
+    settings, base = start_from_base(settings, store, state)
     config = settings.config
     train_settings = TrainSettings.of(config)
     for key, (default, value, origin) in settings.differences().items() if first else ():
         click.echo(f"{key} = {value} (default {default}; {origin})")
-    state = State.locate().prepare()
-    store = open_store(features, state)
     findings = [
         *checklist(config),
         check_normalization(store.statistics),
@@ -65,7 +67,7 @@ def train(
     if blocking(findings):
         raise SystemExit(1)
 
-    name = trainer.run_fingerprint(train_settings, store)
+    name = trainer.run_fingerprint(train_settings, store, base.weights_sha256 if base else "")
     output = output or state.folder("training", name)
     if find_lr:
         from model.training.learning_rate_finder import find_learning_rate
@@ -87,7 +89,9 @@ def train(
                 params=params,
             )
             logger = stack.enter_context(tracker)
-        result = trainer.train(train_settings, store, output, logger, profile_steps=profile_steps)
+        result = trainer.train(
+            train_settings, store, output, logger, profile_steps=profile_steps, base=base.folder if base else None
+        )
     if first and profile_steps:
         click.echo((output / "profile.txt").read_text("utf-8"))
     if first:

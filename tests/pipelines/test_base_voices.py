@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from components.base_voice import BaseVoice, BaseVoiceError
+from model.config.resolution import adaptation_preset
 from pipelines import base_voices, project
-from pipelines.base_voices import base_languages, base_name, base_settings, ensure_base
+from pipelines.base_voices import base_languages, base_name, base_settings, ensure_base, start_from_base
 
 
 def voice(tmp_path, uri="models:/base/3"):
@@ -83,12 +85,26 @@ def test_settings_follow_from_the_base_and_the_amount_of_speech(recordings, tmp_
 
 
 def test_from_scratch_nothing_changes(recordings):
-    plain = recordings()
+    plain = recordings(start_from="none")
     assert plain.with_base() is plain
+    assert not plain.needs_base
+
+
+def test_recordings_start_from_a_base_by_the_settings_of_the_project():
+    shipped = project.resolve(Path(project.__file__).parents[1] / "params.yaml")
+    assert shipped.config.training.start_from == "auto"
+
+
+def test_a_named_base_and_auto_need_a_base(recordings):
+    assert recordings(start_from="auto").needs_base
+    assert recordings(start_from="models:/base/3").needs_base
+    assert not recordings().needs_base
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_auto_takes_the_base_of_the_languages_and_else_starts_from_scratch(recordings, tmp_path, monkeypatch, made):
+def test_auto_takes_the_base_of_the_languages_and_else_starts_from_scratch(
+    recordings, tmp_path, monkeypatch, made, caplog
+):
     asked = []
 
     def find(state, languages, size):
@@ -99,6 +115,7 @@ def test_auto_takes_the_base_of_the_languages_and_else_starts_from_scratch(recor
     started = recordings(start_from="auto").with_base().config.training
     assert asked == [(("en",), "tiny")]
     assert started.start_from == ("models:/base/3" if made else "none")
+    assert ("myxtts base make --languages en --model-size tiny" in caplog.text) is not made
 
 
 def test_auto_makes_the_base_where_a_run_can(recordings, tmp_path, monkeypatch):
@@ -115,4 +132,40 @@ def test_generated_speech_starts_from_scratch(recordings, tmp_path):
     generated = replace(
         plain, resolved=replace(plain.resolved, config=plain.config.model_copy(update={"corpus": corpus}))
     )
+    assert not generated.needs_base
     assert generated.with_base().config.training.start_from == "none"
+
+
+def features(seconds):
+    """A feature store of one training clip of Persian speech."""
+    clip = SimpleNamespace(seconds=seconds)
+    return SimpleNamespace(clips=[clip], languages=["fa"], split=lambda name: [0] if name == "train" else [])
+
+
+@pytest.mark.parametrize(("given", "steps"), [({}, None), ({"training.max_steps": 7}, 7)])
+def test_a_training_outside_of_a_pipeline_has_the_same_base_and_settings(tmp_path, monkeypatch, given, steps):
+    asked, auto = [], {"training.start_from": "auto"}
+    monkeypatch.setattr(base_voices, "find_made_base", lambda *args: asked.append(args[1:]) or voice(tmp_path))
+    settings = project.resolve(None, None, {"corpus.format": "ljspeech", "model_size": "xtiny", **auto, **given})
+    started, base = start_from_base(settings, features(10.0), None)
+    assert asked == [(("fa",), "xtiny")]
+    assert base.uri == started.config.training.start_from == "models:/base/3"
+    assert started.config.training.start_from_sha256 == "c" * 64
+    assert started.config.model.ffn_dim == 96
+    assert started.config.corpus.format == "ljspeech"
+    usual = project.resolve(None, None, {"model_size": "xtiny"}).config.training.max_steps
+    assert started.config.training.max_steps == (steps or round(adaptation_preset(10.0)["steps"] * usual))
+    assert started.config.training.learning_rate < settings.config.training.learning_rate
+    assert started.origins["corpus.format"] == "command line"
+
+
+@pytest.mark.parametrize(
+    "corpus", [{"training.start_from": "auto"}, {"training.start_from": "none", "corpus.format": "table"}]
+)
+def test_a_training_outside_of_a_pipeline_starts_from_scratch_as_a_run_does(monkeypatch, corpus):
+    monkeypatch.setattr(base_voices, "find_made_base", lambda *_: pytest.fail("asked for a base"))
+    settings = project.resolve(None, None, corpus)
+    started, base = start_from_base(settings, features(10.0), None)
+    assert base is None
+    assert started.config.training.start_from == "none"
+    assert started.config.model_copy(update={"training": settings.config.training}) == settings.config
