@@ -90,7 +90,8 @@ def evaluate(
     store = FeatureStore.of(features)
     synthesizer = Synthesizer(voice)
     store.check(synthesizer.config.audio)
-    return evaluate_voice(synthesizer, store, corpus, settings, output, progress)
+    lineage = [entry["uri"] for entry in synthesizer.voice.lineage]
+    return evaluate_voice(synthesizer, store, corpus, settings, output, progress, lineage)
 
 
 def evaluate_voice(
@@ -100,6 +101,7 @@ def evaluate_voice(
     settings: EvaluateSettings,
     output: Path,
     progress: Progress = lambda *_: None,
+    lineage: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluates a voice and writes `metrics.json` and `report.html`.
 
@@ -114,11 +116,12 @@ def evaluate_voice(
         output: Folder for the two files.
         progress: Called with the units of work done and their total: each sentence is synthesized, compared with its
             recording and, where there is a recognizer, transcribed.
+        lineage: Voice that its training started from, and that voice's ancestors, youngest first.
 
     Returns:
         The contents of `metrics.json`: `gate`, `unseen` and `training` (metric name -> kind -> `value` and `reason`),
         `real_time_factor`, `groups` (by language and speaker), `clips`, `texts` (sentences without recordings),
-        `left_out` (reason -> number of clips), and `few_clips` (what rests on few held-out recordings; else empty).
+        `lineage`, `left_out` (reason -> number of clips), and `few_clips` (what rests on few held-out recordings).
 
     Raises:
         FeatureError: features and corpus do not belong together, or the voice speaks no language of the corpus.
@@ -155,6 +158,7 @@ def evaluate_voice(
         **{part: summarize(sentence for sentence in sentences if sentence.part == part) for part in PARTS},
         "real_time_factor": Metric(evaluator.synthesis_seconds / evaluator.speech_seconds).as_dict(),
         "groups": by_group(sentences),
+        "lineage": list(lineage),
         "left_out": left_out,
         "few_clips": few_clips(sentences, texts, settings.evaluation),
         "clips": [sentence.as_dict() for sentence in sentences],

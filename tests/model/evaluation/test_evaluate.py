@@ -207,6 +207,18 @@ def test_the_report_is_complete_and_self_contained(results):
     assert "recognizer: none" in page
 
 
+@pytest.mark.parametrize(
+    ("lineage", "shown"),
+    [((), "trained from scratch"), (("models:/b/2", "models:/a/1"), "started from models:/b/2, from models:/a/1")],
+)
+def test_the_report_says_what_the_voice_started_from(store, small_corpus, tmp_path, lineage, shown):
+    limits = {"max_clips": 1, "recognizer": "none"}
+    settings = Config.model_validate({**SETTINGS.model_dump(), "evaluation": limits})
+    result = evaluate_voice(Parrot(store), store, small_corpus, settings, tmp_path, lineage=lineage)
+    assert result["lineage"] == list(lineage)
+    assert shown in (tmp_path / REPORT).read_text("utf-8")
+
+
 def test_text_is_escaped(store, small_corpus, tmp_path, monkeypatch):
     voice = Parrot(store)
     original = voice.synthesize
