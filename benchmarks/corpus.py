@@ -21,7 +21,7 @@ from model.config.schema import Config
 from model.corpus.checks import compare_speakers
 from model.corpus.long_clips import divide
 from model.corpus.manifest import Clip, read_manifest
-from model.corpus.readers.generated import read_sentences
+from model.corpus.sentences import read_sentences
 from model.corpus.split import assign_splits
 from model.corpus.validate import check_metadata
 from model.text.espeak import speak

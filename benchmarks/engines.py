@@ -15,7 +15,7 @@ import numpy as np
 
 from model.audio.io import resample
 from model.corpus.engines import ENGINES
-from model.corpus.readers.generated import read_sentences
+from model.corpus.sentences import read_sentences
 from model.evaluation import recognizer
 from model.text.normalize import normalize
 

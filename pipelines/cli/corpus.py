@@ -117,6 +117,49 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
 
 
 @corpus.command()
+@click.option("--language", default="en", show_default=True, help="Language of the sentences.")
+@click.option("--sentences", type=click.IntRange(1), default=5, show_default=True, help="Number of sentences.")
+@click.option(
+    "--texts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="List to choose from, one sentence per line [default: the shipped list].",
+)
+@click.option("--speaker", default="speaker", show_default=True, help="Name of the reader.")
+@_path("--output", Path("recordings"), "Folder for the page and the recordings.")
+@json_option
+def prompts(language: str, sentences: int, texts: Path | None, speaker: str, output: Path, as_json: bool) -> None:
+    """Choose the sentences with the most different sounds, to read aloud: the folder of recordings is a corpus."""
+    from model.corpus.prompts import choose_prompts, write_prompts
+    from model.corpus.sentences import read_list, shipped_list
+
+    listed = read_list(texts) if texts else shipped_list(language)
+    chosen, coverage = choose_prompts(listed, language, sentences)
+    files = write_prompts(output, chosen, language, speaker)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "folder": str(output),
+                    "prompts": [vars(prompt) for prompt in chosen],
+                    "coverage": vars(coverage),
+                    "files": [str(file) for file in files],
+                },
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
+        return
+    for prompt in chosen:
+        click.echo(f"{prompt.name}.wav  {prompt.text}")
+    click.echo(
+        f"\n{len(chosen)} sentences with {coverage.summary()}\n"
+        f"read them from  {files[0]}\n"
+        f"save them in    {output}\n"
+        f"then            myxtts run --data {output}"
+    )
+
+
+@corpus.command()
 @click.argument("folder", type=PATH, default=CORPUS)
 @json_option
 def stats(folder: Path, as_json: bool) -> None:

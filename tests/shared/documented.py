@@ -4,6 +4,7 @@ A small checkout is a project folder with this tree's stages and Makefile, the s
 `myxtts` that adds options to expensive commands: commands run as they are written, but end within seconds.
 """
 
+import csv
 import os
 import re
 import shutil
@@ -68,6 +69,14 @@ def python_examples(page: Path) -> list[str]:
     return blocks(page, "python")
 
 
+def read_aloud(folder: Path) -> None:
+    """Writes the recordings that a reader of the prompts in a folder would make."""
+    with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="|"):
+            samples, rate, _ = speak(row["text"], row["language"])
+            write_audio(folder / f"{row['audio']}.wav", samples, rate)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkout:
     """A small checkout.
@@ -120,6 +129,8 @@ class Checkout:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0, f"{line}\nexit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        if prompts := re.search(r"corpus prompts .*--output (\w+)", line):
+            read_aloud(self.folder / prompts[1])
         return done.stdout
 
     def filled(self, line: str) -> str:

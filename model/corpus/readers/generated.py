@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from model.config.data import CorpusConfig
 from model.corpus.engines import Engine, choose_engine, log_choice
+from model.corpus.sentences import read_sentences
 from model.corpus.sources import Source, Utterance
 from model.errors import CorpusError
 
@@ -66,22 +66,6 @@ def engine_versions(config: CorpusConfig) -> dict[str, str]:
         CorpusError: as `choose_engines`.
     """
     return {language: f"{engine.name} {engine.version()}" for language, engine in choose_engines(config).items()}
-
-
-def read_sentences(folder: str, language: str) -> list[str]:
-    """Returns the distinct lines of `sentences_<language>.txt` in `folder`, or of the shipped list.
-
-    Raises:
-        CorpusError: there is no such list, or it is not UTF-8.
-    """
-    path = (Path(folder) if folder else Path(__file__).parents[1]) / f"sentences_{language}.txt"
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CorpusError(f"{path}: no such list of sentences; set corpus.path to a folder that has it") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
 def _voice_counts(config: CorpusConfig) -> dict[str, int]:

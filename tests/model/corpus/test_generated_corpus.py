@@ -13,7 +13,7 @@ from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import generated
-from model.corpus.readers.generated import read_sentences
+from model.corpus.sentences import read_sentences
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.errors import CorpusError

@@ -9,7 +9,7 @@ import soundfile
 from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.long_clips import divide
-from model.corpus.readers.generated import read_sentences
+from model.corpus.sentences import read_sentences
 from model.text.espeak import speak
 
 RATE = 22050

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from model.corpus.readers.generated import read_sentences
+from model.corpus.sentences import read_sentences
 from model.errors import TextError
 from model.text.encode import encode
 from model.text.espeak import phone_words, speak
