@@ -27,8 +27,9 @@ def code_hash(*modules: str, exclude: tuple[str, ...] = ()) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(source_files(*modules, exclude=exclude)):
-        content = _code(path) if path.suffix == ".py" else path.read_bytes()
-        digest.update(f"{relative_name(path)} {hashlib.sha256(content).hexdigest()}\n".encode())
+        content = path.read_bytes()
+        own = _statements_sha256(content) if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
+        digest.update(f"{relative_name(path)} {own}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -75,14 +76,15 @@ def relative_name(path: Path) -> str:
     return path.name
 
 
-def _code(path: Path) -> bytes:
-    """Returns the statements of a source without comments, docstrings and formatting."""
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+@cache  # steps share most of their sources
+def _statements_sha256(source: bytes) -> str:
+    """Returns the SHA-256 of the statements of a source, without comments, docstrings and formatting."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [item for item in body if not _is_text(item)]  # type: ignore[attr-defined]
-    return ast.dump(tree).encode()
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_text(statement: ast.stmt) -> bool:

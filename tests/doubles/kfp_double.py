@@ -27,6 +27,8 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from pipelines.compiling import YamlLoader
+
 PREFIX = "/apis/v2beta1/"
 STATES = ("PENDING", "RUNNING", "SUCCEEDED")
 STEPS = ("resolve-data", "preprocess", "train", "finetune-vocoder", "evaluate", "register", "gate")
@@ -281,7 +283,7 @@ class Double:
 
     def _platform(self, text: str) -> dict:
         """S/apiserver/template/v2_template.go: a platform document with an unknown field is dropped without a word."""
-        documents = [item for item in yaml.safe_load_all(text) if "platforms" in (item or {})]
+        documents = [item for item in yaml.load_all(text, YamlLoader) if "platforms" in (item or {})]
         if not documents:
             return {}
         try:
@@ -530,7 +532,7 @@ ROUTES = [
 @functools.cache
 def spec_of(text: str) -> dict | None:
     """The pipeline's own document in an uploaded file, if it has one."""
-    return next((item for item in yaml.safe_load_all(text) if "pipelineInfo" in (item or ())), None)
+    return next((item for item in yaml.load_all(text, YamlLoader) if "pipelineInfo" in (item or ())), None)
 
 
 def strict(body: dict, definition: type) -> dict:

@@ -1,10 +1,7 @@
 """`myxtts pipeline ... --target cluster`: the requests, the output and the exit status."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import argo_names
@@ -24,26 +21,24 @@ from pipelines.run_records import RunError
 pytestmark = pytest.mark.usefixtures("logged_out")
 
 
-def program(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
-
-
 @pytest.mark.parametrize(
     ("script", "token", "status", "said"),
     [(["SUCCEEDED"], "right", 0, "SUCCEEDED"), (["FAILED"], "right", 1, "step train failed"), ([], "wrong", 2, "401")],
 )
-def test_the_programs_exit_status_tells_how_it_went(host, double, pipeline, run_arguments, script, token, status, said):
+def test_the_programs_exit_status_tells_how_it_went(
+    host, double, pipeline, run_arguments, myxtts, monkeypatch, script, token, status, said
+):
     double.tokens = {"right": {"team"}}
     run, _ = start_as(double, host, pipeline, run_arguments)
     double.script = script
-    done = program(
-        "status", run.id, "--target", "cluster", "--host", host, "--namespace", "team", MYXTTS_KFP_TOKEN=token
+    monkeypatch.setenv("MYXTTS_KFP_TOKEN", token)
+    ended, output, errors = myxtts(
+        "pipeline", "status", run.id, "--target", "cluster", "--host", host, "--namespace", "team"
     )
-    assert done.returncode == status, done.stderr
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert token not in done.stdout + done.stderr
+    assert ended == status, errors
+    assert said in output + errors
+    assert "Traceback" not in errors
+    assert token not in output + errors
 
 
 def start_as(double, host, pipeline, run_arguments):
@@ -52,10 +47,10 @@ def start_as(double, host, pipeline, run_arguments):
         return connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
 
 
-def test_runs_are_listed_as_data(host, double, pipeline, run_arguments):
+def test_runs_are_listed_as_data(host, double, pipeline, run_arguments, myxtts):
     run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
-    done = program("list", "--target", "cluster", "--host", host, "--namespace", "team", "--json")
-    assert [item["id"] for item in json.loads(done.stdout)] == [run.id]
+    _, output, _ = myxtts("pipeline", "list", "--target", "cluster", "--host", host, "--namespace", "team", "--json")
+    assert [item["id"] for item in json.loads(output)] == [run.id]
 
 
 @pytest.fixture

@@ -9,12 +9,16 @@ from kfp.dsl import base_component
 
 from model.config.resolution import ConfigError, flatten, known_keys, resolve
 from model.config.targets import ClusterConfig
-from pipelines.compiling import LintError, check, compile_training, manifests
+from pipelines.compiling import LintError, YamlLoader, check, compile_training, manifests
 from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
 from pipelines.training_pipeline import STEP_SETTINGS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
 DATA, TRAIN = (f"registry.example/myxtts-python-{kind}@sha256:" + "0" * 64 for kind in ("data", "train"))
+
+
+def documents(text: str) -> list[dict]:
+    return list(yaml.load_all(text, YamlLoader))
 
 
 def cluster_config(**changes):
@@ -56,7 +60,7 @@ def test_nothing_is_installed_at_run_time(cluster):
 
 def test_no_forbidden_feature_of_kfp_is_used(cluster):
     """Features that the local runner lacks, or that break caching (see kfp's own issues)."""
-    pipeline = next(yaml.safe_load_all(cluster))
+    pipeline = documents(cluster)[0]
     text = json.dumps(pipeline)
     for forbidden in ("cacheKey", "workspacePath", "importer", "CreatePVC", "pipeline_job"):
         assert forbidden not in text
@@ -77,7 +81,7 @@ def test_secrets_stand_by_name_only(monkeypatch):
 
 
 def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
-    components = next(yaml.safe_load_all(cluster))["components"]
+    components = documents(cluster)[0]["components"]
     found = {
         (name.removeprefix("comp-"), output): item["artifactType"]["schemaTitle"]
         for name, component in components.items()
@@ -94,7 +98,7 @@ def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
 
 
 def test_steps_that_act_on_the_registry_are_never_answered_from_the_cache(cluster):
-    tasks = next(yaml.safe_load_all(cluster))["root"]["dag"]["tasks"]
+    tasks = documents(cluster)[0]["root"]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
     assert cached == {step.replace("_", "-") for step in STEPS} - {"register", "gate"}
 
@@ -139,7 +143,7 @@ def test_local_images_are_named_after_the_code():
 
 def test_an_image_per_step_reaches_the_pipeline():
     images = {step: f"local-python:{index}" for index, step in enumerate(STEPS)}
-    pipeline = next(yaml.safe_load_all(compile_training(Profile(name="local", images=images))))
+    pipeline = documents(compile_training(Profile(name="local", images=images)))[0]
     executors = pipeline["deploymentSpec"]["executors"]
     found = {
         name.removeprefix("exec-").replace("-", "_"): item["container"]["image"] for name, item in executors.items()
@@ -195,7 +199,7 @@ def test_a_deadline_is_compiled_only_for_clusters_that_know_it(release):
 
 def executors(text: str) -> tuple[dict, dict]:
     """(containers, what their pods get) of a compiled pipeline, by step."""
-    pipeline, platform = yaml.safe_load_all(text)
+    pipeline, platform = documents(text)
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     containers = pipeline["deploymentSpec"]["executors"]
     return tuple(
@@ -290,7 +294,7 @@ def test_no_step_runs_as_root():
 
 
 def test_all_steps_are_tried_again_but_the_gate(dressed):
-    tasks = next(yaml.safe_load_all(dressed))["root"]["dag"]["tasks"]
+    tasks = documents(dressed)[0]["root"]["dag"]["tasks"]
     tried = {
         name.replace("-", "_") for name, task in tasks.items() if task.get("retryPolicy", {}).get("maxRetryCount") == 5
     }
@@ -301,7 +305,7 @@ def test_retries_last_as_long_as_every_attempt_may_take():
     """Argo stops retrying, and kills a retried pod, once the first attempt began longer ago than the maximum."""
     changes = {"cluster__retries": 3, "cluster__step_timeout_seconds": 1000}
     text = compile_training(cluster_profile(cluster_config(**changes)))
-    policy = next(yaml.safe_load_all(text))["root"]["dag"]["tasks"]["train"]["retryPolicy"]
+    policy = documents(text)[0]["root"]["dag"]["tasks"]["train"]["retryPolicy"]
     pauses = [30, 60, 120]
     assert (policy["backoffDuration"], policy["backoffFactor"]) == ("30s", 2.0)
     assert int(policy["backoffMaxDuration"].removesuffix("s")) >= 4 * 1000 + sum(pauses)
@@ -374,11 +378,11 @@ def test_the_lint_refuses_variables_that_would_replace_the_docker_runners():
 
 
 def test_kubernetes_objects_hold_the_same_pipeline(cluster):
-    pipeline, version = yaml.safe_load_all(manifests(cluster_profile(cluster_config()), "team", "c0ffee" * 7))
+    pipeline, version = documents(manifests(cluster_profile(cluster_config()), "team", "c0ffee" * 7))
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
     assert version["metadata"]["namespace"] == "team"
     assert re.fullmatch("myxtts-training-c0ffeec0ffee-[0-9a-f]{8}", version["metadata"]["name"])
-    assert version["spec"]["pipelineSpec"] == next(yaml.safe_load_all(cluster))
+    assert version["spec"]["pipelineSpec"] == documents(cluster)[0]
 
 
 def test_another_image_makes_another_version_of_a_gitops_repository():
@@ -386,14 +390,14 @@ def test_another_image_makes_another_version_of_a_gitops_repository():
     names = set()
     for digit in "01":
         config = cluster_config(cluster__train_image=f"registry.example/train@sha256:{digit * 64}")
-        _, version = yaml.safe_load_all(manifests(cluster_profile(config), "team", "c0ffee" * 7))
+        _, version = documents(manifests(cluster_profile(config), "team", "c0ffee" * 7))
         names.add(version["metadata"]["name"])
     assert len(names) == 2
 
 
 def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
     whole, parts = (
-        next(yaml.safe_load_all(compile_training(cluster_profile(cluster_config(cluster__preprocess_parts=count)))))
+        documents(compile_training(cluster_profile(cluster_config(cluster__preprocess_parts=count))))[0]
         for count in (1, 3)
     )
     assert "comp-preprocess-part" not in whole["components"]
