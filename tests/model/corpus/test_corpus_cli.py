@@ -72,12 +72,13 @@ def test_import_keeps_the_name_of_the_folder(tmp_path, monkeypatch):
     assert [(corpus.name, corpus.path) for corpus in made] == [("Käthe-Jürgen", str(folder))]
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A folder with the shipped dvc.yaml, its own settings, and one recorded corpus beside it."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One recorded corpus, and beside it a project with the shipped dvc.yaml whose stages have run."""
     if shutil.which("dvc", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("dvc is not installed beside this Python")
-    recordings = tmp_path / "recordings"
+    parent = tmp_path_factory.mktemp("stages")
+    recordings = parent / "recordings"
     (recordings / "wavs").mkdir(parents=True)
     time = np.arange(22050 * 2) / 22050
     rows = []
@@ -86,20 +87,27 @@ def project(tmp_path):
         soundfile.write(recordings / "wavs" / f"clip{number}.wav", tone, 22050, subtype="PCM_16")
         rows.append(f"clip{number}|This is sentence number {number}.|This is sentence number {number}.")
     (recordings / "metadata.csv").write_text("\n".join(rows) + "\n")
-    folder = tmp_path / "project"
+    folder = parent / "project"
     folder.mkdir()
     shutil.copy(REPOSITORY / "dvc.yaml", folder)
     parameters = {
         "seed": 1,
-        "corpus": {"name": "test", "format": "ljspeech", "path": str(recordings)},
+        "corpus": {"name": "test", "format": "ljspeech", "path": "../recordings"},
         "validation": {"max_seconds": 15.0},
         "split": {"min_held_out": 2},
         "audio": {"sample_rate": 22050},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     dvc(folder, "init", "--no-scm", "-q")
-    link_code(folder, REPOSITORY)
-    return folder
+    assert stages_run(folder) == ["ingest", "validate", "split"]
+    return parent
+
+
+@pytest.fixture
+def project(made, tmp_path):
+    """A copy of the project, with its recordings beside it."""
+    shutil.copytree(made, tmp_path / "stages", symlinks=True)
+    return tmp_path / "stages" / "project"
 
 
 def link_code(folder, code):
@@ -127,8 +135,6 @@ def stages_run(folder, *options, code=REPOSITORY):
 
 def test_dvc_runs_again_what_a_change_touches_and_nothing_else(project):
     recordings = project.parent / "recordings"
-    assert stages_run(project) == ["ingest", "validate", "split"]
-    assert stages_run(project) == []
     quiet = dvc(project, "status", "-q")
     assert (quiet.returncode, quiet.stdout) == (0, "")
     metrics = json.loads(dvc(project, "metrics", "show", "--json").stdout)[""]["data"]
@@ -138,23 +144,17 @@ def test_dvc_runs_again_what_a_change_touches_and_nothing_else(project):
     parameters["validation"]["max_seconds"] = 14.0
     (project / "params.yaml").write_text(yaml.safe_dump(parameters))
     assert stages_run(project) == ["validate"]  # it finds the same clips good: nothing to split anew
-    tone = 0.3 * np.sin(2 * np.pi * 333 * np.arange(22050 * 2) / 22050)
-    soundfile.write(recordings / "wavs" / "clip0.wav", tone, 22050, subtype="PCM_16")
-    assert stages_run(project)[0] == "ingest"
     (recordings / "wavs" / "clip2.wav").write_bytes(b"")
     failed = dvc(project, "repro")
     assert failed.returncode != 0
+    assert "Running stage 'ingest'" in failed.stdout
     assert "1 of 14 clips are bad" in failed.stderr + failed.stdout
     assert (project / "data" / "validated" / "report.html").is_file()
 
 
-def test_a_lock_is_compared_with_settings_and_code_without_data(project, tmp_path):
-    stages_run(project)
-    fresh = tmp_path / "clone"
-    fresh.mkdir()
-    for name in ("dvc.yaml", "dvc.lock", "params.yaml"):
-        shutil.copy(project / name, fresh)
-    dvc(fresh, "init", "--no-scm", "-q")
+def test_a_lock_is_compared_with_settings_and_code_without_data(project):
+    fresh = project.parent / "clone"
+    shutil.copytree(project, fresh, symlinks=True, ignore=shutil.ignore_patterns("data", "cache", "tmp"))
     assert stages_run(fresh, "--dry", "--allow-missing") == []
     parameters = yaml.safe_load((fresh / "params.yaml").read_text())
     parameters["split"]["min_held_out"] = 3
@@ -164,11 +164,9 @@ def test_a_lock_is_compared_with_settings_and_code_without_data(project, tmp_pat
 
 
 def test_changed_code_makes_its_stage_run_again(project, tmp_path):
-    assert stages_run(project) == ["ingest", "validate", "split"]
     code = tmp_path / "code"
     for package in ("model", "components", "pipelines"):
         shutil.copytree(REPOSITORY / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
-    assert stages_run(project, code=code) == []
     path = code / "model" / "corpus" / "split.py"
     path.write_text(path.read_text() + "\n# a comment changes nothing\n")
     assert stages_run(project, code=code) == []
