@@ -33,6 +33,9 @@ if __name__ == "__main__":
     run_step("standin", Artifact())
 """
 
+SOON = 20.0
+"""Seconds in which a step that is told to end has recorded it; its workers sleep three times as long."""
+
 POOL = """
 import multiprocessing, time
 
@@ -123,18 +126,18 @@ def seconds_until_recorded(process: subprocess.Popen) -> float:
 def test_a_step_that_waits_for_its_workers_records_and_ends_them(start):
     process, workers = start(POOL)
     assert len(workers) == 2
-    assert seconds_until_recorded(process) < 1
-    assert process.wait(10) == 130
+    assert seconds_until_recorded(process) < SOON
+    assert process.wait(60) == 130
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
 def test_work_that_saves_itself_is_recorded_before_it_has_saved_and_only_once(start):
     process, _ = start(SAVING)
-    assert seconds_until_recorded(process) < 1
+    assert seconds_until_recorded(process) < SOON
     rest = process.stdout.read()
     assert "saved" in rest
     assert "::step::" not in rest
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
 
 
 def launched(**changes) -> str:
@@ -143,35 +146,35 @@ def launched(**changes) -> str:
     return json.dumps({"launch": config.launch.model_dump(), "cluster": cluster})
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+def wait_until(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_a_step_that_waits_for_a_trainjob_takes_it_along_within_a_second(start, tmp_path):
+def test_a_step_that_waits_for_a_trainjob_takes_it_along(start, tmp_path):
     kube = KubeDouble("myxtts")
     kube.script = [""]
     with kube.serving(tmp_path) as kubeconfig:
         variables = {"KUBECONFIG": str(kubeconfig), "MYXTTS_IMAGE": "i@sha256:" + "0" * 64, "KFP_RUN_ID": "run-1"}
         process, _ = start(TRAINJOB, MYXTTS_LAUNCH=launched(launcher="trainjob"), **variables)
         wait_until(lambda: kube.jobs)
-        assert seconds_until_recorded(process) < 1
-        wait_until(lambda: not kube.jobs, 1)
-        assert process.wait(10) == 130
+        assert seconds_until_recorded(process) < SOON
+        wait_until(lambda: not kube.jobs)
+        assert process.wait(60) == 130
     assert not (tmp_path / "training" / "heartbeat").exists()  # its workers stop even if deleting failed
 
 
 def test_a_step_that_waits_for_torchrun_ends_its_workers(start, tmp_path):
     (tmp_path / "standin_worker.py").write_text(WORKER)
     process, _ = start(TORCHRUN, MYXTTS_LAUNCH=launched(launcher="torchrun", processes=1))
-    wait_until((tmp_path / "worker").is_file, 60)
+    wait_until((tmp_path / "worker").is_file)
     wait_until((tmp_path / "worker").read_text)
     worker = Path("/proc") / (tmp_path / "worker").read_text()
     assert worker.exists()
-    assert seconds_until_recorded(process) < 1
-    assert process.wait(40) == 130
+    assert seconds_until_recorded(process) < SOON
+    assert process.wait(120) == 130
     assert not worker.exists()
 
 

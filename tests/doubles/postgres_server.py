@@ -44,7 +44,7 @@ def _served(folder: Path, databases: tuple[str, ...]) -> Iterator[str]:
     process = subprocess.Popen([*user, _binary("postgres"), *options], cwd=folder, stderr=subprocess.DEVNULL)
     try:
         connect = [_binary("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "myxtts", "-d", "postgres", "-c"]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while subprocess.run([*connect, "select 1"], capture_output=True).returncode:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -53,4 +53,4 @@ def _served(folder: Path, databases: tuple[str, ...]) -> Iterator[str]:
         yield f"postgresql+pg8000://myxtts@127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)  # at once, whoever is still connected
-        process.wait(20)
+        process.wait(60)

@@ -225,20 +225,20 @@ def test_runs_of_one_project_make_their_data_one_after_the_other(recordings, mon
     def repro(folder, *_, **__):
         made.append(yaml.safe_load((folder / "params.yaml").read_text())["seed"])
         begun.set()
-        assert go.wait(10)
+        assert go.wait(120)
 
     monkeypatch.setattr(dvc, "run", repro)
     monkeypatch.setattr(Project, "push", lambda _: None)
     threads = [threading.Thread(target=project.make_data) for project in (first, second)]
     threads[0].start()
-    assert begun.wait(10)
+    assert begun.wait(120)
     threads[1].start()
     while "waiting for another process" not in caplog.text:
         time.sleep(0.01)
     assert made == [1]
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert made == [1, 2]
 
 

@@ -80,7 +80,7 @@ def servers(s3, tmp_path_factory):
             yield {**s3, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
 
 
 def bucket(variables: dict[str, str]):
@@ -96,7 +96,7 @@ def bucket(variables: dict[str, str]):
 
 
 def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while True:
         try:
             with urllib.request.urlopen(address, timeout=2):

