@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.registry import Registry, is_registered, parse_uri
+from components.registry import CANDIDATE, CHAMPION, Registry, is_registered, parse_uri
 from components.state import State, read_json
 from model.config.training import TrainingConfig
 from model.errors import MyXTTSError
 
 NONE = "none"
+AUTO = "auto"
+"""`training.start_from`: a base voice of the corpus's languages for recordings, none for generated speech."""
+PREFIX = "myxtts-base"
+LANGUAGES = ("en", "fa")
+"""Languages with a shipped list of sentences; a base for a corpus in other languages speaks English."""
 
 
 class BaseVoiceError(MyXTTSError):
@@ -66,6 +71,24 @@ def base_folder(settings: TrainingConfig, state: State) -> Path | None:
             f"started with {settings.start_from_sha256}; start the run again"
         )
     return base.folder
+
+
+def base_name(languages: tuple[str, ...], size: str) -> str:
+    """Returns the registered name of the base voice for these languages and this model size."""
+    return "-".join((PREFIX, *languages, size))
+
+
+def base_languages(spoken: set[str]) -> tuple[str, ...]:
+    """Returns the languages of the base voice for a corpus: those that speech can be generated in, else English."""
+    return tuple(language for language in LANGUAGES if language in spoken) or LANGUAGES[:1]
+
+
+def find_made_base(state: State, languages: tuple[str, ...], size: str) -> BaseVoice | None:
+    """Returns the registered base voice of these languages and this size, or None."""
+    registry, name = Registry(state), base_name(languages, size)
+    aliases = registry.aliases(name)
+    which = aliases.get(CHAMPION) or aliases.get(CANDIDATE)
+    return find_base(f"models:/{name}/{which}", state) if which else None
 
 
 def _described(uri: str, folder: Path) -> BaseVoice:

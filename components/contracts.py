@@ -96,6 +96,32 @@ class StepOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfigureOutput(StepOutput):
+    """The resolved parameters of a run.
+
+    Attributes:
+        data_hash: DVC hash of the data (`<md5>.dir`).
+        model_name: Registered model.
+        configuration: Dotted key -> `value` and `origin` of every setting that a step reads.
+        preprocess_settings, train_settings, finetune_vocoder_settings, evaluate_settings, gate_settings: JSON of the
+            settings of each step.
+    """
+
+    data_hash: str
+    model_name: str
+    configuration: dict[str, Any]
+    preprocess_settings: str
+    train_settings: str
+    finetune_vocoder_settings: str
+    evaluate_settings: str
+    gate_settings: str
+
+    def metadata(self) -> dict[str, str]:
+        """Returns the text fields without the settings, which are too long for a page."""
+        return {name: value for name, value in super().metadata().items() if not name.endswith("_settings")}
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolveDataOutput(StepOutput):
     """The corpus, fetched by its hash.
 
@@ -217,6 +243,7 @@ class GateOutput(StepOutput):
 
 
 RECORDS: tuple[type[StepOutput], ...] = (
+    ConfigureOutput,
     ResolveDataOutput,
     PreprocessPartOutput,
     PreprocessOutput,

@@ -200,6 +200,23 @@ def remote_url(project: Path) -> str:
     return str((project / ".dvc" / url).resolve())
 
 
+S3_OPTIONS = {
+    "endpointurl": "endpoint_url",
+    "access_key_id": "aws_access_key_id",
+    "secret_access_key": "aws_secret_access_key",
+    "session_token": "aws_session_token",
+    "region": "region_name",
+}
+"""Setting of a DVC remote -> argument of boto3's client."""
+
+
+def s3_options(project: Path) -> tuple[tuple[str, str], ...]:
+    """Returns the settings of the project's default remote for boto3; those of the environment are not among them."""
+    settings = read_config(project, "config", "config.local")
+    remote = settings.get(f"'remote \"{settings.get('core', {}).get('remote', '')}\"'", {})
+    return tuple((S3_OPTIONS[name], value) for name, value in remote.items() if name in S3_OPTIONS)
+
+
 def recorded_parameters(project: Path) -> dict[str, Any]:
     """Returns the parameters by dotted key that `dvc.lock` records for the data of `project`; {} without a lock.
 

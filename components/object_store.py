@@ -21,10 +21,12 @@ class ObjectStoreError(MyXTTSError):
 class ObjectStore:
     """The objects under `s3://bucket/prefix`. Instances can be pickled; every process opens its own connection.
 
-    Endpoint and credentials come from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ACCESS_KEY_ID`, ...).
+    Endpoint and credentials come from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ACCESS_KEY_ID`, ...), unless
+    `options`, arguments of boto3's client, give them.
     """
 
     url: str
+    options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.url.startswith(SCHEME) or not self._bucket:
@@ -54,7 +56,10 @@ class ObjectStore:
         return f"{prefix}/{name}" if prefix else name
 
     def _call(self, operation: str, name: str, *arguments: str) -> Any:
-        return _guarded(f"{self.url}/{name}", lambda: getattr(_client(os.environ.get(ENDPOINT)), operation)(*arguments))
+        return _guarded(
+            f"{self.url}/{name}",
+            lambda: getattr(_client(os.environ.get(ENDPOINT), self.options), operation)(*arguments),
+        )
 
 
 def _guarded(address: str, operation: Callable[[], Any]) -> Any:
@@ -70,7 +75,8 @@ def _guarded(address: str, operation: Callable[[], Any]) -> Any:
 
 
 @cache
-def _client(endpoint: str | None) -> Any:
+def _client(endpoint: str | None, options: tuple[tuple[str, str], ...]) -> Any:
     import boto3
 
-    return boto3.client("s3", endpoint_url=endpoint)
+    given: dict[str, Any] = dict(options)
+    return boto3.client("s3", **{"endpoint_url": endpoint, **given})

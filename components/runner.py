@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from components.contracts import StepError, StepOutput
@@ -19,6 +20,7 @@ from components.results import OutputArtifact, Results
 from components.termination import on_termination
 from model.addresses import hide_credentials
 from model.config import StepSettings
+from model.files import write_text
 
 EVENT = "::step::"
 """Starts the lines of a step's output that a program reads."""
@@ -66,7 +68,12 @@ class QuickExit:
 
 
 def run_step(
-    step: str, artifact: OutputArtifact, shown: Mapping[str, OutputArtifact] | None = None, /, **inputs: Any
+    step: str,
+    artifact: OutputArtifact,
+    shown: Mapping[str, OutputArtifact] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    /,
+    **inputs: Any,
 ) -> None:
     """Runs `components.<step>.run.run(**inputs)` and writes the record that it returns to the output artifact.
 
@@ -79,6 +86,7 @@ def run_step(
         step: Name of the component's folder.
         artifact: The component's output artifact; the record becomes its file and its metadata.
         shown: Output artifacts for the page of KFP, by the attributes of `Results`.
+        parameters: Output parameters: field of the record -> file that gets its text.
         **inputs: Text parameters, and paths of input artifacts.
     """
     log_to_output()
@@ -118,6 +126,8 @@ def run_step(
         raise SystemExit(130) from None
     output.write(artifact.path)
     artifact.metadata.update(output.metadata())
+    for field, path in (parameters or {}).items():
+        write_text(Path(path), getattr(output, field))
     if shown:
         _write_results(step, output, shown)
     emit(step, "finished", seconds=seconds(), message=output.summary)

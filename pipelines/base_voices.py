@@ -9,8 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.base_voice import NONE, BaseVoice, BaseVoiceError, find_base
-from components.registry import CANDIDATE, CHAMPION, Registry
+from components.base_voice import (
+    AUTO,
+    NONE,
+    PREFIX,
+    BaseVoice,
+    BaseVoiceError,
+    base_languages,
+    base_name,
+    find_base,
+    find_made_base,
+)
+from components.registry import Registry
 from components.state import State
 from model.config.resolution import Resolved, base_layers, with_layers
 from model.corpus.manifest import read_manifest
@@ -18,33 +28,10 @@ from model.corpus.manifest import read_manifest
 if TYPE_CHECKING:
     from model.features.store import FeatureStore
 
-AUTO = "auto"
-"""`training.start_from`: a base voice of the corpus's languages for recordings, none for generated speech."""
 COST = "about eight minutes on two cores for the size tiny"
 """Time that a base voice takes to make (docs/measurements)."""
-PREFIX = "myxtts-base"
-LANGUAGES = ("en", "fa")
-"""Languages with a shipped list of sentences; a base for a corpus in other languages speaks English."""
 VOICES = {"en": 4, "fa": 2}
 """Generated voices of a base per language."""
-
-
-def base_name(languages: tuple[str, ...], size: str) -> str:
-    """Returns the registered name of the base voice for these languages and this model size."""
-    return "-".join((PREFIX, *languages, size))
-
-
-def base_languages(spoken: set[str]) -> tuple[str, ...]:
-    """Returns the languages of the base voice for a corpus: those that speech can be generated in, else English."""
-    return tuple(language for language in LANGUAGES if language in spoken) or LANGUAGES[:1]
-
-
-def find_made_base(state: State, languages: tuple[str, ...], size: str) -> BaseVoice | None:
-    """Returns the registered base voice of these languages and this size, or None."""
-    registry, name = Registry(state), base_name(languages, size)
-    aliases = registry.aliases(name)
-    which = aliases.get(CHAMPION) or aliases.get(CANDIDATE)
-    return find_base(f"models:/{name}/{which}", state) if which else None
 
 
 def list_bases(state: State) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,30 +32,35 @@ class LintError(MyXTTSError):
     """A compiled pipeline would not run on every target; the message names the feature and why it is banned."""
 
 
-def compile_training(profile: Profile) -> str:
+def compile_training(profile: Profile, defaults: Mapping[str, str] | None = None) -> str:
     """Compiles the training pipeline for a target and returns the YAML text.
+
+    Args:
+        profile: Profile of the target.
+        defaults: Values that the parameters of a run have on the page of Kubeflow Pipelines.
 
     Raises:
         LintError: the pipeline uses a feature that one of the targets cannot run.
     """
-    text = _compiled(profile)
+    text = _compiled(profile, defaults)
     check(text, profile)
     return text
 
 
-def manifests(profile: Profile, namespace: str, commit: str) -> str:
+def manifests(profile: Profile, namespace: str, commit: str, defaults: Mapping[str, str] | None = None) -> str:
     """Returns the pipeline and its version as Kubernetes objects, for a cluster managed from a git repository.
 
     Args:
         profile: Profile of a cluster.
         namespace: Namespace of the objects.
         commit: Git commit that names the version, together with a hash of the pipeline and its image digests.
+        defaults: Values that the parameters of a run have on the page of Kubeflow Pipelines.
     """
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
     from pipelines.training_pipeline import NAME
 
-    text = _compiled(profile)
+    text = _compiled(profile, defaults)
     check(text, profile)
     # The server refuses to change a version, so its name must change with its content, image digests included.
     content = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -65,10 +70,10 @@ def manifests(profile: Profile, namespace: str, commit: str) -> str:
         namespace=namespace,
         include_pipeline_manifest=True,
     )
-    return _compiled(profile, kubernetes_manifest_format=True, kubernetes_manifest_options=options)
+    return _compiled(profile, defaults, kubernetes_manifest_format=True, kubernetes_manifest_options=options)
 
 
-def _compiled(profile: Profile, **options: Any) -> str:
+def _compiled(profile: Profile, defaults: Mapping[str, str] | None, **options: Any) -> str:
     """Compiles the pipeline with KFP, without checks."""
     from kfp import compiler
 
@@ -78,7 +83,7 @@ def _compiled(profile: Profile, **options: Any) -> str:
         path = Path(folder) / "pipeline.yaml"
         # KFP inspects the whole call stack at each setting of a task: a new thread has a short one.
         with ThreadPoolExecutor(1) as thread:
-            pipeline = thread.submit(training_pipeline, profile).result()
+            pipeline = thread.submit(training_pipeline, profile, defaults).result()
             thread.submit(compiler.Compiler().compile, pipeline, str(path), **options).result()
         return path.read_text("utf-8")
 
@@ -104,8 +109,10 @@ def findings(text: str, profile: Profile) -> Iterator[str]:
         if key == "artifactSelectors" and len(value) != 1:
             yield f"{path}: {key} is banned: a choice between artifacts fails in the local runner"
     for name, parameter in pipeline["root"].get("inputDefinitions", {}).get("parameters", {}).items():
-        if parameter != {"parameterType": "STRING"}:
-            yield f"parameter {name}: only required strings reach the steps unchanged on every target"
+        if parameter["parameterType"] != "STRING":
+            yield f"parameter {name}: only strings reach the steps unchanged on every target"
+        if "defaultValue" not in parameter or "description" not in parameter:
+            yield f"parameter {name}: without default and description, people cannot start a run on the page"
     for name, executor in pipeline["deploymentSpec"]["executors"].items():
         yield from _container(name, executor.get("container", {}), profile)
     if "pip install" in text:

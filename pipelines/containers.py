@@ -37,17 +37,27 @@ class ContainerError(MyXTTSError):
     """The Docker engine cannot run the steps; the message says how to fix it."""
 
 
-def docker_profile(config: Config) -> Profile:
-    """Returns the profile of this machine's images, named by content so that a rebuilt image makes results stale.
+def docker_profile(config: Config, pinned: bool = True) -> Profile:
+    """Returns the profile of this machine's images.
+
+    Args:
+        config: Settings of the target.
+        pinned: Whether images are named by content, so that a rebuilt image makes results stale; this asks the engine.
+            Otherwise they are named by tag.
 
     Raises:
         ContainerError: no engine answers, or an image has not been built.
     """
     if config.launch.launcher == "trainjob":
         raise ContainerError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target docker")
-    kinds = {kind: _pinned(config.docker, kind) for kind in sorted({image_kind(step) for step in STEPS})}
+    name = _pinned if pinned else _tagged
+    kinds = {kind: name(config.docker, kind) for kind in sorted({image_kind(step) for step in STEPS})}
     images = {step: kinds[image_kind(step)] for step in STEPS}
     return Profile(name="docker", images=images, retries=config.docker.retries, launch=config.launch)
+
+
+def _tagged(settings: DockerConfig, kind: str) -> str:
+    return f"{settings.image}-{kind}:{settings.tag}"
 
 
 def _pinned(settings: DockerConfig, kind: str) -> str:

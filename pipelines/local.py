@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,8 +93,13 @@ class Target:
             record_containers(state, run_id, started)
 
 
-def make_target(name: str, config: Config) -> Target:
+def make_target(name: str, config: Config, cached: bool = True) -> Target:
     """Returns the target `local` or `docker` for these settings.
+
+    Args:
+        name: `local` or `docker`.
+        config: Settings.
+        cached: Whether results of earlier runs are used.
 
     Raises:
         ContainerError: the engine or an image is missing.
@@ -103,9 +108,9 @@ def make_target(name: str, config: Config) -> Target:
     if name == "docker":
         from pipelines.containers import docker_profile
 
-        return Target(docker_profile(config), config)
+        return Target(replace(docker_profile(config), cached=cached), config)
     _require_checkpoint(config.vocoder)
-    return Target(local_profile(config.launch))
+    return Target(replace(local_profile(config.launch), cached=cached))
 
 
 def _require_checkpoint(vocoder: VocoderConfig) -> None:
@@ -130,7 +135,7 @@ def run_training(
     output: Callable[[str], None] = lambda _: None,
     target: Target | None = None,
 ) -> RunRecord:
-    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache, except `register` and `gate`.
+    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache, except `configure`, `register` and `gate`.
 
     `results` in the run's folder holds what KFP's page would show: metrics, the listening report, the gate's decision.
 

@@ -11,7 +11,7 @@ from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.targets import ClusterConfig, LaunchConfig
 
-STEPS = ("resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
+STEPS = ("configure", "resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
 DATA_STEPS = ("resolve_data",)
 """Steps that run in the image `data`; the others run in the image `train`."""
 TRAINING_STEPS = ("train", "finetune_vocoder")
@@ -20,8 +20,9 @@ LAUNCHED_STEPS = ("train",)
 """Steps that a launcher can distribute; with `trainjob` its workers get the accelerators instead of the step."""
 NOT_RETRIED = ("gate",)
 """Steps whose failure is a result: a voice that failed the gate fails it again."""
-NOT_CACHED = ("register", "gate")
-"""Steps whose effect is outside of the run: models and aliases may have changed since an equal run."""
+NOT_CACHED = ("configure", "register", "gate")
+"""Steps that depend on what is outside of the run: the newest data, models and aliases may have changed since an equal
+run."""
 BACKOFF_SECONDS = 30
 """Pause before the first retry of a step in a pod."""
 
@@ -38,6 +39,7 @@ class Profile:
         cluster: Settings of the pods; `None` on this machine.
         launch: Settings of the launcher of training.
         preprocess_parts: Number of pods that preprocess in parallel; 1 on this machine, where one step uses processes.
+        cached: Whether results of earlier runs are used.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Profile:
     cluster: ClusterConfig | None = None
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     preprocess_parts: int = 1
+    cached: bool = True
 
 
 def local_profile(launch: LaunchConfig | None = None) -> Profile:
@@ -96,7 +99,7 @@ def image_kind(step: str) -> str:
 def place(task: Any, step: str, profile: Profile) -> None:
     """Sets image and retries of a pipeline task and, on a cluster, the settings of its pod."""
     task.set_container_image(profile.images[step])
-    if step in NOT_CACHED:
+    if step in NOT_CACHED or not profile.cached:
         task.set_caching_options(False)
     if profile.retries and step not in NOT_RETRIED:
         task.set_retry(num_retries=profile.retries, **_backoff(profile))

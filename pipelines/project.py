@@ -15,7 +15,8 @@ import yaml
 
 import model
 from components import dvc, lineage
-from components.base_voice import NONE, BaseVoice, find_base
+from components.base_voice import AUTO, NONE, BaseVoice, base_languages, base_name, find_base, find_made_base
+from components.data_versions import LATEST, DataRecords, DataVersion
 from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_json
 from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
@@ -25,7 +26,7 @@ from model.corpus.recordings import corpus_name
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
-from pipelines.base_voices import AUTO, base_languages, base_name, ensure_base, find_made_base, spoken_languages
+from pipelines.base_voices import ensure_base, spoken_languages
 from pipelines.training_pipeline import arguments
 
 CORPUS = "data/corpus"
@@ -53,6 +54,7 @@ class Project:
         resolved: Settings, including those of the command line.
         params: Text of the `params.yaml` of a project folder in the state; '' for the root project.
         sources: `params.yaml`, settings file and overrides that `resolved` was made of.
+        derived: Layers of `resolved` that follow from the base voice.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Project:
     resolved: Resolved
     params: str = ""
     sources: tuple[Path | None, Path | None, Mapping[str, Any]] = (None, None, MappingProxyType({}))
+    derived: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     @property
     def config(self) -> Config:
@@ -140,15 +143,34 @@ class Project:
         if self.params and not (path.is_file() and path.read_text("utf-8") == self.params):
             write_text(path, self.params)
 
-    def push(self) -> None:
-        """Pushes the corpus, unless this hash was pushed to this remote before."""
+    def push(self) -> DataVersion:
+        """Pushes the corpus, unless this hash was pushed to this remote before, and records it as the newest one.
+
+        Raises:
+            DvcError: the push failed, or the data stages have not been run.
+        """
         remote, digest = dvc.remote_url(self.folder), dvc.output_hash(self.folder, CORPUS)
         record = self.state.root / "pushed.json"
         pushed: dict[str, list[str]] = read_json(record) if record.is_file() else {}
-        if digest in pushed.get(remote, []) and ("://" in remote or Path(remote).is_dir()):
-            return
-        dvc.push(self.folder, self.state)
-        write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})
+        if digest not in pushed.get(remote, []) or not ("://" in remote or Path(remote).is_dir()):
+            dvc.push(self.folder, self.state)
+            write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})
+        return self.record_data(latest=True)
+
+    def record_data(self, latest: bool = False) -> DataVersion:
+        """Records the corpus on its remote, for runs that read it when they start.
+
+        Args:
+            latest: Whether `data: latest` means this version from now on.
+
+        Raises:
+            ManifestError: the corpus is not on this machine.
+        """
+        remote, digest = dvc.remote_url(self.folder), dvc.output_hash(self.folder, CORPUS)
+        version = DataVersion.of(digest, self.folder / CORPUS)
+        records = DataRecords(remote, dvc.s3_options(self.folder))
+        records.write(version, self.config.corpus.name if latest else "")
+        return version
 
     def require_pushed(self) -> None:
         """Refuses data that a cluster could not fetch.
@@ -203,7 +225,7 @@ class Project:
         if base:
             pinned["training.start_from_sha256"] = base.weights_sha256
         derived = base_layers(base.config, seconds) if base else {}
-        return replace(self, resolved=resolve(params, config_file, {**overrides, **pinned}, derived))
+        return replace(self, resolved=resolve(params, config_file, {**overrides, **pinned}, derived), derived=derived)
 
     @property
     def needs_base(self) -> bool:
@@ -242,8 +264,11 @@ class Project:
                         f"`myxtts study run`, or `dvc repro && dvc push` in {self.folder}), or change the setting back"
                     )
 
-    def run_arguments(self) -> dict[str, str]:
-        """Returns the arguments of the pipeline: the hash of the data in `dvc.lock`, and the settings of each step.
+    def run_arguments(self, latest: bool = False) -> dict[str, str]:
+        """Returns the arguments of the pipeline: the hash of the data in `dvc.lock`, and the settings.
+
+        Args:
+            latest: Use the data that are the newest when the run starts.
 
         Raises:
             ChecklistError: the checklist has an error.
@@ -254,7 +279,18 @@ class Project:
         digest = dvc.output_hash(self.folder, CORPUS)
         self.require_own_data()
         project = self.with_base()
-        return arguments(project.config, digest, dvc.remote_url(self.folder), project.model_name)
+        if project.config.training.start_from != NONE:
+            self.record_data()  # steps and learning rate depend on the amount of speech
+        data = LATEST if latest else digest
+        return arguments(project.config, data, dvc.remote_url(self.folder), project.model_name, project.derived)
+
+    def page_defaults(self) -> dict[str, str]:
+        """Returns the arguments that the page of Kubeflow Pipelines suggests: those of `params.yaml`, latest data.
+
+        Settings of the command line are left out, so that each run does not make another version of the pipeline.
+        """
+        config = resolve(self.sources[0]).config.model_copy(update={"corpus": self.config.corpus})
+        return arguments(config, LATEST, dvc.remote_url(self.folder))
 
     def lineage(self, run_id: str) -> dict[str, str]:
         """Returns the lineage tags of a run of this project, and keeps the files behind their hashes."""

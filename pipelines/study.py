@@ -18,8 +18,10 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 
 from components import lineage
+from components.configure.parameters import pin_checkpoints
 from components.state import State
 from components.tracking import MlflowRunLogger, client, experiment_id
+from model.config.data import PreprocessSettings
 from model.config.resolution import Resolved, batch_range, flatten, resolve
 from model.config.schema import Config
 from model.config.training import TrainSettings
@@ -138,16 +140,16 @@ def prepare(project: Project) -> StudyContext:
 
     os.environ["MYXTTS_STATE"] = str(project.state.root)
     arguments = project.run_arguments()
-    name = study_name(project.config, arguments["data_hash"])
+    name = study_name(project.config, arguments["data"])
     folder = project.state.folder("studies", name)
     with redirect_stdout(io.StringIO()):  # the event lines of the steps
-        data = resolve_data(arguments["data_hash"], arguments["remote"]).write(folder / "data.json")
-        features = preprocess(str(data), arguments["preprocess_settings"])
+        data = resolve_data(arguments["data"], arguments["remote"]).write(folder / "data.json")
+        features = preprocess(str(data), PreprocessSettings.of(pin_checkpoints(project.config)).to_json())
     return StudyContext(
         state=project.state,
         resolved=project.resolved,
         features=features.features,
-        experiment=arguments["experiment"],
+        experiment=arguments["corpus"],
         name=name,
     )
 
@@ -188,7 +190,7 @@ def load_study(project: Project) -> optuna.Study:
     Raises:
         StudyError: there is none yet.
     """
-    name = study_name(project.config, project.run_arguments()["data_hash"])
+    name = study_name(project.config, project.run_arguments()["data"])
     try:
         return optuna.load_study(study_name=name, storage=storage(project.state))
     except KeyError as error:

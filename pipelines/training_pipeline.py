@@ -1,11 +1,15 @@
 """The training pipeline: one definition for this machine and for a cluster."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
 
+from components.base_voice import AUTO, NONE
+from components.configure.component import configure
+from components.configure.parameters import STEP_SETTINGS, pin_checkpoints, refuse_credentials, to_parameters
+from components.data_versions import LATEST
 from components.evaluate.component import evaluate
-from components.fetching import local_sha256
 from components.finetune_vocoder.component import finetune_vocoder
 from components.gate.component import gate
 from components.preprocess.component import preprocess, preprocess_joined
@@ -13,69 +17,52 @@ from components.preprocess_part.component import preprocess_part
 from components.register.component import register
 from components.resolve_data.component import resolve_data
 from components.train.component import train
-from model.addresses import hide_credentials
-from model.config import StepSettings
-from model.config.data import PreprocessSettings
-from model.config.evaluation import EvaluateSettings, GateSettings
-from model.config.resolution import ConfigError
+from model.config.resolution import resolve
 from model.config.schema import Config
-from model.config.training import TrainSettings
-from model.config.vocoder import FinetuneVocoderSettings
 from pipelines.profiles import Profile, pipeline_config, place
+
+__all__ = ["NAME", "STEP_SETTINGS", "arguments", "training_pipeline"]
 
 NAME = "myxtts-training"
 
-STEP_SETTINGS: dict[str, type[StepSettings]] = {
-    "preprocess": PreprocessSettings,
-    "train": TrainSettings,
-    "finetune_vocoder": FinetuneVocoderSettings,
-    "evaluate": EvaluateSettings,
-    "gate": GateSettings,
-}
-"""Step -> type of its settings. A change of any other setting leaves the step's cached result valid."""
 
-
-def arguments(config: Config, data_hash: str, remote: str, name: str) -> dict[str, str]:
-    """Returns the arguments of a run: hashes, names, and each step's settings as JSON.
-
-    Settings are passed as text because KFP would turn whole numbers in dictionaries into floats.
+def arguments(
+    config: Config,
+    data: str,
+    remote: str,
+    name: str = "",
+    derived: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, str]:
+    """Returns the arguments of a run: data, names and settings, as people see them on the page of the run.
 
     Args:
         config: Resolved settings.
-        data_hash: DVC hash of the corpus.
+        data: DVC hash of the corpus, or `latest`.
         remote: DVC remote that holds it.
-        name: Registered model.
+        name: Registered model; '' to name it after corpus and model size.
+        derived: Settings that follow from the base voice (see `to_parameters`).
 
     Raises:
         ConfigError: an argument contains an address with credentials, which everyone who sees the run could read.
     """
-    pinned = pin_checkpoints(config)
-    settings = {f"{step}_settings": kind.of(pinned).to_json() for step, kind in STEP_SETTINGS.items()}
-    values = {"data_hash": data_hash, "remote": remote, "experiment": config.corpus.name, "name": name, **settings}
-    for argument, value in values.items():
-        if (shown := hide_credentials(value)) != value:
-            raise ConfigError(
-                f"the argument `{argument}` of the pipeline contains an address with credentials; remove them and "
-                f"use a secret (cluster.s3_secret, cluster.tracking_secret): {shown}"
-            )
+    if config.training.start_from == AUTO and config.corpus.format == "generated":
+        scratch = config.training.model_copy(update={"start_from": NONE})
+        config = config.model_copy(update={"training": scratch})
+    names = {"data": data, "remote": remote, "corpus": config.corpus.name, "name": name}
+    values = {**names, **to_parameters(pin_checkpoints(config), derived)}
+    refuse_credentials(values)
     return values
 
 
-def pin_checkpoints(config: Config) -> Config:
-    """Returns the settings with the SHA-256 of local checkpoints, so that a changed file makes cached results stale."""
-    features, vocoder = config.features, config.vocoder
-    encoder = features.speaker_encoder_sha256 or local_sha256(features.speaker_encoder_weights)
-    checkpoint = vocoder.checkpoint_sha256 or local_sha256(vocoder.checkpoint)
-    return config.model_copy(
-        update={
-            "features": features.model_copy(update={"speaker_encoder_sha256": encoder}),
-            "vocoder": vocoder.model_copy(update={"checkpoint_sha256": checkpoint}),
-        }
-    )
+def training_pipeline(profile: Profile, defaults: Mapping[str, str] | None = None) -> Any:
+    """Returns the pipeline of a target.
 
-
-def training_pipeline(profile: Profile) -> Any:
-    """Returns the pipeline of a target."""
+    Args:
+        profile: Profile of the target.
+        defaults: Arguments that the page of Kubeflow Pipelines suggests [default: those of the default settings, and
+            no remote].
+    """
+    given = defaults or arguments(resolve().config, LATEST, "")
 
     @dsl.pipeline(
         name=NAME,
@@ -83,55 +70,103 @@ def training_pipeline(profile: Profile) -> Any:
         pipeline_config=pipeline_config(profile),
     )
     def pipeline(
-        data_hash: str,
-        remote: str,
-        experiment: str,
-        name: str,
-        preprocess_settings: str,
-        train_settings: str,
-        finetune_vocoder_settings: str,
-        evaluate_settings: str,
-        gate_settings: str,
+        data: str = given["data"],
+        remote: str = given["remote"],
+        corpus: str = given["corpus"],
+        name: str = given["name"],
+        model_size: str = given["model_size"],
+        optimization_level: str = given["optimization_level"],
+        start_from: str = given["start_from"],
+        max_steps: str = given["max_steps"],
+        batch_size: str = given["batch_size"],
+        learning_rate: str = given["learning_rate"],
+        vocoder: str = given["vocoder"],
+        seed: str = given["seed"],
+        settings: str = given["settings"],
     ) -> dsl.Artifact:
-        resolved = resolve_data(data_hash=data_hash, remote=remote)
-        data = resolved.outputs["data"]
+        """Trains a voice and registers it.
+
+        Args:
+            data: Hash of the data (<md5>.dir), or latest: the newest data of the corpus when the run starts.
+            remote: DVC remote that holds the data.
+            corpus: Name of the corpus, which names the MLflow experiment.
+            name: Registered model; empty: named after corpus and model size.
+            model_size: xtiny, tiny, small, normal or big; empty: the size of the base voice.
+            optimization_level: basic, enhanced, experimental or plateau_breaker.
+            start_from: Base voice: models:/NAME@ALIAS, a folder, auto, or none to train from scratch.
+            max_steps: Training steps; empty: as usual for the model size, or for the speech that a base voice adapts to.
+            batch_size: Clips per batch; empty: as usual for the model size.
+            learning_rate: Learning rate; empty: as usual for the model size.
+            vocoder: griffin_lim, hifigan or univnet.
+            seed: Seed of all random numbers.
+            settings: Further settings by dotted key, as JSON or YAML; `myxtts config show` lists all.
+        """
+        configured = configure(
+            data=data,
+            remote=remote,
+            corpus=corpus,
+            name=name,
+            model_size=model_size,
+            optimization_level=optimization_level,
+            start_from=start_from,
+            max_steps=max_steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            vocoder=vocoder,
+            seed=seed,
+            settings=settings,
+        )
+        chosen = configured.outputs
+        resolved = resolve_data(data_hash=chosen["data_hash"], remote=remote)
+        corpus_data = resolved.outputs["data"]
+        preprocess_settings = chosen["preprocess_settings"]
         if profile.preprocess_parts == 1:
-            prepared = preprocess(data=data, settings=preprocess_settings)
+            prepared = preprocess(data=corpus_data, settings=preprocess_settings)
         else:
             count = profile.preprocess_parts
             with dsl.ParallelFor([f"{number}/{count}" for number in range(count)], parallelism=count) as part:
-                extracted = preprocess_part(data=data, settings=preprocess_settings, part=part)
+                extracted = preprocess_part(data=corpus_data, settings=preprocess_settings, part=part)
                 place(extracted, "preprocess", profile)
             shards = dsl.Collected(extracted.outputs["shards"])
-            prepared = preprocess_joined(data=data, settings=preprocess_settings, parts=shards)
+            prepared = preprocess_joined(data=corpus_data, settings=preprocess_settings, parts=shards)
         features = prepared.outputs["features"]
-        trained = train(data=data, features=features, settings=train_settings, experiment=experiment)
+        trained = train(data=corpus_data, features=features, settings=chosen["train_settings"], experiment=corpus)
         training = trained.outputs["training"]
         finetuned = finetune_vocoder(
-            data=data,
+            data=corpus_data,
             features=features,
             training=training,
-            settings=finetune_vocoder_settings,
-            experiment=experiment,
+            settings=chosen["finetune_vocoder_settings"],
+            experiment=corpus,
         )
         finetuning = finetuned.outputs["finetuning"]
         evaluated = evaluate(
-            data=data, features=features, training=training, finetuning=finetuning, settings=evaluate_settings
+            data=corpus_data,
+            features=features,
+            training=training,
+            finetuning=finetuning,
+            settings=chosen["evaluate_settings"],
         )
         evaluation = evaluated.outputs["evaluation"]
         registered = register(
-            data=data, features=features, training=training, finetuning=finetuning, evaluation=evaluation, name=name
+            data=corpus_data,
+            features=features,
+            training=training,
+            finetuning=finetuning,
+            evaluation=evaluation,
+            name=chosen["model_name"],
         )
         decided = gate(
-            data=data,
+            data=corpus_data,
             features=features,
             training=training,
             evaluation=evaluation,
             registration=registered.outputs["registration"],
-            settings=gate_settings,
-            evaluate_settings=evaluate_settings,
+            settings=chosen["gate_settings"],
+            evaluate_settings=chosen["evaluate_settings"],
         )
         tasks = {
+            "configure": configured,
             "resolve_data": resolved,
             "preprocess": prepared,
             "train": trained,

@@ -67,6 +67,7 @@ def resolve(
     config_file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     derived: Mapping[str, Mapping[str, Any]] | None = None,
+    source: str = COMMAND_LINE,
 ) -> Resolved:
     """Merge all layers.
 
@@ -76,12 +77,13 @@ def resolve(
         overrides: Command-line values by dotted key (`training.batch_size`).
         derived: Layers between the presets and the user's: name -> values by dotted key, such as what follows from a
             base voice (`base_layers`).
+        source: Origin of the overrides, which errors name.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type or range, or an unreadable file.
     """
     user_layers = [(str(path), _read(path)) for path in (params_file, config_file) if path is not None]
-    user_layers.append((COMMAND_LINE, dict(overrides or {})))
+    user_layers.append((source, dict(overrides or {})))
 
     chosen = Config().model_dump(include={"model_size", "optimization_level"})
     for layer in (derived or {}).values():

@@ -4,8 +4,9 @@ import json
 
 import click
 
+from components.base_voice import LANGUAGES, base_name
 from components.state import State
-from pipelines.base_voices import LANGUAGES, base_name, ensure_base, list_bases
+from pipelines.base_voices import ensure_base, list_bases
 from pipelines.cli.options import json_option
 
 

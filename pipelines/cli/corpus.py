@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from model.config.resolution import Resolved
 from model.files import write_json
-from pipelines.cli.options import PATH, Command, json_option, settings_options
+from pipelines.cli.options import PATH, Command, chosen_project, json_option, project_options, settings_options
 
 INGESTED, VALIDATED, CORPUS = Path("data/ingested"), Path("data/validated"), Path("data/corpus")
 CODE = Path("data/code")
@@ -92,6 +93,20 @@ def code(settings: Resolved, output: Path, as_json: bool) -> None:
 def make(settings: Resolved, output: Path, as_json: bool) -> None:
     """Run all three stages without DVC, on recordings or sentences that the settings name."""
     _all_stages(settings, output, as_json)
+
+
+@corpus.command()
+@json_option
+@project_options
+def push(as_json: bool, **chosen: Any) -> None:
+    """Push the corpus that the data stages made, as the newest data of its name.
+
+    Runs with `data: latest`, such as those of a schedule, use it from then on.
+    """
+    project = chosen_project(**chosen)
+    project.sync_dvc()
+    project.require_own_data()
+    _show(asdict(project.push()), as_json)
 
 
 @corpus.command("import")

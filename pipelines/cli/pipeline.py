@@ -86,13 +86,14 @@ def compile_command(form: str, output: Path | None, **where: Any) -> None:
     from pipelines.compiling import compile_training, manifests
 
     require_cluster(where["target"], host=where["host"], namespace=where["namespace"])
-    profile, config = _profile(where)
+    config = _settings(where)
+    profile, defaults = _profile(where["target"], config), _page_defaults(config)
     if form == "kubernetes" and profile.cluster is None:
         raise click.UsageError("--format kubernetes needs --target cluster")
     if form == "kubernetes":
-        text = manifests(profile, config.cluster.namespace, git_state(Path(__file__).parent)["git.sha"])
+        text = manifests(profile, config.cluster.namespace, git_state(Path(__file__).parent)["git.sha"], defaults)
     else:
-        text = compile_training(profile)
+        text = compile_training(profile, defaults)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -103,7 +104,7 @@ def compile_command(form: str, output: Path | None, **where: Any) -> None:
 @pipeline.command()
 @target_options(settings=project_options)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Watch a run on the cluster until it ends.")
-@click.option("--force", is_flag=True, help="Start on the cluster even if an equal run is active or has succeeded.")
+@click.option("--force", is_flag=True, help="Run every step, even if its result is cached or an equal run exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
 def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
     """Run the pipeline on data that `dvc repro` has made and `dvc push` has pushed.
@@ -113,13 +114,13 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
     from pipelines.cli.console import Console
     from pipelines.local import PipelineError, make_target, run_training
 
-    require_cluster(where["target"], host=where["host"], namespace=where["namespace"], no_wait=not wait, force=force)
+    require_cluster(where["target"], host=where["host"], namespace=where["namespace"], no_wait=not wait)
     project = _project(**where)
     console = Console()
     if where["target"] == "cluster":
         _run_on_cluster(project, console, wait, force, as_json)
         return
-    target = make_target(where["target"], project.config)
+    target = make_target(where["target"], project.config, cached=not force)
     try:
         record = run_training(
             project.state, project.run_arguments(), project.lineage, console.report, console.output, target
@@ -139,7 +140,7 @@ def _run_on_cluster(project: "Project", console: "Console", wait: bool, force: b
     from pipelines.profiles import cluster_profile
     from pipelines.retry_policy import retry_warning
 
-    text = compile_training(cluster_profile(project.config))
+    text = compile_training(replace(cluster_profile(project.config), cached=not force), project.page_defaults())
     project.require_pushed()
     cluster = Cluster(project.config.cluster, records=_records(project.state))
     commit = project.lineage("")["git.sha"]
@@ -297,7 +298,10 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
 @click.option("--remove", is_flag=True, help="Remove the schedule.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) -> None:
-    """Make, replace or remove a schedule of runs; without --cron and --remove, list the schedules."""
+    """Make, replace or remove a schedule of runs; without --cron and --remove, list the schedules.
+
+    Each run uses the data that are the newest when it starts: those that `myxtts corpus push` pushed last.
+    """
     if where["target"] != "cluster":
         raise click.UsageError(
             "scheduling requires --target cluster; on this machine, use cron with `myxtts pipeline run`"
@@ -320,13 +324,16 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
     from pipelines.profiles import cluster_profile
 
     times = next_times(parse_cron(cron), datetime.now(UTC))
-    text = compile_training(cluster_profile(project.config))
-    project.require_pushed()
+    text = compile_training(cluster_profile(project.config), project.page_defaults())
+    arguments = project.run_arguments(latest=True)
+    project.sync_dvc()
+    pushed = project.push()  # so that there is a newest version
+    click.echo(f"data: latest, now {pushed.data_hash} ({pushed.clips} clips)", err=True)
     click.echo("next runs, if the scheduler uses UTC (CRON_SCHEDULE_TIMEZONE of the installation):", err=True)
     for at in times:
         click.echo(f"  {at:%a %Y-%m-%d %H:%M:%S}", err=True)
-    arguments, experiment, commit = project.run_arguments(), project.config.corpus.name, project.lineage("")["git.sha"]
-    made = Cluster(project.config.cluster).schedule(text, arguments, experiment, commit, cron, name)
+    commit = project.lineage("")["git.sha"]
+    made = Cluster(project.config.cluster).schedule(text, arguments, project.config.corpus.name, commit, cron, name)
     click.echo(f"{name}: {cron}  {made}")
 
 
@@ -346,14 +353,28 @@ def _settings(where: dict[str, Any]) -> "Config":
     return load_settings(None, where["config_file"], where["assignments"], given).config
 
 
-def _profile(where: dict[str, Any]) -> "tuple[Profile, Config]":
-    from pipelines.local import make_target
-    from pipelines.profiles import cluster_profile
+def _profile(target: str, config: "Config") -> "Profile":
+    """Returns the profile to compile for; images of this machine are named by tag, which needs no engine."""
+    from pipelines.containers import docker_profile
+    from pipelines.profiles import cluster_profile, local_profile
 
-    config = _settings(where)
-    if where["target"] == "cluster":
-        return cluster_profile(config), config
-    return make_target(where["target"], config).profile, config
+    if target == "cluster":
+        return cluster_profile(config)
+    return docker_profile(config, pinned=False) if target == "docker" else local_profile(config.launch)
+
+
+def _page_defaults(config: "Config") -> dict[str, str]:
+    """Returns the arguments that the page suggests; the remote is empty if pods cannot reach that of the project."""
+    from components import dvc
+    from components.data_versions import LATEST
+    from pipelines.project import ProjectError, find_root
+    from pipelines.training_pipeline import arguments
+
+    try:
+        remote = dvc.remote_url(find_root())
+    except (ProjectError, dvc.DvcError):
+        remote = ""
+    return arguments(config, LATEST, remote if "://" in remote else "")
 
 
 def _cluster(where: dict[str, Any]) -> "Cluster":

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.base_voice import BaseVoice, BaseVoiceError
+from components.base_voice import BaseVoice, BaseVoiceError, base_languages, base_name
 from model.config.resolution import adaptation_preset
 from pipelines import base_voices, project
-from pipelines.base_voices import base_languages, base_name, base_settings, ensure_base, start_from_base
+from pipelines.base_voices import base_settings, ensure_base, start_from_base
 
 
 def voice(tmp_path, uri="models:/base/3"):
