@@ -38,6 +38,8 @@ class StepOutput:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
     VERSION: ClassVar[int] = 1
     """Raised whenever the fields of the record change."""
+    NOT_SHOWN: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are too long for a page."""
 
     summary: str
 
@@ -52,7 +54,8 @@ class StepOutput:
 
     def metadata(self) -> dict[str, str]:
         """Returns the text fields, which KFP shows beside the artifact and keeps in its cache."""
-        return {name: value for name, value in self.plain().items() if isinstance(value, str)}
+        shown = ((name, value) for name, value in self.plain().items() if name not in self.NOT_SHOWN)
+        return {name: value for name, value in shown if isinstance(value, str)}
 
     def write(self, path: str | Path) -> Path:
         """Writes the record to a JSON file and returns its path."""
@@ -102,23 +105,30 @@ class ConfigureOutput(StepOutput):
     Attributes:
         data_hash: DVC hash of the data (`<md5>.dir`).
         model_name: Registered model.
-        configuration: Dotted key -> `value` and `origin` of every setting that a step reads.
+        configuration: JSON: dotted key -> `value` and `origin` of every setting that a step reads.
         preprocess_settings, train_settings, finetune_vocoder_settings, evaluate_settings, gate_settings: JSON of the
             settings of each step.
     """
 
+    NOT_SHOWN: ClassVar[frozenset[str]] = frozenset(
+        (
+            "configuration",
+            "preprocess_settings",
+            "train_settings",
+            "finetune_vocoder_settings",
+            "evaluate_settings",
+            "gate_settings",
+        )
+    )
+
     data_hash: str
     model_name: str
-    configuration: dict[str, Any]
+    configuration: str
     preprocess_settings: str
     train_settings: str
     finetune_vocoder_settings: str
     evaluate_settings: str
     gate_settings: str
-
-    def metadata(self) -> dict[str, str]:
-        """Returns the text fields without the settings, which are too long for a page."""
-        return {name: value for name, value in super().metadata().items() if not name.endswith("_settings")}
 
 
 @dataclass(frozen=True, kw_only=True)

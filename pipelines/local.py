@@ -135,7 +135,7 @@ def run_training(
     output: Callable[[str], None] = lambda _: None,
     target: Target | None = None,
 ) -> RunRecord:
-    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache, except `configure`, `register` and `gate`.
+    """Runs the pipeline; steps with unchanged inputs and code are taken from the cache, except those of `NOT_CACHED`.
 
     `results` in the run's folder holds what KFP's page would show: metrics, the listening report, the gate's decision.
 

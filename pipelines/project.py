@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -62,7 +62,7 @@ class Project:
     resolved: Resolved
     params: str = ""
     sources: tuple[Path | None, Path | None, Mapping[str, Any]] = (None, None, MappingProxyType({}))
-    derived: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:

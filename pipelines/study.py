@@ -18,10 +18,9 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 
 from components import lineage
-from components.configure.parameters import pin_checkpoints
+from components.configure.parameters import step_settings
 from components.state import State
 from components.tracking import MlflowRunLogger, client, experiment_id
-from model.config.data import PreprocessSettings
 from model.config.resolution import Resolved, batch_range, flatten, resolve
 from model.config.schema import Config
 from model.config.training import TrainSettings
@@ -144,7 +143,7 @@ def prepare(project: Project) -> StudyContext:
     folder = project.state.folder("studies", name)
     with redirect_stdout(io.StringIO()):  # the event lines of the steps
         data = resolve_data(arguments["data"], arguments["remote"]).write(folder / "data.json")
-        features = preprocess(str(data), PreprocessSettings.of(pin_checkpoints(project.config)).to_json())
+        features = preprocess(str(data), step_settings(project.config)["preprocess_settings"])
     return StudyContext(
         state=project.state,
         resolved=project.resolved,

@@ -94,7 +94,7 @@ def training_pipeline(profile: Profile, defaults: Mapping[str, str] | None = Non
             model_size: xtiny, tiny, small, normal or big; empty: the size of the base voice.
             optimization_level: basic, enhanced, experimental or plateau_breaker.
             start_from: Base voice: models:/NAME@ALIAS, a folder, auto, or none to train from scratch.
-            max_steps: Training steps; empty: as usual for the model size, or for the speech that a base voice adapts to.
+            max_steps: Training steps; empty: as usual for the model size, or for the adaptation of a base voice.
             batch_size: Clips per batch; empty: as usual for the model size.
             learning_rate: Learning rate; empty: as usual for the model size.
             vocoder: griffin_lim, hifigan or univnet.

@@ -36,8 +36,8 @@ PARAMETERS = {
     "vocoder": "vocoder.type",
     "seed": "seed",
 }
-"""Parameter of the pipeline -> the setting that it stands for; an empty one leaves the setting to the model size and the
-level. Other settings are in the parameter `settings`."""
+"""Parameter of the pipeline -> the setting that it stands for. An empty one leaves the setting to model size and level.
+Other settings are in the parameter `settings`."""
 
 ALWAYS_SHOWN = ("optimization_level", "training.start_from", "vocoder.type", "seed")
 """Settings whose parameter is never empty, since they depend on no other parameter."""
@@ -93,6 +93,12 @@ def from_parameters(parameters: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError(f"parameter `{name}` is {value}, but `settings` has {key} = {settings[key]}; remove one")
         settings[key] = value
     return settings
+
+
+def step_settings(config: Config) -> dict[str, str]:
+    """Returns `<step>_settings` -> the settings of the step as JSON."""
+    pinned = pin_checkpoints(config)
+    return {f"{step}_settings": kind.of(pinned).to_json() for step, kind in STEP_SETTINGS.items()}
 
 
 def pin_checkpoints(config: Config) -> Config:

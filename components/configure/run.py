@@ -4,6 +4,7 @@ The results are parameters of the later steps, so that their cached results are 
 `latest` that finds the same data and settings as an earlier run uses its results.
 """
 
+import json
 from typing import Any
 
 import yaml
@@ -11,10 +12,10 @@ import yaml
 from components.base_voice import AUTO, NONE, BaseVoice, base_languages, find_base, find_made_base
 from components.configure.parameters import (
     SECTIONS,
-    STEP_SETTINGS,
     from_parameters,
     pin_checkpoints,
     refuse_credentials,
+    step_settings,
 )
 from components.contracts import ConfigureOutput
 from components.data_versions import LATEST, DataRecords, DataVersion
@@ -55,13 +56,12 @@ def run(data: str, remote: str, corpus: str, name: str, **parameters: str) -> Co
     refuse(checklist(config))
     data_hash = version.data_hash if version is not None else data
     chosen = name or model_name(config.registry.name, corpus, config.model_size)
-    settings = {f"{step}_settings": kind.of(config).to_json() for step, kind in STEP_SETTINGS.items()}
     return ConfigureOutput(
         summary=f"data {data_hash[:8]}, {config.model_size}, {config.optimization_level}",
         data_hash=data_hash,
         model_name=chosen,
-        configuration=_shown(config, resolved),
-        **settings,
+        configuration=json.dumps(_shown(config, resolved)),
+        **step_settings(config),
     )
 
 
@@ -89,8 +89,9 @@ def _shown(config: Config, resolved: Resolved) -> dict[str, dict[str, Any]]:
 
 def results(output: ConfigureOutput) -> Results:
     """Returns the data, the model, the settings that are not the default, and the whole configuration."""
-    chosen = {key: entry for key, entry in output.configuration.items() if entry["origin"] != "default"}
-    values = {key: entry["value"] for key, entry in output.configuration.items()}
+    configuration = json.loads(output.configuration)
+    chosen = {key: entry for key, entry in configuration.items() if entry["origin"] != "default"}
+    values = {key: entry["value"] for key, entry in configuration.items()}
     lines = [
         f"## {output.model_name}",
         "",

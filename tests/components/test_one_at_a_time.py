@@ -18,6 +18,7 @@ import pytest
 from step_records import step_inputs
 
 from components import lineage
+from components.configure.parameters import step_settings
 from components.contracts import PreprocessOutput, ResolveDataOutput, TrainOutput
 from components.evaluate import run as evaluating
 from components.finetune_vocoder import run as finetuning
@@ -27,7 +28,6 @@ from model.config import settings_hash
 from model.config.evaluation import EvaluateSettings
 from model.config.resolution import resolve
 from model.files import write_json
-from pipelines.training_pipeline import arguments
 
 WAITS, WORKS = "waits", "works"
 
@@ -114,7 +114,7 @@ def voice(tmp_path) -> Path:
 
 def settings(step: str, **changes) -> str:
     config = resolve(overrides={"model_size": "xtiny", **changes}).config
-    return arguments(config, "d", "r", "n")[f"{step}_settings"]
+    return step_settings(config)[f"{step}_settings"]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from components.configure.parameters import step_settings
 from components.contracts import ResolveDataOutput
 from components.preprocess.run import PARTS, run
 from components.preprocess_part.run import run as run_part
@@ -15,7 +16,6 @@ from model.config.schema import Config
 from model.corpus.manifest import read_manifest, write_manifest
 from model.features.extractor import ClipExtractor
 from model.features.store import FeatureStore
-from pipelines.training_pipeline import arguments
 
 SETTINGS = PreprocessSettings.of(Config()).to_json()
 
@@ -77,7 +77,7 @@ def test_other_weights_of_the_speaker_encoder_under_the_same_path_are_other_feat
     step_arguments = []
     for content in (b"one", b"one", b"another"):
         weights.write_bytes(content)
-        step_arguments.append(arguments(config, "d", "r", "n"))
+        step_arguments.append(step_settings(config))
     assert step_arguments[0] == step_arguments[1]
     assert [name for name in step_arguments[0] if step_arguments[0][name] != step_arguments[2][name]] == [
         "preprocess_settings",

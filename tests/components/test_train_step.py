@@ -7,11 +7,11 @@ import pytest
 from safetensors.torch import load_file
 from step_records import step_inputs
 
+from components.configure.parameters import step_settings
 from components.contracts import TrainOutput
 from components.launch import VARIABLE
 from components.train.run import run
 from model.config.resolution import resolve
-from pipelines.training_pipeline import arguments
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def trained(inputs: dict[str, str], small_settings: dict, **training) -> TrainOu
     plain = {"max_steps": 2, "evaluation_interval": 2, "ema_decay": 0.0, "use_mixed_precision": False, **training}
     still = {f"model.{name}": 0.0 for name in ("dropout", "predictor_dropout", "aligner_dropout")}
     config = resolve(None, None, {**small_settings, **still, **{f"training.{k}": v for k, v in plain.items()}}).config
-    return run(**inputs, settings=arguments(config, "d", "r", "n")["train_settings"], experiment="test")
+    return run(**inputs, settings=step_settings(config)["train_settings"], experiment="test")
 
 
 def test_two_processes_make_the_voice_that_one_makes(state, inputs, small_settings, monkeypatch):

@@ -101,7 +101,7 @@ def test_a_run_that_failed_or_was_cancelled_is_started_again(host, double, pipel
     assert cluster.trigger(pipeline, run_arguments, "generated", COMMIT)[1]
 
 
-@pytest.mark.parametrize("key", ["data_hash", "train_settings"])
+@pytest.mark.parametrize("key", ["data", "settings", "max_steps"])
 def test_other_data_or_settings_make_another_run(pipeline, run_arguments, key):
     assert run_name("m", pipeline, run_arguments) != run_name("m", pipeline, {**run_arguments, key: "other"})
 
@@ -183,8 +183,8 @@ def test_steps_are_shown_by_their_own_names_with_their_attempts(host, double, pi
     run, _ = cluster.trigger(pipeline, run_arguments, "generated", COMMIT)
     said = []
     ended = cluster.wait(run.id, lambda step, state: said.append((step, state)))
-    assert list(ended.steps) == ["resolve_data", "preprocess", "train"]
-    assert ended.attempts == {"resolve_data": 1, "preprocess": 1, "train": 3}
+    assert list(ended.steps) == ["configure", "resolve_data", "preprocess", "train"]
+    assert ended.attempts == {"configure": 1, "resolve_data": 1, "preprocess": 1, "train": 3}
     assert ended.error == "step train failed in 3 attempts"
     assert said[-2:] == [("train", "RUNNING (attempt 3)"), ("train", "FAILED (attempt 3)")]
 
@@ -222,7 +222,7 @@ def test_a_version_that_is_deleted_at_that_moment_is_uploaded_again(host, double
         return start(*arguments, **named)
 
     monkeypatch.setattr(cluster._client, "run_pipeline", deleted)
-    assert cluster.trigger(pipeline, {**run_arguments, "data_hash": "other"}, "generated", COMMIT)[1]
+    assert cluster.trigger(pipeline, {**run_arguments, "data": "other"}, "generated", COMMIT)[1]
 
 
 @pytest.mark.parametrize("name", ["speech+noise", "50%25 speech", "a&b=c", "فارسی"])
@@ -316,7 +316,7 @@ def test_watching_gives_up_when_the_server_stays_away(host, double, pipeline, ru
 def test_lists_are_read_to_their_end(host, double, pipeline, run_arguments):
     cluster = connect(host)
     for index in range(120):
-        cluster.trigger(pipeline, {**run_arguments, "data_hash": str(index)}, "generated", COMMIT)
+        cluster.trigger(pipeline, {**run_arguments, "data": str(index)}, "generated", COMMIT)
     assert len(cluster.runs(1000)) == 120
     assert len(cluster.runs(7)) == 7
     assert cluster.runs(2)[0].created > cluster.runs(2)[1].created
@@ -343,7 +343,7 @@ def test_a_run_that_a_schedule_started_is_known_as_equal(host, double, pipeline,
     run_id = double.fire(scheduled)
     found, started = cluster.trigger(pipeline, run_arguments, "generated", "beef" * 10)
     assert (found.id, found.schedule, started) == (run_id, scheduled, False)
-    assert cluster.trigger(pipeline, {**run_arguments, "data_hash": "other"}, "generated", COMMIT)[1]
+    assert cluster.trigger(pipeline, {**run_arguments, "data": "other"}, "generated", COMMIT)[1]
     assert cluster.trigger(pipeline + "# changed\n", run_arguments, "generated", COMMIT)[1]
 
 

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from kfp_settings import COMMIT, IMAGES, connect
 
 from components import dvc
+from components.data_versions import DataVersion
 from model.config.resolution import ConfigError
 from pipelines import run_pods
 from pipelines.cli.pipeline import pipeline as pipeline_group
 from pipelines.cron import CronError
-from pipelines.project import ProjectError
+from pipelines.project import Project, ProjectError
 from pipelines.run_records import RunError
 
 pytestmark = pytest.mark.usefixtures("logged_out")
@@ -102,7 +103,7 @@ def test_run_triggers_waits_and_answers_with_its_exit_status(checkout, host, dou
     done = run_on_cluster(host, "--json", *more)
     assert done.exit_code == status, done.output
     (run,) = double.runs.values()
-    assert run["runtime_config"]["parameters"]["data_hash"] == "0" * 32 + ".dir"
+    assert run["runtime_config"]["parameters"]["data"] == "0" * 32 + ".dir"
     assert run["display_name"].startswith("myxtts-generated-tiny-")
     assert f"{host}/#/runs/details/{run['run_id']}" in done.output
 
@@ -150,13 +151,26 @@ def invoke(host: str, command: str, *more: str):
     return CliRunner().invoke(pipeline_group, [command, *more, *where, *images], catch_exceptions=False)
 
 
-def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, monkeypatch):
-    cloud(monkeypatch, "{}")
+@pytest.fixture
+def pushed(monkeypatch) -> list[Path]:
+    """Folders of the projects whose data were pushed as the newest ones, without a remote."""
+    folders = []
+
+    def push(project: Project) -> DataVersion:
+        folders.append(project.folder)
+        return DataVersion(data_hash="0" * 32 + ".dir", clips=3, seconds=7.5, languages=("en",))
+
+    monkeypatch.setattr(Project, "push", push)
+    return folders
+
+
+def test_schedules_are_made_listed_and_removed_by_name(checkout, host, double, pushed):
     assert invoke(host, "schedule", "--cron", "0 0 3 * * *").exit_code == 0
     (made,) = json.loads(invoke(host, "schedule", "--json").output)
     assert (made["name"], made["cron"]) == ("myxtts-generated-tiny", "0 0 3 * * *")
     assert invoke(host, "schedule", "--remove").exit_code == 0
     assert not double.recurring
+    assert pushed == [checkout]
     with pytest.raises(RunError, match="there is no schedule"):
         invoke(host, "schedule", "--remove")
 
@@ -248,8 +262,51 @@ def test_logs_are_those_of_the_step(checkout, host, double, kube, pipeline, run_
     assert invoke(host, "logs", run.id, "--step", "evaluate").output == "evaluate  of evaluate\n"
 
 
-def test_a_schedule_tells_its_next_times_before_it_is_made(checkout, host, double, monkeypatch):
+def test_scheduled_runs_use_the_newest_data_and_the_page_suggests_them(checkout, host, double, pushed):
+    """What was pushed after the schedule was made counts: the step `configure` looks it up when a run starts."""
+    assert invoke(host, "schedule", "--cron", "@daily", "--set", "training.max_steps=7").exit_code == 0
+    (made,) = double.recurring.values()
+    parameters = made["runtime_config"]["parameters"]
+    assert (parameters["data"], parameters["max_steps"]) == ("latest", "7")
+    assert (parameters["remote"], parameters["corpus"]) == ("s3://data/dvc", "generated")
+    (text,) = set(double.specs.values())
+    suggested = next(yaml.safe_load_all(text))["root"]["inputDefinitions"]["parameters"]
+    assert (suggested["data"]["defaultValue"], suggested["max_steps"]["defaultValue"]) == ("latest", "")
+    assert suggested["remote"]["defaultValue"] == "s3://data/dvc"
+
+
+def test_settings_of_one_run_make_no_other_version_of_the_pipeline(checkout, host, double, pushed):
+    for steps in (7, 8):
+        invoke(host, "schedule", "--cron", "@daily", "--set", f"training.max_steps={steps}")
+    assert len(set(double.specs.values())) == 1
+
+
+def test_under_force_no_step_is_answered_from_the_cache(checkout, host, double, monkeypatch):
     cloud(monkeypatch, "{}")
+    monkeypatch.setattr("pipelines.cluster.OVERLAP_SECONDS", 0.1)
+    monkeypatch.setattr("pipelines.cluster.SETTLED_SECONDS", 0.1)
+    for force in ([], ["--force"]):
+        assert run_on_cluster(host, "--no-wait", *force).exit_code == 0
+    cached = set()
+    for run in double.runs.values():
+        text = double.specs[run["pipeline_version_reference"]["pipeline_version_id"]]
+        tasks = next(yaml.safe_load_all(text))["root"]["dag"]["tasks"].values()
+        cached.add(any(task["cachingOptions"].get("enableCache") for task in tasks))
+    assert cached == {True, False}
+
+
+def test_containers_are_compiled_for_without_an_engine(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    monkeypatch.chdir(tmp_path)
+    options = ["--target", "docker", "--set", "docker.tag=v7"]
+    done = CliRunner().invoke(pipeline_group, ["compile", *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    executors = next(yaml.safe_load_all(done.output))["deploymentSpec"]["executors"]
+    images = {item["container"]["image"] for item in executors.values()}
+    assert images == {"myxtts-python-data:v7", "myxtts-python-train:v7"}
+
+
+def test_a_schedule_tells_its_next_times_before_it_is_made(checkout, host, double, pushed):
     done = invoke(host, "schedule", "--cron", "0 0 3 * * *")
     times = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
     assert len(times) == 3

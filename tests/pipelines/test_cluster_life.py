@@ -85,7 +85,7 @@ def test_a_life(life, pipeline, run_arguments):
 
         # A step fails in both of its attempts; its log says why. Tried again, it is another run.
         double.script, double.current, double.attempts = ["RUNNING", "FAILED"], "evaluate", {"evaluate": 2}
-        other = {**run_arguments, "data_hash": "1" * 32 + ".dir"}
+        other = {**run_arguments, "data": "1" * 32 + ".dir"}
         failing, _ = cluster.trigger(changed, other, "generated", LATER)
         life.pods(failing.id, {"evaluate": "Failed"}, FAILED)
         ended = cluster.wait(failing.id)
@@ -98,7 +98,7 @@ def test_a_life(life, pipeline, run_arguments):
 
         # Cancelled while it trains on several nodes: the run, its TrainJob and its pods end.
         double.script, double.current = ["RUNNING"], "train"
-        training, _ = cluster.trigger(changed, {**run_arguments, "data_hash": "2"}, "generated", LATER)
+        training, _ = cluster.trigger(changed, {**run_arguments, "data": "2"}, "generated", LATER)
         cluster.get(training.id)
         life.pods(training.id, {"train": "Running"})
         name = job_name(training.id, "key")
@@ -114,12 +114,10 @@ def test_a_life(life, pipeline, run_arguments):
 
         # A schedule: replaced, its runs known as equal, removed.
         for cron in ("@daily", "0 0 3 * * *"):
-            scheduled = cluster.schedule(
-                changed, {**run_arguments, "data_hash": "3"}, "generated", LATER, cron, "nightly"
-            )
+            scheduled = cluster.schedule(changed, {**run_arguments, "data": "3"}, "generated", LATER, cron, "nightly")
         assert [item["cron"] for item in cluster.schedules()] == ["0 0 3 * * *"]
         fired = double.fire(scheduled)
-        assert cluster.trigger(changed, {**run_arguments, "data_hash": "3"}, "generated", LATER)[0].id == fired
+        assert cluster.trigger(changed, {**run_arguments, "data": "3"}, "generated", LATER)[0].id == fired
         assert cluster.unschedule("nightly") == 1
         assert cluster.schedules() == []
 
@@ -128,15 +126,15 @@ def test_a_life(life, pipeline, run_arguments):
 
         def meanwhile(run):
             double.before_row = lambda run: None
-            both.append(life.cluster().trigger(changed, {**run_arguments, "data_hash": "4"}, "generated", LATER)[0])
+            both.append(life.cluster().trigger(changed, {**run_arguments, "data": "4"}, "generated", LATER)[0])
 
         double.before_row = meanwhile
-        both.append(cluster.trigger(changed, {**run_arguments, "data_hash": "4"}, "generated", LATER)[0])
+        both.append(cluster.trigger(changed, {**run_arguments, "data": "4"}, "generated", LATER)[0])
         double.script = ["RUNNING", "RUNNING", "SUCCEEDED"]
         assert len({life.cluster().wait(run.id, unique=True).id for run in both}) == 1
 
         # The server restarts while a run is watched.
-        restarted, _ = cluster.trigger(changed, {**run_arguments, "data_hash": "5"}, "generated", LATER)
+        restarted, _ = cluster.trigger(changed, {**run_arguments, "data": "5"}, "generated", LATER)
         server.__exit__(None, None, None)
         waits = []
 

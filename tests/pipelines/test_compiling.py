@@ -1,12 +1,15 @@
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from kfp.dsl import base_component
 
+from components.configure.parameters import step_settings
+from components.data_versions import LATEST
 from model.config.resolution import ConfigError, flatten, known_keys, resolve
 from model.config.targets import ClusterConfig
 from pipelines.compiling import LintError, YamlLoader, check, compile_training, manifests
@@ -70,7 +73,30 @@ def test_no_forbidden_feature_of_kfp_is_used(cluster):
         assert "kfp.dsl.executor_main" in json.dumps(executor["container"]), name
         assert executor["container"]["image"] == (DATA if name == "exec-resolve-data" else TRAIN)
     for name, parameter in pipeline["root"]["inputDefinitions"]["parameters"].items():
-        assert parameter == {"parameterType": "STRING"}, name
+        assert parameter["parameterType"] == "STRING", name
+
+
+def test_a_run_can_be_started_on_the_page(cluster):
+    """Parameters of a few words with their meaning, whose defaults are the settings of the project."""
+    config = cluster_config(training__max_steps=77, loss__mel_loss_weight=3.0)
+    suggested = arguments(config, LATEST, "s3://bucket/dvc")
+    parameters = next(yaml.safe_load_all(compile_training(cluster_profile(config), suggested)))["root"][
+        "inputDefinitions"
+    ]["parameters"]
+    assert all(parameter["description"] for parameter in parameters.values())
+    defaults = {name: parameter["defaultValue"] for name, parameter in parameters.items()}
+    assert defaults == suggested
+    chosen = {key: defaults[key] for key in ("data", "remote", "corpus", "model_size", "start_from", "max_steps")}
+    assert chosen == {
+        "data": "latest",
+        "remote": "s3://bucket/dvc",
+        "corpus": "generated",
+        "model_size": "tiny",
+        "start_from": "none",
+        "max_steps": "77",
+    }
+    assert json.loads(defaults["settings"]) == {"loss.mel_loss_weight": 3.0}
+    assert max(len(value) for name, value in defaults.items() if name != "settings") < 40
 
 
 def test_secrets_stand_by_name_only(monkeypatch):
@@ -89,6 +115,7 @@ def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
     }
     shown = {key: kind for key, kind in found.items() if kind in ("system.Metrics", "system.HTML", "system.Markdown")}
     assert shown == {
+        ("configure", "markdown"): "system.Markdown",
         ("train", "metrics"): "system.Metrics",
         ("evaluate", "metrics"): "system.Metrics",
         ("evaluate", "html"): "system.HTML",
@@ -97,10 +124,14 @@ def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
     }
 
 
-def test_steps_that_act_on_the_registry_are_never_answered_from_the_cache(cluster):
-    tasks = documents(cluster)[0]["root"]["dag"]["tasks"]
-    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
-    assert cached == {step.replace("_", "-") for step in STEPS} - {"register", "gate"}
+def cached_steps(text: str) -> set[str]:
+    tasks = documents(text)[0]["root"]["dag"]["tasks"]
+    return {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+
+
+def test_steps_that_depend_on_data_aliases_or_the_registry_are_never_answered_from_the_cache(cluster):
+    assert cached_steps(cluster) == {step.replace("_", "-") for step in STEPS} - {"configure", "register", "gate"}
+    assert not cached_steps(compile_training(replace(cluster_profile(cluster_config()), cached=False)))
 
 
 WITH_CREDENTIALS = {
@@ -152,7 +183,7 @@ def test_an_image_per_step_reaches_the_pipeline():
 
 
 def changed_steps(key: str, value) -> set[str]:
-    before, after = (arguments(resolve(overrides=overrides).config, "h", "r", "n") for overrides in ({}, {key: value}))
+    before, after = (step_settings(resolve(overrides=overrides).config) for overrides in ({}, {key: value}))
     return {name.removesuffix("_settings") for name in before if before[name] != after[name]}
 
 
@@ -182,7 +213,7 @@ def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
 
 
 def test_whole_numbers_stay_whole_on_the_way():
-    train_settings = json.loads(arguments(resolve().config, "h", "r", "n")["train_settings"])
+    train_settings = json.loads(step_settings(resolve().config)["train_settings"])
     assert isinstance(flatten(train_settings)["training.max_steps"], int)
 
 
@@ -349,11 +380,10 @@ BANNED = {
     "an address with credentials": lambda text: text.replace("http://mlflow", "http://user:hunter2@mlflow", 1),
     "use a secret": lambda text: text.replace("- name: MYXTTS_IMAGE", "- name: AWS_SECRET_ACCESS_KEY", 1),
     "path on this machine": lambda text: text.replace("value: /state", "value: /home/someone/state", 1),
-    "required strings": lambda text: text.replace(
-        "remote:\n        parameterType: STRING\n      train_settings",
-        "remote:\n        isOptional: true\n        parameterType: STRING\n      train_settings",
-        1,
+    "only strings": lambda text: text.replace(
+        "isOptional: true\n        parameterType: STRING", "isOptional: true\n        parameterType: NUMBER_DOUBLE", 1
     ),
+    "without default": lambda text: text.replace("        defaultValue: latest\n", "", 1),
     "not a Python component": lambda text: text.replace("kfp.dsl.executor_main", "echo", 1),
 }
 
@@ -405,5 +435,9 @@ def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
     assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["0/3", "1/3", "2/3"]
     assert loop["iteratorPolicy"]["parallelismLimit"] == 3
     joined = parts["root"]["dag"]["tasks"]["preprocess-joined"]
-    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == ["preprocess-joined", "resolve-data"]
+    assert parts["root"]["dag"]["tasks"]["train"]["dependentTasks"] == [
+        "configure",
+        "preprocess-joined",
+        "resolve-data",
+    ]
     assert any(name.startswith("for-loop") for name in joined["dependentTasks"])

@@ -17,7 +17,7 @@ from components.state import State, write_json
 from model.config.resolution import ConfigError, resolve
 from pipelines.compiling import compile_training
 from pipelines.local import PipelineError, Target, drop_stale_cache, make_target, run_training
-from pipelines.profiles import STEPS, Profile, image_kind, local_profile
+from pipelines.profiles import NOT_CACHED, STEPS, Profile, image_kind, local_profile
 from pipelines.run_records import RunRecord
 from pipelines.training_pipeline import arguments
 
@@ -51,6 +51,8 @@ def run(**inputs):
     folder = state / "results" / STEP
     folder.mkdir(parents=True, exist_ok=True)
     known = {"summary": f"{STEP} did it", "name": "m", "version": "2", "champion": "2"}
+    if STEP == "configure":
+        known |= {"data_hash": inputs["data"], "train_settings": inputs["max_steps"]}
     values = {field.name: folder if field.type is Path else known.get(field.name, "") for field in fields(OUTPUT)}
     return OUTPUT(**values)
 
@@ -99,9 +101,13 @@ def state(tmp_path, monkeypatch) -> State:
     return State(tmp_path / "state").prepare()
 
 
-def start(state: State, data: str = "h", printed: list | None = None) -> RunRecord:
-    pipeline_arguments = arguments(resolve().config, data, "r", "n")
-    return run_training(state, pipeline_arguments, lambda run_id: {"kfp.run_id": run_id}, output=(printed or []).append)
+def start(state: State, data: str = "h", printed: list | None = None, **changes) -> RunRecord:
+    config = resolve(overrides=changes.pop("overrides", {})).config
+    pipeline_arguments = arguments(config, data, "r", "n")
+    target = make_target("local", config, **changes)
+    return run_training(
+        state, pipeline_arguments, lambda run_id: {"kfp.run_id": run_id}, output=(printed or []).append, target=target
+    )
 
 
 def calls(state: State) -> list[str]:
@@ -122,15 +128,15 @@ def test_every_step_runs_once_and_then_only_those_that_act_on_the_registry(state
     assert record.result()["summary"] == "gate did it"
     assert {path.stem for path in state.root.glob("*.ended")} == set(STEPS)  # what a step leaves for its end is done
     again = start(state)
-    assert calls(state) == ["register", "gate"]
-    assert {name for name, step in again.steps.items() if step.state == "cached"} == set(STEPS) - {"register", "gate"}
+    assert calls(state) == list(NOT_CACHED)
+    assert {name for name, step in again.steps.items() if step.state == "cached"} == set(STEPS) - set(NOT_CACHED)
     assert again.result() == record.result()
 
 
 def test_the_folder_of_a_run_keeps_what_the_page_of_kfp_shows(state):
     folder = start(state).folder / "results"
     metrics = {"train.json", "evaluate.json", "gate.json"}
-    assert {path.name for path in folder.iterdir()} == {*metrics, "evaluate.html", "gate.md"}
+    assert {path.name for path in folder.iterdir()} == {*metrics, "evaluate.html", "configure.md", "gate.md"}
     assert all(json.loads((folder / name).read_text()) == {"good": 1.5} for name in metrics)  # nan is left out
     assert (folder / "evaluate.html").read_text() == "<p>speech</p>"
     assert (folder / "gate.md").read_text() == "## gate did it"
@@ -143,6 +149,7 @@ def test_every_step_gets_the_records_of_the_steps_that_it_depends_on(state):
     training, finetuning = {"training": "TrainOutput"}, {"finetuning": "FinetuneVocoderOutput"}
     evaluation, registration = {"evaluation": "EvaluateOutput"}, {"registration": "RegisterOutput"}
     assert {line.pop("step"): line for line in lines} == {
+        "configure": {},
         "resolve_data": {},
         "preprocess": data,
         "train": data | features,
@@ -183,12 +190,27 @@ def test_other_data_runs_everything(state):
     assert calls(state) == list(STEPS)
 
 
+def test_another_parameter_runs_only_the_steps_whose_settings_it_changes(state):
+    start(state)
+    calls(state)
+    start(state, overrides={"training.max_steps": 7})
+    assert calls(state) == ["configure", *STEPS[STEPS.index("train") :]]
+
+
+def test_nothing_is_taken_from_the_cache_under_force(state):
+    start(state)
+    calls(state)
+    record = start(state, cached=False)
+    assert calls(state) == list(STEPS)
+    assert states(record) == {"done"}
+
+
 def test_a_result_that_was_removed_is_made_again(state):
     start(state)
     calls(state)
     (state.root / "results" / "evaluate").rmdir()
     record = start(state)
-    assert calls(state)[0] == "evaluate"
+    assert calls(state)[:2] == ["configure", "evaluate"]
     assert [record.steps[step].state for step in ("resolve_data", "preprocess", "train")] == ["cached"] * 3
 
 
@@ -197,13 +219,13 @@ def test_a_failing_step_is_named_with_its_reason_and_the_rest_waits(state):
     with pytest.raises(PipelineError, match=r"step train failed: no luck\nlog: ") as caught:
         start(state)
     record = caught.value.record
-    assert calls(state) == ["resolve_data", "preprocess", "train"]
+    assert calls(state) == ["configure", "resolve_data", "preprocess", "train"]
     assert (record.state, record.steps["train"].state, record.steps["gate"].state) == ("failed", "failed", "waiting")
     assert record.steps["train"].message == "no luck"
     assert RunRecord.load(record.folder) == record
     (state.root / "train.fail").unlink()
     start(state)
-    assert calls(state) == list(STEPS[STEPS.index("train") :])
+    assert calls(state) == ["configure", *STEPS[STEPS.index("train") :]]
 
 
 def test_nothing_is_left_in_the_systems_temporary_folder(state):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from components import dvc
+from components.data_versions import LATEST, DataRecords
 from components.state import State
 from model.config.resolution import resolve
 from pipelines.project import Project, ProjectError, open_project
@@ -37,6 +38,13 @@ def recordings(tmp_path) -> Path:
     return write_corpus(tmp_path / "my recordings")
 
 
+CLIP = (
+    '{"id": "a", "audio": "a.flac", "text": "a", "language": "en", "speaker": "s", "seconds": 5.0, '
+    '"sample_rate": 1, "source_sample_rate": 1, "split": "train"}\n'
+)
+"""A line of a manifest."""
+
+
 def write_corpus(folder: Path) -> Path:
     """Writes the smallest folder that is recognized as recordings."""
     (folder / "wavs").mkdir(parents=True)
@@ -46,6 +54,25 @@ def write_corpus(folder: Path) -> Path:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_pushed_data_are_the_newest_of_their_corpus(root, monkeypatch):
+    """Also data that were pushed before: whoever goes back to an earlier version means it."""
+    (root / "data" / "corpus").mkdir(parents=True)
+    (root / "data" / "corpus" / "manifest.jsonl").write_text(CLIP)
+    pushes = []
+    monkeypatch.setattr(dvc, "push", lambda *_: pushes.append(1))
+    project = open_project()
+    project.sync_dvc()
+    remote = dvc.remote_url(root)
+    Path(remote).mkdir(parents=True)
+    for digit in "010":
+        outs = [{"path": "data/corpus", "md5": digit * 32 + ".dir"}]
+        (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"split": {"outs": outs}}}))
+        pushed = project.push()
+        assert DataRecords(remote).find(LATEST, "generated") == pushed
+        assert (pushed.data_hash, pushed.seconds) == (digit * 32 + ".dir", 5.0)
+    assert len(pushes) == 2
 
 
 def test_settings_that_leave_the_data_alone_work_in_the_checkout(root):
@@ -196,7 +223,7 @@ def lock_data(project: Project) -> None:
 )
 def test_data_of_other_settings_is_refused_with_the_setting(root, recordings, change, named):
     lock_data(open_project(recordings))
-    assert open_project(recordings).run_arguments()["data_hash"] == "0" * 32 + ".dir"
+    assert open_project(recordings).run_arguments()["data"] == "0" * 32 + ".dir"
     with pytest.raises(ProjectError, match=re.escape(named)):
         open_project(recordings, overrides=change).run_arguments()
     assert open_project(recordings, overrides={"training.max_steps": 5}).run_arguments()
@@ -300,7 +327,7 @@ def clones(tmp_path, monkeypatch) -> tuple[Path, Path]:
         settings = {"core": {"remote": "team"}, "'remote \"team\"'": {"url": str(tmp_path / "shared")}}
         dvc.write_config(folder, settings, "config")
     (first / "recordings").mkdir()
-    (first / "recordings" / "a.json").write_text("{}\n")
+    (first / "recordings" / "a.json").write_text(CLIP)
     monkeypatch.chdir(first)
     open_project().make_data()
     shutil.copyfile(first / "dvc.lock", second / "dvc.lock")
@@ -312,8 +339,8 @@ def test_a_clone_without_recordings_goes_on_with_the_data_of_its_lock(clones, mo
     monkeypatch.chdir(second)
     project = open_project()
     project.make_data()
-    assert (second / "data" / "corpus" / "manifest.jsonl").read_text() == "{}\n"
-    assert project.run_arguments()["data_hash"] == dvc.output_hash(first, "data/corpus")
+    assert (second / "data" / "corpus" / "manifest.jsonl").read_text() == CLIP
+    assert project.run_arguments()["data"] == dvc.output_hash(first, "data/corpus")
     assert f"{second}/recordings does not exist; using the data" in caplog.text
 
 

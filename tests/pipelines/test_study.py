@@ -234,12 +234,12 @@ def test_a_study_whose_every_trial_fails_ends_with_the_reason(context, fake, mon
 def test_what_study_run_made_study_show_finds(context, fake, monkeypatch):
     """Also where the settings search another space, which has a study of its own."""
     resolved = resolve(overrides={**FEW_STARTERS, "model.use_variational_encoder": True})
-    pipeline_arguments = {"data_hash": "0" * 32 + ".dir"}
+    pipeline_arguments = {"data": "0" * 32 + ".dir"}
     project = Project(context.state.root, context.state, resolved)
     monkeypatch.setattr(Project, "run_arguments", lambda _: pipeline_arguments)
     with pytest.raises(StudyError, match="there is no study"):
         load_study(project)
-    name = study_name(resolved.config, pipeline_arguments["data_hash"])
+    name = study_name(resolved.config, pipeline_arguments["data"])
     made = open_study(replace(context, resolved=resolved, name=name))
     assert load_study(project).study_name == made.study_name
 

@@ -125,7 +125,7 @@ def test_the_best_settings_of_a_study_are_all_that_a_run_needs(project, monkeypa
     """Another model size, and settings of a file, too: the best learning rate of one size is wrong for another."""
     from pipelines.project import Project
 
-    monkeypatch.setattr(Project, "run_arguments", lambda _: {"data_hash": "1" * 32 + ".dir"})
+    monkeypatch.setattr(Project, "run_arguments", lambda _: {"data": "1" * 32 + ".dir"})
     (project / "mine.yaml").write_text("model: {dropout: 0.3}\nstudy: {max_steps: 7}\n")
     chosen = ("--model-size", "small", "--config", "mine.yaml", "--set", "loss.use_guided_attention=false")
     settings = resolve(project / "params.yaml", project / "mine.yaml", {"model_size": "small"}).config
