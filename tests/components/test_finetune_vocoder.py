@@ -11,7 +11,7 @@ import pytest
 from step_records import step_inputs
 
 from components import tracking
-from components.configure.parameters import step_settings
+from components.configure import parameters
 from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
 from components.train.run import run as train
@@ -53,7 +53,7 @@ def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
     state, generated_features, generated_corpus, small_settings, tmp_path
 ):
     steps = {"training.max_steps": 2, "vocoder.type": "hifigan", "vocoder.max_steps": 2, "vocoder.finetune_steps": 2}
-    settings = step_settings(resolve(None, None, {**small_settings, **steps}).config)
+    settings = parameters.step_settings(resolve(None, None, {**small_settings, **steps}).config)
     made = {"features.features": generated_features, "data.corpus": generated_corpus}
     inputs = step_inputs(tmp_path, ("data", "features"), made)
     trained = train(**inputs, settings=settings["train_settings"], experiment="test")
@@ -115,7 +115,7 @@ def test_another_checkpoint_under_the_same_path_is_another_step(file, tmp_path):
     step_arguments = []
     for content in (b"one", b"one", b"other"):
         weights.write_bytes(content)
-        step_arguments.append(step_settings(config))
+        step_arguments.append(parameters.step_settings(config))
     assert step_arguments[0] == step_arguments[1]
     assert [name for name in step_arguments[0] if step_arguments[0][name] != step_arguments[2][name]] == [
         "finetune_vocoder_settings"
