@@ -11,6 +11,7 @@ from components.contracts import StepError
 from components.data_versions import LATEST, DataRecords, DataVersion
 from model.config.resolution import ConfigError, base_layers, resolve
 from model.diagnosis.checklist import ChecklistError
+from pipelines.training_pipeline import arguments
 
 OLD, NEW = "0" * 32 + ".dir", "1" * 32 + ".dir"
 BASE = {"model_size": "xtiny", "model": {"ffn_dim": 96}}
@@ -141,6 +142,12 @@ def test_auto_takes_the_base_of_the_languages_or_starts_from_scratch(remote, tmp
     settings = json.loads(started(remote, start_from="auto").train_settings)
     assert asked == [(("en",), "tiny")]
     assert settings["training"]["start_from"] == ("models:/base/3" if made else "none")
+
+
+@pytest.mark.parametrize(("form", "start_from"), [("generated", "none"), ("ljspeech", "auto")])
+def test_auto_means_none_for_generated_speech_which_the_step_knows_nothing_of(form, start_from):
+    config = resolve(overrides={"corpus.format": form, "training.start_from": "auto"}).config
+    assert arguments(config, LATEST, "s3://bucket/dvc")["start_from"] == start_from
 
 
 def test_the_whole_configuration_is_kept_and_shown(remote):
