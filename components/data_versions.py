@@ -1,8 +1,8 @@
 """Records of pushed corpora on the DVC remote: what a run knows of its data before it fetches them.
 
-`myxtts/data/<hash>.json` describes one version of a corpus, `myxtts/latest/<corpus>.json` the newest one. A run that
-asks for `latest` reads the second when it starts, so that a scheduled run uses data that were pushed after the schedule
-was made.
+`myxtts/data/<hash>.json` describes one version of a corpus, and `<hash>.html` is the report of its validation.
+`myxtts/latest/<corpus>.json` describes the newest version. A run of `latest` reads it when it starts, so that a scheduled
+run uses data that were pushed after the schedule was made.
 """
 
 import json
@@ -17,7 +17,7 @@ from components.contracts import StepError
 from components.object_store import SCHEME, ObjectStore
 from components.state import read_json
 from model.corpus.manifest import read_manifest
-from model.files import write_json
+from model.files import write_json, write_text
 
 LATEST = "latest"
 """In place of a hash: the newest version of the corpus when the run starts."""
@@ -78,6 +78,27 @@ class DataRecords:
         if latest_of:
             self._put(_latest_name(latest_of), asdict(version))
 
+    def write_report(self, data_hash: str, report: Path) -> None:
+        """Stores the report of the stage `validate` on a version."""
+        name = _report_name(data_hash)
+        if (folder := self._folder()) is not None:
+            write_text(folder / name, report.read_text("utf-8"))
+        else:
+            self._store().upload(report, name)
+
+    def fetch_report(self, data_hash: str, path: Path) -> bool:
+        """Copies the report of a version to a file; returns whether there is one."""
+        name = _report_name(data_hash)
+        if (folder := self._folder()) is not None:
+            if found := (folder / name).is_file():
+                write_text(path, (folder / name).read_text("utf-8"))
+            return found
+        if not self.remote.startswith(SCHEME) or name not in self._store().names(name):
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._store().download(name, path)
+        return True
+
     def find(self, data: str, corpus: str) -> DataVersion:
         """Returns the version with the hash `data`, or the newest one of a corpus for `latest`.
 
@@ -127,6 +148,10 @@ class DataRecords:
 
 def _version_name(data_hash: str) -> str:
     return f"myxtts/data/{data_hash}.json"
+
+
+def _report_name(data_hash: str) -> str:
+    return f"myxtts/data/{data_hash}.html"
 
 
 def _latest_name(corpus: str) -> str:

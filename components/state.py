@@ -113,6 +113,10 @@ class State:
     def data(self, md5: str) -> Path:
         return self.root / "data" / md5.removesuffix(".dir")
 
+    def data_report(self, data_hash: str) -> Path:
+        """Report of the validation of the corpus with this DVC hash."""
+        return self.root / "data-reports" / f"{data_hash.removesuffix('.dir')}.html"
+
     def features(self, key: str) -> Path:
         return self.root / "features" / key
 

@@ -116,7 +116,8 @@ class MlflowRunLogger:
         run_name: Name of the run in the MLflow UI.
         tags: Tags of the run.
         params: Parameters of the run, by dotted key.
-        parent_run_id: Parent run; '' for none.
+        parent_run_id: Parent run, whose experiment the run joins; '' for none. One that this MLflow does not have is
+            left out: where Kubeflow Pipelines records in another MLflow, its run is not ours to refer to.
         dataset: `name`, `digest` (a DVC hash fits MLflow's 36 characters) and `source` of the training data.
         interval: Seconds between deliveries.
     """
@@ -256,7 +257,7 @@ class Delivery:
         """
         if self._client is None:
             opened = client(self.state)
-            if self.run_id and not _run_exists(opened, self.run_id):
+            if self.run_id and _find_run(opened, self.run_id) is None:
                 self._start_over()
             self._client = opened
         if not self.run_id:
@@ -278,8 +279,9 @@ class Delivery:
         header = read_json(self.spool / "header.json")
         experiment = experiment_id(self._client, self.state, header["experiment"])
         tags = {**header["tags"], KEY_TAG: self.spool.parent.name}
-        if header["parent_run_id"]:
-            tags["mlflow.parentRunId"] = header["parent_run_id"]
+        if parent := _find_run(self._client, header["parent_run_id"]):
+            tags["mlflow.parentRunId"] = parent.info.run_id
+            experiment = parent.info.experiment_id
         run = self._client.create_run(experiment, tags=tags, run_name=header["run_name"])
         self.run_id = run.info.run_id
         write_json(self.spool / "run.json", {"run_id": self.run_id})
@@ -352,17 +354,19 @@ class Delivery:
             logger.warning("%s was removed before it was delivered to MLflow; the run lacks it", path)
 
 
-def _run_exists(client: Any, run_id: str) -> bool:
-    """Returns whether MLflow has a run that is not deleted; ids are unique across servers."""
+def _find_run(client: Any, run_id: str) -> Any:
+    """Returns a run that MLflow has and that is not deleted, or None; ids are unique across servers."""
     from mlflow.exceptions import MlflowException
 
+    if not run_id:
+        return None
     try:
-        stage: str = client.get_run(run_id).info.lifecycle_stage
+        run = client.get_run(run_id)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: not an id
+            return None
         raise
-    return stage != "deleted"
+    return run if run.info.lifecycle_stage != "deleted" else None
 
 
 def append_to_run(

@@ -107,14 +107,20 @@ def _patch(cluster: Mapping[str, Any]) -> dict[str, Any]:
         "volumes": [
             {"name": "state", "persistentVolumeClaim": {"claimName": cluster["state_volume"]}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": cluster["shared_memory"]}},
+            {"name": "tmp", "emptyDir": {}},
         ],
         "containers": [
             {
                 "name": NODE,
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": True,
+                },
                 "volumeMounts": [
                     {"name": "state", "mountPath": STATE_MOUNT},
                     {"name": "shm", "mountPath": "/dev/shm"},
+                    {"name": "tmp", "mountPath": "/tmp"},
                 ],
             }
         ],

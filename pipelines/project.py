@@ -32,6 +32,9 @@ from pipelines.training_pipeline import arguments
 CORPUS = "data/corpus"
 """Output of the last data stage; a pipeline run gets its hash."""
 
+REPORT = "data/validated/report.html"
+"""Report of the stage `validate`, which runs show."""
+
 IGNORE_FILE = ".dvcignore"
 """DVC refuses a dependency that contains such a file."""
 
@@ -170,6 +173,8 @@ class Project:
         version = DataVersion.of(digest, self.folder / CORPUS)
         records = DataRecords(remote, dvc.s3_options(self.folder))
         records.write(version, self.config.corpus.name if latest else "")
+        if (report := self.folder / REPORT).is_file():
+            records.write_report(digest, report)
         return version
 
     def require_pushed(self) -> None:

@@ -12,6 +12,7 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     name: str,
     registration: dsl.Output[dsl.Artifact],
+    model: dsl.Output[dsl.Model],
 ) -> None:
     """Registers the evaluated voice as a model version, the new candidate."""
     from components.runner import run_step
@@ -19,6 +20,7 @@ def register(
     run_step(
         "register",
         registration,
+        {"model": model},
         data=data.path,
         features=features.path,
         training=training.path,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from components import lineage
 from components.contracts import (
@@ -19,6 +20,7 @@ from components.contracts import (
 from components.gate.metrics import gate_metrics
 from components.outage import retry_during_outage, storage_errors
 from components.registry import CANDIDATE, METRIC_TAG, Registry
+from components.results import Results
 from components.state import State, read_json
 from components.tracking import Delivery
 
@@ -83,6 +85,14 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
+
+
+def results(output: RegisterOutput) -> Results:
+    """Returns the address of the version: its page if MLflow is a server, else the address that commands take."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+    if server.startswith(("http://", "https://")):
+        return Results(model=f"{server}/#/models/{quote(output.name)}/versions/{output.version}")
+    return Results(model=f"models:/{output.name}/{output.version}")
 
 
 def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Fetches the corpus by its content hash into the state folder, where the other steps read it."""
 
 import hashlib
+import html
 import json
 import shutil
 import tempfile
@@ -10,9 +11,15 @@ import yaml
 
 from components import dvc
 from components.contracts import ResolveDataOutput, StepError
+from components.data_versions import DataRecords
+from components.object_store import ObjectStoreError
 from components.outage import retry_during_outage
+from components.results import Results
 from components.state import State
+from model.files import write_text
 
+MISSING = "missing"
+"""Name of the page that stands for a missing report."""
 NAME = "corpus"
 """Name of the folder in the temporary DVC project."""
 
@@ -35,8 +42,31 @@ def run(data_hash: str, remote: str) -> ResolveDataOutput:
     with state.lock(f"data-{digest}"):
         if not folder.is_dir():
             _fetch(state, data_hash, remote, folder)
+        _fetch_report(state, data_hash, remote)
     clips = sum(1 for _ in (folder / "manifest.jsonl").open("rb"))
     return ResolveDataOutput(summary=f"{clips} clips, {digest[:8]}", corpus=folder, data_hash=data_hash)
+
+
+def results(output: ResolveDataOutput) -> Results:
+    """Returns the report of the stage `validate` on these data, or a page that says why there is none."""
+    state = State.locate()
+    report = state.data_report(output.data_hash)
+    return Results(html=report if report.is_file() else state.data_report(MISSING))
+
+
+def _fetch_report(state: State, data_hash: str, remote: str) -> None:
+    """Fetches the report of the stage `validate`. A run goes on without it: it is for people only."""
+    path = state.data_report(data_hash)
+    if path.is_file():
+        return
+    reason = "it has none; `myxtts corpus push` adds it"
+    try:
+        if DataRecords(remote).fetch_report(data_hash, path):
+            return
+    except ObjectStoreError as error:
+        reason = str(error)
+    page = f"<p>No validation report of {data_hash} from {html.escape(remote)}: {html.escape(reason)}</p>"
+    write_text(state.data_report(MISSING), page)
 
 
 def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:

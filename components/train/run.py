@@ -1,5 +1,6 @@
 """Trains the acoustic model in a folder that an interrupted step finds again, and records the training in MLflow."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from model.files import write_json
 if TYPE_CHECKING:  # launched by its name, perhaps in other processes; importing it here makes it part of the code hash
     from components.train import work  # noqa: F401
 
+MLFLOW_RUN = "MLFLOW_RUN_ID"
+"""Variable of the MLflow run of this task, which the MLflow plugin of Kubeflow Pipelines (2.17) creates."""
 EXPORT_ONLY = ("optimization_level", "features")
 """Sections of the exported voice that are not part of the key: the features' hash covers how they were made."""
 
@@ -43,6 +46,7 @@ def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput
         "folder": str(folder),
         "experiment": experiment,
         "tags": {**lineage.current(), "dvc.data": corpus.data_hash, "settings.sha256": settings_hash(config)},
+        "parent_run_id": os.environ.get(MLFLOW_RUN, ""),
         "dataset": {"name": experiment, "digest": corpus.data_hash, "source": str(corpus.corpus)},
     }
     with state.lock(f"training-{key}"):

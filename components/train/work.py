@@ -24,8 +24,8 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     """Trains, resumes an interrupted training, or reuses a finished one; the first process records it in MLflow.
 
     Args:
-        request: `settings` (JSON of the `TrainSettings`), `features` and `folder` (paths), and `experiment`, `tags` and
-            `dataset` of the MLflow run.
+        request: `settings` (JSON of the `TrainSettings`), `features` and `folder` (paths), and `experiment`, `tags`,
+            `parent_run_id` and `dataset` of the MLflow run.
 
     Returns:
         `voice` (folder), `steps`, `exported_step`, `metrics` and `run_id` (MLflow).
@@ -61,6 +61,7 @@ def _mlflow_run(request: Mapping[str, Any], config: TrainSettings, folder: Path)
         run_name=f"{config.model_size}-{folder.name[:8]}",
         tags=request["tags"],
         params=flatten(json.loads(request["settings"])),
+        parent_run_id=request["parent_run_id"],
         dataset=request["dataset"],
     )
 

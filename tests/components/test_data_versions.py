@@ -32,6 +32,15 @@ def test_a_version_is_found_by_its_hash_and_as_the_newest_of_its_corpus(records)
             records.find(data, "other")
 
 
+def test_the_report_of_a_version_is_kept_beside_it(records, tmp_path):
+    path = tmp_path / "there" / "report.html"
+    assert not records.fetch_report(VERSION.data_hash, path)
+    (tmp_path / "report.html").write_text("<p>گزارش</p>")
+    records.write_report(VERSION.data_hash, tmp_path / "report.html")
+    assert records.fetch_report(VERSION.data_hash, path)
+    assert path.read_text() == "<p>گزارش</p>"
+
+
 def test_a_corpus_is_described_by_the_speech_that_is_trained_on(tmp_path):
     clip = {"audio": "a.flac", "text": "a", "speaker": "s", "sample_rate": 1, "source_sample_rate": 1}
     spoken = [("fa", "train"), ("en", "train"), ("en", "test")]

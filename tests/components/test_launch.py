@@ -168,7 +168,7 @@ def test_the_pods_of_a_trainjob_get_what_the_settings_say():
     assert trainer["resourcesPerNode"]["limits"] == {"memory": "96Gi", "nvidia.com/gpu": "1"}
     assert spec["nodeSelector"] == {"accelerator": "h100"}
     assert [item["operator"] for item in spec["tolerations"]] == ["Exists", "Equal"]
-    assert {volume["name"] for volume in spec["volumes"]} == {"state", "shm"}
+    assert {volume["name"] for volume in spec["volumes"]} == {"state", "shm", "tmp"}
     assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"
     assert body["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
     assert body["spec"]["activeDeadlineSeconds"] == resolve().config.cluster.step_timeout_seconds
@@ -183,7 +183,11 @@ def test_the_pods_of_a_trainjob_meet_the_restricted_pod_security_standard():
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     for container in spec["containers"]:
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
 
 
 def test_secrets_are_handed_on_by_name():

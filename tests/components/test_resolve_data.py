@@ -6,7 +6,8 @@ import yaml
 
 from components import dvc
 from components.contracts import StepError
-from components.resolve_data.run import folder_hash, run
+from components.data_versions import DataRecords
+from components.resolve_data.run import folder_hash, results, run
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_data_is_fetched_by_its_hash_and_kept(pushed, state):
     shutil.rmtree(remote)
     assert run(digest, remote).corpus == folder
     assert sorted(os.listdir(folder.parent)) == [folder.name]
+
+
+def test_the_validation_of_the_data_is_shown(pushed, state, tmp_path):
+    digest, remote = pushed
+    output = run(digest, remote)
+    assert "myxtts corpus push" in results(output).html.read_text()
+    (tmp_path / "report.html").write_text("<h1>Corpus</h1>")
+    DataRecords(remote).write_report(digest, tmp_path / "report.html")
+    output = run(digest, remote)
+    assert results(output).html.read_text() == "<h1>Corpus</h1>"
+    shutil.rmtree(remote)
+    assert run(digest, remote) == output
+    assert results(output).html.read_text() == "<h1>Corpus</h1>"
 
 
 def test_a_hash_that_was_never_pushed_is_refused_and_leaves_nothing(pushed, state):

@@ -60,6 +60,31 @@ def test_the_run_says_how_the_work_ended(state, error, status):
     assert tracking.client(state).get_run(logger.run_id).info.status == status
 
 
+def test_a_training_joins_the_run_that_kubeflow_pipelines_made_for_its_task(state):
+    """The MLflow plugin of 2.17: a run for the pipeline run, below it one per task, in an experiment of its own."""
+    client = tracking.client(state)
+    task = client.create_run(tracking.experiment_id(client, state, "kfp"))
+    logger = open_logger(state, parent_run_id=task.info.run_id)
+    logger.close()
+    run = client.get_run(logger.run_id)
+    assert run.data.tags["mlflow.parentRunId"] == task.info.run_id
+    assert run.info.experiment_id == task.info.experiment_id  # MLflow shows children only within an experiment
+    assert client.get_run(task.info.run_id).info.status == "RUNNING"  # the plugin ends it
+
+
+@pytest.mark.parametrize("parent", ["f" * 32, "not-an-id", "deleted"])
+def test_a_parent_that_this_mlflow_does_not_have_changes_nothing(state, parent):
+    client = tracking.client(state)
+    if parent == "deleted":
+        parent = client.create_run(tracking.experiment_id(client, state, "kfp")).info.run_id
+        client.delete_run(parent)
+    logger = open_logger(state, parent_run_id=parent)
+    logger.close()
+    run = client.get_run(logger.run_id)
+    assert "mlflow.parentRunId" not in run.data.tags
+    assert client.get_experiment(run.info.experiment_id).name == "e"
+
+
 def test_a_dead_server_neither_blocks_nor_loses(state, dead_server, monkeypatch):
     logger = open_logger(state)
     started = time.monotonic()

@@ -164,6 +164,20 @@ def test_what_the_pipeline_names_is_there(built, overlay):
     assert {item["metadata"]["namespace"] for item in objects if item["kind"] != "Namespace"} == {settings.namespace}
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_steps_connect_only_to_what_they_need(built, overlay):
+    policies = {item["metadata"]["name"]: item["spec"] for item in of_kind(built[overlay], "NetworkPolicy")}
+    steps = policies["steps"]
+    assert steps["podSelector"]["matchExpressions"] == [{"key": "pipeline/runid", "operator": "Exists"}]
+    assert steps["policyTypes"] == ["Egress"]
+    inside, outside = steps["egress"]
+    settings = resolve().config.cluster
+    namespaces = [to["namespaceSelector"]["matchLabels"] for to in inside["to"] if "namespaceSelector" in to]
+    assert namespaces == [{"kubernetes.io/metadata.name": settings.kfp_namespace}]
+    assert {"podSelector": {}} in inside["to"]  # MLflow, and the other workers of a TrainJob
+    assert {port["port"] for port in outside["ports"]} == {53, 443, 6443}
+
+
 def test_mlflow_and_optuna_have_a_database_each(built):
     secrets = {
         item["metadata"]["name"]: item["stringData"]

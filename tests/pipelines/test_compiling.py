@@ -113,9 +113,13 @@ def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
         for name, component in components.items()
         for output, item in component["outputDefinitions"]["artifacts"].items()
     }
-    shown = {key: kind for key, kind in found.items() if kind in ("system.Metrics", "system.HTML", "system.Markdown")}
+    rendered = ("system.Metrics", "system.HTML", "system.Markdown")
+    shown = {key: kind for key, kind in found.items() if kind in rendered or key[0] == "register"}
     assert shown == {
         ("configure", "markdown"): "system.Markdown",
+        ("resolve-data", "html"): "system.HTML",
+        ("register", "registration"): "system.Artifact",
+        ("register", "model"): "system.Model",
         ("train", "metrics"): "system.Metrics",
         ("evaluate", "metrics"): "system.Metrics",
         ("evaluate", "html"): "system.HTML",

@@ -57,10 +57,11 @@ def run(**inputs):
     return OUTPUT(**values)
 
 def results(output):
-    page = Path(os.environ["MYXTTS_STATE"], "page.html") if STEP == "evaluate" else None
+    page = Path(os.environ["MYXTTS_STATE"], "page.html") if STEP in ("evaluate", "resolve_data") else None
     if page:
         page.write_text("<p>speech</p>")
-    return Results(metrics={"good": 1.5, "bad": float("nan")}, html=page, markdown="## " + output.summary)
+    model = "models:/m/2" if STEP == "register" else ""
+    return Results(metrics={"good": 1.5, "bad": float("nan")}, html=page, markdown="## " + output.summary, model=model)
 """
 
 PART = """
@@ -136,7 +137,15 @@ def test_every_step_runs_once_and_then_only_those_that_act_on_the_registry(state
 def test_the_folder_of_a_run_keeps_what_the_page_of_kfp_shows(state):
     folder = start(state).folder / "results"
     metrics = {"train.json", "evaluate.json", "gate.json"}
-    assert {path.name for path in folder.iterdir()} == {*metrics, "evaluate.html", "configure.md", "gate.md"}
+    assert {path.name for path in folder.iterdir()} == {
+        *metrics,
+        "register.json",
+        "resolve_data.html",
+        "evaluate.html",
+        "configure.md",
+        "gate.md",
+    }
+    assert json.loads((folder / "register.json").read_text()) == {"uri": "models:/m/2"}
     assert all(json.loads((folder / name).read_text()) == {"good": 1.5} for name in metrics)  # nan is left out
     assert (folder / "evaluate.html").read_text() == "<p>speech</p>"
     assert (folder / "gate.md").read_text() == "## gate did it"
