@@ -95,4 +95,5 @@ def keep_results(outputs: Path, folder: Path) -> None:
     for path in outputs.glob("*/*/*"):
         if path.name in SUFFIXES and path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / f"{path.parent.name}{SUFFIXES[path.name]}", path.read_text("utf-8"))
+            name = path.parent.name.replace("-", "_")
+            write_text(folder / f"{name}{SUFFIXES[path.name]}", path.read_text("utf-8"))
