@@ -1,7 +1,7 @@
 """Records of pushed corpora on the DVC remote: what a run knows of its data before it fetches them.
 
 `myxtts/data/<hash>.json` describes one version of a corpus, and `<hash>.html` is the report of its validation.
-`myxtts/latest/<corpus>.json` describes the newest version. A run of `latest` reads it when it starts, so that a run of a
+`myxtts/latest/<corpus>.json` describes the newest version. A run of `latest` reads it when it starts, so that runs of a
 schedule uses data that were pushed after the schedule was made.
 """
 
