@@ -80,9 +80,9 @@ def test_a_run_can_be_started_on_the_page(cluster):
     """Parameters of a few words with their meaning, whose defaults are the settings of the project."""
     config = cluster_config(training__max_steps=77, loss__mel_loss_weight=3.0)
     suggested = arguments(config, LATEST, "s3://bucket/dvc")
-    parameters = next(yaml.safe_load_all(compile_training(cluster_profile(config), suggested)))["root"][
-        "inputDefinitions"
-    ]["parameters"]
+    parameters = documents(compile_training(cluster_profile(config), suggested))[0]["root"]["inputDefinitions"][
+        "parameters"
+    ]
     assert all(parameter["description"] for parameter in parameters.values())
     defaults = {name: parameter["defaultValue"] for name, parameter in parameters.items()}
     assert defaults == suggested
