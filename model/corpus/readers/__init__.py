@@ -26,6 +26,19 @@ TABLES = ("ljspeech", "table", "myxtts_v1")
 """Formats whose columns may have to be inferred, which may fail."""
 MAX_DEPTH = 5
 """Levels of folders below the given one in which corpora are searched."""
+_CUT = "cut the recording into sentences, and list them in a metadata.csv with the columns audio|text (docs/corpus.md)"
+    "cut the recording into sentences, and write a metadata.csv with the columns audio|text for them (docs/corpus.md)"
+)
+_SAVE = "save it as metadata.csv (UTF-8) with the columns audio|text (docs/corpus.md)"
+UNREAD = {
+    **dict.fromkeys((".srt", ".vtt", ".sbv", ".ass"), f"subtitles are not read: their times are rough; {_CUT}"),
+    **dict.fromkeys((".textgrid", ".eaf"), f"annotations of Praat and ELAN are not read; {_CUT}"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), f"spreadsheets are not read; {_SAVE}"),
+    **dict.fromkeys((".docx", ".odt", ".rtf", ".pdf"), f"documents are not read; {_SAVE}"),
+    ".json": f"one JSON file per recording is not read, nor a list without names of recordings; {_SAVE}",
+    ".trn": f"transcripts in .trn files are not read; {_SAVE}",
+}
+"""Suffix of transcripts that people have and that no reader understands -> what to do."""
 RECORDED = tuple(name for name in get_args(CorpusFormat) if name not in (MIXED, "generated"))
 """Formats of recordings in the order in which a folder is tried, the most specific ones first."""
 
@@ -77,7 +90,7 @@ def survey(folder: Path) -> dict[str, Any]:
     if found and all(form == TEXT_FILES for _, form in parts):
         return {"format": found, "path": str(folder)}
     if not parts:
-        if reasons := reader("table").unreadable_tables(folder):
+        if reasons := [*reader("table").unreadable_tables(folder), *unread_transcripts(folder)]:
             raise CorpusError("; ".join(reasons))
         raise CorpusError(
             f"{folder}: no known layout ({', '.join(RECORDED)}), here or in a folder below; the simplest is a "
@@ -103,6 +116,13 @@ def survey(folder: Path) -> dict[str, Any]:
         for (_, form), name, called in zip(parts, names, unique, strict=True)
     ]
     return {"format": MIXED, "path": str(folder), "sources": sources}
+
+
+def unread_transcripts(folder: Path) -> list[str]:
+    """Returns why transcripts in a folder or the folders directly below are not read; empty if there are none."""
+    found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in UNREAD)
+    first = min(found, default=None)
+    return [f"{first}: {UNREAD[first.suffix.lower()]}"] if first else []
 
 
 def _check(folder: Path, form: str) -> None:

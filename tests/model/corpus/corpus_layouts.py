@@ -152,9 +152,23 @@ def kaldi(root: Path) -> dict[str, tuple[str, str, str]]:
     return {"anna-1": ("good morning", "en", "anna"), "bert-1": ("good night", "en", "bert")}
 
 
+def festvox(root: Path) -> dict[str, tuple[str, str, str]]:
+    lines = (
+        '( arctic_a0001 "Author of the danger trail, Philip Steels, etc." )',
+        '(arctic_a0002 "He said \\"no\\"." )',
+    )
+    write_text(root / "etc" / "txt.done.data", *lines)
+    for name in ("arctic_a0001", "arctic_a0002"):
+        write_sound(root / "wav" / f"{name}.wav")
+    return {
+        "arctic_a0001": ("Author of the danger trail, Philip Steels, etc.", "en", "speaker"),
+        "arctic_a0002": ('He said "no".', "en", "speaker"),
+    }
+
+
 LAYOUTS = [
     ("ljspeech", ljspeech), ("vctk", vctk), ("libritts", libritts), ("libritts", librispeech),
     ("common_voice", common_voice), ("aishell3", aishell3), ("table", table_csv), ("table", table_tsv),
     ("table", table_jsonl), ("myxtts_v1", myxtts_v1), ("myxtts_v1", coqui),
-    ("text_files", text_files), ("kaldi", kaldi),
+    ("text_files", text_files), ("kaldi", kaldi), ("festvox", festvox),
 ]  # fmt: skip

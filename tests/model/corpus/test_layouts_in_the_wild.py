@@ -363,3 +363,33 @@ def test_the_speaker_of_text_files_is_the_first_folder_that_tells_them_apart(tmp
         write_sound(folder / f"{name}.flac", seconds=0.5)
         write_text(folder / f"{name}.txt", text)
     assert sorted(texts_and_speakers(tmp_path)) == sorted(BOTH)
+
+
+def test_the_speaker_of_a_cmu_arctic_folder_is_in_its_name(tmp_path):
+    for speaker in ("bdl", "slt"):
+        root = tmp_path / f"cmu_us_{speaker}_arctic"
+        write_text(root / "etc" / "txt.done.data", f'( arctic_a0001 "{TEXTS[0]}" )', "( arctic_a0002 )")
+        write_sound(root / "wav" / "arctic_a0001.wav", seconds=0.5)
+        source = read(root)
+        assert [(item.text, item.speaker) for item in source.utterances] == [(TEXTS[0], speaker)]
+        assert [(problem.reason, problem.severity) for problem in source.problems] == [("wrong_columns", "bad")]
+    both = read(tmp_path)
+    assert len({item.speaker for item in both.utterances}) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("talk.srt", "subtitles"),
+        ("subtitles/talk.VTT", "subtitles"),
+        ("talk.TextGrid", "annotations"),
+        ("texts.xlsx", "spreadsheets"),
+        ("talk.json", "one JSON file per recording"),
+        ("talk.wav.trn", r"\.trn files"),
+    ],
+)
+def test_transcripts_that_no_reader_understands_are_refused_with_what_to_do(tmp_path, place, kind):
+    write_sound(tmp_path / "talk.wav")
+    write_text(tmp_path / place, '{"text": "The train was late.", "segments": [{"start": 0.5, "end": 2.0}]}')
+    with pytest.raises(CorpusError, match=rf"{place}: .*{kind}.*metadata\.csv"):
+        survey(tmp_path)
