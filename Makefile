@@ -13,7 +13,7 @@ DOCKER_BUILD ?= docker build
 RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-docker lint format goldens images clean-runs
+.PHONY: help install run test test-slow test-docker slow-seconds lint format goldens images clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,10 +34,10 @@ run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET
 	@$(BIN)/myxtts run $(RUN_OPTIONS)
 
 test: $(STAMP) ## the test suite
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not docker and not slow" $(TESTS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not docker and not slow" $(TESTS)
 
 test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> one part of the slow ones
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(PART),-m "slow and not docker" --part $(PART),-m "(slow or real_data) and not docker") $(TESTS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --timeout 240 $(if $(PART),-m "slow and not docker" --part $(PART) --session-timeout 360,-m "(slow or real_data) and not docker") $(TESTS)
 
 test-docker: $(STAMP) images ## the whole pipeline in containers
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py
@@ -45,6 +45,9 @@ test-docker: $(STAMP) images ## the whole pipeline in containers
 lint: $(STAMP) ## style, imports and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+slow-seconds: $(STAMP) ## measure the slow tests again, which sizes the parts of PART=; TESTS=<name> measures one
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/write_slow_seconds.py $(TESTS)
 
 goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
 	$(BIN)/python tests/pipelines/write_goldens.py

@@ -13,7 +13,7 @@ from pathlib import Path  # noqa: E402 - after the variables that libraries read
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from slow_part import PARTS, part_of  # noqa: E402
+from slow_part import part_of, read_seconds  # noqa: E402
 from small_speech import LOUDNESS, surround_corpus  # noqa: E402
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--part", metavar="COMMIT", help=f"run one of {PARTS} parts of the selected tests, by a commit's hash"
+        "--part", metavar="COMMIT", help="run one part of the selected tests (two minutes of CPU), by a commit's hash"
     )
 
 
 @pytest.hookimpl(trylast=True)  # after `-m` and `-k`
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if commit := config.getoption("part"):
-        chosen = set(part_of([item.nodeid for item in items], commit))
+        chosen = set(part_of([item.nodeid for item in items], commit, read_seconds()))
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
         items[:] = [item for item in items if item.nodeid in chosen]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import click.testing
 import pytest
-from documented import PAGES, REMOTE, ROOT, Checkout, command_lines, python_examples
+from documented import PAGES, REMOTE, ROOT, Checkout, command_lines, groups, python_examples, sections
 
 from model.config.resolution import known_keys
 from pipelines.cli.main import program
@@ -24,7 +24,6 @@ QUICK = re.compile(r"myxtts (config|registry list|pipeline list)\b")
 """Commands that need no data and no voice."""
 WITHOUT_RUN = {
     "...": "an excerpt of a command",
-    "g_02500000": "a file of the official program",
     "make test": "this test suite",
     "torchrun": "distributed training has tests of its own",
 }
@@ -115,8 +114,8 @@ def checkout(tmp_path_factory) -> Checkout:
     return Checkout.create(tmp_path_factory.mktemp("documented") / "checkout")
 
 
-def runnable(page: Path) -> list[str]:
-    lines = [line for line in command_lines(page) if not REMOTE.search(without_comment(line))]
+def runnable(lines: list[str]) -> list[str]:
+    lines = [line for line in lines if not REMOTE.search(without_comment(line))]
     return [line for line in lines if not any(part in without_comment(line) for part in WITHOUT_RUN)]
 
 
@@ -134,36 +133,62 @@ def test_quick_commands_run_on_a_fresh_checkout(checkout, state):
             assert not done.exception, line
 
 
+README = sections(PAGES[0])
+BEFORE = {"Manage models": "myxtts run --set training.max_steps=3000"}
+"""Section of the README -> a command of an earlier one that it needs: a second version of the model."""
+
+
 @pytest.fixture(scope="module")
-def readme_was_run(checkout) -> Checkout:
-    """The checkout after all commands of the README, in their order, with a voice that the examples can load."""
-    for line in runnable(PAGES[0]):
-        checkout.run(line)
+def trained(checkout) -> Checkout:
+    """The checkout after the first command of the README, with a voice that the others can load."""
+    first = runnable(README["Start"])[0]
+    assert without_comment(first) == "make run"
+    checkout.run(first)
     return checkout
 
 
+def test_what_a_section_needs_is_a_command_of_another():
+    earlier = [without_comment(line) for lines in README.values() for line in lines]
+    assert set(BEFORE) <= set(README)
+    assert set(BEFORE.values()) <= set(earlier)
+
+
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run_as_written(readme_was_run):
-    assert (readme_was_run.folder / "cloned.wav").stat().st_size > 1000
+@pytest.mark.parametrize("section", [title for title, lines in README.items() if runnable(lines)])
+def test_the_commands_of_the_readme_run_as_written(trained, section):
+    lines = runnable(README[section])
+    trained.remove_outputs(lines)
+    for line in [*filter(None, [BEFORE.get(section)]), *lines]:
+        trained.run(line)
+    if section == "Use a voice":
+        assert (trained.folder / "cloned.wav").stat().st_size > 1000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [text for page in PAGES for text in python_examples(page)])
-def test_python_examples_run_as_written(readme_was_run, text):
-    (readme_was_run.folder / "cloned.wav").unlink(missing_ok=True)
+def test_python_examples_run_as_written(trained, text):
+    (trained.folder / "cloned.wav").unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", text],
-        cwd=readme_was_run.folder,
-        env=readme_was_run.environment,
+        cwd=trained.folder,
+        env=trained.environment,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (readme_was_run.folder / "cloned.wav").is_file()
+    assert (trained.folder / "cloned.wav").is_file()
+
+
+GROUPS = {
+    f"{page.relative_to(ROOT)}:{number}": lines
+    for page in PAGES[1:]
+    for number, lines in enumerate(groups(runnable(command_lines(page))))
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES[1:] if runnable(page)], ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run_as_written(readme_was_run, page):
-    for line in runnable(page):
-        readme_was_run.run(line)
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_commands_of_a_page_run_as_written(trained, name):
+    trained.remove_outputs(GROUPS[name])
+    for line in GROUPS[name]:
+        trained.run(line)

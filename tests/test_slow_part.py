@@ -1,17 +1,36 @@
-"""Parts of the slow tests: a function of the commit, and together all of them."""
+"""Parts of the slow tests: a function of the commit, none much longer than the others, and together all of them."""
 
-from slow_part import PARTS, part_of
+import re
+from pathlib import Path
 
-NAMES = [f"tests/test_{letter}.py::test_{number}" for letter in "abc" for number in range(5)]
+import pytest
+from slow_part import PART_SECONDS, part_of, read_seconds, split
+
+ROOT = Path(__file__).parents[1]
+SECONDS = {f"tests/test_{letter}.py::test_{number}": 7.0 * number + 3 for letter in "abc" for number in range(12)}
 
 
-def test_the_parts_hold_every_test_once():
-    parts = [part_of(NAMES, f"{number:x}") for number in range(PARTS)]
-    assert sorted(name for part in parts for name in part) == sorted(NAMES)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+def test_the_parts_hold_every_test_once_and_none_is_too_long():
+    parts = split(SECONDS, SECONDS)
+    assert sorted(name for part in parts for name in part) == sorted(SECONDS)
+    loads = [sum(SECONDS[name] for name in part) for part in parts]
+    assert max(loads) <= PART_SECONDS
+    assert len(parts) <= 1.5 * sum(loads) / PART_SECONDS
+
+
+@pytest.mark.parametrize("seconds", [{}, {"long": 3 * PART_SECONDS}], ids=["not recorded", "longer than a part"])
+def test_a_test_that_fills_a_part_has_one_of_its_own(seconds):
+    assert ["long"] in split([*SECONDS, "long"], {**SECONDS, **seconds})
 
 
 def test_a_commit_has_one_part_whatever_the_order_of_collection():
     commit = "fcce5f79d0b1e2a34c5d6e7f8091a2b3c4d5e6f7"
-    assert part_of(NAMES, commit) == part_of(reversed(NAMES), commit)
-    assert part_of(NAMES, commit) == part_of(NAMES, f"{int(commit, 16) % PARTS:x}")
+    chosen = part_of(SECONDS, commit, SECONDS)
+    assert chosen == part_of(reversed(SECONDS), commit, SECONDS)
+    assert chosen == part_of(SECONDS, f"{int(commit, 16) % len(split(SECONDS, SECONDS)):x}", SECONDS)
+
+
+def test_every_recorded_test_exists():
+    for name in read_seconds():
+        path, _, function = name.partition("::")
+        assert re.search(rf"^def {function.partition('[')[0]}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE), name

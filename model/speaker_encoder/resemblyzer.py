@@ -38,7 +38,7 @@ class Resemblyzer(SpeakerEncoder):
     WIDTH = 256
     filterbank: Tensor
     window: Tensor
-    BATCH = 16  # larger batches are not faster per window on a CPU
+    BATCH = 8  # half the time of 16 for a single clip, and a tenth more per window of full batches (one core)
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = read_mutants()
 
 
+@cache
+def defined_names(name: str) -> set[str]:
+    """Returns the names of functions and classes in a file of tests."""
+    return {node.name for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))) if hasattr(node, "name")}
+
+
 @pytest.mark.parametrize("mutant", COMMITTED, ids=lambda mutant: f"{mutant.area}/{mutant.name}")
 def test_a_committed_mutant_fits_the_tree(mutant):
     mutated = mutant.apply(ROOT)
@@ -23,10 +30,7 @@ def test_a_committed_mutant_fits_the_tree(mutant):
         name, _, function = test.partition("::")
         assert (ROOT / name).exists(), test
         if function:
-            defined = {
-                node.name for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))) if hasattr(node, "name")
-            }
-            assert function.partition("[")[0].split("::")[-1] in defined, test
+            assert function.partition("[")[0].split("::")[-1] in defined_names(name), test
 
 
 def test_every_list_has_mutants():

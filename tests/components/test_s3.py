@@ -116,14 +116,14 @@ def test_a_server_that_comes_back_during_a_push_is_waited_for(state, project, se
     def pause(seconds: float) -> None:
         waits.append(seconds)
         now[0] += seconds
-        if now[0] >= 30:
+        if now[0] >= 10:
             server.start()
 
     patient = partial(retry_during_outage, sleep=pause, clock=lambda: now[0])
     monkeypatch.setattr(dvc, "retry_during_outage", patient)
     server.stop()
     dvc.push(project, state)
-    assert sum(waits) == 30
+    assert sum(waits) == 10
     assert folder_hash(run(hash_of(project), "s3://myxtts/dvc").corpus) == hash_of(project)
 
 

@@ -182,10 +182,10 @@ def test_processes_that_start_together_share_one_database(tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_TRACK", "MYXTTS"))}
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
-        for _ in range(3)
+        for _ in range(2)
     ]
     answers = {process.communicate()[0].decode().strip() for process in started}
-    assert [process.returncode for process in started] == [0, 0, 0]
+    assert [process.returncode for process in started] == [0, 0]
     assert len(answers) == 1
 
 

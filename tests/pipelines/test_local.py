@@ -21,6 +21,8 @@ from pipelines.profiles import NOT_CACHED, STEPS, Profile, image_kind, local_pro
 from pipelines.run_records import RunRecord
 from pipelines.training_pipeline import arguments
 
+pytestmark = pytest.mark.xdist_group("local")  # one process makes what these tests share
+
 STAND_IN = """
 import atexit, json, os, sys, time
 from dataclasses import fields
@@ -72,7 +74,7 @@ from components.contracts import PreprocessPartOutput
 def run(data, settings, part):
     state = Path(os.environ["MYXTTS_STATE"])
     (state / part.replace("/", "-of-")).touch()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(list(state.glob("*-of-2"))) < 2:
         assert time.monotonic() < deadline, "the other part does not run beside this one"
         time.sleep(0.02)
@@ -80,11 +82,10 @@ def run(data, settings, part):
 """
 
 
-@pytest.fixture
-def state(tmp_path, monkeypatch) -> State:
-    """A state, and a copy of the code whose steps are stand-ins."""
+def stand_ins(folder: Path) -> State:
+    """Makes a state, and beside it a copy of the code whose steps are stand-ins."""
     root = Path(__file__).parents[2]
-    code = tmp_path / "code"
+    code = folder / "code"
     code.mkdir()
     (code / "model").symlink_to(root / "model")
     (code / "pipelines").symlink_to(root / "pipelines")
@@ -92,14 +93,40 @@ def state(tmp_path, monkeypatch) -> State:
     for path in (root / "components").glob("*.py"):
         (code / "components" / path.name).symlink_to(path)
     for step in (*STEPS, "preprocess_part"):
-        folder = code / "components" / step
-        folder.mkdir()
-        (folder / "__init__.py").touch()
-        (folder / "component.py").symlink_to(root / "components" / step / "component.py")
-        (folder / "run.py").write_text(PART if step == "preprocess_part" else STAND_IN)
-    monkeypatch.setenv("PYTHONPATH", str(code))
-    monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
-    return State(tmp_path / "state").prepare()
+        package = code / "components" / step
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "component.py").symlink_to(root / "components" / step / "component.py")
+        (package / "run.py").write_text(PART if step == "preprocess_part" else STAND_IN)
+    return State(folder / "state").prepare()
+
+
+def use(state: State, patch: pytest.MonkeyPatch) -> State:
+    """Lets runs find this state and the code beside it."""
+    patch.setenv("PYTHONPATH", str(state.root.parent / "code"))
+    patch.setenv("MYXTTS_STATE", str(state.root))
+    return state
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch) -> State:
+    """A state in which nothing has run."""
+    return use(stand_ins(tmp_path), monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def complete_run(tmp_path_factory) -> tuple[State, RunRecord, list[str]]:
+    """A state, its first run, and the steps that it ran. Later runs may follow it."""
+    with pytest.MonkeyPatch.context() as patch:
+        state = use(stand_ins(tmp_path_factory.mktemp("complete")), patch)
+        return state, start(state), calls(state)
+
+
+@pytest.fixture
+def complete(complete_run, monkeypatch) -> State:
+    """A state in which every step has run."""
+    calls(complete_run[0])
+    return use(complete_run[0], monkeypatch)
 
 
 def start(state: State, data: str = "h", printed: list | None = None, **changes) -> RunRecord:
@@ -122,20 +149,21 @@ def states(record: RunRecord) -> set[str]:
     return {step.state for step in record.steps.values()}
 
 
-def test_every_step_runs_once_and_then_only_those_that_act_on_the_registry(state):
-    record = start(state)
-    assert calls(state) == list(STEPS)
+def test_every_step_runs_once_and_then_only_those_that_act_on_the_registry(complete, complete_run):
+    _, record, called = complete_run
+    assert called == list(STEPS)
     assert states(record) == {"done"}
     assert record.result()["summary"] == "gate did it"
-    assert {path.stem for path in state.root.glob("*.ended")} == set(STEPS)  # what a step leaves for its end is done
-    again = start(state)
-    assert calls(state) == list(NOT_CACHED)
+    # What a step leaves for its end is done.
+    assert {path.stem for path in complete.root.glob("*.ended")} == set(STEPS)
+    again = start(complete)
+    assert calls(complete) == list(NOT_CACHED)
     assert {name for name, step in again.steps.items() if step.state == "cached"} == set(STEPS) - set(NOT_CACHED)
     assert again.result() == record.result()
 
 
-def test_the_folder_of_a_run_keeps_what_the_page_of_kfp_shows(state):
-    folder = start(state).folder / "results"
+def test_the_folder_of_a_run_keeps_what_the_page_of_kfp_shows(complete_run):
+    folder = complete_run[1].folder / "results"
     metrics = {"train.json", "evaluate.json", "gate.json"}
     assert {path.name for path in folder.iterdir()} == {
         *metrics,
@@ -151,9 +179,9 @@ def test_the_folder_of_a_run_keeps_what_the_page_of_kfp_shows(state):
     assert (folder / "gate.md").read_text() == "## gate did it"
 
 
-def test_every_step_gets_the_records_of_the_steps_that_it_depends_on(state):
-    start(state)
-    lines = [json.loads(line) for line in (state.root / "inputs.jsonl").read_text().splitlines()]
+def test_every_step_gets_the_records_of_the_steps_that_it_depends_on(complete):
+    written = (complete.root / "inputs.jsonl").read_text().splitlines()[: len(STEPS)]  # those of the first run
+    lines = [json.loads(line) for line in written]
     data, features = {"data": "ResolveDataOutput"}, {"features": "PreprocessOutput"}
     training, finetuning = {"training": "TrainOutput"}, {"finetuning": "FinetuneVocoderOutput"}
     evaluation, registration = {"evaluation": "EvaluateOutput"}, {"registration": "RegisterOutput"}
@@ -187,39 +215,31 @@ def test_parts_are_preprocessed_side_by_side_and_joined(state, tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, text=True, start_new_session=True, cwd=folder, **pipes) as process:
         said = process.stdout.read()
-        assert process.wait(30) == 0, said
+        assert process.wait(120) == 0, said
     assert calls(state) == list(STEPS)
     assert sorted(json.loads((state.root / "joined.json").read_text())) == ["0/2", "1/2"]
 
 
-def test_other_data_runs_everything(state):
-    start(state)
-    calls(state)
-    start(state, data="other")
-    assert calls(state) == list(STEPS)
+def test_other_data_runs_everything(complete):
+    start(complete, data="other")
+    assert calls(complete) == list(STEPS)
 
 
-def test_another_parameter_runs_only_the_steps_whose_settings_it_changes(state):
-    start(state)
-    calls(state)
-    start(state, overrides={"training.max_steps": 7})
-    assert calls(state) == ["configure", *STEPS[STEPS.index("train") :]]
+def test_another_parameter_runs_only_the_steps_whose_settings_it_changes(complete):
+    start(complete, overrides={"training.max_steps": 7})
+    assert calls(complete) == ["configure", *STEPS[STEPS.index("train") :]]
 
 
-def test_nothing_is_taken_from_the_cache_under_force(state):
-    start(state)
-    calls(state)
-    record = start(state, cached=False)
-    assert calls(state) == list(STEPS)
+def test_nothing_is_taken_from_the_cache_under_force(complete):
+    record = start(complete, cached=False)
+    assert calls(complete) == list(STEPS)
     assert states(record) == {"done"}
 
 
-def test_a_result_that_was_removed_is_made_again(state):
-    start(state)
-    calls(state)
-    (state.root / "results" / "evaluate").rmdir()
-    record = start(state)
-    assert calls(state)[:2] == ["configure", "evaluate"]
+def test_a_result_that_was_removed_is_made_again(complete):
+    (complete.root / "results" / "evaluate").rmdir()
+    record = start(complete)
+    assert calls(complete)[:2] == ["configure", "evaluate"]
     assert [record.steps[step].state for step in ("resolve_data", "preprocess", "train")] == ["cached"] * 3
 
 
@@ -237,8 +257,8 @@ def test_a_failing_step_is_named_with_its_reason_and_the_rest_waits(state):
     assert calls(state) == ["configure", *STEPS[STEPS.index("train") :]]
 
 
-def test_nothing_is_left_in_the_systems_temporary_folder(state):
-    record = start(state)
+def test_nothing_is_left_in_the_systems_temporary_folder(complete_run):
+    record = complete_run[1]
     assert (record.folder / "tmp").is_dir()
     assert not (record.folder / "workspace").exists()
 
@@ -272,24 +292,24 @@ def alive_with(marker: str) -> list[str]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopping_leaves_no_process(state, how):
-    (state.root / "train.sleep").touch()
+    (state.root / "resolve_data.sleep").touch()
     process = subprocess.Popen([sys.executable, "-c", DRIVER, str(state.root)])
     wait_until((state.root / "sleeping").is_file)
     process.send_signal(how)
-    assert process.wait(30) == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    assert process.wait(120) == (130 if how != signal.SIGKILL else -signal.SIGKILL)
     wait_until(lambda: not alive_with(str(state.root)))
     if how != signal.SIGKILL:
         record = RunRecord.load(next(state.runs.iterdir()))
-        assert (record.state, record.steps["train"].state) == ("interrupted", "interrupted")
+        assert (record.state, record.steps["resolve_data"].state) == ("interrupted", "interrupted")
 
 
 def test_a_run_is_cancelled_from_another_terminal(state):
-    (state.root / "train.sleep").touch()
+    (state.root / "resolve_data.sleep").touch()
     process = subprocess.Popen([sys.executable, "-c", DRIVER, str(state.root)])
     wait_until((state.root / "sleeping").is_file)
     command = [sys.executable, "-m", "pipelines.cli.main", "pipeline", "cancel"]
     assert subprocess.run(command, check=False).returncode == 0
-    assert process.wait(30) == 130
+    assert process.wait(120) == 130
     assert RunRecord.load(next(state.runs.iterdir())).state == "interrupted"
     assert subprocess.run(command, capture_output=True).returncode == 2  # nothing is running any more
 
@@ -313,7 +333,7 @@ def test_a_mistyped_vocoder_checkpoint_is_said_before_training(tmp_path):
         make_target("local", resolve(overrides={"vocoder.checkpoint": there}).config)
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+def wait_until(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

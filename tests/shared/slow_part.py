@@ -1,14 +1,43 @@
 """Continuous integration runs one part of the slow tests per commit, and all of them over the commits."""
 
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-PARTS = 6
-"""Each part takes a few minutes on two cores (docs/testing.md)."""
+SECONDS = Path(__file__).parents[1] / "slow_seconds.json"
+"""CPU seconds of each slow test when it runs alone, written by `make slow-seconds`."""
+
+PART_SECONDS = 120.0
+"""CPU seconds of one part, unless a single test takes longer."""
 
 
-def part_of(names: Iterable[str], commit: str) -> list[str]:
-    """The tests that belong to a commit: a function of its hash (hexadecimal) and of the names alone.
+def read_seconds() -> dict[str, float]:
+    """Returns the recorded seconds by test."""
+    return json.loads(SECONDS.read_text("utf-8"))
 
-    Neighbours in the order of names, which are often of one file and equally slow, are in different parts.
+
+def split(names: Iterable[str], seconds: Mapping[str, float]) -> list[list[str]]:
+    """Splits tests into the fewest parts that a greedy split finds within `PART_SECONDS` each.
+
+    The longest test comes first, each into the part with the least work. A test that is not recorded fills a part.
     """
-    return sorted(names)[int(commit, 16) % PARTS :: PARTS]
+    size = {name: seconds.get(name, PART_SECONDS) for name in names}
+    longest_first = sorted(size, key=lambda name: (-size[name], name))
+    count = max(1, math.ceil(sum(size.values()) / PART_SECONDS))
+    while True:
+        parts: list[list[str]] = [[] for _ in range(count)]
+        loads = [0.0] * count
+        for name in longest_first:
+            least = loads.index(min(loads))
+            parts[least].append(name)
+            loads[least] += size[name]
+        if all(load <= PART_SECONDS or len(part) == 1 for part, load in zip(parts, loads, strict=True)):
+            return [sorted(part) for part in parts]
+        count += 1
+
+
+def part_of(names: Iterable[str], commit: str, seconds: Mapping[str, float]) -> list[str]:
+    """Returns the tests that belong to a commit, chosen by its hash (hexadecimal)."""
+    parts = split(names, seconds)
+    return parts[int(commit, 16) % len(parts)]

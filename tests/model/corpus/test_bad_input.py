@@ -9,6 +9,7 @@ import soundfile
 from click.testing import CliRunner
 
 from model.config.schema import Config
+from model.corpus import report
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.validate import validate
@@ -43,6 +44,12 @@ def folder(tmp_path):
         rows.append(f"good{number:02d}|{text(number)}|{text(number)}")
     (wavs.parent / "metadata.csv").write_text("\n".join(rows) + "\n", "utf-8")
     return wavs.parent
+
+
+@pytest.fixture
+def without_plots(monkeypatch):
+    """Leaves out the plots of the report, which take most of its time."""
+    monkeypatch.setattr(report, "_plots", lambda rows, limits: {})
 
 
 def add(folder, row):
@@ -169,6 +176,7 @@ DEFECTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("without_plots")
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_defect_is_found_with_file_and_reason_and_counted(folder, defect):
     reason, file = defect(folder)

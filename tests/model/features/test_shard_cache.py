@@ -22,13 +22,21 @@ CACHE = 700
 """Cache size in kilobytes, about half of the small corpus."""
 
 
-@pytest.fixture
-def many_shards(small_corpus, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def built(small_corpus, tmp_path_factory):
     """The small corpus in a shard for every two clips."""
-    monkeypatch.setattr(model.features.extract, "CHUNK", 2)
-    monkeypatch.setattr(model.features.extract, "MEGABYTE", 400)
-    build_features(small_corpus, tmp_path / "store", CONFIG)
-    return tmp_path / "store"
+    folder = tmp_path_factory.mktemp("shards") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.features.extract, "CHUNK", 2)
+        patch.setattr(model.features.extract, "MEGABYTE", 400)
+        build_features(small_corpus, folder, CONFIG)
+    return folder
+
+
+@pytest.fixture
+def many_shards(built, tmp_path):
+    """A copy of that store which a test may change."""
+    return shutil.copytree(built, tmp_path / "store")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from model.config.resolution import resolve
 from model.config.training import TrainSettings
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(small_settings):
     """Returns a function from keys of section `training` to the settings of a small run."""
 

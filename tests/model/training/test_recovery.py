@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from model.loop.reporting import History, HistoryError, read_history
 from model.training import durations, step
 from model.training import state as run_state
 from model.training.trainer import TrainingError, train
+
+pytestmark = pytest.mark.xdist_group("recovery")  # one process makes what these tests share
 
 
 def events(folder: Path, kind: str) -> list:
@@ -146,12 +149,23 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+KEPT = {"max_steps": 20, "keep_top_k": 3, "evaluation_interval": 5}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, config, generated_features) -> Path:
+    """Folder of a finished run with several checkpoints."""
+    folder = tmp_path_factory.mktemp("finished")
+    train(config(**KEPT), generated_features, folder)
+    return folder
+
+
 @pytest.mark.parametrize("fault", ["bit", "torn", "gone", "state"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_previous_one_used(
-    tmp_path, config, generated_features, caplog, fault
+    tmp_path, config, generated_features, caplog, finished, fault
 ):
-    settings = config(max_steps=20, keep_top_k=3, evaluation_interval=5)
-    train(settings, generated_features, tmp_path)
+    settings = config(**KEPT)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     whole = load_file(tmp_path / "voice" / "model.safetensors")
     last = list_checkpoints(tmp_path / "checkpoints")[-1].path
     weights = last / "model.safetensors"
