@@ -27,8 +27,6 @@ TABLES = ("ljspeech", "table", "myxtts_v1")
 MAX_DEPTH = 5
 """Levels of folders below the given one in which corpora are searched."""
 _CUT = "cut the recording into sentences, and list them in a metadata.csv with the columns audio|text (docs/corpus.md)"
-    "cut the recording into sentences, and write a metadata.csv with the columns audio|text for them (docs/corpus.md)"
-)
 _SAVE = "save it as metadata.csv (UTF-8) with the columns audio|text (docs/corpus.md)"
 UNREAD = {
     **dict.fromkeys((".srt", ".vtt", ".sbv", ".ass"), f"subtitles are not read: their times are rough; {_CUT}"),
