@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from components.base_voice import BaseVoiceError, base_folder, find_base
+from components.base_voice import BaseVoiceError, base_features, base_folder, find_base
 from components.register.run import base_tags
 from components.registry import CHAMPION, Registry, RegistryError
 from model.config.training import TrainingConfig
@@ -77,3 +77,19 @@ def test_a_version_is_tagged_with_its_base_and_all_ancestors():
         "base.weights_sha256": "a" * 64,
         "base.chain": "models:/a/1 <- models:/b/1",
     }
+
+
+def test_the_features_of_a_base_are_found_by_their_hash(state, voice):
+    for name, content in (("one", "1" * 16), ("two", "2" * 16)):
+        state.features(name).mkdir(parents=True)
+        (state.features(name) / "index.json").write_text(json.dumps({"content_hash": content}))
+    with pytest.raises(BaseVoiceError, match=r"not recorded.*set training\.rehearsal to 0"):
+        base_features(voice, state)
+    description = json.loads((voice / "voice.json").read_text())
+    for content, found in (("2" * 16, "two"), ("3" * 16, "")):
+        (voice / "voice.json").write_text(json.dumps(description | {"trained_with": {"features_hash": content}}))
+        if found:
+            assert base_features(voice, state) == state.features(found)
+        else:
+            with pytest.raises(BaseVoiceError, match="lacks the features 3333"):
+                base_features(voice, state)
