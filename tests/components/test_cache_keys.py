@@ -185,7 +185,7 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
 
     worked = []
 
-    def base_vocoder(config, features, corpus, folder, logger):
+    def base_vocoder(config, features, corpus, folder, logger, start):
         worked.append(folder)
         raise Started
 
@@ -199,6 +199,7 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
                 store=PreprocessOutput.read(paths["features"]),
                 trained=trained,
                 config=config,
+                base=None,
                 folder=tmp_path / "tuned",
                 experiment="e",
             )
