@@ -3,8 +3,8 @@
 Griffin-Lim needs no training: the voice is copied with the vocoder's settings, and torch is not imported.
 """
 
-from components.base_voice import base_vocoder_folder
 from components.contracts import FinetuneVocoderOutput, PreprocessOutput, ResolveDataOutput, TrainOutput
+from components.finetune_vocoder.base import base_vocoder_folder
 from components.runner import parse_settings
 from components.state import State, read_json
 from model.code_hash import code_hash

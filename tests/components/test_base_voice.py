@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from components.base_voice import BaseVoiceError, base_features, base_folder, base_vocoder_folder, find_base
+from components.base_voice import BaseVoiceError, base_features, base_folder, find_base
+from components.finetune_vocoder.base import base_vocoder_folder
 from components.register.run import base_tags
 from components.registry import CHAMPION, Registry, RegistryError
 from model.config.training import TrainingConfig
