@@ -372,6 +372,7 @@ def test_fine_tuning_belongs_to_one_voice_wherever_it_lies(finetune_step, tmp_pa
             *(f"vocoder.{name}" for name in ("chunk_frames", "device", "enable_compile", "finetune_steps")),
             *(f"vocoder.{name}" for name in ("finetune_learning_rate_ratio", "finetune_adversarial_start")),
             "vocoder.discriminator_freeze_steps",
+            "vocoder.start_from_base",  # the weights that it leads to count
         ),
     ),
     ("evaluate_step", ()),
