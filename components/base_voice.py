@@ -91,6 +91,27 @@ def find_made_base(state: State, languages: tuple[str, ...], size: str) -> BaseV
     return find_base(f"models:/{name}/{which}", state) if which else None
 
 
+def base_features(base: Path, state: State) -> Path:
+    """Returns the folder of the features that a base voice was trained on, found in the state by their hash.
+
+    Args:
+        base: Folder of the base voice.
+        state: State whose feature stores are searched.
+
+    Raises:
+        BaseVoiceError: the voice does not record them, or the state does not hold them.
+    """
+    wanted = read_json(base / "voice.json").get("trained_with", {}).get("features_hash", "")
+    folder = state.folder("features")
+    for index in folder.glob("*/index.json"):
+        if wanted and read_json(index).get("content_hash") == wanted:
+            return index.parent
+    raise BaseVoiceError(
+        f"training.rehearsal: {folder} lacks the features {wanted or '(not recorded)'} that {base} was trained on; "
+        "run the pipeline on the base's data again, which makes them, or set training.rehearsal to 0"
+    )
+
+
 def _described(uri: str, folder: Path) -> BaseVoice:
     path = folder / "voice.json"
     if not path.is_file():

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from model.files import atomic_write, sha256_of_file
 
 WEIGHTS, DESCRIPTION, VOCODER = "model.safetensors", "voice.json", "vocoder"
-INFERENCE_FILES = ("generator.safetensors", "vocoder.json")
+VOCODER_DESCRIPTION = "vocoder.json"
+INFERENCE_FILES = ("generator.safetensors", VOCODER_DESCRIPTION)
 """Files of a vocoder folder that synthesis needs; discriminators are needed by training only."""
 
 
@@ -33,7 +34,7 @@ def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: P
             (partial / VOCODER).mkdir()
             for name in INFERENCE_FILES:
                 shutil.copyfile(vocoder / name, partial / VOCODER / name)
-            description[VOCODER] = json.loads((vocoder / "vocoder.json").read_text("utf-8"))
+            description[VOCODER] = json.loads((vocoder / VOCODER_DESCRIPTION).read_text("utf-8"))
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     return destination
 

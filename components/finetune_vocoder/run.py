@@ -4,12 +4,13 @@ Griffin-Lim needs no training: the voice is copied with the vocoder's settings, 
 """
 
 from components.contracts import FinetuneVocoderOutput, PreprocessOutput, ResolveDataOutput, TrainOutput
+from components.finetune_vocoder.base import base_vocoder_folder
 from components.runner import parse_settings
-from components.state import State
+from components.state import State, read_json
 from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.vocoder import FinetuneVocoderSettings
-from model.voice_folder import voice_hash, with_vocoder
+from model.voice_folder import VOCODER_DESCRIPTION, voice_hash, with_vocoder
 
 
 def run(data: str, features: str, training: str, settings: str, experiment: str) -> FinetuneVocoderOutput:
@@ -26,14 +27,16 @@ def run(data: str, features: str, training: str, settings: str, experiment: str)
     trained = TrainOutput.read(training)
     config = parse_settings(FinetuneVocoderSettings, settings)
     state = State.locate()
-    key = settings_hash(
-        {
-            "voice": voice_hash(trained.voice),
-            "features": store.features_hash,
-            "settings": config.model_dump(mode="json"),
-            "code": code_hash("components.finetune_vocoder.run"),
-        }
-    )
+    base = base_vocoder_folder(trained.voice, config.vocoder, state)
+    identity = {
+        "voice": voice_hash(trained.voice),
+        "features": store.features_hash,
+        "settings": config.model_dump(mode="json"),
+        "code": code_hash("components.finetune_vocoder.run"),
+    }
+    if base is not None:
+        identity["base"] = read_json(base / VOCODER_DESCRIPTION)["generator_sha256"]
+    key = settings_hash(identity)
     folder = state.vocoder(key)
     voice = folder / "voice"
     with state.lock(f"vocoder-{key}"):
@@ -50,6 +53,7 @@ def run(data: str, features: str, training: str, settings: str, experiment: str)
                 store=store,
                 trained=trained,
                 config=config,
+                base=base,
                 folder=folder,
                 experiment=experiment,
             )

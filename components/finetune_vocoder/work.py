@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from components import lineage
 from components.contracts import SPOOL, PreprocessOutput, ResolveDataOutput, TrainOutput
@@ -17,7 +18,7 @@ from model.config.vocoder import FinetuneVocoderSettings
 from model.vocoder.architectures import variant_of
 from model.vocoder.folder import read_vocoder
 from model.vocoder.official import VocoderWeights
-from model.vocoder_training.finetuning import BASE_KEYS, Report, base_vocoder, finetune
+from model.vocoder_training.finetuning import BASE_KEYS, FROM_WEIGHTS_KEYS, Report, base_vocoder, finetune
 
 STEP = "finetune_vocoder"
 
@@ -29,6 +30,7 @@ def work(
     store: PreprocessOutput,
     trained: TrainOutput,
     config: FinetuneVocoderSettings,
+    base: Path | None,
     folder: Path,
     experiment: str,
 ) -> str:
@@ -40,6 +42,7 @@ def work(
         store: Their features.
         trained: The voice and its MLflow run.
         config: Settings of the step.
+        base: Vocoder of the voice that the training started from; None to train one from scratch.
         folder: Folder of this fine-tuning.
         experiment: MLflow experiment.
     """
@@ -55,7 +58,7 @@ def work(
             params=flatten(config.vocoder.model_dump(mode="json")),
             parent_run_id=Delivery(state, trained.spool).run_id or trained.run_id,
         ) as tracker:
-            start = _starting_weights(state, corpus, store, config, tracker)
+            start = _starting_weights(state, corpus, store, config, base, tracker)
             result = finetune(
                 config,
                 trained.voice,
@@ -76,20 +79,28 @@ def _starting_weights(
     corpus: ResolveDataOutput,
     store: PreprocessOutput,
     config: FinetuneVocoderSettings,
+    base: Path | None,
     tracker: MlflowRunLogger,
 ) -> VocoderWeights:
-    """Returns the weights that fine-tuning starts from: those of a checkpoint, or of a base training."""
+    """Returns the weights that fine-tuning starts from: a checkpoint, or those of a training on the recordings.
+
+    That training starts from the vocoder in `base`, or from scratch.
+    """
     settings = config.vocoder
     if settings.checkpoint:
         found = fetch_checkpoint(settings.checkpoint, settings.checkpoint_sha256, state.folder("fetched"))
         return read_vocoder(found, config.audio, settings.type, variant_of(settings))
     shaping = {name: getattr(settings, name) for name in BASE_KEYS}
-    identity = {"features": store.features_hash, "seed": config.seed, "settings": shaping}
+    identity: dict[str, Any] = {"features": store.features_hash, "seed": config.seed, "settings": shaping}
+    start = None
+    if base is not None:
+        start = read_vocoder(base, config.audio, settings.type, variant_of(settings))
+        identity |= {"from": start.content_hash(), **{name: getattr(settings, name) for name in FROM_WEIGHTS_KEYS}}
     key = settings_hash({**identity, "code": code_hash("model.vocoder_training.trainer")})
     folder = state.vocoder(f"base-{key}")
     with state.lock(f"vocoder-base-{key}"):
         progress = ProgressLogger(tracker, step=STEP, total=settings.max_steps, prefix="base/")
-        return base_vocoder(config, open_store(store.features, state), corpus.corpus, folder, progress)
+        return base_vocoder(config, open_store(store.features, state), corpus.corpus, folder, progress, start)
 
 
 def _record(state: State, trained: TrainOutput, folder: Path, result: Report) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.base_voice import base_folder
+from components.base_voice import base_features, base_folder
 from components.contracts import SPOOL
 from components.feature_remote import open_store
 from components.launch import is_first, worker_main
@@ -37,13 +37,15 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     folder = Path(request["folder"])
     store = open_store(Path(request["features"]), State.locate())
     refuse([*checklist(config), check_normalization(store.statistics)])
-    base = base_folder(config.training, State.locate())
+    base, rehearsed = base_folder(config.training, State.locate()), None
+    if base and config.training.rehearsal:
+        rehearsed = open_store(base_features(base, State.locate()), State.locate())
     if not is_first():
-        result = train(config, store, folder, NullLogger(), base=base)
+        result = train(config, store, folder, NullLogger(), base=base, rehearsed=rehearsed)
         return {"voice": str(result.voice)}
     with _mlflow_run(request, config, folder) as tracker:
         logger = ProgressLogger(tracker, step="train", total=config.training.max_steps)
-        result = train(config, store, folder, logger, base=base)
+        result = train(config, store, folder, logger, base=base, rehearsed=rehearsed)
     return {
         "voice": str(result.voice),
         "steps": result.steps,

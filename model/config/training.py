@@ -70,6 +70,11 @@ class TrainingConfig(Section):
     """SHA-256 of the weights of `start_from`; runs record it, so that another voice under the same name is noticed."""
     keep_languages: bool = True
     """Keep the languages of `start_from` that the corpus lacks."""
+    keep_speakers: bool = False
+    """List the speakers of `start_from` too, as far as they still sound like themselves."""
+    rehearsal: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the clips of each batch that come from the features of `start_from`, so that its speakers are not
+    overwritten; 0 trains on the corpus alone."""
     freeze: tuple[Literal["embeddings", "encoder", "aligner", "predictors", "decoder"], ...] = ()
     """Parts of the model that keep the weights of `start_from`."""
     max_steps: Positive = 1200

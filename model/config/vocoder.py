@@ -41,6 +41,9 @@ class VocoderConfig(Section):
     checkpoint_sha256: str = ""
     """SHA-256 of `checkpoint`, the file or the folder's `generator.safetensors`; required for downloads, otherwise
     computed by the pipeline, so that another checkpoint under the same path is noticed."""
+    start_from_base: bool = True
+    """Start from the vocoder of the voice that the training started from (`training.start_from`), if it has one of this
+    type and variant and no `checkpoint` is given."""
     griffin_lim_iterations: Positive = 60
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -23,7 +23,8 @@ from model.errors import MyXTTSError
 from model.features.store import FeatureStore
 from model.files import write_json
 from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
-from model.voice import DESCRIPTION, Voice, read_voice
+from model.training.kept_speakers import LEAST_SIMILARITY, speaker_similarities
+from model.voice import DESCRIPTION, Speaker, Voice, VoiceDescription, read_voice
 
 LANGUAGES = "conditioning.language_embedding.weight"
 MODULES = {
@@ -52,7 +53,8 @@ class AdaptationReport:
         base: Folder or registry address of the base voice.
         copied: Number of parameters (scalars) that were copied.
         languages: Language -> `copied`, `added` (starts at the mean of the base's) or `dropped`.
-        speakers: Speaker of the base -> `dropped`: the new voice lists the speakers of its own recordings.
+        speakers: Speaker of the base -> `dropped` (the new voice lists the speakers of its own recordings), or with
+            `training.keep_speakers`, after the training: whether it is listed, and how much it resembles the base's.
         added: Tensors that the base lacks; they start at random.
         left_out: Tensors of the base that this model lacks.
     """
@@ -72,6 +74,10 @@ class AdaptationReport:
             f"{len(self.left_out)} left out; languages: {languages}"
         )
 
+    def speakers_summary(self) -> str:
+        """Returns what became of the base's speakers as one line."""
+        return "speakers of the base: " + ", ".join(f"{name} {what}" for name, what in self.speakers.items())
+
 
 class StartingPoint:
     """Where the weights of a training come from: a base voice, or nothing.
@@ -85,6 +91,9 @@ class StartingPoint:
         languages: Languages of the model: those of the features, then those kept from the base.
         dimensions: Sizes and statistics of the model.
         lineage: The base and its own ancestors, youngest first, as `voice.json` records them.
+        similarities: Speaker of the base -> similarity of its speech after the training to the base's; empty before,
+            and without `training.keep_speakers`.
+        kept: Speakers of the base that the new voice lists.
 
     Raises:
         AdaptationError: the base was made with other mel settings or another speaker encoder.
@@ -95,6 +104,7 @@ class StartingPoint:
         self.base, self.folder = (read_voice(base) if base else None), base
         self.languages = list(store.languages)
         self.lineage: list[dict[str, Any]] = []
+        self.config, self.similarities, self.kept = config.training, dict[str, float](), list[str]()
         self.dimensions = model_dimensions(store)
         if self.base is None or base is None:
             return
@@ -120,6 +130,62 @@ class StartingPoint:
     def identity(self) -> str:
         """Hash of the base's weights, part of a run's fingerprint; empty without a base."""
         return self.lineage[0]["weights_sha256"] if self.lineage else ""
+
+    def check_rehearsal(self, rehearsed: FeatureStore | None) -> None:
+        """Checks that the features to rehearse are given if they are wanted, and that they are those of the base.
+
+        Raises:
+            AdaptationError: they are not.
+        """
+        share = self.config.rehearsal
+        if (share > 0) != (rehearsed is not None):
+            raise AdaptationError(
+                f"training.rehearsal is {share:g}, but {'no' if rehearsed is None else 'a'} feature store of a base "
+                "voice is given; rehearsal needs a voice to start from (training.start_from); else set it to 0"
+            )
+        if rehearsed is None:
+            return
+        wanted = features_hash(self.base) if self.base else ""
+        if rehearsed.content_hash != wanted:
+            raise AdaptationError(
+                f"{rehearsed.path}: holds features {rehearsed.content_hash}, but the base {self.folder} was trained on "
+                f"{wanted or 'unknown ones'}; give those, or set training.rehearsal to 0"
+            )
+
+    def keep_speakers(self, model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:
+        """Returns the speakers of the base that the new voice lists, if `training.keep_speakers` is on.
+
+        These are the ones whose speech resembles the base's, whose language the new voice speaks, and whose name no
+        speaker of the corpus has.
+
+        Args:
+            model: The trained model, on the CPU.
+            store: Features of the corpus.
+        """
+        if self.base is None or not self.config.keep_speakers:
+            return {}
+        self.similarities = speaker_similarities(self.base, model, self.languages, store)
+        own = set(store.speakers)
+        self.kept = [
+            name
+            for name, similarity in self.similarities.items()
+            if similarity >= LEAST_SIMILARITY
+            and self.base.speaker_languages[name] in self.languages
+            and name not in own
+        ]
+        return {name: self.base.speakers[name] for name in self.kept}
+
+    def with_speakers(self, report: AdaptationReport) -> AdaptationReport:
+        """Returns the report of the start with what became of the base's speakers."""
+        known = self.similarities
+        return replace(
+            report,
+            speakers={
+                name: ("kept" if name in self.kept else "dropped")
+                + (f", similarity {known[name]:.2f} to the base's" if name in known else "")
+                for name in report.speakers
+            },
+        )
 
     def _check(self, base: Voice, store: FeatureStore, config: TrainSettings) -> None:
         if base.config.audio != store.audio:
@@ -174,6 +240,11 @@ def model_dimensions(store: FeatureStore) -> ModelDimensions:
         mel_mean=store.statistics.mel_mean,
         mel_std=store.statistics.mel_std,
     )
+
+
+def features_hash(voice: VoiceDescription) -> str:
+    """Returns the content hash of the features that a voice was trained on; '' if the voice does not say."""
+    return str(voice.trained_with.get("features_hash", ""))
 
 
 def describe_base(folder: Path, uri: str) -> dict[str, Any]:

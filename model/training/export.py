@@ -41,15 +41,18 @@ def export_voice(
     model = AcousticModel(config.model, start.dimensions)
     model.load_state_dict(chosen.ema)
     speakers = describe_speakers(model, store)
+    kept = start.keep_speakers(model, store)
     validation = evaluation_batches(store, "validation", config.training.batch_size)
     lost = estimate_variance_factors(model.to(device), validation)
     voice = VoiceDescription(
         config=VoiceSettings(**{name: getattr(config, name) for name in ("model_size", "audio", "features", "model")}),
-        trained_with=config.model_dump(mode="json", include={"optimization_level", "seed", "loss", "training"}),
+        trained_with=config.model_dump(mode="json", include={"optimization_level", "seed", "loss", "training"})
+        | {"features_hash": store.content_hash},
         dimensions=model.dimensions,
-        speakers=speakers,
+        speakers=speakers | kept,
         languages=start.languages,
-        speaker_languages={name: store.speaker_languages[name] for name in speakers},
+        speaker_languages={name: store.speaker_languages[name] for name in speakers}
+        | {name: start.base.speaker_languages[name] for name in kept if start.base},
         energy_std=store.statistics.energy_std,
         variance_factors=(lost**config.training.variance_restoration).tolist(),
         steps=chosen.step,

@@ -15,6 +15,7 @@ from model.config import settings_hash
 from model.config.training import TrainSettings
 from model.errors import MyXTTSError
 from model.features.loader import Loader
+from model.features.rehearsal import RehearsalLoader
 from model.features.store import FeatureStore
 from model.loop.checkpoints import (
     Checkpoint,
@@ -40,6 +41,7 @@ NOT_IN_FINGERPRINT = {
     *("start_from", "start_from_sha256"),  # the hash of the weights counts instead
     *("buffer_size", "num_workers", "num_threads", "device", "model_gpu", "data_gpu", "enable_memory_isolation"),
     *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
+    "keep_speakers",
 }
 """Training settings that do not affect the weights, so that they may change when a run is resumed or exported again."""
 
@@ -58,6 +60,7 @@ class TrainingState:
         devices: Devices of training and validation.
         processes: Processes that train together.
         base: Folder of the voice whose weights training starts from; None trains from scratch.
+        rehearsed: Features of the base, for `training.rehearsal`.
 
     Attributes:
         start: Starting point: the base voice, the languages and the dimensions of the model.
@@ -79,6 +82,7 @@ class TrainingState:
         devices: Devices,
         processes: Processes,
         base: Path | None = None,
+        rehearsed: FeatureStore | None = None,
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
@@ -98,7 +102,7 @@ class TrainingState:
         self.average = ExponentialAverage(self.model, settings.ema_decay)
         float16 = autocast_type(settings, devices.model) == torch.float16
         self.scaler = torch.amp.GradScaler(devices.model.type, enabled=float16)
-        self.batches = Loader(store, config, processes.rank, processes.world_size, pin=devices.model.type == "cuda")
+        self.batches = self._loader(store, rehearsed)
         self.durations = DurationCache(
             self.model, store, mode=settings.durations, earliest=config.loss.binarization_end
         )
@@ -113,6 +117,20 @@ class TrainingState:
         self.step = 0
         self.saved_step = -1
         self.metrics: dict[str, float] = {}
+
+    def _loader(self, store: FeatureStore, rehearsed: FeatureStore | None) -> Loader | RehearsalLoader:
+        """Returns the loader of the corpus, or of corpus and base.
+
+        Raises:
+            AdaptationError: rehearsal without the base's features.
+            FeatureError: the features do not fit the settings, or each other.
+        """
+        self.start.check_rehearsal(rehearsed)
+        rank, world, pin = self.processes.rank, self.processes.world_size, self.devices.model.type == "cuda"
+        if rehearsed is None:
+            return Loader(store, self.config, rank, world, pin)
+        languages = self.start.languages
+        return RehearsalLoader(store, rehearsed, self.config, languages, rank=rank, world=world, pin=pin)
 
     @property
     def learning_rate(self) -> float:

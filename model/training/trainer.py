@@ -70,6 +70,7 @@ def train(
     on_validation: Callable[[int, dict[str, float]], None] | None = None,
     profile_steps: int = 0,
     base: Path | None = None,
+    rehearsed: FeatureStore | None = None,
 ) -> TrainingResult:
     """Trains an acoustic model, or resumes an interrupted run of the same settings, and exports the voice.
 
@@ -81,8 +82,10 @@ def train(
         on_validation: Called with (step, metrics) after each validation; may raise `StopTraining`.
         profile_steps: Number of steps whose phases are timed; the table is logged, and written to `profile.txt`.
         base: Folder of the voice whose weights training starts from; None trains from scratch.
+        rehearsed: Features that the base was trained on, for `training.rehearsal`.
 
     Raises:
+        AdaptationError: the base, or its features, do not fit.
         TrainingError: the folder belongs to another run, or too many steps in a row were bad.
         CheckpointError: the checkpoints have another format, or none is left to roll back to.
         DeviceError: the settings ask for a device that this machine lacks.
@@ -92,7 +95,7 @@ def train(
     settings = config.training
     with joined_processes() as processes, interruptible() as interrupted:
         store = FeatureStore.of(features)
-        state = _open_state(config, store, output, processes, base)
+        state = _open_state(config, store, output, processes, base, rehearsed)
         context = _step_context(state, profile_steps)
         metrics = StepMetrics(count_graphs=settings.enable_compile, processes=processes.world_size)
         reporter = RunReporter(
@@ -137,12 +140,21 @@ def train(
         result = None
         if processes.is_first:
             voice, exported_step = export_voice(config, store, state.start, output, state.devices.data)
+            if state.adaptation:
+                state.adaptation = state.start.with_speakers(state.adaptation)
+                write_report(output, state.adaptation)
+                log.info(state.adaptation.speakers_summary())
             result = TrainingResult(steps=state.step, exported_step=exported_step, voice=voice, metrics=state.metrics)
         return processes.broadcast(result)
 
 
 def _open_state(
-    config: TrainSettings, store: FeatureStore, output: Path, processes: Processes, base: Path | None
+    config: TrainSettings,
+    store: FeatureStore,
+    output: Path,
+    processes: Processes,
+    base: Path | None,
+    rehearsed: FeatureStore | None,
 ) -> TrainingState:
     """Returns the state of a new run, whose step 0 is saved as a target of rollbacks, or of the resumed one."""
     settings = config.training
@@ -152,7 +164,13 @@ def _open_state(
     torch.set_num_threads(settings.num_threads or default_threads(processes.world_size))
     store.check(config.audio)
     state = TrainingState(
-        config=config, store=store, folder=output / "checkpoints", devices=devices, processes=processes, base=base
+        config=config,
+        store=store,
+        folder=output / "checkpoints",
+        devices=devices,
+        processes=processes,
+        base=base,
+        rehearsed=rehearsed,
     )
     if not state.resume():
         if state.adaptation and processes.is_first:

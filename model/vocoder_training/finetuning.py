@@ -32,7 +32,7 @@ MACHINE_KEYS = ("device", "enable_compile")
 """Settings that do not affect the weights."""
 FROM_WEIGHTS_KEYS = ("finetune_learning_rate_ratio", "finetune_adversarial_start", "discriminator_freeze_steps")
 """Settings of a training that starts from weights."""
-FINETUNING_KEYS = ("finetune_steps", "checkpoint", "checkpoint_sha256")
+FINETUNING_KEYS = ("finetune_steps", "checkpoint", "checkpoint_sha256", "start_from_base")
 """Settings that choose the start and the length of a fine-tuning."""
 BASE_KEYS = tuple(
     name

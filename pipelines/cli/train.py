@@ -37,6 +37,7 @@ def train(
     from contextlib import ExitStack
 
     from components import lineage
+    from components.base_voice import base_features
     from components.feature_remote import open_store
     from components.launch import is_first
     from components.state import State
@@ -75,6 +76,9 @@ def train(
         test = find_learning_rate(train_settings, features, output)
         click.echo(f"proposed: --learning-rate {test.proposed:.2g}   curve: {output / 'learning_rate.png'}")
         return
+    rehearsed = None
+    if base and train_settings.training.rehearsal:
+        rehearsed = open_store(base_features(base.folder, state), state)
     with ExitStack() as stack:
         logger: MlflowRunLogger | None = None
         if track and first:
@@ -90,7 +94,13 @@ def train(
             )
             logger = stack.enter_context(tracker)
         result = trainer.train(
-            train_settings, store, output, logger, profile_steps=profile_steps, base=base.folder if base else None
+            train_settings,
+            store,
+            output,
+            logger,
+            profile_steps=profile_steps,
+            base=base.folder if base else None,
+            rehearsed=rehearsed,
         )
     if first and profile_steps:
         click.echo((output / "profile.txt").read_text("utf-8"))

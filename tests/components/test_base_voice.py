@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from components.base_voice import BaseVoiceError, base_folder, find_base
+from components.base_voice import BaseVoiceError, base_features, base_folder, find_base
+from components.finetune_vocoder.base import base_vocoder_folder
 from components.register.run import base_tags
 from components.registry import CHAMPION, Registry, RegistryError
 from model.config.training import TrainingConfig
+from model.config.vocoder import VocoderConfig
 
 
 @pytest.fixture
@@ -77,3 +79,76 @@ def test_a_version_is_tagged_with_its_base_and_all_ancestors():
         "base.weights_sha256": "a" * 64,
         "base.chain": "models:/a/1 <- models:/b/1",
     }
+
+
+def test_the_features_of_a_base_are_found_by_their_hash(state, voice):
+    for name, content in (("one", "1" * 16), ("two", "2" * 16)):
+        state.features(name).mkdir(parents=True)
+        (state.features(name) / "index.json").write_text(json.dumps({"content_hash": content}))
+    with pytest.raises(BaseVoiceError, match=r"not recorded.*set training\.rehearsal to 0"):
+        base_features(voice, state)
+    description = json.loads((voice / "voice.json").read_text())
+    for content, found in (("2" * 16, "two"), ("3" * 16, "")):
+        (voice / "voice.json").write_text(json.dumps(description | {"trained_with": {"features_hash": content}}))
+        if found:
+            assert base_features(voice, state) == state.features(found)
+        else:
+            with pytest.raises(BaseVoiceError, match="lacks the features 3333"):
+                base_features(voice, state)
+
+
+@pytest.fixture
+def with_base(tmp_path, voice):
+    """Function: type and variant of the base's vocoder -> folder of a voice that was trained from the base."""
+
+    def build(kind="hifigan", variant="tiny"):
+        (voice / "vocoder").mkdir()
+        (voice / "vocoder" / "vocoder.json").write_text(json.dumps({"type": kind, "variant": variant}))
+        made = tmp_path / "made"
+        made.mkdir()
+        lineage = [{"uri": str(voice), "weights_sha256": "a" * 64}]
+        (made / "voice.json").write_text(json.dumps({"lineage": lineage}))
+        return made
+
+    return build
+
+
+def vocoder(**changes):
+    return VocoderConfig(**{"type": "hifigan", "variant": "tiny", **changes})
+
+
+def test_the_vocoder_of_the_base_is_found(state, voice, with_base):
+    assert base_vocoder_folder(with_base(), vocoder(), state) == voice / "vocoder"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variant": "v2"},
+        {"type": "univnet"},
+        {"type": "griffin_lim"},
+        {"start_from_base": False},
+        {"checkpoint": "somewhere"},
+    ],
+)
+def test_another_vocoder_does_not_start_from_that_of_the_base(state, with_base, settings):
+    assert base_vocoder_folder(with_base(), vocoder(**settings), state) is None
+
+
+def test_a_voice_without_a_base_and_a_base_without_a_vocoder_start_from_scratch(state, voice, with_base):
+    (voice / "voice.json").write_text(json.dumps({"weights_sha256": "a" * 64, "config": {}}))
+    assert base_vocoder_folder(voice, vocoder(), state) is None
+    made = with_base()
+    (voice / "vocoder" / "vocoder.json").unlink()
+    (voice / "vocoder").rmdir()
+    assert base_vocoder_folder(made, vocoder(), state) is None
+
+
+@pytest.mark.parametrize(("left", "named"), [("", "is gone"), ("b", "no longer the base")])
+def test_a_base_that_is_gone_or_was_retrained_is_named_with_the_fix(state, voice, with_base, left, named):
+    made = with_base()
+    (voice / "voice.json").unlink()
+    if left:
+        (voice / "voice.json").write_text(json.dumps({"weights_sha256": left * 64, "config": {}}))
+    with pytest.raises(BaseVoiceError, match=rf"{named}.*vocoder\.start_from_base to false"):
+        base_vocoder_folder(made, vocoder(), state)

@@ -185,7 +185,7 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
 
     worked = []
 
-    def base_vocoder(config, features, corpus, folder, logger):
+    def base_vocoder(config, features, corpus, folder, logger, start):
         worked.append(folder)
         raise Started
 
@@ -199,6 +199,7 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
                 store=PreprocessOutput.read(paths["features"]),
                 trained=trained,
                 config=config,
+                base=None,
                 folder=tmp_path / "tuned",
                 experiment="e",
             )
@@ -371,6 +372,7 @@ def test_fine_tuning_belongs_to_one_voice_wherever_it_lies(finetune_step, tmp_pa
             *(f"vocoder.{name}" for name in ("chunk_frames", "device", "enable_compile", "finetune_steps")),
             *(f"vocoder.{name}" for name in ("finetune_learning_rate_ratio", "finetune_adversarial_start")),
             "vocoder.discriminator_freeze_steps",
+            "vocoder.start_from_base",  # the weights that it leads to count
         ),
     ),
     ("evaluate_step", ()),

@@ -14,9 +14,15 @@ from components import tracking
 from components.configure import parameters
 from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
+from components.finetune_vocoder import work
 from components.train.run import run as train
 from model.config.resolution import resolve
 from model.config.vocoder import FinetuneVocoderSettings
+from model.vocoder.folder import read_vocoder
+
+
+class Started(Exception):
+    """Raised instead of training a vocoder."""
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def test_another_setting_of_the_vocoder_makes_another_voice(trained, state):
 
 
 def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
-    state, generated_features, generated_corpus, small_settings, tmp_path
+    state, generated_features, generated_corpus, small_settings, tmp_path, monkeypatch
 ):
     steps = {"training.max_steps": 2, "vocoder.type": "hifigan", "vocoder.max_steps": 2, "vocoder.finetune_steps": 2}
     settings = parameters.step_settings(resolve(None, None, {**small_settings, **steps}).config)
@@ -68,6 +74,18 @@ def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
     kept = [Path(item.path).name for item in client.list_artifacts(trained.run_id, "vocoder")]
     assert "report.json" in kept
     assert sum(name.endswith(("-before.wav", "-after.wav")) for name in kept) == 4
+
+    # The next voice starts from this one, and so does its vocoder.
+    description = json.loads((trained.voice / "voice.json").read_text())
+    description["lineage"] = [{"uri": str(first.voice), "weights_sha256": description["weights_sha256"]}]
+    (trained.voice / "voice.json").write_text(json.dumps(description))
+
+    def started(config, features, corpus, output, logger, start):
+        raise Started(start.content_hash())
+
+    monkeypatch.setattr(work, "base_vocoder", started)
+    with pytest.raises(Started, match=read_vocoder(first.voice / "vocoder").content_hash()):
+        tune()
     assert "vocoder/after/mel_distance" in client.get_run(trained.run_id).data.metrics
 
 

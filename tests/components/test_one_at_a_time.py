@@ -151,7 +151,7 @@ def test_other_trainings_do_not_wait(state, inputs, voice, meeting, monkeypatch)
 
 
 def test_a_voices_vocoder_is_one_processs_at_a_time(state, inputs, voice, meeting, monkeypatch):
-    def tuned(*, state, corpus, store, trained, config, folder, experiment):
+    def tuned(*, state, corpus, store, trained, config, base, folder, experiment):
         (folder / "voice").mkdir(parents=True, exist_ok=True)
         (folder / "voice" / "voice.json").write_text("{}")
         return "tuned"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -10,8 +11,10 @@ from step_records import step_inputs
 from components.configure.parameters import step_settings
 from components.contracts import TrainOutput
 from components.launch import VARIABLE
+from components.train import work
 from components.train.run import run
 from model.config.resolution import resolve
+from model.config.training import TrainSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,3 +42,23 @@ def test_two_processes_make_the_voice_that_one_makes(state, inputs, small_settin
     first, second = (load_file(item.voice / "model.safetensors") for item in (one, two))
     assert set(first) == set(second)
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-4
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_the_features_of_the_base_are_opened_where_they_are_rehearsed(
+    state, generated_features, small_settings, tmp_path, monkeypatch, share
+):
+    asked = []
+    monkeypatch.setattr(work, "is_first", lambda: False)
+    monkeypatch.setattr(work, "base_folder", lambda settings, _: tmp_path / "base")
+    monkeypatch.setattr(work, "base_features", lambda folder, _: asked.append(folder) or generated_features)
+
+    def train(config, store, folder, logger, *, base, rehearsed):
+        asked.append(rehearsed and rehearsed.path)
+        return SimpleNamespace(voice=base)
+
+    monkeypatch.setattr(work, "train", train)
+    config = TrainSettings.of(resolve(None, None, {**small_settings, "training.rehearsal": share}).config)
+    request = {"settings": config.to_json(), "features": str(generated_features), "folder": str(tmp_path)}
+    assert work.work(request) == {"voice": str(tmp_path / "base")}
+    assert asked == ([tmp_path / "base", generated_features] if share else [None])

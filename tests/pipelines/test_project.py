@@ -222,11 +222,12 @@ def lock_data(project: Project) -> None:
     ],
 )
 def test_data_of_other_settings_is_refused_with_the_setting(root, recordings, change, named):
+    scratch = {"training.start_from": "none"}
     lock_data(open_project(recordings))
-    assert open_project(recordings).run_arguments()["data"] == "0" * 32 + ".dir"
+    assert open_project(recordings, overrides=scratch).run_arguments()["data"] == "0" * 32 + ".dir"
     with pytest.raises(ProjectError, match=re.escape(named)):
-        open_project(recordings, overrides=change).run_arguments()
-    assert open_project(recordings, overrides={"training.max_steps": 5}).run_arguments()
+        open_project(recordings, overrides=scratch | change).run_arguments()
+    assert open_project(recordings, overrides=scratch | {"training.max_steps": 5}).run_arguments()
 
 
 def test_an_edited_params_file_of_the_checkout_is_noticed(root):

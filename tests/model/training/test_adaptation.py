@@ -1,6 +1,7 @@
 """Starting a training from another voice: what is copied, added, kept and refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from model.acoustic.model import AcousticModel
 from model.config.resolution import resolve
+from model.features.index import ClipTable
 from model.features.store import FeatureStore
 from model.training.adaptation import MODULES, AdaptationError, StartingPoint, freeze
 from model.training.state import TrainingError
@@ -126,3 +128,75 @@ def test_weights_other_than_those_recorded_are_refused(config, base, store):
     assert StartingPoint(store, config(start_from_sha256=known), base).identity == known
     with pytest.raises(AdaptationError, match="retrained or replaced"):
         StartingPoint(store, config(start_from_sha256="0" * 64), base)
+
+
+def listed(folder):
+    return list(read_voice(folder).speakers)
+
+
+@pytest.fixture
+def others_recordings(store):
+    """The features of the base as if other people had spoken them."""
+    index = store.index
+    names = [f"new_{name}" for name in index.speakers]
+    by_speaker = {
+        key: {f"new_{name}": value for name, value in getattr(index.statistics, key).items()}
+        for key in ("speakers", "log_f0")
+    }
+    statistics = replace(index.statistics, **by_speaker)
+    clips = ClipTable(
+        index.clips.rows,
+        index.clips.names,
+        speakers=names,
+        languages=index.languages,
+        sample_rate=index.audio.sample_rate,
+    )
+    store.index = replace(index, speakers=names, statistics=statistics, clips=clips)
+    return store
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(1e-12, True), (0.02, False)])
+def test_speakers_of_the_base_are_listed_while_they_sound_like_themselves(
+    config, base, others_recordings, tmp_path, rate, kept
+):
+    settings = config(
+        max_steps=3, learning_rate=rate, warmup_steps=0, ema_decay=0.0, enable_evaluation=False, keep_speakers=True
+    )
+    voice = read_voice(train(settings, others_recordings, tmp_path, base=base).voice)
+    theirs = listed(base)
+    assert [name for name in voice.speakers if name in theirs] == (theirs if kept else [])
+    assert next(iter(voice.speakers)) not in theirs
+    if kept:
+        assert voice.speaker_languages.items() >= read_voice(base).speaker_languages.items()
+    report = json.loads((tmp_path / "adaptation.json").read_text())["speakers"]
+    assert {what.split(",")[0] for what in report.values()} == {"kept" if kept else "dropped"}
+    assert all("similarity" in what for what in report.values())
+
+
+def test_without_the_setting_only_the_speakers_of_the_corpus_are_listed(config, base, others_recordings, tmp_path):
+    short = config(max_steps=1, enable_evaluation=False)
+    voice = train(short, others_recordings, tmp_path, base=base).voice
+    assert listed(voice) == others_recordings.trained_speakers
+    report = json.loads((tmp_path / "adaptation.json").read_text())["speakers"]
+    assert set(report.values()) == {"dropped"}
+
+
+def test_rehearsal_mixes_the_features_of_the_base_in(config, base, generated_features, tmp_path):
+    store = FeatureStore(generated_features)
+    short = config(max_steps=2, rehearsal=0.5, batch_size=4, enable_evaluation=False)
+    mixed = train(short, generated_features, tmp_path / "mixed", base=base, rehearsed=store).voice
+    plain = train(
+        config(max_steps=2, batch_size=4, enable_evaluation=False), generated_features, tmp_path / "plain", base=base
+    ).voice
+    assert any(not torch.equal(weights(mixed)[name], weights(plain)[name]) for name in weights(plain))
+    assert read_voice(mixed).trained_with["features_hash"] == store.content_hash
+
+
+def test_rehearsal_needs_the_features_of_the_base(config, base, store, generated_features, tmp_path, monkeypatch):
+    with pytest.raises(AdaptationError, match="but no feature store"):
+        train(config(rehearsal=0.5), generated_features, tmp_path, base=base)
+    with pytest.raises(AdaptationError, match="rehearsal is 0, but a feature store"):
+        train(config(), generated_features, tmp_path, base=base, rehearsed=store)
+    monkeypatch.setattr(type(store), "content_hash", "f" * 16)
+    with pytest.raises(AdaptationError, match=r"holds features ffff.*was trained on"):
+        StartingPoint(store, config(rehearsal=0.5), base).check_rehearsal(store)

@@ -199,6 +199,8 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "start_from_sha256": "test_weights_other_than_those_recorded_are_refused",
     "start_from": "test_the_report_says_what_was_copied_and_the_voice_names_its_ancestors",
     "keep_languages": "test_languages_that_the_corpus_lacks_are_kept_or_dropped",
+    "keep_speakers": "test_speakers_of_the_base_are_listed_while_they_sound_like_themselves",
+    "rehearsal": "test_rehearsal_mixes_the_features_of_the_base_in",
     "freeze": "test_frozen_parts_keep_the_weights_of_the_base",
     "evaluation_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "checkpoint_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",

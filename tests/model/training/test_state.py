@@ -45,6 +45,7 @@ def test_training_settings_outside_the_fingerprint_are_those_without_effect_on_w
             "device",
             "enable_memory_isolation",
             "exported_checkpoint",
+            "keep_speakers",
             "keep_top_k",
             "log_interval",
             "model_gpu",

@@ -35,7 +35,7 @@ STARTED = {
     f"vocoder.{name}"
     for name in ("finetune_learning_rate_ratio", "finetune_adversarial_start", "discriminator_freeze_steps")
 }
-FINETUNING = {f"vocoder.{name}" for name in ("finetune_steps", "checkpoint", "checkpoint_sha256")}
+FINETUNING = {f"vocoder.{name}" for name in ("finetune_steps", "checkpoint", "checkpoint_sha256", "start_from_base")}
 
 
 class Planned(Exception):

@@ -457,7 +457,13 @@ def test_every_setting_has_a_test_of_its_effect():
     elsewhere = {
         *INFERENCE_KEYS,  # test_neural, test_griffin_lim
         *MACHINE_KEYS,  # below
-        *("checkpoint", "checkpoint_sha256", "finetune_steps", "max_steps"),  # tests of the step and of the files
+        *(
+            "checkpoint",
+            "checkpoint_sha256",
+            "start_from_base",
+            "finetune_steps",
+            "max_steps",
+        ),  # tests of the step and of the files
         *(
             "evaluation_interval",
             "checkpoint_interval",
