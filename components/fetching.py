@@ -15,8 +15,8 @@ from model.files import atomic_write, sha256_of_file
 
 logger = logging.getLogger(__name__)
 
-COMPANION = "config.json"
-"""File beside official HiFi-GAN weights that holds their mel settings."""
+COMPANIONS = ("config.json", "config.yaml")
+"""Files beside official weights that hold their mel settings: HiFi-GAN's and Vocos's."""
 WEIGHTS = "generator.safetensors"
 """Weights in a folder of `myxtts vocoder`; their SHA-256 identifies the folder."""
 TIMEOUT_SECONDS = 60
@@ -52,7 +52,8 @@ def fetch_checkpoint(
     """Returns the path of a checkpoint on disk, and downloads it first if it is remote.
 
     Args:
-        source: A path, `https://...` or `s3://bucket/key`; a `config.json` beside a remote file is downloaded too.
+        source: A path, `https://...` or `s3://bucket/key`; `config.json` and `config.yaml` beside a remote
+            file are downloaded too.
         sha256: SHA-256 of the file, or of a folder's `generator.safetensors`; required for remote files.
         folder: Downloaded files are kept in it, under their hash.
         openers: Scheme -> function that opens its files.
@@ -70,8 +71,9 @@ def fetch_checkpoint(
     target = folder / sha256 / Path(urlsplit(source).path).name
     if not target.is_file():
         logger.info("fetching %s", hide_credentials(source))
-        companion = source.rpartition("/")[0] + f"/{COMPANION}"
-        _download(companion, target.with_name(COMPANION), openers[scheme], required=False)
+        for companion in COMPANIONS:
+            address = source.rpartition("/")[0] + f"/{companion}"
+            _download(address, target.with_name(companion), openers[scheme], required=False)
         _download(source, target, openers[scheme], sha256)
     return target
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.audio.mel import MelExtractor, padding
+from model.audio.overlap_add import overlap_add
 from model.config.data import AudioConfig
 from model.errors import VocoderError
 from model.threads import single_threaded
@@ -105,13 +106,7 @@ class GriffinLim(nn.Module):
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """Returns the sum ((S - 1) * hop + n_fft,) of overlapping frames (S, n_fft)."""
-        size, hop = self.audio.n_fft, self.audio.hop_length
-        blocks = -(-size // hop)
-        split = nn.functional.pad(frames, (0, blocks * hop - size)).reshape(len(frames), blocks, hop)
-        total = frames.new_zeros(len(frames) + blocks - 1, hop)
-        for block in range(blocks):
-            total[block : block + len(frames)] += split[:, block]
-        return total.reshape(-1)[: (len(frames) - 1) * hop + size]
+        return overlap_add(frames, self.audio.hop_length)
 
 
 def check_mel(mel: np.ndarray, audio: AudioConfig) -> None:

@@ -14,6 +14,7 @@ VARIANTS = {
     "griffin_lim": ("default", "tiny", "xtiny"),
     "hifigan": ("default", "v1", "v2", "v3", "tiny", "xtiny"),
     "univnet": ("default", "c16", "c32", "tiny", "xtiny"),
+    "vocos": ("default", "full", "small", "tiny", "xtiny"),
 }
 """Sizes by type. Griffin-Lim has none; it accepts those that the presets set."""
 Weight = Annotated[float, Field(ge=0)]
@@ -31,11 +32,11 @@ Checkpoint = Annotated[
 class VocoderConfig(Section):
     """Mel to waveform. The keys from `device` on are for training and fine-tuning of neural vocoders."""
 
-    type: Literal["griffin_lim", "hifigan", "univnet"] = "griffin_lim"
-    """`griffin_lim` needs no training; `hifigan` and `univnet` are trained on the corpus or start from `checkpoint`."""
-    variant: Literal["default", "v1", "v2", "v3", "c16", "c32", "tiny", "xtiny"] = "default"
-    """Size of the generator: the published `v1`, `v2`, `v3` of HiFi-GAN and `c16`, `c32` of UnivNet, or `tiny`, which
-    trains in minutes on two cores. `default` is `v2` or `c16`."""
+    type: Literal["griffin_lim", "hifigan", "univnet", "vocos"] = "griffin_lim"
+    """`griffin_lim` needs no training; the others are networks, trained on the corpus or started from `checkpoint`."""
+    variant: Literal["default", "v1", "v2", "v3", "c16", "c32", "full", "small", "tiny", "xtiny"] = "default"
+    """Size of the generator: the published `v1`, `v2`, `v3` of HiFi-GAN, `c16`, `c32` of UnivNet and `full` of Vocos,
+    or a smaller one; `tiny` trains in minutes on two cores. `default` is `v2`, `c16` or `full`."""
     checkpoint: Checkpoint = ""
     """Pretrained weights: a folder of `myxtts vocoder`, or a published file (a path, `https://` or `s3://`)."""
     checkpoint_sha256: str = ""
@@ -65,18 +66,19 @@ class VocoderConfig(Section):
     segment_frames: Annotated[int, Field(ge=8)] = 32
     """Mel frames of a training segment (32 are 8192 samples)."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """[default: as published for the type: 2e-4 for HiFi-GAN, 1e-4 for UnivNet]"""
+    """[default: as published for the type: 2e-4 for HiFi-GAN, 1e-4 for UnivNet, 5e-4 for Vocos]"""
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """The learning rate decays exponentially to this fraction of its initial value."""
+    """The learning rate decays to this fraction of its initial value: exponentially, for Vocos along a cosine."""
     finetune_learning_rate_ratio: Annotated[float, Field(gt=0)] = 0.2
     """Initial learning rate of fine-tuning as a fraction of `learning_rate`: at the full learning rate, pretrained
     weights get worse first (mel loss from 0.51 to 0.84 in twenty steps of `tiny`)."""
     mel_loss_weight: Weight | None = None
-    """[default: as published: 45 for HiFi-GAN, 0 for UnivNet]"""
+    """[default: as published: 45 for HiFi-GAN and Vocos, 0 for UnivNet]"""
     feature_matching_loss_weight: Weight | None = None
-    """[default: as published: 2 for HiFi-GAN, 0 for UnivNet]"""
+    """[default: as published: 2 for HiFi-GAN, 0 for UnivNet, 1 for Vocos]"""
     stft_loss_weight: Weight | None = None
-    """Multi-resolution STFT loss [default: as published: 0 for HiFi-GAN, 2.5 for UnivNet]"""
+    """Multi-resolution STFT loss [default: as published: 0 for HiFi-GAN and Vocos, 2.5 for
+    UnivNet]"""
     adversarial_start: Share = 0.0
     """Fraction of training at which new discriminators start; before, the generator learns from spectral losses
     alone."""

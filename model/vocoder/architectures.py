@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.errors import VocoderError
-from model.vocoder import hifigan, univnet
+from model.vocoder import hifigan, univnet, vocos
 from model.vocoder.discriminators import (
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
@@ -21,6 +21,7 @@ from model.vocoder.discriminators import (
 from model.vocoder.hifigan import HifiGan
 from model.vocoder.layers import Generator
 from model.vocoder.univnet import UnivNet
+from model.vocoder.vocos import Vocos
 from model.vocoder.weights import official_state, plain_names
 
 
@@ -30,8 +31,12 @@ class Recipe:
 
     Attributes:
         mel, feature_matching, stft: Loss weights; 0 omits a term.
-        average_heads: Whether adversarial losses are averaged over the heads of the discriminators instead of summed.
+        average_heads: Whether the losses of the discriminators are averaged over their heads instead of summed.
         learning_rate, betas: Settings of AdamW for both networks.
+        use_hinge_loss: Whether the adversarial loss is the hinge loss instead of least squares.
+        discriminator_weights: Discriminator -> weight, where each has its own; the losses of each are then averaged
+            over its heads.
+        use_cosine_decay: Whether the learning rate decays along a cosine instead of exponentially.
     """
 
     mel: float
@@ -40,6 +45,9 @@ class Recipe:
     average_heads: bool
     learning_rate: float
     betas: tuple[float, float]
+    use_hinge_loss: bool = False
+    discriminator_weights: Mapping[str, float] = field(default_factory=dict)
+    use_cosine_decay: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,17 @@ def _hifigan_discriminators(variant: str) -> nn.ModuleDict:
     )
 
 
+def _vocos_discriminators(variant: str) -> nn.ModuleDict:
+    if variant == "full":
+        return nn.ModuleDict(
+            {
+                "mrd": MultiResolutionDiscriminator(),
+                "mpd": MultiPeriodDiscriminator((32, 128, 512, 1024, 1024), 0.1),
+            }
+        )
+    return nn.ModuleDict(_small_discriminators("xtiny" if variant == "xtiny" else "tiny"))
+
+
 def _univnet_discriminators(variant: str) -> nn.ModuleDict:
     if variant in _SMALL_PERIODS:
         return nn.ModuleDict({name.upper(): head for name, head in _small_discriminators(variant).items()})
@@ -112,7 +131,32 @@ ARCHITECTURES = {
             mel=0.0, feature_matching=0.0, stft=2.5, average_heads=True, learning_rate=1e-4, betas=(0.5, 0.9)
         ),
     ),
+    "vocos": Architecture(
+        variants=vocos.VARIANTS,
+        default="full",
+        generator=Vocos,
+        discriminators=_vocos_discriminators,
+        recipe=Recipe(
+            mel=45.0,
+            feature_matching=1.0,
+            stft=0.0,
+            average_heads=True,
+            learning_rate=5e-4,
+            betas=(0.8, 0.9),
+            use_hinge_loss=True,
+            discriminator_weights={"mpd": 1.0, "mrd": 0.1},
+            use_cosine_decay=True,
+        ),
+    ),
 }
+
+
+_FIRST_LAYER = {
+    "hifigan": "conv_pre",
+    "univnet": "res_stack.0.kernel_predictor.input_conv.0",
+    "vocos": "backbone.embed",
+}
+"""Type -> layer that reads the mel."""
 
 
 def variant_of(vocoder: VocoderConfig) -> str:
@@ -139,7 +183,7 @@ def build_generator(kind: str, variant: str, audio: AudioConfig) -> Generator:
 def identify_variant(kind: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
     """Returns the variant and the number of mel bands of a generator's weights, or ('', 0) where it is unknown."""
     weights = plain_names(state)
-    layer = "conv_pre" if kind == "hifigan" else "res_stack.0.kernel_predictor.input_conv.0"
+    layer = _FIRST_LAYER[kind]
     first = weights.get(f"{layer}.weight_v", weights.get(f"{layer}.weight"))
     if first is None or first.dim() != 3:
         return "", 0

@@ -87,7 +87,7 @@ class NeuralVocoder:
             raise VocoderError(
                 f"{self.name}: the samples are not finite numbers, so its weights are damaged; train or import it again"
             )
-        return samples.numpy()
+        return samples.clamp(-1.0, 1.0).numpy()
 
     def _chunk(self, mel: Tensor, noise: Tensor | None, start: int, frames: int) -> Tensor:
         """Returns the samples of `chunk_frames` frames from `start`, generated with their context."""

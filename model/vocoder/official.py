@@ -1,4 +1,6 @@
-"""Official checkpoint files: HiFi-GAN's `g_*` with `do_*` and `config.json`, and UnivNet's single file.
+"""Official checkpoint files.
+
+HiFi-GAN has `g_*` with `do_*` and `config.json`, UnivNet a single file, Vocos `pytorch_model.bin` with `config.yaml`.
 
 They are pickles and are read with `weights_only`, which refuses everything but tensors and plain containers.
 """
@@ -18,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 from safetensors.torch import save
 
+from model.audio.mel import MelExtractor, mel_filterbank
 from model.config.data import AudioConfig
 from model.errors import CheckpointFormatError
 from model.files import atomic_write, write_text
@@ -43,7 +46,22 @@ UNIVNET_AUDIO = {
     "mel_fmin": "fmin",
     "mel_fmax": "fmax",
 }
-CONFIG = "config.json"
+VOCOS_AUDIO = {
+    "sample_rate": "sample_rate",
+    "n_fft": "n_fft",
+    "hop_length": "hop_length",
+    "win_length": "win_length",
+    "n_mels": "n_mels",
+    "f_min": "fmin",
+    "f_max": "fmax",
+}
+CONFIG, VOCOS_CONFIG = "config.json", "config.yaml"
+VOCOS_FILTERBANK = "feature_extractor.mel_spec.mel_scale.fb"
+VOCOS_FEATURES = "feature_extractor."
+"""Prefix of the buffers of the official mel extractor, which official files contain."""
+VOCOS_WINDOW = "head.istft.window"
+SAME_FILTERBANK = 1e-6
+"""Largest difference between two filterbanks that count as equal."""
 
 
 @dataclass(kw_only=True)
@@ -75,10 +93,11 @@ class VocoderWeights:
 
 
 def read_official(path: Path) -> VocoderWeights:
-    """Reads an official file; its contents tell whether it is of HiFi-GAN or UnivNet.
+    """Reads an official file; its contents tell which vocoder it is of.
 
     Args:
-        path: `g_00000000` with `config.json` and optionally `do_00000000` in the same folder, or a UnivNet file.
+        path: `g_00000000` with `config.json` and optionally `do_00000000` in the same folder, a UnivNet file, or
+            `pytorch_model.bin` of Vocos with `config.yaml` in the same folder.
 
     Raises:
         CheckpointFormatError: the file is damaged, of an unknown kind, or without the mel settings of its training.
@@ -88,8 +107,11 @@ def read_official(path: Path) -> VocoderWeights:
         return _hifigan(path, content)
     if "model_g" in content:
         return _univnet(path, content)
+    if "backbone.embed.weight" in content:
+        return _vocos(path, content)
     raise CheckpointFormatError(
-        f"{path}: neither a HiFi-GAN file (`generator`) nor a UnivNet file (`model_g`); it holds {sorted(content)[:6]}"
+        f"{path}: neither a HiFi-GAN file (`generator`) nor a UnivNet file (`model_g`) nor a Vocos file "
+        f"(`backbone.embed.weight`); it holds {sorted(content)[:6]}"
     )
 
 
@@ -107,6 +129,16 @@ def write_official(folder: Path, weights: VocoderWeights) -> list[Path]:
             "githash": "",
         }
         return [_save(content, folder / f"univnet_{weights.variant}_{weights.steps:08d}.pt")]
+    if weights.kind == "vocos":
+        config = folder / VOCOS_CONFIG
+        write_text(config, yaml.safe_dump(_vocos_layout(weights), sort_keys=False))
+        extractor = MelExtractor(weights.audio)
+        buffers = {
+            f"{VOCOS_FEATURES}mel_spec.spectrogram.window": extractor.window,
+            VOCOS_FILTERBANK: extractor.filterbank.T.contiguous(),
+            VOCOS_WINDOW: torch.hann_window(ARCHITECTURES["vocos"].variants[weights.variant].n_fft),
+        }
+        return [config, _save({**buffers, **weights.generator}, folder / "pytorch_model.bin")]
     config = folder / CONFIG
     settings = {**_hifigan_layout(weights), **_official_audio(weights.audio, HIFIGAN_AUDIO)}
     write_text(config, json.dumps(settings, indent=4) + "\n")
@@ -176,6 +208,64 @@ def _univnet(path: Path, content: Mapping[str, Any]) -> VocoderWeights:
         discriminators=discriminators if joined else {},
         origin=path.name,
     )
+
+
+def _vocos(path: Path, content: Mapping[str, Any]) -> VocoderWeights:
+    config = path.with_name(VOCOS_CONFIG)
+    try:
+        settings = yaml.safe_load(config.read_text("utf-8"))
+        features, head = (settings[part]["init_args"] for part in ("feature_extractor", "head"))
+    except FileNotFoundError as error:
+        raise CheckpointFormatError(
+            f"{path}: no {VOCOS_CONFIG} in its folder, so the mel settings of its training are unknown; copy its own "
+            "there"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise CheckpointFormatError(f"{config}: not the settings of a Vocos model ({error}); fetch it again") from error
+    state = _tensors(content, path)
+    own = {"win_length": features.get("n_fft"), "f_min": 0.0, "f_max": None}
+    audio = _audio({**own, **features, **settings.get("mel", {})}, VOCOS_AUDIO, config)
+    _check_vocos_extractor(path, features, head, state.get(VOCOS_FILTERBANK), audio)
+    generator = {
+        name: tensor
+        for name, tensor in plain_names(state).items()
+        if not name.startswith(VOCOS_FEATURES) and name != VOCOS_WINDOW
+    }
+    return VocoderWeights(
+        kind="vocos",
+        variant=_variant("vocos", generator, path),
+        audio=audio,
+        steps=int(settings.get("steps", 0)),
+        generator=generator,
+        discriminators={},
+        origin=path.name,
+    )
+
+
+def _check_vocos_extractor(
+    path: Path,
+    features: Mapping[str, Any],
+    head: Mapping[str, Any],
+    filterbank: torch.Tensor | None,
+    audio: AudioConfig,
+) -> None:
+    """Checks that a Vocos model was trained on mels like ours.
+
+    Raises:
+        CheckpointFormatError: its frames are centered, or its mel scale is another one.
+    """
+    theirs = []
+    if features.get("padding", "center") != "same" or head.get("padding", "same") != "same":
+        theirs.append("its frames are centered on multiples of the hop (padding: center there, same here)")
+    ours = torch.from_numpy(mel_filterbank(audio.sample_rate, audio.n_fft, audio.n_mels, audio.fmin, audio.fmax)).T
+    if filterbank is None or filterbank.shape != ours.shape or (filterbank - ours).abs().max() > SAME_FILTERBANK:
+        theirs.append("its mel filters are others (by default HTK's scale without normalization; here Slaney's)")
+    if theirs:
+        raise CheckpointFormatError(
+            f"{path}: trained on other mel spectrograms: {', and '.join(theirs)}, at {audio.sample_rate} Hz with "
+            f"{audio.n_mels} mel bands, so it would generate noise. Use weights that were trained on mels of this "
+            "extractor"
+        )
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -254,6 +344,38 @@ def _univnet_layout(weights: VocoderWeights) -> dict[str, Any]:
         "lReLU_slope": SLOPE,
     }
     return {"gen": generator}
+
+
+def _vocos_layout(weights: VocoderWeights) -> dict[str, Any]:
+    """Returns the settings as in the official `config.yaml`, with two more keys for the import here: `mel`, `steps`."""
+    size, audio = ARCHITECTURES["vocos"].variants[weights.variant], weights.audio
+    parts = {
+        "feature_extractor": (
+            "vocos.feature_extractors.MelSpectrogramFeatures",
+            {
+                "sample_rate": audio.sample_rate,
+                "n_fft": audio.n_fft,
+                "hop_length": audio.hop_length,
+                "n_mels": audio.n_mels,
+                "padding": "same",
+            },
+        ),
+        "backbone": (
+            "vocos.models.VocosBackbone",
+            {
+                "input_channels": audio.n_mels,
+                "dim": size.width,
+                "intermediate_dim": size.inner_width,
+                "num_layers": size.blocks,
+            },
+        ),
+        "head": (
+            "vocos.heads.ISTFTHead",
+            {"dim": size.width, "n_fft": size.n_fft, "hop_length": size.hop, "padding": "same"},
+        ),
+    }
+    layout: dict[str, Any] = {name: {"class_path": path, "init_args": args} for name, (path, args) in parts.items()}
+    return {**layout, "mel": _official_audio(audio, VOCOS_AUDIO), "steps": weights.steps}
 
 
 def _join(discriminators: Mapping[str, State]) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from functools import partial, reduce
 
 import torch
@@ -22,35 +23,54 @@ FLOOR = 1e-7
 """Power below which a spectrogram bin counts as silent: keeps logarithm and gradient finite."""
 
 
-def discriminator_loss(real: list[HeadOutput], fake: list[HeadOutput], average: bool = False) -> Tensor:
-    """Computes the least-squares loss of the discriminators: target 1 for recordings, 0 for generated speech.
+def discriminator_loss(
+    real: list[HeadOutput], fake: list[HeadOutput], average: bool = False, hinge: bool = False
+) -> Tensor:
+    """Computes the loss of the discriminators.
 
-    See arXiv:1611.04076.
+    The least-squares loss (arXiv:1611.04076) has the target 1 for recordings and 0 for generated speech; the hinge loss
+    (arXiv:1705.02894) wants at least 1 for recordings and at most -1 for generated speech.
 
     Args:
         real, fake: Outputs of the same heads for recordings and for generated speech.
-        average: Average over the heads (UnivNet) instead of summing (HiFi-GAN).
+        average: Average over the heads (UnivNet, Vocos) instead of summing (HiFi-GAN).
+        hinge: Hinge loss (Vocos) instead of least squares.
     """
-    terms = [(1 - r).square().mean() + f.square().mean() for (r, _), (f, _) in zip(real, fake, strict=True)]
+    if hinge:
+        terms = [(1 - r).relu().mean() + (1 + f).relu().mean() for (r, _), (f, _) in zip(real, fake, strict=True)]
+    else:
+        terms = [(1 - r).square().mean() + f.square().mean() for (r, _), (f, _) in zip(real, fake, strict=True)]
     total = torch.stack(terms).sum()
     return total / len(terms) if average else total
 
 
-def adversarial_loss(fake: list[HeadOutput], average: bool = False) -> Tensor:
-    """Computes the least-squares loss of the generator: target 1 for generated speech."""
-    total = torch.stack([(1 - score).square().mean() for score, _ in fake]).sum()
+def adversarial_loss(fake: list[HeadOutput], average: bool = False, hinge: bool = False) -> Tensor:
+    """Computes the loss of the generator: target 1 (hinge: at least 1) for generated speech."""
+    errors = [1 - score for score, _ in fake]
+    total = torch.stack([(error.relu() if hinge else error.square()).mean() for error in errors]).sum()
     return total / len(fake) if average else total
 
 
-def feature_matching_loss(real: list[HeadOutput], fake: list[HeadOutput]) -> Tensor:
-    """Sums the mean absolute difference of activations over all layers (arXiv:1910.06711)."""
-    return torch.stack(
+def feature_matching_loss(real: list[HeadOutput], fake: list[HeadOutput], average: bool = False) -> Tensor:
+    """Sums the mean absolute difference of activations over all layers (arXiv:1910.06711).
+
+    `average` divides by the number of heads.
+    """
+    total = torch.stack(
         [
             F.l1_loss(f, r.detach())
             for (_, real_features), (_, fake_features) in zip(real, fake, strict=True)
             for r, f in zip(real_features, fake_features, strict=True)
         ]
     ).sum()
+    return total / len(fake) if average else total
+
+
+def decayed(final_ratio: float, progress: float, cosine: bool) -> float:
+    """Returns the factor of the learning rate after a share of the steps: from 1 to `final_ratio`."""
+    if cosine:
+        return final_ratio + (1 - final_ratio) * (1 + math.cos(math.pi * progress)) / 2
+    return float(final_ratio**progress)
 
 
 class FullBandMel(nn.Module):
@@ -102,7 +122,7 @@ class MultiResolutionStft(nn.Module):
 class AdversarialStep:
     """Adversarial training step of generator and discriminators.
 
-    The learning rate decays exponentially over the planned steps, and new discriminators join at their share of them.
+    The learning rate decays over the planned steps, and new discriminators join at their share of them.
 
     Args:
         state: State of the run; the caller advances its step.
@@ -136,7 +156,9 @@ class AdversarialStep:
         state, settings = self.state, self.state.settings
         mel, recorded = mel.to(state.device), recorded.to(state.device)
         progress = state.step / state.plan.steps
-        learning_rate = state.initial_learning_rate * settings.final_learning_rate_ratio**progress
+        learning_rate = state.initial_learning_rate * decayed(
+            settings.final_learning_rate_ratio, progress, state.recipe.use_cosine_decay
+        )
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate
         adversarial = state.step >= state.adversarial_start * state.plan.steps
@@ -170,7 +192,9 @@ class AdversarialStep:
     def _discriminator_loss(self, generated: Tensor, recorded: Tensor) -> Tensor:
         with self.precision():
             real, fake = discriminate_pair(self.state.discriminators, recorded, generated)
-        return discriminator_loss(_float(real), _float(fake), self.state.recipe.average_heads)
+        recipe = self.state.recipe
+        loss = partial(discriminator_loss, average=recipe.average_heads, hinge=recipe.use_hinge_loss)
+        return self._weighted(loss, _float(real), _float(fake))
 
     def _generator_terms(self, generated: Tensor, recorded: Tensor, adversarial: bool) -> dict[str, Tensor]:
         """Returns the unweighted loss terms of the generator.
@@ -192,10 +216,24 @@ class AdversarialStep:
             fake = discriminate(discriminators, generated)
             real = self._discriminate_recorded(recorded) if recipe.feature_matching else []
         discriminators.requires_grad_(True)
-        terms["adversarial"] = adversarial_loss(_float(fake), recipe.average_heads)
+        loss = partial(adversarial_loss, average=recipe.average_heads, hinge=recipe.use_hinge_loss)
+        terms["adversarial"] = self._weighted(loss, _float(fake))
         if recipe.feature_matching:
-            terms["feature_matching"] = feature_matching_loss(_float(real), _float(fake))
+            loss = partial(feature_matching_loss, average=bool(recipe.discriminator_weights))
+            terms["feature_matching"] = self._weighted(loss, _float(real), _float(fake))
         return terms
+
+    def _weighted(self, loss: Callable[..., Tensor], *outputs: list[HeadOutput]) -> Tensor:
+        """Returns a loss of the outputs of all heads, or the weighted sum over discriminators that have weights."""
+        weights, total, end = self.state.recipe.discriminator_weights, None, 0
+        if not weights:
+            return loss(*outputs)
+        for name, discriminator in self.state.discriminators.items():
+            start, end = end, end + len(discriminator.discriminators)
+            term = weights[name] * loss(*(heads[start:end] for heads in outputs))
+            total = term if total is None else total + term
+        assert total is not None
+        return total
 
     @torch.no_grad()
     def _discriminate_recorded(self, recorded: Tensor) -> list[HeadOutput]:

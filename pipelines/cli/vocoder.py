@@ -32,7 +32,7 @@ output_option = click.option(
 
 @click.group()
 def vocoder() -> None:
-    """Neural vocoders: HiFi-GAN and UnivNet."""
+    """Neural vocoders: HiFi-GAN, UnivNet and Vocos."""
 
 
 @vocoder.command()
@@ -100,7 +100,10 @@ def finetune(
 @json_option
 @settings_options(*MODEL_FLAGS)
 def import_command(settings: Resolved, source: str, output: Path, sha256: str, as_json: bool) -> None:
-    """Import SOURCE, an official HiFi-GAN or UnivNet file (a path, https:// or s3://), if its mel settings are ours."""
+    """Import SOURCE, an official file of HiFi-GAN, UnivNet or Vocos, if its mel settings are ours.
+
+    SOURCE is a path, or an https:// or s3:// address.
+    """
     from components.fetching import fetch_checkpoint
     from components.state import State
     from model.vocoder.folder import read_description, read_vocoder, write_vocoder
@@ -145,7 +148,7 @@ def _neural(settings: Resolved) -> FinetuneVocoderSettings:
     """
     config = FinetuneVocoderSettings.of(settings.config)
     if config.vocoder.type == "griffin_lim":
-        raise click.UsageError("griffin_lim has no weights to train; give --vocoder-type hifigan or univnet")
+        raise click.UsageError("griffin_lim has no weights to train; give --vocoder-type vocos, hifigan or univnet")
     return config
 
 

@@ -26,6 +26,8 @@ def make_weights(audio):
             for name, parameter in generator.named_parameters():
                 if name.endswith("original0") and kind == "hifigan":
                     parameter.mul_(4.0)
+                if name == "head.out.weight":
+                    parameter.mul_(20.0)
         networks = ARCHITECTURES[kind].discriminators(variant) if discriminators else {}
         return VocoderWeights(
             kind=kind,

@@ -34,6 +34,8 @@ def count(network) -> int:
         ("univnet", "c16", 80, 3_978_226, None, 132),
         ("univnet", "c32", 100, 14_865_506, None, 132),
         ("univnet", "c32", 80, 14_846_306, None, 132),
+        ("vocos", "full", 100, 13_531_650, 13_531_650, 80),  # 13.5 M in the table of the official README
+        ("vocos", "full", 80, 13_459_970, 13_459_970, 80),
     ],
 )
 def test_generators_have_the_published_parameters(kind, variant, n_mels, normed, folded, keys):
@@ -61,6 +63,17 @@ def test_official_layer_names():
     assert v1["ups.0.weight_v"].shape == (512, 256, 16)
     assert {"conv_pre.bias", "resblocks.11.convs2.2.weight_v", "conv_post.weight_g"} <= v1.keys()
     assert "resblocks.8.convs.1.weight_v" in official_state(build_generator("hifigan", "v3", AudioConfig()))
+    full = official_state(build_generator("vocos", "full", AudioConfig()))
+    assert {"backbone.embed.weight", "backbone.norm.bias", "backbone.final_layer_norm.weight", "head.out.bias"} <= (
+        full.keys()
+    )
+    block = {"gamma", "norm.bias", "norm.weight"}
+    block |= {f"{layer}.{name}" for layer in ("dwconv", "pwconv1", "pwconv2") for name in ("weight", "bias")}
+    assert {name for name in full if name.startswith("backbone.convnext.7.")} == {
+        f"backbone.convnext.7.{name}" for name in block
+    }
+    assert full["backbone.convnext.7.dwconv.weight"].shape == (512, 1, 7)
+    assert full["head.out.weight"].shape == (1026, 512)
     c32 = official_state(build_generator("univnet", "c32", AudioConfig()))
     assert c32["res_stack.2.kernel_predictor.kernel_conv.weight_v"].shape == (24_576, 64, 3)
     assert {"res_stack.0.kernel_predictor.residual_convs.2.3.bias", "conv_post.1.weight_v"} <= c32.keys()

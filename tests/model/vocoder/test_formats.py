@@ -32,12 +32,10 @@ def test_official_files_survive_import_and_export(kind, make_weights, tmp_path):
     weights = make_weights(kind, discriminators=True)
     expected = generate(kind, weights.generator)
     first = write_official(tmp_path / "first", weights)
-    taken = read_official(first[1] if kind == "hifigan" else first[0])
+    taken = read_official(first[-1])
     assert (taken.kind, taken.variant, taken.audio, taken.steps) == (kind, "xtiny", weights.audio, 7)
     write_vocoder(tmp_path / "own", taken)
-    again = read_official(
-        write_official(tmp_path / "second", read_vocoder(tmp_path / "own"))[1 if kind == "hifigan" else 0]
-    )
+    again = read_official(write_official(tmp_path / "second", read_vocoder(tmp_path / "own"))[-1])
     torch.testing.assert_close(generate(kind, again.generator), expected, atol=1e-6, rtol=0)
     assert again.generator.keys() == weights.generator.keys()
 
@@ -117,6 +115,58 @@ def test_official_univnet_settings_are_refused_with_both_named(make_weights, tmp
     for part in ("sample_rate 24000 there, 22050 here", "n_mels 100 there, 80 here", "fmax 12000 there, 8000 here"):
         assert part in str(refused.value)
     assert "22050 Hz and 80 mel bands" in str(refused.value)
+
+
+@pytest.fixture
+def official_vocos(make_weights, tmp_path):
+    """Config and weights of Vocos as its own program saves them, but for the mel extractor."""
+    return write_official(tmp_path / "official", make_weights("vocos"))
+
+
+def test_an_exported_vocos_holds_what_the_official_program_loads(official_vocos):
+    config, weights = (yaml.safe_load(official_vocos[0].read_text()), torch.load(official_vocos[1], weights_only=True))
+    assert config["backbone"]["init_args"] == {"input_channels": 80, "dim": 16, "intermediate_dim": 32, "num_layers": 1}
+    assert config["head"]["init_args"] == {"dim": 16, "n_fft": 1024, "hop_length": 256, "padding": "same"}
+    assert config["feature_extractor"]["init_args"]["padding"] == "same"
+    names = {"feature_extractor.mel_spec.spectrogram.window", "feature_extractor.mel_spec.mel_scale.fb"}
+    assert names | {"head.istft.window", "head.out.weight", "backbone.convnext.0.gamma"} <= weights.keys()
+    assert weights["feature_extractor.mel_spec.mel_scale.fb"].shape == (513, 80)
+
+
+def test_a_vocos_of_centered_frames_or_other_filters_is_refused(official_vocos):
+    """As the published weights are: 24 kHz, HTK's mel scale, frames centered on multiples of the hop."""
+    config, weights = official_vocos
+    settings, content = yaml.safe_load(config.read_text()), torch.load(weights, weights_only=True)
+    settings["feature_extractor"]["init_args"]["padding"] = "center"
+    config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(CheckpointFormatError, match=r"padding: center there, same here.*22050 Hz with 80 mel bands"):
+        read_official(weights)
+    settings["feature_extractor"]["init_args"]["padding"] = "same"
+    config.write_text(yaml.safe_dump(settings))
+    content["feature_extractor.mel_spec.mel_scale.fb"] *= 2
+    torch.save(content, weights)
+    with pytest.raises(CheckpointFormatError, match="its mel filters are others"):
+        read_official(weights)
+
+
+def test_vocos_without_readable_settings_is_refused(official_vocos):
+    config, weights = official_vocos
+    config.write_text("backbone: 3")
+    with pytest.raises(CheckpointFormatError, match=r"config\.yaml: not the settings of a Vocos model"):
+        read_official(weights)
+    config.unlink()
+    with pytest.raises(CheckpointFormatError, match=r"no config\.yaml in its folder"):
+        read_official(weights)
+
+
+def test_vocos_settings_without_our_own_keys_describe_the_mel_of_the_official_extractor(make_weights, tmp_path):
+    """The official extractor reaches from 0 Hz to half the sample rate, with a window of the transform's length."""
+    audio = AudioConfig(fmax=11025)
+    config, weights = write_official(tmp_path, make_weights("vocos", audio=audio))
+    settings = yaml.safe_load(config.read_text())
+    del settings["mel"], settings["steps"]
+    config.write_text(yaml.safe_dump(settings))
+    assert read_official(weights).audio == audio
 
 
 def test_another_variant_or_type_is_refused(make_weights, tmp_path, audio):

@@ -106,9 +106,9 @@ def copied(network):
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("hifigan", 3e-3), ("univnet", 1e-2)])
+@pytest.mark.parametrize(("kind", "rate"), [("hifigan", 3e-3), ("univnet", 1e-2), ("vocos", 1e-2)])
 def test_training_brings_the_mel_closer(kind, rate, run, pairs):
-    """Compares with an untrained generator (HiFi-GAN: silence, UnivNet: noise) and with noise, on a held-out pitch."""
+    """Compares with an untrained generator (HiFi-GAN: silence, others: noise) and with noise, on a held-out pitch."""
     keys = {"type": kind, "learning_rate": rate, "adversarial_start": 1.0, "evaluation_interval": 100}
     first, last = run(keys, 1, "short"), run(keys, 40, "long")
     noise = np.random.default_rng(0).normal(0, pairs[2].samples.std(), pairs[2].samples.shape).astype(np.float32)
@@ -263,6 +263,36 @@ def test_adversarial_losses_are_summed_over_the_heads_or_averaged():
     # The generator wants its speech at 1: 1, 0.25, 1.
     assert float(adversarial_loss(fake)) == pytest.approx(2.25)
     assert float(adversarial_loss(fake, average=True)) == pytest.approx(2.25 / 3)
+
+
+def test_the_hinge_loss_wants_a_margin_of_one():
+    real, fake = [head(2.0), head(0.5)], [head(-3.0), head(0.0)]
+    # Recordings are wanted above 1, generated speech below -1: 0 + 0, 0.5 + 1.
+    assert float(discriminator_loss(real, fake, hinge=True)) == pytest.approx(1.5)
+    assert float(discriminator_loss(real, fake, average=True, hinge=True)) == pytest.approx(0.75)
+    # The generator wants its speech above 1: 4, 1; speech above 1 costs nothing.
+    assert float(adversarial_loss(fake, hinge=True)) == pytest.approx(5.0)
+    assert float(adversarial_loss(real, hinge=True)) == pytest.approx(0.5)
+
+
+def test_vocos_weighs_its_discriminators(build_step, batch):
+    """Heads that score everything 0 have a hinge loss of 2 for the discriminators and 1 for the generator."""
+    step = build_step(type="vocos", learning_rate=1e-9)
+    for each in step.state.discriminators.values():
+        for single in each.discriminators:
+            for parameter in (single.conv_post.parametrizations.weight.original0, single.conv_post.bias):
+                torch.nn.init.zeros_(parameter)
+    terms = step(*batch)
+    assert terms["discriminator"] == pytest.approx(2 * (1.0 + 0.1), rel=1e-3)
+    assert terms["adversarial"] == pytest.approx(1.0 + 0.1, rel=1e-3)
+    assert terms["feature_matching"] > 0
+
+
+def test_the_learning_rate_of_vocos_decays_along_a_cosine(traced):
+    run = traced({"type": "vocos", "adversarial_start": 1.0}, 4, "cosine")
+    ratio = VocoderConfig().final_learning_rate_ratio
+    shares = [ratio + (1 - ratio) * share for share in (1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2)]
+    assert run.term("learning_rate") == pytest.approx([FAST["learning_rate"] * share for share in shares])
 
 
 def test_features_are_matched_by_the_sum_over_all_layers_and_only_the_generated_ones_learn():

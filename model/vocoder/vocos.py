@@ -1,0 +1,133 @@
+"""Vocos generator: ConvNeXt blocks at frame rate, and an inverse STFT instead of upsampling (arXiv:2306.00814).
+
+Three parts: the input layer and the backbone of ConvNeXt blocks (`Backbone`), and the head that predicts magnitude and
+phase of every frame and inverts them (`InverseStftHead`). Layer names and shapes are the official ones, so that
+published weights can be loaded. B batch, M mel bands, S frames, D width, K = n_fft / 2 + 1 frequencies,
+N = S * hop samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.audio.overlap_add import overlap_add
+from model.vocoder.layers import Generator
+
+KERNEL = 7
+EPSILON = 1e-6
+INITIAL_STD = 0.02
+MAX_MAGNITUDE = 100.0
+"""Largest magnitude of a predicted spectrum, as published; keeps a diverging network finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocosSize:
+    """Dimensions of a generator.
+
+    Attributes:
+        width: Channels between the blocks.
+        inner_width: Channels inside a block.
+        blocks: Number of ConvNeXt blocks.
+        n_fft, hop: Length of the predicted frames in samples, and their distance.
+    """
+
+    width: int
+    inner_width: int
+    blocks: int
+    n_fft: int = 1024
+    hop: int = 256
+
+
+VARIANTS = {
+    "full": VocosSize(width=512, inner_width=1536, blocks=8),
+    "small": VocosSize(width=256, inner_width=768, blocks=6),
+    "tiny": VocosSize(width=192, inner_width=576, blocks=4),
+    "xtiny": VocosSize(width=16, inner_width=32, blocks=1),
+}
+"""`full` as published; `small` and `tiny` are for small machines, `xtiny` is for tests."""
+
+
+class ConvNextBlock(nn.Module):
+    """Depthwise convolution over time, then two layers over the channels, with a scaled residual connection."""
+
+    def __init__(self, width: int, inner_width: int, scale: float) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
+        self.norm = nn.LayerNorm(width, eps=EPSILON)
+        self.pwconv1 = nn.Linear(width, inner_width)
+        self.act = nn.GELU()
+        self.pwconv2 = nn.Linear(inner_width, width)
+        self.gamma = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transforms x (B, S, D)."""
+        mixed = self.norm(self.dwconv(x.transpose(1, 2)).transpose(1, 2))
+        return torch.addcmul(x, self.gamma, self.pwconv2(self.act(self.pwconv1(mixed))))
+
+
+class Backbone(nn.Module):
+    """Input layer and ConvNeXt blocks, which keep the frame rate."""
+
+    def __init__(self, size: VocosSize, n_mels: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(n_mels, size.width, KERNEL, padding=KERNEL // 2)
+        self.norm = nn.LayerNorm(size.width, eps=EPSILON)
+        self.convnext = nn.ModuleList(
+            ConvNextBlock(size.width, size.inner_width, 1 / size.blocks) for _ in range(size.blocks)
+        )
+        self.final_layer_norm = nn.LayerNorm(size.width, eps=EPSILON)
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=INITIAL_STD)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Encodes a log-mel (B, M, S) as (B, S, D)."""
+        x = self.norm(self.embed(mel).transpose(1, 2))
+        for block in self.convnext:
+            x = block(x)
+        return self.final_layer_norm(x)
+
+
+class InverseStftHead(nn.Module):
+    """Predicts log-magnitude and phase of every frame and inverts them to samples."""
+
+    def __init__(self, size: VocosSize) -> None:
+        super().__init__()
+        self.n_fft, self.hop = size.n_fft, size.hop
+        self.out = nn.Linear(size.width, size.n_fft + 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Generates samples (B, S * hop) from an encoding (B, S, D), in float32."""
+        log_magnitude, phase = self.out(x).float().chunk(2, dim=-1)  # (B, S, K) each
+        spectrum = torch.polar(log_magnitude.exp().clamp(max=MAX_MAGNITUDE), phase)
+        window = torch.hann_window(self.n_fft, device=x.device)
+        frames = torch.fft.irfft(spectrum, n=self.n_fft) * window
+        side = (self.n_fft - self.hop) // 2
+        weights = overlap_add(window.square().expand(1, x.shape[1], -1), self.hop)
+        samples = overlap_add(frames, self.hop) / weights.clamp(min=EPSILON)
+        return samples[:, side : side + x.shape[1] * self.hop]
+
+
+class Vocos(Generator):
+    """Generator of Vocos. It has no noise input."""
+
+    def __init__(self, size: VocosSize, n_mels: int) -> None:
+        super().__init__()
+        self.size, self.hop = size, size.hop
+        self.backbone = Backbone(size, n_mels)
+        self.head = InverseStftHead(size)
+
+    def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Generates samples (B, 1, N) from a log-mel (B, M, S)."""
+        return self.head(self.backbone(mel))[:, None]
+
+    @property
+    def context_frames(self) -> int:
+        """Frames on each side of a frame that can influence its samples."""
+        return (self.size.blocks + 1) * (KERNEL // 2) + math.ceil((self.size.n_fft - self.hop) / 2 / self.hop)
