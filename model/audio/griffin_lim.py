@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -67,6 +68,10 @@ class GriffinLim(nn.Module):
             samples = self._reconstruct(target)
             # Too loud a signal is scaled as a whole: clipping would distort it.
             return (samples / samples.abs().max().clamp(min=1.0)).numpy()
+
+    def stream(self, mel: np.ndarray, first_frames: int = 0) -> Iterator[np.ndarray]:
+        """Yields all samples at once: from random phases, every sample depends on the whole mel."""
+        yield self(mel)
 
     def _reconstruct(self, target: Tensor) -> Tensor:
         magnitudes = (self.bank.T @ target) / self.bank.square().sum(0)[:, None].clamp(min=TINY)  # (K, S)

@@ -47,6 +47,12 @@ class VocoderConfig(Section):
     type and variant and no `checkpoint` is given."""
     griffin_lim_iterations: Positive = 60
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    griffin_lim_start: Literal["random", "continued"] = "random"
+    """Phases that Griffin-Lim starts from: `random`, or `continued` from frame to frame, which makes 8 iterations as
+    good as 32 and allows streaming."""
+    refinement_iterations: Annotated[int, Field(ge=0)] | None = None
+    """Griffin-Lim iterations on the magnitudes that Vocos predicts, from continued phases; 0 takes its own phases
+    [default: 4, and 0 for `full`]"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of a neural vocoder in synthesis; bfloat16 is faster where the processor supports it."""
     chunk_frames: Positive = 512

@@ -200,7 +200,9 @@ def _vocoder(config: Config) -> Finding:
     if kind != "griffin_lim" or config.model_size in ("xtiny", "tiny"):
         return Finding.ok(check, evidence)
     evidence = f"{evidence}, which limits the quality of a {config.model_size} model"
-    return Finding.warning(check, evidence, "set vocoder.type to vocos or hifigan (trained on the corpus, or a checkpoint)")
+    return Finding.warning(
+        check, evidence, "set vocoder.type to vocos or hifigan (trained on the corpus, or a checkpoint)"
+    )
 
 
 def _style(config: TrainSettings | Config) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,8 +14,9 @@ from model.config.vocoder import VocoderConfig
 from model.errors import VocoderError
 from model.vocoder.architectures import ARCHITECTURES
 from model.vocoder.neural import NeuralVocoder
+from model.vocoder.streaming import ContinuedGriffinLim
 
-__all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderError", "build_vocoder"]
+__all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderError", "build_vocoder", "griffin_lim"]
 
 
 class Vocoder(Protocol):
@@ -34,6 +36,18 @@ class Vocoder(Protocol):
         """
         ...
 
+    def stream(self, mel: np.ndarray, first_frames: int = 0) -> Iterator[np.ndarray]:
+        """Yields the samples of `__call__` in chunks, the first one of `first_frames` frames where given."""
+        ...
+
+
+def griffin_lim(vocoder: VocoderConfig, audio: AudioConfig) -> Vocoder:
+    """Returns Griffin-Lim as the settings describe it."""
+    iterations, momentum = vocoder.griffin_lim_iterations, vocoder.griffin_lim_momentum
+    if vocoder.griffin_lim_start == "continued":
+        return ContinuedGriffinLim(audio, iterations, momentum, vocoder.chunk_frames)
+    return GriffinLim(audio, iterations, momentum)
+
 
 def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig, weights: Path | None = None) -> Vocoder:
     """Returns the vocoder that the settings name.
@@ -47,7 +61,7 @@ def build_vocoder(vocoder: VocoderConfig, audio: AudioConfig, weights: Path | No
         VocoderError: the weights of a neural vocoder are missing or do not fit.
     """
     if vocoder.type not in ARCHITECTURES:
-        return GriffinLim(audio, vocoder.griffin_lim_iterations, vocoder.griffin_lim_momentum)
+        return griffin_lim(vocoder, audio)
     if weights is None:
         raise VocoderError(
             f"{vocoder.type} has no trained weights here and would generate noise; fine-tune it for this voice with "

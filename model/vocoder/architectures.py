@@ -151,6 +151,9 @@ ARCHITECTURES = {
 }
 
 
+DEFAULT_REFINEMENT = 4
+"""Iterations for the small variants of Vocos, which are too small, and trained too briefly, to predict phases."""
+
 _FIRST_LAYER = {
     "hifigan": "conv_pre",
     "univnet": "res_stack.0.kernel_predictor.input_conv.0",
@@ -162,6 +165,15 @@ _FIRST_LAYER = {
 def variant_of(vocoder: VocoderConfig) -> str:
     """Returns the variant that the settings name, with `default` resolved."""
     return ARCHITECTURES[vocoder.type].default if vocoder.variant == "default" else vocoder.variant
+
+
+def refinement_iterations(kind: str, variant: str, vocoder: VocoderConfig) -> int:
+    """Returns the number of Griffin-Lim iterations on the magnitudes of a vocoder; 0 keeps its own phases."""
+    if kind != "vocos":
+        return 0
+    if vocoder.refinement_iterations is None:
+        return 0 if variant == ARCHITECTURES[kind].default else DEFAULT_REFINEMENT
+    return vocoder.refinement_iterations
 
 
 def build_generator(kind: str, variant: str, audio: AudioConfig) -> Generator:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +13,24 @@ from torch import Tensor, nn
 
 from model.audio import SILENCE
 from model.audio.griffin_lim import check_mel
+from model.audio.inversion import MelInverter
 from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.errors import VocoderError
 from model.threads import computes_in_bfloat16
-from model.vocoder.architectures import build_generator
+from model.vocoder.architectures import build_generator, refinement_iterations
 from model.vocoder.cpu_inference import optimize_for_cpu
 from model.vocoder.folder import read_vocoder
 from model.vocoder.layers import Generator
 from model.vocoder.official import VocoderWeights
+from model.vocoder.streaming import chunk_bounds
+from model.vocoder.vocos import Vocos
 from model.vocoder.weights import fold_norms, load_weights
 
 log = logging.getLogger(__name__)
+
+REFINEMENT_MOMENTUM = 0.99
+"""Momentum of the refinement's iterations, that of Griffin-Lim."""
 
 
 class NeuralVocoder:
@@ -37,10 +45,17 @@ class NeuralVocoder:
         audio: Mel settings.
         chunk_frames: Frames per chunk.
         precision: `float32` or `bfloat16`.
+        refinement_iterations: Griffin-Lim iterations on the magnitudes of Vocos; 0 keeps the samples of the generator.
     """
 
     def __init__(
-        self, name: str, generator: Generator, audio: AudioConfig, chunk_frames: int, precision: str = "float32"
+        self,
+        name: str,
+        generator: Generator,
+        audio: AudioConfig,
+        chunk_frames: int,
+        precision: str = "float32",
+        refinement_iterations: int = 0,
     ) -> None:
         if precision == "bfloat16" and not computes_in_bfloat16():
             log.warning("this processor only emulates bfloat16: vocoder.precision float32 would be faster")
@@ -49,6 +64,9 @@ class NeuralVocoder:
         self.generator = fold_norms(generator).eval().requires_grad_(False).to(self.dtype)
         if self.device.type == "cpu":
             optimize_for_cpu(self.generator)
+        self.inverter: MelInverter | None = None
+        if refinement_iterations:
+            self.inverter = MelInverter(audio, refinement_iterations, REFINEMENT_MOMENTUM)
 
     @classmethod
     def from_weights(
@@ -58,7 +76,14 @@ class NeuralVocoder:
         generator = build_generator(weights.kind, weights.variant, weights.audio)
         load_weights(generator, weights.generator, weights.origin)
         name = f"{weights.kind} {weights.variant}"
-        return cls(name, generator.to(device), weights.audio, vocoder.chunk_frames, vocoder.precision)
+        return cls(
+            name,
+            generator.to(device),
+            weights.audio,
+            vocoder.chunk_frames,
+            vocoder.precision,
+            refinement_iterations(weights.kind, weights.variant, vocoder),
+        )
 
     @classmethod
     def load(cls, folder: Path, vocoder: VocoderConfig, audio: AudioConfig) -> NeuralVocoder:
@@ -75,28 +100,52 @@ class NeuralVocoder:
         Raises:
             VocoderError: the input is no log-mel (see `check_mel`), or the samples are not finite.
         """
-        check_mel(mel, self.audio)
-        frames, tail = len(mel), self.generator.tail_frames
-        with torch.inference_mode():
-            padded = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32))[None]
-            padded = nn.functional.pad(padded, (0, tail), value=SILENCE).to(self.device, self.dtype)  # (1, M, S + tail)
-            noise = self.noise(padded.shape[2])
-            starts = range(0, frames, self.chunk_frames)
-            samples = torch.cat([self._chunk(padded, noise, start, frames) for start in starts]).float().cpu()
-        if not torch.isfinite(samples).all():
-            raise VocoderError(
-                f"{self.name}: the samples are not finite numbers, so its weights are damaged; train or import it again"
-            )
-        return samples.clamp(-1.0, 1.0).numpy()
+        return np.concatenate(list(self.stream(mel)))
 
-    def _chunk(self, mel: Tensor, noise: Tensor | None, start: int, frames: int) -> Tensor:
-        """Returns the samples of `chunk_frames` frames from `start`, generated with their context."""
+    def stream(self, mel: np.ndarray, first_frames: int = 0) -> Iterator[np.ndarray]:
+        """Yields the samples of `__call__` in chunks; the first one has `first_frames` frames, where given.
+
+        Raises:
+            VocoderError: as `__call__`.
+        """
+        check_mel(mel, self.audio)
+        frames = len(mel)
+        chunks = chunk_bounds(frames, self.chunk_frames, first_frames)
+        padded = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32))[None]
+        padded = nn.functional.pad(padded, (0, self.generator.tail_frames), value=SILENCE)  # (1, M, S + tail)
+        padded = padded.to(self.device, self.dtype)
+        if self.inverter is None:
+            noise = self.noise(padded.shape[2])
+            parts = (self._chunk(padded, noise, start, end) for start, end in chunks)
+        else:
+            frames_first = torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))
+            parts = self.inverter.stream(frames_first, partial(self._magnitudes, padded), chunks)
+        for part in parts:
+            samples = part.float().cpu()
+            if not torch.isfinite(samples).all():
+                raise VocoderError(
+                    f"{self.name}: the samples are not finite numbers, so its weights are damaged; "
+                    "train or import it again"
+                )
+            yield samples.clamp(-1.0, 1.0).numpy()
+
+    @torch.inference_mode()
+    def _chunk(self, mel: Tensor, noise: Tensor | None, start: int, end: int) -> Tensor:
+        """Returns the samples of frames `start` to `end`, generated with their context."""
         context, hop = self.generator.context_frames, self.generator.hop
-        end = min(start + self.chunk_frames, frames)
         first, last = max(0, start - context), min(mel.shape[2], end + context)
         chunk_noise = noise[:, :, first:last] if noise is not None else None
         samples = self.generator(mel[:, :, first:last], chunk_noise)[0, 0]
         return samples[(start - first) * hop : (end - first) * hop]
+
+    @torch.inference_mode()
+    def _magnitudes(self, mel: Tensor, start: int, end: int) -> Tensor:
+        """Returns the magnitudes (end - start, K) of frames that Vocos predicts, from a mel (1, M, S)."""
+        assert isinstance(self.generator, Vocos)
+        context = self.generator.context_frames
+        first, last = max(0, start - context), min(mel.shape[2], end + context)
+        magnitudes = self.generator.magnitudes(mel[:, :, first:last])[0]
+        return magnitudes[start - first : end - first].cpu()
 
     def noise(self, frames: int) -> Tensor | None:
         """Returns the noise input (1, channels, frames), always the same, or None where the generator has none."""

@@ -102,10 +102,14 @@ class InverseStftHead(nn.Module):
         self.n_fft, self.hop = size.n_fft, size.hop
         self.out = nn.Linear(size.width, size.n_fft + 2)
 
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns magnitudes and phases (B, S, K) of an encoding (B, S, D), in float32."""
+        log_magnitude, phase = self.out(x).float().chunk(2, dim=-1)
+        return log_magnitude.exp().clamp(max=MAX_MAGNITUDE), phase
+
     def forward(self, x: Tensor) -> Tensor:
         """Generates samples (B, S * hop) from an encoding (B, S, D), in float32."""
-        log_magnitude, phase = self.out(x).float().chunk(2, dim=-1)  # (B, S, K) each
-        spectrum = torch.polar(log_magnitude.exp().clamp(max=MAX_MAGNITUDE), phase)
+        spectrum = torch.polar(*self.predict(x))
         window = torch.hann_window(self.n_fft, device=x.device)
         frames = torch.fft.irfft(spectrum, n=self.n_fft) * window
         side = (self.n_fft - self.hop) // 2
@@ -126,6 +130,10 @@ class Vocos(Generator):
     def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Generates samples (B, 1, N) from a log-mel (B, M, S)."""
         return self.head(self.backbone(mel))[:, None]
+
+    def magnitudes(self, mel: Tensor) -> Tensor:
+        """Returns the predicted magnitudes (B, S, K) of a log-mel (B, M, S), in float32."""
+        return self.head.predict(self.backbone(mel))[0]
 
     @property
     def context_frames(self) -> int:

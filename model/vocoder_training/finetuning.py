@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from model.audio.griffin_lim import GriffinLim
 from model.config import settings_hash
 from model.config.vocoder import FinetuneVocoderSettings, VocoderConfig
 from model.errors import VocoderError
@@ -16,6 +15,7 @@ from model.features.store import FeatureStore
 from model.files import write_json
 from model.loop.devices import choose_device
 from model.loop.reporting import RunLogger
+from model.vocoder import griffin_lim
 from model.vocoder.folder import check_audio, read_vocoder, write_vocoder
 from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import VocoderWeights
@@ -26,7 +26,14 @@ from model.vocoder_training.trainer import VALIDATION_CLIPS, TrainingPlan, train
 from model.voice import read_voice
 from model.voice_folder import voice_hash, with_vocoder
 
-INFERENCE_KEYS = ("griffin_lim_iterations", "griffin_lim_momentum", "precision", "chunk_frames")
+INFERENCE_KEYS = (
+    "griffin_lim_iterations",
+    "griffin_lim_momentum",
+    "griffin_lim_start",
+    "refinement_iterations",
+    "precision",
+    "chunk_frames",
+)
 """Settings of synthesis only."""
 MACHINE_KEYS = ("device", "enable_compile")
 """Settings that do not affect the weights."""
@@ -167,7 +174,7 @@ def finetune(
     vocoders: dict[str, MelToSamples] = {
         "before": NeuralVocoder.from_weights(start, settings, device),
         "after": NeuralVocoder.from_weights(tuned, settings, device),
-        "griffin_lim": GriffinLim(audio, settings.griffin_lim_iterations, settings.griffin_lim_momentum),
+        "griffin_lim": griffin_lim(settings, audio),
     }
     metrics = {name: compute_metrics(vocoder, held_out, audio) for name, vocoder in vocoders.items()}
     samples = [

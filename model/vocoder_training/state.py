@@ -16,7 +16,7 @@ from model.errors import VocoderError
 from model.loop.checkpoints import Checkpoint, describe_differences, load_checkpoint, newest_loadable, save_checkpoint
 from model.loop.devices import choose_device
 from model.loop.ema import ExponentialAverage
-from model.vocoder.architectures import ARCHITECTURES, Recipe, build_generator, variant_of
+from model.vocoder.architectures import ARCHITECTURES, Recipe, build_generator, refinement_iterations, variant_of
 from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import VocoderWeights
 from model.vocoder.weights import load_weights, official_state
@@ -171,7 +171,10 @@ class VocoderTrainingState:
         # unwrap the original too.
         generator = build_generator(self.kind, self.variant, self.audio).to(self.device)
         generator.load_state_dict(self.average.state_dict())
-        return NeuralVocoder(self.kind, generator, self.audio, self.settings.chunk_frames)
+        iterations = refinement_iterations(self.kind, self.variant, self.settings)
+        return NeuralVocoder(
+            self.kind, generator, self.audio, self.settings.chunk_frames, refinement_iterations=iterations
+        )
 
     def weights(self) -> VocoderWeights:
         """Returns the averaged generator, with the discriminators if any training has reached them."""

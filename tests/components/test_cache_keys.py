@@ -369,6 +369,7 @@ def test_fine_tuning_belongs_to_one_voice_wherever_it_lies(finetune_step, tmp_pa
                 for name in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmin", "fmax")
             ),
             *(f"vocoder.{name}" for name in ("griffin_lim_iterations", "griffin_lim_momentum", "precision")),
+            *(f"vocoder.{name}" for name in ("griffin_lim_start", "refinement_iterations")),
             *(f"vocoder.{name}" for name in ("chunk_frames", "device", "enable_compile", "finetune_steps")),
             *(f"vocoder.{name}" for name in ("finetune_learning_rate_ratio", "finetune_adversarial_start")),
             "vocoder.discriminator_freeze_steps",

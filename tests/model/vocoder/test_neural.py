@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from model.audio import SILENCE
+from model.audio.mel import MelExtractor
+from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder, VocoderError, build_vocoder
+from model.vocoder.architectures import refinement_iterations
 from model.vocoder.folder import write_vocoder
 
 
@@ -24,6 +27,45 @@ def test_chunks_join_to_the_samples_of_one_pass(kind, frames, make_weights, sett
     assert whole.dtype == np.float32
     assert np.abs(whole - pieces).max() < 1e-5
     assert np.abs(whole).max() <= 1.0
+
+
+def test_vocos_without_refinement_joins_its_chunks_too(make_weights, settings):
+    weights, mel = make_weights("vocos"), random_mel(50)
+    whole, pieces = (
+        NeuralVocoder.from_weights(weights, settings(type="vocos", refinement_iterations=0, chunk_frames=frames))(mel)
+        for frames in (1000, 7)
+    )
+    assert np.abs(whole - pieces).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_stream_is_the_same_speech_and_starts_with_a_short_chunk(kind, make_weights, settings):
+    vocoder = NeuralVocoder.from_weights(make_weights(kind), settings(type=kind, chunk_frames=20))
+    chunks = list(vocoder.stream(random_mel(50), 4))
+    assert [len(chunk) // 256 for chunk in chunks] == [4, 20, 20, 6]
+    assert np.abs(np.concatenate(chunks) - vocoder(random_mel(50))).max() < 1e-5
+
+
+def test_refinement_brings_the_samples_of_vocos_closer_to_the_mel(make_weights, settings, audio, voiced):
+    extractor = MelExtractor(audio)
+    mel = extractor.numpy(voiced(0.5, 150.0))
+
+    def error(iterations):
+        vocoder = NeuralVocoder.from_weights(
+            make_weights("vocos"), settings(type="vocos", refinement_iterations=iterations)
+        )
+        return np.abs(extractor.numpy(vocoder(mel)) - mel).mean()
+
+    assert error(8) < error(2) < 0.5 * error(0)
+    assert error(None) == error(4)
+
+
+def test_the_published_size_of_vocos_keeps_its_own_phases_by_default():
+    kept = VocoderConfig(type="vocos")
+    assert refinement_iterations("vocos", "full", kept) == 0
+    assert refinement_iterations("vocos", "small", kept) > 0
+    assert refinement_iterations("vocos", "full", VocoderConfig(type="vocos", refinement_iterations=3)) == 3
+    assert refinement_iterations("hifigan", "v1", VocoderConfig(type="hifigan", refinement_iterations=3)) == 0
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)

@@ -24,6 +24,8 @@ INFERENCE = {
     for name in (
         "griffin_lim_iterations",
         "griffin_lim_momentum",
+        "griffin_lim_start",
+        "refinement_iterations",
         "precision",
         "chunk_frames",
         "device",

@@ -1,0 +1,63 @@
+"""Phases of a magnitude spectrogram: sinusoids are continued from frame to frame, without iterations.
+
+Single pass spectrogram inversion (Beauregard, Harish and Wyse 2015) with the phase locking of phase vocoders (Laroche
+and Dolson 1999): each peak of a frame is a sinusoid, which continues the phase of the region that it lies in one frame
+earlier, and the bins around a peak share its phase. S frames, K = n_fft / 2 + 1 frequencies.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+TINY = 1e-6
+"""Magnitude below which a bin counts as silent; it keeps logarithms finite."""
+
+
+def continue_phases(magnitudes: np.ndarray, hop: int, previous: np.ndarray | None = None) -> np.ndarray:
+    """Returns the phases (S, K) of a magnitude spectrogram (S, K), in radians at the center of each frame, float64.
+
+    Frame by frame, the same phases result when the spectrogram comes in pieces and `previous` carries them over.
+
+    Args:
+        magnitudes: (S, K) magnitudes of frames `hop` samples apart, of a transform of 2 * (K - 1) samples.
+        hop: Distance of the frames in samples.
+        previous: (K,) phases of the frame before the first one; None at the start of a signal, where they are 0.
+    """
+    frames, bins = magnitudes.shape
+    frequencies, peaks = _sinusoids(magnitudes)
+    steps = (2 * math.pi * hop / (2 * (bins - 1))) * frequencies
+    phases = np.empty((frames, bins))
+    current = np.zeros(bins) if previous is None else previous
+    for frame in range(frames):
+        current = current[peaks[frame]] + steps[frame]
+        phases[frame] = current
+    return phases - 2 * math.pi * np.floor(phases / (2 * math.pi))
+
+
+def _sinusoids(magnitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the frequency (S, K), in bins, of the sinusoid that each bin belongs to, and the bin (S, K) of its peak.
+
+    The frequency of a peak is that of the parabola through the logarithms of its bin and of its two neighbors.
+    """
+    frames, bins = magnitudes.shape
+    index = np.arange(bins, dtype=np.int32)
+    padded = np.pad(magnitudes, ((0, 0), (1, 1)))
+    is_peak = (magnitudes > padded[:, :-2]) & (magnitudes >= padded[:, 2:])
+    is_peak[:, 0] |= ~is_peak.any(axis=1)  # a silent frame has one sinusoid, of frequency 0
+    peaks = _nearest(is_peak, index)
+    rows, columns = np.nonzero(is_peak)
+    low, middle, high = (np.log(np.maximum(padded[rows, columns + offset], TINY)) for offset in range(3))
+    curvature = np.minimum(low - 2 * middle + high, -TINY)
+    exact = np.zeros((frames, bins))
+    exact[rows, columns] = columns + np.clip(0.5 * (low - high) / curvature, -0.5, 0.5)
+    return np.take_along_axis(exact, peaks, axis=1), peaks
+
+
+def _nearest(is_peak: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Returns the nearest peak (S, K) of every bin; the lower one of two equally near."""
+    far = np.int32(2 * len(index))
+    below = np.maximum.accumulate(np.where(is_peak, index, -far), axis=1)
+    above = np.minimum.accumulate(np.where(is_peak, index, far)[:, ::-1], axis=1)[:, ::-1]
+    return np.where(index - below <= above - index, below, above)
