@@ -7,15 +7,16 @@ Load a voice, synthesize, clone and save::
     voice = Synthesizer("voice")
     voice.synthesize("Good morning.").save("morning.wav")
     voice.synthesize("Good morning.", reference="me.wav").save("cloned.wav")
+    for samples in voice.stream("A text of any length. It is heard from its first sentence on."):
+        play(samples)
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,10 @@ from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.reference import check_reference
 from model.audio.trimming import trim_and_gain, trim_and_normalize
 from model.config.vocoder import VocoderConfig
-from model.errors import MyXTTSError
+from model.errors import MyXTTSError, TextError
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
-from model.text.encode import encode
+from model.text.encode import TokenSequence, encode
+from model.text.sentences import LONGEST_PIECE, join_sentences, split_sentences
 from model.vocoder import build_vocoder
 from model.voice import Speaker, read_voice
 
@@ -93,6 +95,8 @@ class StyleControls:
         _check_range("variation", self.variation, 0.0, 2.0)
 
 
+FIRST_CHUNK_FRAMES = 24
+"""Mel frames of the first chunk of a stream, a quarter of a second, so that it is heard early."""
 UNCHANGED_PROSODY, DEFAULT_STYLE = ProsodyControls(), StyleControls()
 
 
@@ -121,6 +125,62 @@ class Speech:
             AudioError: another suffix, or the file cannot be written.
         """
         return write_audio(path, self.samples, self.sample_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What is the same for all pieces of a text.
+
+    Attributes:
+        language: Language of the text.
+        speaker: The speaker whose statistics are used.
+        vector: (1, V) speaker embedding.
+        language_index, own_language_index: (1,) indices of the languages of text and speaker; the latter is None where
+            they are the same.
+        prosody: Speed, pitch and level.
+        style: Speaking style.
+    """
+
+    language: str
+    speaker: Speaker
+    vector: torch.Tensor
+    language_index: torch.Tensor
+    own_language_index: torch.Tensor | None
+    prosody: ProsodyControls
+    style: Style
+
+
+def _encoded(pieces: Sequence[str], language: str) -> Iterator[TokenSequence]:
+    """Yields the tokens of the pieces of a text, but for pieces without a word.
+
+    Raises:
+        TextError: no piece has a word, or the language is unknown.
+    """
+    spoken = 0
+    for index, piece in enumerate(pieces):
+        try:
+            tokens = encode(piece, language)
+        except TextError:
+            if not spoken and index == len(pieces) - 1:
+                raise
+            continue
+        if tokens.unknown:
+            log.warning("skipped, no symbol for: %s", dict(tokens.unknown))
+        spoken += 1
+        yield tokens
+
+
+def _joined(pieces: Sequence[Speech]) -> Speech:
+    """Returns consecutive speech as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Speech(
+        samples=np.concatenate([piece.samples for piece in pieces]),
+        sample_rate=pieces[0].sample_rate,
+        mel=np.concatenate([piece.mel for piece in pieces]),
+        durations=np.concatenate([piece.durations for piece in pieces]),
+        phones=[phone for piece in pieces for phone in piece.phones],
+    )
 
 
 class Synthesizer:
@@ -170,7 +230,8 @@ class Synthesizer:
         """Synthesizes a text.
 
         Args:
-            text: Text of any length.
+            text: Text of any length; more than `LONGEST_PIECE` characters are spoken in several pieces, each of whole
+                sentences, so that time grows with the length of the text and memory with the samples alone.
             language: One of `languages`; by default the language of the speaker or of the reference.
             speaker: One of `speakers`; by default the first one of the language. Ignored where there is a reference.
             reference: Recording of the voice to clone.
@@ -185,6 +246,51 @@ class Synthesizer:
             SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
             TextError: the text has nothing to speak.
         """
+        request = self._request(language, speaker, reference, reference_language, prosody, style)
+        pieces = [text] if len(text) <= LONGEST_PIECE else list(join_sentences(split_sentences(text) or [text]))
+        return _joined([self._speech(tokens, request) for tokens in _encoded(pieces, request.language)])
+
+    def stream(
+        self,
+        text: str,
+        language: str = "",
+        speaker: str = "",
+        *,
+        reference: Path | str | None = None,
+        reference_language: str = "",
+        prosody: ProsodyControls = UNCHANGED_PROSODY,
+        style: StyleControls = DEFAULT_STYLE,
+    ) -> Iterator[np.ndarray]:
+        """Yields the samples of a text, float32 in [-1, 1], as soon as they are generated.
+
+        The text is spoken sentence by sentence, and the vocoder generates each in chunks, the first of them short. A
+        changed pitch is completed on whole sentences, so they are then yielded as a whole; Griffin-Lim from random
+        phases generates whole sentences, too.
+
+        Args and errors are those of `synthesize`; errors of the arguments are raised before the first chunk.
+        """
+        request = self._request(language, speaker, reference, reference_language, prosody, style)
+        return self._stream(_encoded(split_sentences(text) or [text], request.language), request)
+
+    def _stream(self, sentences: Iterator[TokenSequence], request: _Request) -> Iterator[np.ndarray]:
+        changed = request.prosody.pitch_scale != 1 or request.prosody.energy_scale != 1
+        for tokens in sentences:
+            if changed:
+                yield self._speech(tokens, request).samples
+            else:
+                mel, _ = self._predict(tokens, request, ProsodyShift(speed=request.prosody.speed))
+                yield from self.vocoder.stream(mel, FIRST_CHUNK_FRAMES)
+
+    def _request(
+        self,
+        language: str,
+        speaker: str,
+        reference: Path | str | None,
+        reference_language: str,
+        prosody: ProsodyControls,
+        style: StyleControls,
+    ) -> _Request:
+        """Resolves the arguments of `synthesize`: what is the same for all sentences of a text."""
         if reference_language and reference is None:
             raise SynthesisError("reference_language requires reference; give a reference, or leave it out")
         speaker = speaker or self._default_speaker(language or reference_language)
@@ -193,41 +299,45 @@ class Synthesizer:
         own = reference_language if reference else self.voice.speaker_languages[speaker]
         language = language or own or self.voice.speaker_languages[speaker]
         index, own_index = self._language_index(language), self._language_index(own or language)
-
-        tokens = encode(text, language)
-        if tokens.unknown:
-            log.warning("skipped, no symbol for: %s", dict(tokens.unknown))
         known = self.voice.speakers[speaker]
-        vector = torch.tensor([known.vector]) if reference is None else self._embed_speaker(Path(reference))
-        predict = partial(
-            self.voice.model.synthesize,
-            torch.from_numpy(tokens.ids)[None],
-            torch.tensor([len(tokens.ids)]),
-            vector,
-            torch.tensor([index]),
-            self._style(known, style, reference),
-            None if own_index == index else torch.tensor([own_index]),
+        return _Request(
+            language=language,
+            speaker=known,
+            vector=torch.tensor([known.vector]) if reference is None else self._embed_speaker(Path(reference)),
+            language_index=torch.tensor([index]),
+            own_language_index=None if own_index == index else torch.tensor([own_index]),
+            prosody=prosody,
+            style=self._style(known, style, reference),
         )
-        result = predict(
-            ProsodyShift(
-                speed=prosody.speed,
-                pitch=math.log(prosody.pitch_scale) / known.log_f0_std,
-                energy=math.log(prosody.energy_scale) / self.voice.energy_std,
-            )
+
+    def _speech(self, tokens: TokenSequence, request: _Request) -> Speech:
+        """Synthesizes a piece of a text."""
+        prosody = request.prosody
+        shift = ProsodyShift(
+            speed=prosody.speed,
+            pitch=math.log(prosody.pitch_scale) / request.speaker.log_f0_std,
+            energy=math.log(prosody.energy_scale) / self.voice.energy_std,
         )
-        mel = self.voice.restore_variance(result.mel[0].numpy())
+        mel, durations = self._predict(tokens, request, shift)
         if prosody.pitch_scale != 1 or prosody.energy_scale != 1:
-            plain = self.voice.restore_variance(predict(ProsodyShift(speed=prosody.speed)).mel[0].numpy())
+            plain, _ = self._predict(tokens, request, ProsodyShift(speed=prosody.speed))
             mel, samples = self._complete_prosody(mel, plain, prosody.pitch_scale, prosody.energy_scale)
         else:
             samples = self.vocoder(mel)
-        return Speech(
-            samples=samples,
-            sample_rate=self.sample_rate,
-            mel=mel,
-            durations=result.durations[0].numpy(),
-            phones=tokens.phones,
+        return Speech(samples=samples, sample_rate=self.sample_rate, mel=mel, durations=durations, phones=tokens.phones)
+
+    def _predict(self, tokens: TokenSequence, request: _Request, shift: ProsodyShift) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the log-mel (S, M) of a piece of a text, and the frames of each token (T,)."""
+        result = self.voice.model.synthesize(
+            torch.from_numpy(tokens.ids)[None],
+            torch.tensor([len(tokens.ids)]),
+            request.vector,
+            request.language_index,
+            request.style,
+            request.own_language_index,
+            shift,
         )
+        return self.voice.restore_variance(result.mel[0].numpy()), result.durations[0].numpy()
 
     def _complete_prosody(
         self, mel: np.ndarray, plain: np.ndarray, pitch_scale: float, energy_scale: float

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -34,6 +37,8 @@ MP4_SLACK_SECONDS = 0.2
 SCALED_PEAK = 0.98
 """Peak to which floating-point recordings beyond full scale are scaled."""
 _BLOCK = 1 << 18
+_UNKNOWN_LENGTH = 0xFFFFFFFF
+"""Length in the header of a WAV stream, by convention the largest one."""
 
 
 class AudioError(MyXTTSError):
@@ -250,3 +255,25 @@ def write_audio(path: Path | str, samples: np.ndarray, sample_rate: int) -> Path
         reason = f"cannot be written ({cause}); check its name, permissions and free space of the folder"
         raise AudioError(path, reason) from error
     return path
+
+
+def write_wav_stream(destination: BinaryIO, chunks: Iterable[np.ndarray], sample_rate: int) -> int:
+    """Writes mono 16-bit WAV to a pipe, chunk by chunk, and returns the number of samples.
+
+    The header declares the largest length, since the true one is not known in advance; players read to the end.
+
+    Args:
+        destination: Where to write; flushed after each chunk.
+        chunks: Samples (N,) of each chunk; values outside of [-1, 1] are clipped.
+        sample_rate: In Hz.
+    """
+    size = 2
+    described = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, size * sample_rate, size, 8 * size)
+    destination.write(struct.pack("<4sI4s", b"RIFF", _UNKNOWN_LENGTH, b"WAVE") + described)
+    destination.write(struct.pack("<4sI", b"data", _UNKNOWN_LENGTH - len(described) - 12))
+    written = 0
+    for chunk in chunks:
+        destination.write((np.clip(chunk, -1.0, 1.0) * 32767).astype("<i2").tobytes())
+        destination.flush()
+        written += len(chunk)
+    return written

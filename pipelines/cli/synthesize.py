@@ -44,7 +44,13 @@ class TextCommand(click.Command):
     "--text-file", type=click.Path(path_type=Path, allow_dash=True), help="UTF-8 text file; - for standard input."
 )
 @model_option
-@click.option("--output", type=PATH, default=Path("speech.wav"), show_default=True, help="File to write.")
+@click.option(
+    "--output",
+    type=PATH,
+    default=Path("speech.wav"),
+    show_default=True,
+    help="File to write; - streams to standard output.",
+)
 @click.option("--language", default="", help="Language of the text [default: that of the speaker].")
 @click.option(
     "--speaker",
@@ -67,8 +73,12 @@ class TextCommand(click.Command):
     "--variation", type=float, default=0.0, show_default=True, help="Standard deviation of the latent, 0 to 2."
 )
 def synthesize(text: str | None, text_file: Path | None, model: str, output: Path, **options: Any) -> None:
-    """Synthesize TEXT and write a WAV file. Without TEXT, or with -, the text is read from standard input."""
+    """Synthesize TEXT and write a WAV file. Without TEXT, or with -, the text is read from standard input.
+
+    With --output -, a WAV stream goes to standard output while it is generated: `... --output - | aplay`.
+    """
     from components.registry import find_voice, is_registered, registered_speaker_encoder
+    from model.audio.io import write_wav_stream
     from model.synthesis import ProsodyControls, StyleControls, Synthesizer
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -82,7 +92,13 @@ def synthesize(text: str | None, text_file: Path | None, model: str, output: Pat
     )
     folder = find_voice(model)
     speaker_encoder = registered_speaker_encoder(folder) if is_registered(model) else None
-    speech = Synthesizer(folder, speaker_encoder).synthesize(text, **options, prosody=prosody, style=style)
+    voice = Synthesizer(folder, speaker_encoder)
+    if str(output) == "-":
+        chunks = voice.stream(text, **options, prosody=prosody, style=style)
+        written = write_wav_stream(sys.stdout.buffer, chunks, voice.sample_rate)
+        click.echo(f"standard output: {written / voice.sample_rate:.2f} s", err=True)
+        return
+    speech = voice.synthesize(text, **options, prosody=prosody, style=style)
     speech.save(output)
     click.echo(f"{output}: {len(speech.samples) / speech.sample_rate:.2f} s")
 

@@ -1,5 +1,6 @@
 """Requests of synthesis: the speaker and language that are chosen, and the inputs of model and vocoder."""
 
+import json
 import math
 from dataclasses import dataclass, replace
 
@@ -12,9 +13,13 @@ from model.audio.io import read_audio
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
 from model.config.resolution import resolve
+from model.config.vocoder import VocoderConfig
 from model.corpus.manifest import read_manifest
+from model.errors import TextError
 from model.synthesis import ProsodyControls, StyleControls, SynthesisError, Synthesizer
+from model.text.sentences import LONGEST_PIECE
 from model.training.trainer import train
+from model.vocoder import build_vocoder
 
 TEXTS = {"en": "Good morning.", "fa": "سلام"}
 
@@ -147,3 +152,47 @@ def test_the_python_api_of_the_readme(folder, generated_corpus, tmp_path):
         saved = read_audio(path, voice.sample_rate)
         assert np.abs(saved - speech.samples.clip(-1, 1)).max() < 1e-4  # 16-bit samples
     assert not np.array_equal(spoken.mel, cloned.mel)
+
+
+@pytest.mark.parametrize("start", ["random", "continued"])
+def test_a_stream_is_the_speech_of_the_sentences(folder, start):
+    description = json.loads((folder / "voice.json").read_text())
+    settings = {**description["config"]["vocoder"], "griffin_lim_start": start, "chunk_frames": 20}
+    synthesizer = Synthesizer(folder)
+    synthesizer.vocoder = build_vocoder(VocoderConfig(**settings), synthesizer.config.audio)
+    sentences = ["Good morning.", "How are you?"]
+    chunks = list(synthesizer.stream(" ".join(sentences), "en"))
+    whole = [synthesizer.synthesize(sentence, "en").samples for sentence in sentences]
+    assert np.abs(np.concatenate(chunks) - np.concatenate(whole)).max() < 1e-4
+    assert (len(chunks) > 2) == (start == "continued")
+
+
+def test_a_stream_keeps_the_controls(synthesizer):
+    prosody = ProsodyControls(energy_scale=0.5, speed=1.5)
+    (chunk,) = synthesizer.stream("Good morning.", "en", prosody=prosody)
+    assert np.array_equal(chunk, synthesizer.synthesize("Good morning.", "en", prosody=prosody).samples)
+
+
+def test_a_stream_refuses_its_arguments_at_once(synthesizer):
+    with pytest.raises(SynthesisError, match="unknown speaker"):
+        synthesizer.stream("Good morning.", speaker="nobody")
+    with pytest.raises(TextError, match="the text is empty"):
+        next(synthesizer.stream("  ", "en"))
+
+
+def test_a_long_text_is_spoken_in_pieces_of_bounded_length(synthesizer, calls):
+    sentence = "Good morning to you."
+    text = " ".join([sentence] * 60)
+    assert len(text) > 2 * LONGEST_PIECE
+    speech = synthesizer.synthesize(text, "en")
+    lengths = [len(call.mel) for call in calls]
+    assert len(lengths) == 3
+    assert len(speech.mel) == sum(lengths)
+    assert len(speech.samples) == len(speech.mel) * 256
+    assert len(speech.durations) == len(speech.phones)
+    assert speech.durations.sum() == len(speech.mel)
+
+
+def test_pieces_without_a_word_are_left_out(synthesizer, calls):
+    chunks = list(synthesizer.stream("Good morning. ... How are you?", "en"))
+    assert len(chunks) == len(calls) == 2

@@ -1,7 +1,12 @@
 """`myxtts synthesize` takes its text as an argument, from a file or from standard input, whatever it begins with."""
 
+import functools
+import io
+import types
+
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from model import synthesis
@@ -23,6 +28,13 @@ def say(monkeypatch, tmp_path):
                 durations=np.array([10]),
                 phones=["a"],
             )
+
+        sample_rate = 22050
+
+        def stream(self, text, language, speaker, reference, reference_language, prosody, style):
+            spoken.append(text)
+            yield np.full(100, 0.5, np.float32)
+            yield np.full(50, -2.0, np.float32)
 
     monkeypatch.setattr(synthesis, "Synthesizer", lambda folder, encoder=None: Voice())
     monkeypatch.setattr("components.registry.find_voice", lambda model: tmp_path)
@@ -81,3 +93,19 @@ def test_a_text_that_cannot_be_read_is_named(say, tmp_path):
     status, output, _ = say(given="  \n")
     assert status == 2
     assert "standard input: contains no text" in output
+
+
+def test_a_stream_goes_to_standard_output_and_its_summary_to_standard_error(say, monkeypatch):
+    monkeypatch.setattr(CliRunner, "invoke", functools.partialmethod(keep_bytes, CliRunner.invoke))
+    status, output, text = say("--output", "-", "Hello")
+    assert (status, text) == (0, "Hello")
+    samples, rate = soundfile.read(io.BytesIO(output), dtype="int16")
+    assert rate == 22050
+    assert samples.tolist() == [16383] * 100 + [-32767] * 50
+
+
+def keep_bytes(self, invoke, *arguments, **keywords):
+    """Calls `CliRunner.invoke`; the result's output is standard output as bytes."""
+    result = invoke(self, *arguments, **keywords)
+    assert "standard output: 0.01 s" in result.stderr
+    return types.SimpleNamespace(exit_code=result.exit_code, output=result.stdout_bytes)
