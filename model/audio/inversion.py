@@ -17,8 +17,8 @@ from model.audio.overlap_add import overlap_add
 from model.audio.phase import continue_phases
 from model.config.data import AudioConfig
 
-MAGNITUDE_UPDATES = 10
-"""Multiplicative updates of magnitudes that are fitted to a mel."""
+MAGNITUDE_UPDATES = 3
+"""Multiplicative updates of magnitudes that are fitted to a mel; the iterations continue the fit."""
 TINY = 1e-9
 
 

@@ -31,8 +31,8 @@ def continue_phases(magnitudes: np.ndarray, hop: int, previous: np.ndarray | Non
     phases = np.empty((frames, bins))
     current = np.zeros(bins) if previous is None else previous
     for frame in range(frames):
-        current = current[peaks[frame]] + steps[frame]
-        phases[frame] = current
+        np.add(current[peaks[frame]], steps[frame], out=phases[frame])
+        current = phases[frame]
     return phases - 2 * math.pi * np.floor(phases / (2 * math.pi))
 
 
@@ -42,22 +42,15 @@ def _sinusoids(magnitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The frequency of a peak is that of the parabola through the logarithms of its bin and of its two neighbors.
     """
     frames, bins = magnitudes.shape
-    index = np.arange(bins, dtype=np.int32)
     padded = np.pad(magnitudes, ((0, 0), (1, 1)))
     is_peak = (magnitudes > padded[:, :-2]) & (magnitudes >= padded[:, 2:])
     is_peak[:, 0] |= ~is_peak.any(axis=1)  # a silent frame has one sinusoid, of frequency 0
-    peaks = _nearest(is_peak, index)
-    rows, columns = np.nonzero(is_peak)
+    rows, columns = np.nonzero(is_peak)  # frame by frame, in order of frequency
     low, middle, high = (np.log(np.maximum(padded[rows, columns + offset], TINY)) for offset in range(3))
     curvature = np.minimum(low - 2 * middle + high, -TINY)
-    exact = np.zeros((frames, bins))
-    exact[rows, columns] = columns + np.clip(0.5 * (low - high) / curvature, -0.5, 0.5)
-    return np.take_along_axis(exact, peaks, axis=1), peaks
-
-
-def _nearest(is_peak: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Returns the nearest peak (S, K) of every bin; the lower one of two equally near."""
-    far = np.int32(2 * len(index))
-    below = np.maximum.accumulate(np.where(is_peak, index, -far), axis=1)
-    above = np.minimum.accumulate(np.where(is_peak, index, far)[:, ::-1], axis=1)[:, ::-1]
-    return np.where(index - below <= above - index, below, above)
+    frequencies = columns + np.clip(0.5 * (low - high) / curvature, -0.5, 0.5)
+    # The bins of a peak begin halfway to the peak below it, in the same frame; those of the lowest peak at bin 0.
+    first_bins = np.where(np.diff(rows, prepend=-1) > 0, 0, (np.roll(columns, 1) + columns) // 2 + 1)
+    widths = np.diff(rows * bins + first_bins, append=frames * bins)
+    frequencies_of_bins, peaks = (np.repeat(values, widths).reshape(frames, bins) for values in (frequencies, columns))
+    return frequencies_of_bins, peaks

@@ -114,6 +114,7 @@ class NeuralVocoder:
         padded = torch.from_numpy(np.ascontiguousarray(mel.T, dtype=np.float32))[None]
         padded = nn.functional.pad(padded, (0, self.generator.tail_frames), value=SILENCE)  # (1, M, S + tail)
         padded = padded.to(self.device, self.dtype)
+        parts: Iterator[Tensor]
         if self.inverter is None:
             noise = self.noise(padded.shape[2])
             parts = (self._chunk(padded, noise, start, end) for start, end in chunks)

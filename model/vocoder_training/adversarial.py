@@ -229,7 +229,9 @@ class AdversarialStep:
         if not weights:
             return loss(*outputs)
         for name, discriminator in self.state.discriminators.items():
-            start, end = end, end + len(discriminator.discriminators)
+            heads_of_this = discriminator.discriminators
+            assert isinstance(heads_of_this, nn.ModuleList)
+            start, end = end, end + len(heads_of_this)
             term = weights[name] * loss(*(heads[start:end] for heads in outputs))
             total = term if total is None else total + term
         assert total is not None

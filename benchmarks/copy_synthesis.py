@@ -1,0 +1,128 @@
+"""Compares vocoders on the mels of recordings: intelligibility, quality and speed, with 95 % bootstrap intervals.
+
+Every eighth recording of a folder in the layout of LJ Speech is held out and vocoded from its own mel. Printed are the
+character error rate of the recognizer, PESQ, the log-mel distance and times real time (processor time of one thread).
+Vocoders are `griffin_lim:<iterations>`, `continued:<iterations>` (Griffin-Lim from continued phases), the folder of a
+vocoder, or `<folder>:<refinement iterations>` of a Vocos.
+
+    pip install 'myxtts[evaluate,quality]'
+    python -m benchmarks.copy_synthesis kathleen griffin_lim:60 continued:8 base/vocoder
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.audio.io import read_audio, resample
+from model.audio.mel import MelExtractor
+from model.audio.trimming import trim_and_gain, trim_and_normalize
+from model.config.data import AudioConfig, FeaturesConfig
+from model.config.vocoder import VocoderConfig
+from model.evaluation import recognizer
+from model.vocoder import NeuralVocoder, Vocoder, build_vocoder
+from model.vocoder.folder import read_vocoder
+from model.vocoder_training.perceptual import wide_band_pesq
+
+AUDIO = AudioConfig()
+HELD_OUT = 8
+"""One recording of so many is held out."""
+RESAMPLES = 2000
+"""Bootstrap resamples of an interval."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording: its text, samples (S * hop,) and log-mel (S, M)."""
+
+    text: str
+    samples: np.ndarray
+    mel: np.ndarray
+
+
+@dataclass
+class Scores:
+    """Scores of a vocoder, clip by clip, and its processor time in seconds."""
+
+    cer: list[float] = field(default_factory=list)
+    pesq: list[float] = field(default_factory=list)
+    mel_distance: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def held_out_clips(folder: Path) -> list[Clip]:
+    """Returns every eighth recording of a folder with `metadata.csv` and `wavs`."""
+    extractor, settings, clips = MelExtractor(AUDIO), FeaturesConfig(), []
+    for row in sorted((folder / "metadata.csv").read_text("utf-8").splitlines())[::HELD_OUT]:
+        name, text = row.split("|")[:2]
+        samples = read_audio(folder / "wavs" / f"{name}.wav", AUDIO.sample_rate)
+        samples = trim_and_normalize(samples, *trim_and_gain(samples, AUDIO.sample_rate, settings))
+        mel = extractor.numpy(samples)
+        clips.append(Clip(text, samples[: len(mel) * AUDIO.hop_length], mel))
+    return clips
+
+
+def vocoder_of(name: str) -> Vocoder:
+    """Returns the vocoder that an argument names."""
+    kind, _, iterations = name.rpartition(":")
+    if kind in ("griffin_lim", "continued"):
+        start = "random" if kind == "griffin_lim" else "continued"
+        settings = VocoderConfig.model_validate({"griffin_lim_start": start, "griffin_lim_iterations": iterations})
+        return build_vocoder(settings, AUDIO)
+    weights = read_vocoder(Path(kind or name), AUDIO)
+    refinement = int(iterations) if kind else None
+    return NeuralVocoder.from_weights(
+        weights, VocoderConfig.model_validate({"type": weights.kind, "refinement_iterations": refinement})
+    )
+
+
+def evaluate(name: str, clips: list[Clip]) -> Scores:
+    """Returns the scores of a vocoder, or of the recordings themselves where the name is `recordings`."""
+    scores, extractor = Scores(), MelExtractor(AUDIO)
+    vocoder = None if name == "recordings" else vocoder_of(name)
+    if vocoder:
+        vocoder(clips[0].mel)  # warm-up
+    for clip in clips:
+        start = time.process_time()
+        samples = vocoder(clip.mel) if vocoder else clip.samples
+        scores.seconds += time.process_time() - start
+        heard = recognizer.transcribe(resample(samples, AUDIO.sample_rate, recognizer.SAMPLE_RATE))
+        scores.cer.append(recognizer.character_error(clip.text, heard))
+        scores.pesq.append(wide_band_pesq(samples, clip.samples, AUDIO.sample_rate))
+        scores.mel_distance.append(float(np.abs(extractor.numpy(samples) - clip.mel).mean()))
+    return scores
+
+
+def interval(values: list[float]) -> str:
+    """Returns the mean and its 95 % bootstrap interval."""
+    generator = np.random.default_rng(0)
+    means = generator.choice(values, (RESAMPLES, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main() -> None:
+    """Prints a row for the recordings and for each vocoder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recordings", type=Path)
+    parser.add_argument("vocoders", nargs="+")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    clips = held_out_clips(arguments.recordings)
+    speech = sum(len(clip.samples) for clip in clips) / AUDIO.sample_rate
+    print(f"{len(clips)} held-out recordings, {speech:.1f} s")
+    print(f"{'vocoder':<32}{'CER':>24}{'PESQ':>24}{'mel distance':>24}{'x real time':>14}")
+    for name in ("recordings", *arguments.vocoders):
+        scores = evaluate(name, clips)
+        speed = speech / scores.seconds if scores.seconds > 1e-3 else float("nan")
+        columns = (interval(values) for values in (scores.cer, scores.pesq, scores.mel_distance))
+        print(f"{name[-31:]:<32}" + "".join(f"{column:>24}" for column in columns) + f"{speed:>14.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
