@@ -60,12 +60,12 @@ class MelInverter(nn.Module):
 
     @torch.inference_mode()
     def magnitudes(self, mel: Tensor) -> Tensor:
-        """Returns non-negative magnitudes (S, K) with the given log-mel (S, M); 0 above its highest band."""
+        """Returns non-negative magnitudes (S, K') with the given log-mel (S, M), up to its highest band."""
         target = mel.exp()
         fitted = (target @ self.bank.T) / self.bank.square().sum(1).clamp(min=TINY)
         for _ in range(MAGNITUDE_UPDATES):
             fitted = fitted * self._gains(fitted, target)
-        return nn.functional.pad(fitted, (0, self.audio.n_fft // 2 + 1 - self.bins))
+        return fitted
 
     @torch.inference_mode()
     def __call__(self, mel: Tensor, magnitudes: Tensor, previous: np.ndarray | None) -> tuple[Tensor, np.ndarray]:
@@ -73,11 +73,12 @@ class MelInverter(nn.Module):
 
         Args:
             mel: (S, M) log-mel.
-            magnitudes: (S, K) approximate magnitudes.
+            magnitudes: (S, K) approximate magnitudes; K may be smaller, where the frequencies above are silent.
             previous: (K,) phases of the frame before the first one, None at the start of a signal.
         """
-        phases = continue_phases(magnitudes.numpy(), self.audio.hop_length, previous)
-        spectrum = torch.polar(magnitudes, torch.from_numpy(phases.astype(np.float32)))
+        phases = continue_phases(magnitudes.numpy(), self.audio.n_fft, self.audio.hop_length, previous)
+        angles = torch.from_numpy(phases.astype(np.float32))
+        spectrum = torch.complex(magnitudes * angles.cos(), magnitudes * angles.sin())  # ten times as fast as `polar`
         spectrum[:, 1::2].neg_()  # from the center of the frames, where phases are continued, to their start
         return self._refine(spectrum, mel.exp()), phases
 
@@ -101,21 +102,16 @@ class MelInverter(nn.Module):
 
     def _refine(self, spectrum: Tensor, target: Tensor) -> Tensor:
         """Returns samples after the iterations, from a first spectrum (S, K) and the mel (S, M)."""
-        previous = spectrum
+        previous, bins = spectrum, spectrum.shape[1]
         weights = overlap_add(self.window.square().expand(len(target), -1), self.audio.hop_length).clamp(min=TINY)
         for iteration in range(self.iterations):
-            consistent = self._analyze(self._synthesize(spectrum, weights))
-            magnitudes = _absolute(consistent)
-            gains = self._gains(magnitudes[:, : self.bins], target)
-            if iteration:
-                pushed = _lerp(previous, consistent, 1.0 + self.momentum)
-                magnitudes.div_(_absolute(pushed))
-                magnitudes[:, : self.bins].mul_(gains)
-                spectrum = pushed.mul_(magnitudes)
-            else:
-                spectrum = consistent.clone()
-                spectrum[:, : self.bins].mul_(gains)
-            previous = consistent
+            consistent = self._analyze(self._synthesize(spectrum, weights))[:, :bins]
+            factors = _absolute(consistent)
+            gains = self._gains(factors[:, : self.bins], target)
+            pushed = _lerp(previous, consistent, 1.0 + self.momentum) if iteration else consistent.clone()
+            factors.div_(_absolute(pushed))  # magnitudes over those of the pushed spectrum, fitted to the mel
+            factors[:, : self.bins].mul_(gains)
+            previous, spectrum = consistent, pushed.mul_(factors)
         return self._synthesize(spectrum, weights)
 
     def _gains(self, magnitudes: Tensor, target: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Single pass spectrogram inversion (Beauregard, Harish and Wyse 2015) with the phase locking of phase vocoders (Laroche
 and Dolson 1999): each peak of a frame is a sinusoid, which continues the phase of the region that it lies in one frame
-earlier, and the bins around a peak share its phase. S frames, K = n_fft / 2 + 1 frequencies.
+earlier, and the bins around a peak share its phase. S frames, K frequencies.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ TINY = 1e-6
 """Magnitude below which a bin counts as silent; it keeps logarithms finite."""
 
 
-def continue_phases(magnitudes: np.ndarray, hop: int, previous: np.ndarray | None = None) -> np.ndarray:
+def continue_phases(magnitudes: np.ndarray, n_fft: int, hop: int, previous: np.ndarray | None = None) -> np.ndarray:
     """Returns the phases (S, K) of a magnitude spectrogram (S, K), in radians at the center of each frame, float64.
 
     Frame by frame, the same phases result when the spectrogram comes in pieces and `previous` carries them over.
 
     Args:
-        magnitudes: (S, K) magnitudes of frames `hop` samples apart, of a transform of 2 * (K - 1) samples.
+        magnitudes: (S, K) magnitudes of the lowest K frequencies of frames that are `hop` samples apart.
+        n_fft: Length of the frames in samples.
         hop: Distance of the frames in samples.
         previous: (K,) phases of the frame before the first one; None at the start of a signal, where they are 0.
     """
     frames, bins = magnitudes.shape
     frequencies, peaks = _sinusoids(magnitudes)
-    steps = (2 * math.pi * hop / (2 * (bins - 1))) * frequencies
+    steps = (2 * math.pi * hop / n_fft) * frequencies
     phases = np.empty((frames, bins))
     current = np.zeros(bins) if previous is None else previous
     for frame in range(frames):

@@ -184,6 +184,7 @@ def test_a_long_text_is_spoken_in_pieces_of_bounded_length(synthesizer, calls):
     sentence = "Good morning to you."
     text = " ".join([sentence] * 60)
     assert len(text) > 2 * LONGEST_PIECE
+    synthesizer.vocoder = lambda mel: np.zeros(len(mel) * 256, dtype=np.float32)
     speech = synthesizer.synthesize(text, "en")
     lengths = [len(call.mel) for call in calls]
     assert len(lengths) == 3

@@ -32,7 +32,7 @@ def test_few_iterations_from_continued_phases_come_closer_than_from_random_ones(
     assert error("continued", 8) < error("continued", 2)
 
 
-@pytest.mark.parametrize("chunk_frames", [1, 5, 16, 100])
+@pytest.mark.parametrize("chunk_frames", [2, 16, 100])
 @pytest.mark.parametrize("first_frames", [0, 3])
 def test_chunks_of_any_size_join_to_the_samples_of_one(mel, chunk_frames, first_frames):
     whole = build(chunk_frames=1000)(mel)
