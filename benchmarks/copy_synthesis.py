@@ -1,9 +1,10 @@
 """Compares vocoders on the mels of recordings: intelligibility, quality and speed, with 95 % bootstrap intervals.
 
-Every eighth recording of a folder in the layout of LJ Speech is held out and vocoded from its own mel. Printed are the
-character error rate of the recognizer, PESQ, the log-mel distance and times real time (processor time of one thread).
-Vocoders are `griffin_lim:<iterations>`, `continued:<iterations>` (Griffin-Lim from continued phases), the folder of a
-vocoder, or `<folder>:<refinement iterations>` of a Vocos.
+Every eighth recording of a folder in the layout of LJ Speech is held out and vocoded from its own mel, or, with
+`--voice`, from the mel that a voice predicts for its text. Printed are the character error rate of the recognizer, PESQ
+(for recordings), the overall score of DNSMOS (where `speechmos` is installed), the log-mel distance and times real time
+(processor time of one thread). Vocoders are `griffin_lim:<iterations>`, `continued:<iterations>` (Griffin-Lim from
+continued phases), the folder of a vocoder, or `<folder>:<refinement iterations>` of a Vocos.
 
     pip install 'myxtts[evaluate,quality]'
     python -m benchmarks.copy_synthesis kathleen griffin_lim:60 continued:8 base/vocoder
@@ -12,6 +13,7 @@ vocoder, or `<folder>:<refinement iterations>` of a Vocos.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +27,13 @@ from model.audio.trimming import trim_and_gain, trim_and_normalize
 from model.config.data import AudioConfig, FeaturesConfig
 from model.config.vocoder import VocoderConfig
 from model.evaluation import recognizer
+from model.synthesis import Synthesizer
 from model.vocoder import NeuralVocoder, Vocoder, build_vocoder
 from model.vocoder.folder import read_vocoder
 from model.vocoder_training.perceptual import wide_band_pesq
 
 AUDIO = AudioConfig()
+COLUMNS = ("CER", "PESQ", "DNSMOS", "mel distance")
 HELD_OUT = 8
 """One recording of so many is held out."""
 RESAMPLES = 2000
@@ -38,20 +42,18 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording: its text, samples (S * hop,) and log-mel (S, M)."""
+    """Text and log-mel (S, M) of a clip, and the samples (S * hop,) of its recording, None for a predicted mel."""
 
     text: str
-    samples: np.ndarray
     mel: np.ndarray
+    samples: np.ndarray | None
 
 
 @dataclass
 class Scores:
-    """Scores of a vocoder, clip by clip, and its processor time in seconds."""
+    """Scores of a vocoder, clip by clip, by name, and its processor time in seconds."""
 
-    cer: list[float] = field(default_factory=list)
-    pesq: list[float] = field(default_factory=list)
-    mel_distance: list[float] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
     seconds: float = 0.0
 
 
@@ -63,8 +65,15 @@ def held_out_clips(folder: Path) -> list[Clip]:
         samples = read_audio(folder / "wavs" / f"{name}.wav", AUDIO.sample_rate)
         samples = trim_and_normalize(samples, *trim_and_gain(samples, AUDIO.sample_rate, settings))
         mel = extractor.numpy(samples)
-        clips.append(Clip(text, samples[: len(mel) * AUDIO.hop_length], mel))
+        clips.append(Clip(text, mel, samples[: len(mel) * AUDIO.hop_length]))
     return clips
+
+
+def predicted_clips(voice: Path, texts: list[str]) -> list[Clip]:
+    """Returns the mels that a voice predicts for texts."""
+    synthesizer = Synthesizer(voice)
+    synthesizer.vocoder = vocoder_of("continued:1")  # not heard
+    return [Clip(text, synthesizer.synthesize(text, "en").mel, None) for text in texts]
 
 
 def vocoder_of(name: str) -> Vocoder:
@@ -91,15 +100,28 @@ def evaluate(name: str, clips: list[Clip]) -> Scores:
         start = time.process_time()
         samples = vocoder(clip.mel) if vocoder else clip.samples
         scores.seconds += time.process_time() - start
-        heard = recognizer.transcribe(resample(samples, AUDIO.sample_rate, recognizer.SAMPLE_RATE))
-        scores.cer.append(recognizer.character_error(clip.text, heard))
-        scores.pesq.append(wide_band_pesq(samples, clip.samples, AUDIO.sample_rate))
-        scores.mel_distance.append(float(np.abs(extractor.numpy(samples) - clip.mel).mean()))
+        assert samples is not None
+        heard = resample(samples, AUDIO.sample_rate, recognizer.SAMPLE_RATE)
+        scores.values["CER"].append(recognizer.character_error(clip.text, recognizer.transcribe(heard)))
+        if clip.samples is not None:
+            scores.values["PESQ"].append(wide_band_pesq(samples, clip.samples, AUDIO.sample_rate))
+        if importlib.util.find_spec("speechmos"):
+            scores.values["DNSMOS"].append(overall_dnsmos(heard))
+        scores.values["mel distance"].append(float(np.abs(extractor.numpy(samples) - clip.mel).mean()))
     return scores
 
 
+def overall_dnsmos(samples: np.ndarray) -> float:
+    """Returns the overall score of DNSMOS P.835 (arXiv:2110.01763), 1 to 5, of samples (N,) at 16 kHz."""
+    from speechmos import dnsmos
+
+    return float(dnsmos.run(np.clip(samples, -1.0, 1.0), sr=recognizer.SAMPLE_RATE)["ovrl_mos"])
+
+
 def interval(values: list[float]) -> str:
-    """Returns the mean and its 95 % bootstrap interval."""
+    """Returns the mean and its 95 % bootstrap interval, or a dash where there are no values."""
+    if not values:
+        return "-"
     generator = np.random.default_rng(0)
     means = generator.choice(values, (RESAMPLES, len(values))).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -111,16 +133,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recordings", type=Path)
     parser.add_argument("vocoders", nargs="+")
+    parser.add_argument("--voice", type=Path, help="Folder of a voice that predicts the mels.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     clips = held_out_clips(arguments.recordings)
-    speech = sum(len(clip.samples) for clip in clips) / AUDIO.sample_rate
-    print(f"{len(clips)} held-out recordings, {speech:.1f} s")
-    print(f"{'vocoder':<32}{'CER':>24}{'PESQ':>24}{'mel distance':>24}{'x real time':>14}")
-    for name in ("recordings", *arguments.vocoders):
+    names = ["recordings", *arguments.vocoders]
+    if arguments.voice:
+        clips, names = predicted_clips(arguments.voice, [clip.text for clip in clips]), arguments.vocoders
+    speech = sum(len(clip.mel) for clip in clips) * AUDIO.hop_length / AUDIO.sample_rate
+    print(f"{len(clips)} clips, {speech:.1f} s of speech")
+    print(f"{'vocoder':<32}" + "".join(f"{name:>24}" for name in COLUMNS) + f"{'x real time':>14}")
+    for name in names:
         scores = evaluate(name, clips)
         speed = speech / scores.seconds if scores.seconds > 1e-3 else float("nan")
-        columns = (interval(values) for values in (scores.cer, scores.pesq, scores.mel_distance))
+        columns = (interval(scores.values[column]) for column in COLUMNS)
         print(f"{name[-31:]:<32}" + "".join(f"{column:>24}" for column in columns) + f"{speed:>14.0f}", flush=True)
 
 
