@@ -1,11 +1,12 @@
-"""Benchmarks the inference speed of neural vocoders against their plain form and against transformers.
+"""Benchmarks the inference speed of vocoders: neural ones against their plain form and against other packages.
 
 Three implementations with the same weights vocode the same mel: `NeuralVocoder` (folded weights and fast layers; also
 in bfloat16), the plain form (weight norm computed in every pass, one-dimensional convolutions, float32), and
-`SpeechT5HifiGan` or `UnivNetModel` of the same dimensions (there is none for v3). They alternate, and the fastest pass
-of each counts, because other load on the machine only adds time. One thread is timed by its processor time, several by
-the clock. Figures are seconds of speech per second. The weights are random; the largest difference of samples is
-printed with their level.
+the peer, of the same dimensions: `SpeechT5HifiGan` or `UnivNetModel` of transformers (there is none for v3), or the
+official `vocos` where it is installed. They alternate, and the fastest pass of each counts, because other load on the
+machine only adds time. One thread is timed by its processor time, several by the clock. Figures are seconds of speech
+per second. The weights are random; the largest difference of samples is printed with their level. `griffin_lim-random`
+and `griffin_lim-continued` are Griffin-Lim with 60 and 8 iterations; `-refined` sizes of Vocos have 4.
 
     pip install 'myxtts[benchmark]'
     python -m benchmarks.vocoder --threads 1 2
@@ -14,6 +15,7 @@ printed with their level.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -27,15 +29,22 @@ from model.audio import SILENCE
 from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
-from model.vocoder import ARCHITECTURES, NeuralVocoder
+from model.vocoder import ARCHITECTURES, NeuralVocoder, build_vocoder
 from model.vocoder.architectures import build_generator
 from model.vocoder.hifigan import HifiGan
-from model.vocoder.layers import SameConv1d
+from model.vocoder.layers import Generator, SameConv1d
 from model.vocoder.official import VocoderWeights
 from model.vocoder.univnet import TAPS, UnivNet
+from model.vocoder.vocos import Vocos, VocosSize
 from model.vocoder.weights import State, fold_norms, official_state
 
-SIZES = ("hifigan-v1", "hifigan-v2", "hifigan-v3", "univnet-c16")
+SIZES = (
+    *("hifigan-v1", "hifigan-v2", "hifigan-v3", "univnet-c16"),
+    *("vocos-full", "vocos-small", "vocos-tiny", "vocos-small-refined"),
+    *("griffin_lim-random", "griffin_lim-continued"),
+)
+ITERATIONS = {"random": 60, "continued": 8}
+REFINEMENT = 4
 AUDIO = AudioConfig()
 MEL_LEVEL = 5.0
 LEVEL = 0.3
@@ -59,10 +68,12 @@ def random_mel(frames: int) -> np.ndarray:
     return np.random.default_rng(0).normal(-MEL_LEVEL, 2.0, (frames, AUDIO.n_mels)).astype(np.float32)
 
 
-def random_generator(kind: str, variant: str, mel: Tensor) -> HifiGan | UnivNet:
+def random_generator(kind: str, variant: str, mel: Tensor) -> Generator:
     """Returns a generator whose random weights keep the level of the signal, so that rounding errors stay small."""
     torch.manual_seed(0)
     generator = build_generator(kind, variant, AUDIO).eval()
+    if isinstance(generator, Vocos):  # its layer norms keep the level
+        return generator
     assert isinstance(generator, HifiGan | UnivNet)
     last = generator.conv_post if isinstance(generator, HifiGan) else generator.conv_post[1]
     assert isinstance(last, SameConv1d)
@@ -84,10 +95,12 @@ def random_generator(kind: str, variant: str, mel: Tensor) -> HifiGan | UnivNet:
 
 
 def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor | None], Tensor] | None:
-    """Returns the model of transformers with the same dimensions and weights, from mel (1, M, S) and noise to (1, N).
+    """Returns the model of another package with the same dimensions and weights: mel (1, M, S) and noise to (1, N).
 
-    It is None where transformers has none.
+    It is None where there is none.
     """
+    if kind == "vocos":
+        return official_vocos(ARCHITECTURES[kind].variants[variant], folded)
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig, UnivNetConfig, UnivNetModel
 
     size = ARCHITECTURES[kind].variants[variant]
@@ -124,6 +137,21 @@ def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor 
     return lambda mel, noise: peer(mel.transpose(1, 2))
 
 
+def official_vocos(size: VocosSize, state: State) -> Callable[[Tensor, Tensor | None], Tensor] | None:
+    """Returns backbone and head of the official package with these weights; None where it is not installed."""
+    if importlib.util.find_spec("vocos") is None:
+        return None
+    from vocos.heads import ISTFTHead
+    from vocos.models import VocosBackbone
+
+    backbone = VocosBackbone(AUDIO.n_mels, size.width, size.inner_width, size.blocks).eval()
+    head = ISTFTHead(size.width, size.n_fft, size.hop, padding="same").eval()
+    for part, network in (("backbone.", backbone), ("head.", head)):
+        own = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
+        network.load_state_dict(own, strict=part == "backbone.")  # the head has a window
+    return lambda mel, noise: head(backbone(mel))
+
+
 def time_in_turns(programs: dict[str, Callable[[], np.ndarray]], repeats: int) -> dict[str, float]:
     """Returns the seconds of each program's fastest pass."""
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -136,16 +164,34 @@ def time_in_turns(programs: dict[str, Callable[[], np.ndarray]], repeats: int) -
     return best
 
 
+def settings_of(kind: str, variant: str, frames: int, refined: bool, **keys: str) -> VocoderConfig:
+    """Returns settings that generate `frames` at once."""
+    iterations = REFINEMENT if refined else 0
+    return VocoderConfig.model_validate(
+        {"type": kind, "variant": variant, "chunk_frames": frames, "refinement_iterations": iterations, **keys}
+    )
+
+
+def compare_griffin_lim(start: str, mel: np.ndarray, repeats: int) -> dict[str, float]:
+    """Returns the speed of Griffin-Lim."""
+    settings = {"griffin_lim_start": start, "griffin_lim_iterations": ITERATIONS[start], "chunk_frames": len(mel)}
+    vocoder = build_vocoder(VocoderConfig.model_validate(settings), AUDIO)
+    seconds = time_in_turns({"ours": lambda: vocoder(mel)}, repeats)["ours"]
+    return {"x_real_time_ours": len(mel) * AUDIO.hop_length / AUDIO.sample_rate / seconds}
+
+
 def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, float]:
     """Returns speeds, ratios and sample differences of one size."""
-    kind, _, variant = name.partition("-")
+    kind, variant, *refined = name.split("-")
     mel = random_mel(frames)
+    if kind == "griffin_lim":
+        return compare_griffin_lim(variant, mel, repeats)
     plain = random_generator(kind, variant, torch.from_numpy(mel.T)[None])
     state = official_state(plain)
     weights = VocoderWeights(
         kind=kind, variant=variant, audio=AUDIO, steps=1, generator=state, discriminators={}, origin="random"
     )
-    ours = NeuralVocoder.from_weights(weights, VocoderConfig(type=kind, variant=variant, chunk_frames=frames))
+    ours = NeuralVocoder.from_weights(weights, settings_of(kind, variant, frames, bool(refined)))
     padded = nn.functional.pad(torch.from_numpy(mel.T)[None], (0, plain.tail_frames), value=SILENCE)
     noise = ours.noise(padded.shape[2])
     count = frames * plain.hop
@@ -155,19 +201,21 @@ def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, 
             return plain(padded, noise)[0, 0, :count].numpy()
 
     programs = {"ours": lambda: ours(mel), "plain": run_plain}
+    if refined:
+        del programs["plain"]
     if computes_in_bfloat16():
-        bfloat16 = VocoderConfig(type=kind, variant=variant, chunk_frames=frames, precision="bfloat16")
+        bfloat16 = settings_of(kind, variant, frames, bool(refined), precision="bfloat16")
         programs["bfloat16"] = (lambda vocoder: lambda: vocoder(mel))(NeuralVocoder.from_weights(weights, bfloat16))
     folded = build_generator(kind, variant, AUDIO)
     folded.load_state_dict(plain.state_dict())
-    peer = peer_of(kind, variant, fold_norms(folded).state_dict()) if with_peer else None
+    peer = peer_of(kind, variant, fold_norms(folded).state_dict()) if with_peer and not refined else None
     if peer is not None:
 
         def run_peer() -> np.ndarray:
             with torch.inference_mode():
                 return peer(padded, noise)[0, :count].numpy()
 
-        programs["transformers"] = run_peer
+        programs["peer"] = run_peer
     samples = {program: run() for program, run in programs.items()}
     seconds = time_in_turns(programs, repeats)
     speech_seconds = count / AUDIO.sample_rate
@@ -186,7 +234,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=344, help="Mel frames; 344 are four seconds.")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="*", default=[1])
-    parser.add_argument("--no-peer", action="store_true", help="Without transformers.")
+    parser.add_argument("--no-peer", action="store_true", help="Without other packages.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = {}

@@ -109,7 +109,8 @@ class InverseStftHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Generates samples (B, S * hop) from an encoding (B, S, D), in float32."""
-        spectrum = torch.polar(*self.predict(x))
+        magnitude, phase = self.predict(x)
+        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # faster than `polar`
         window = torch.hann_window(self.n_fft, device=x.device)
         frames = torch.fft.irfft(spectrum, n=self.n_fft) * window
         side = (self.n_fft - self.hop) // 2
