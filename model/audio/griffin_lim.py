@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from model.audio.mel import MelExtractor, padding
-from model.audio.overlap_add import overlap_add
 from model.config.data import AudioConfig
 from model.errors import VocoderError
 from model.threads import single_threaded
@@ -112,6 +111,17 @@ class GriffinLim(nn.Module):
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """Returns the sum ((S - 1) * hop + n_fft,) of overlapping frames (S, n_fft)."""
         return overlap_add(frames, self.audio.hop_length)
+
+
+def overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """Sums frames (..., S, n_fft) that start every `hop` samples to (..., (S - 1) * hop + n_fft)."""
+    *batch, count, size = frames.shape
+    blocks = -(-size // hop)
+    split = nn.functional.pad(frames, (0, blocks * hop - size)).reshape(*batch, count, blocks, hop)
+    total = frames.new_zeros(*batch, count + blocks - 1, hop)
+    for block in range(blocks):
+        total[..., block : block + count, :] += split[..., block, :]
+    return total.reshape(*batch, -1)[..., : (count - 1) * hop + size]
 
 
 def check_mel(mel: np.ndarray, audio: AudioConfig) -> None:

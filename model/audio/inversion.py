@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.audio.griffin_lim import overlap_add
 from model.audio.mel import MelExtractor, padding
-from model.audio.overlap_add import overlap_add
 from model.audio.phase import continue_phases
 from model.config.data import AudioConfig
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.audio.overlap_add import overlap_add
+from model.audio.griffin_lim import overlap_add
 from model.vocoder.layers import Generator
 
 KERNEL = 7
