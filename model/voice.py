@@ -79,6 +79,7 @@ class VoiceDescription:
         variance_factors: (M,) factors on the distance of mels from their mean (`model.acoustic.global_variance`).
         steps: Training steps.
         lineage: The voice that its training started from, and that voice's ancestors, youngest first.
+        licenses: Licenses of the recordings that it and its ancestors were trained on, as far as they were given.
     """
 
     config: VoiceSettings
@@ -91,6 +92,7 @@ class VoiceDescription:
     variance_factors: list[float]
     steps: int
     lineage: list[dict[str, Any]] = field(default_factory=list)
+    licenses: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,7 @@ def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor
             "format": FORMAT,
             "steps": voice.steps,
             "lineage": voice.lineage,
+            "licenses": voice.licenses,
             "extractor_hash": extractor_hash(voice.config.audio),
             "symbols_hash": symbols_hash(),
             "weights_sha256": sha256_of_file(partial / WEIGHTS),
@@ -166,6 +169,7 @@ def read_voice(folder: Path) -> Voice:
         variance_factors=description["variance_factors"],
         steps=description["steps"],
         lineage=description["lineage"],
+        licenses=description.get("licenses", []),  # absent in voices of earlier versions
         vocoder=vocoder_of(folder),
     )
 

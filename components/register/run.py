@@ -71,7 +71,10 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         "weights.sha256": trained.weights_sha256,
         "voice.sha256": voice.voice_hash,
     }
-    lineage_tags |= base_tags(read_json(voice.voice / "voice.json").get("lineage", []))
+    described = read_json(voice.voice / "voice.json")
+    lineage_tags |= base_tags(described.get("lineage", []))
+    if licenses := described.get("licenses"):
+        lineage_tags["data.license"] = "; ".join(licenses)
     state = State.locate()
     with state.lock(f"register-{name}"):
         registry = Registry(state)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components import lineage
 from components.contracts import PreprocessOutput, ResolveDataOutput, TrainOutput
@@ -13,6 +13,7 @@ from components.state import State, read_json
 from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.training import TrainSettings
+from model.corpus.manifest import read_license
 from model.files import write_json
 
 if TYPE_CHECKING:  # launched by its name, perhaps in other processes; importing it here makes it part of the code hash
@@ -37,7 +38,10 @@ def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput
     config = parse_settings(TrainSettings, settings)
     shaping = config.model_dump(mode="json", exclude=set(EXPORT_ONLY))
     code = code_hash("model.training.trainer")
-    key = settings_hash({"features": store.features_hash, "settings": shaping, "code": code})
+    identity: dict[str, Any] = {"features": store.features_hash, "settings": shaping, "code": code}
+    if data_license := read_license(corpus.corpus):  # it is part of the voice
+        identity["license"] = data_license
+    key = settings_hash(identity)
     state = State.locate()
     folder = state.training(key)
     request = {
@@ -45,6 +49,7 @@ def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput
         "features": str(store.features),
         "folder": str(folder),
         "experiment": experiment,
+        "license": data_license,
         "tags": {**lineage.current(), "dvc.data": corpus.data_hash, "settings.sha256": settings_hash(config)},
         "parent_run_id": os.environ.get(MLFLOW_RUN, ""),
         "dataset": {"name": experiment, "digest": corpus.data_hash, "source": str(corpus.corpus)},

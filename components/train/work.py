@@ -25,7 +25,7 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         request: `settings` (JSON of the `TrainSettings`), `features` and `folder` (paths), and `experiment`, `tags`,
-            `parent_run_id` and `dataset` of the MLflow run.
+            `parent_run_id` and `dataset` of the MLflow run, and the `license` of the recordings.
 
     Returns:
         `voice` (folder), `steps`, `exported_step`, `metrics` and `run_id` (MLflow).
@@ -41,11 +41,13 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     if base and config.training.rehearsal:
         rehearsed = open_store(base_features(base, State.locate()), State.locate())
     if not is_first():
-        result = train(config, store, folder, NullLogger(), base=base, rehearsed=rehearsed)
+        result = train(
+            config, store, folder, NullLogger(), base=base, rehearsed=rehearsed, data_license=request["license"]
+        )
         return {"voice": str(result.voice)}
     with _mlflow_run(request, config, folder) as tracker:
         logger = ProgressLogger(tracker, step="train", total=config.training.max_steps)
-        result = train(config, store, folder, logger, base=base, rehearsed=rehearsed)
+        result = train(config, store, folder, logger, base=base, rehearsed=rehearsed, data_license=request["license"])
     return {
         "voice": str(result.voice),
         "steps": result.steps,

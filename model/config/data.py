@@ -46,6 +46,9 @@ class CorpusConfig(Section):
     """Language of recordings without one (name of an espeak-ng voice)."""
     speaker: str = "speaker"
     """Speaker of recordings without one."""
+    license: str = ""
+    """License of the recordings, such as CC0-1.0. Voices that are trained on them carry it, and so do voices that start
+    from those."""
     split_longer_than: Annotated[float, Field(ge=0)] = 0.0
     """Longer recordings (seconds) are divided at pauses that match their punctuation; 0 divides none."""
     engine: Literal["auto", "flite", "pico", "espeak"] = "auto"

@@ -77,6 +77,7 @@ def ingest(config: Config, destination: Path, progress: bool = False) -> list[Cl
         write_json(folder / ORIGINS, origins)
         write_json(folder / NAMES, source.names)
         about = {"name": config.corpus.name, "format": config.corpus.format, "engines": source.engines}
+        about |= {"license": config.corpus.license} if config.corpus.license else {}
         write_json(folder / "source.json", about)
     return clips
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from model.errors import CorpusError, MyXTTSError
-from model.files import atomic_write, write_json_lines
+from model.files import atomic_write, write_json, write_json_lines
 
 MANIFEST = "manifest.jsonl"
+LICENSE = "license.json"
 
 
 class ManifestError(MyXTTSError):
@@ -86,3 +87,15 @@ def stage_folder(destination: Path) -> Iterator[Path]:
     with atomic_write(destination) as partial:
         partial.mkdir()
         yield partial
+
+
+def write_license(folder: Path, name: str) -> None:
+    """Writes the license of a corpus beside its manifest, if it is given."""
+    if name:
+        write_json(folder / LICENSE, {"license": name})
+
+
+def read_license(folder: Path) -> str:
+    """Returns the license of a corpus; '' where none is given."""
+    path = folder / LICENSE
+    return str(json.loads(path.read_text("utf-8"))["license"]) if path.is_file() else ""

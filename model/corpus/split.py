@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.config.data import SplitConfig
 from model.config.schema import Config
-from model.corpus.manifest import Clip, read_manifest, stage_folder, write_manifest
+from model.corpus.manifest import Clip, read_manifest, stage_folder, write_license, write_manifest
 from model.corpus.timings import ALIGNMENTS, read_alignments, write_alignments
 from model.errors import CorpusError
 from model.text.comparison import spoken_form
@@ -27,8 +27,8 @@ SPEAKERS_PER_HELD_OUT = 10
 def split(source: Path, destination: Path, config: Config) -> list[Clip]:
     """Splits the validated corpus in `source` and writes a self-contained corpus to `destination`.
 
-    `destination` gets `manifest.jsonl` with the split of each clip, `audio/` (hard links where possible, else copies)
-    and `alignments.jsonl` if the speech has one.
+    `destination` gets `manifest.jsonl` with the split of each clip, `audio/` (hard links where possible, else copies),
+    `alignments.jsonl` if the speech has one, and `license.json` if the license is given.
 
     Returns:
         The clips of the corpus, without clips of held-out speakers whose sentence is in the training split.
@@ -49,6 +49,7 @@ def split(source: Path, destination: Path, config: Config) -> list[Clip]:
             _link(source / clip.audio, folder / name)
             moved.append(replace(clip, audio=name, split=assigned[clip.id]))
         write_manifest(folder, moved)
+        write_license(folder, config.corpus.license)
         if (source / ALIGNMENTS).is_file():
             timings = read_alignments(source)
             write_alignments(folder, {clip.id: timings[clip.id] for clip in moved if clip.id in timings})

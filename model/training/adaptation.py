@@ -93,6 +93,7 @@ class StartingPoint:
         lineage: The base and its own ancestors, youngest first, as `voice.json` records them.
         similarities: Speaker of the base -> similarity of its speech after the training to the base's; empty before,
             and without `training.keep_speakers`.
+        licenses: Licenses of the recordings that the base and its ancestors were trained on.
         kept: Speakers of the base that the new voice lists.
 
     Raises:
@@ -105,6 +106,7 @@ class StartingPoint:
         self.languages = list(store.languages)
         self.lineage: list[dict[str, Any]] = []
         self.config, self.similarities, self.kept = config.training, dict[str, float](), list[str]()
+        self.licenses = self.base.licenses if self.base else []
         self.dimensions = model_dimensions(store)
         if self.base is None or base is None:
             return

@@ -21,7 +21,12 @@ MAX_CLIPS = 32
 
 
 def export_voice(
-    config: TrainSettings, store: FeatureStore, start: StartingPoint, output: Path, device: torch.device
+    config: TrainSettings,
+    store: FeatureStore,
+    start: StartingPoint,
+    output: Path,
+    device: torch.device,
+    data_license: str = "",
 ) -> tuple[Path, int]:
     """Exports the last or the best checkpoint of a run as a voice, depending on `training.exported_checkpoint`.
 
@@ -30,6 +35,7 @@ def export_voice(
         store: The features that it was trained on.
         start: What it started from.
         output: Folder of the run; the voice is written to `voice/` in it.
+        data_license: License of the recordings; '' if it is not given.
         device: Device on which the variance that predicted mels lack is computed.
 
     Returns:
@@ -57,6 +63,7 @@ def export_voice(
         variance_factors=(lost**config.training.variance_restoration).tolist(),
         steps=chosen.step,
         lineage=start.lineage,
+        licenses=list(dict.fromkeys([*([data_license] if data_license else []), *start.licenses])),
     )
     return write_voice(output / "voice", voice, chosen.ema), chosen.step
 

@@ -71,6 +71,7 @@ def train(
     profile_steps: int = 0,
     base: Path | None = None,
     rehearsed: FeatureStore | None = None,
+    data_license: str = "",
 ) -> TrainingResult:
     """Trains an acoustic model, or resumes an interrupted run of the same settings, and exports the voice.
 
@@ -83,6 +84,7 @@ def train(
         profile_steps: Number of steps whose phases are timed; the table is logged, and written to `profile.txt`.
         base: Folder of the voice whose weights training starts from; None trains from scratch.
         rehearsed: Features that the base was trained on, for `training.rehearsal`.
+        data_license: License of the recordings, which the voice carries; '' if it is not given.
 
     Raises:
         AdaptationError: the base, or its features, do not fit.
@@ -139,7 +141,7 @@ def train(
                     raise KeyboardInterrupt
         result = None
         if processes.is_first:
-            voice, exported_step = export_voice(config, store, state.start, output, state.devices.data)
+            voice, exported_step = export_voice(config, store, state.start, output, state.devices.data, data_license)
             if state.adaptation:
                 state.adaptation = state.start.with_speakers(state.adaptation)
                 write_report(output, state.adaptation)

@@ -32,7 +32,8 @@ def list_command(name: str | None, as_json: bool) -> None:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.created))
         aliases = " ".join(f"@{alias}" for alias in item.aliases)
         metrics = "  ".join(f"{key} {value:.3f}" for key, value in item.metrics.items())
-        click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {metrics}".rstrip())
+        base = f"  <- {item.tags['base.chain']}" if "base.chain" in item.tags else ""
+        click.echo(f"{item.name}  {item.number:>3}  {created}  {aliases:<22} {metrics}{base}".rstrip())
     if not versions:
         click.echo("no versions; `myxtts run` registers the first")
 

@@ -88,6 +88,16 @@ def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
     assert run_of_training.info.status == "FINISHED"
 
 
+def test_a_version_names_the_ancestors_and_the_licenses_of_its_voice(register, voice):
+    path = another(voice, "adapted") / "voice.json"
+    lineage = [{"uri": f"models:/{name}/1", "weights_sha256": name * 64} for name in "abc"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lineage": lineage, "licenses": ["CC0-1.0", "MIT"]}))
+    tags = register.registry.version(NAME, register(voice=path.parent).version).tags
+    assert tags["base.chain"] == "models:/a/1 <- models:/b/1 <- models:/c/1"
+    assert tags["base.weights_sha256"] == "a" * 64
+    assert tags["data.license"] == "CC0-1.0; MIT"
+
+
 def test_the_metrics_of_the_gate_are_kept_with_the_version(register):
     version = register.registry.version(NAME, register().version)
     assert version.metrics == METRICS

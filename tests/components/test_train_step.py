@@ -53,12 +53,17 @@ def test_the_features_of_the_base_are_opened_where_they_are_rehearsed(
     monkeypatch.setattr(work, "base_folder", lambda settings, _: tmp_path / "base")
     monkeypatch.setattr(work, "base_features", lambda folder, _: asked.append(folder) or generated_features)
 
-    def train(config, store, folder, logger, *, base, rehearsed):
+    def train(config, store, folder, logger, *, base, rehearsed, data_license):
         asked.append(rehearsed and rehearsed.path)
         return SimpleNamespace(voice=base)
 
     monkeypatch.setattr(work, "train", train)
     config = TrainSettings.of(resolve(None, None, {**small_settings, "training.rehearsal": share}).config)
-    request = {"settings": config.to_json(), "features": str(generated_features), "folder": str(tmp_path)}
+    request = {
+        "settings": config.to_json(),
+        "features": str(generated_features),
+        "folder": str(tmp_path),
+        "license": "",
+    }
     assert work.work(request) == {"voice": str(tmp_path / "base")}
     assert asked == ([tmp_path / "base", generated_features] if share else [None])

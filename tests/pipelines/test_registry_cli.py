@@ -102,6 +102,18 @@ def test_list_shows_aliases_and_metrics_newest_first(registry, myxtts):
     assert listed[1]["metrics"] == {"mel_cepstral_distortion": 7.0, "character_error_increase": 0.25}
 
 
+def test_list_and_show_print_the_chain_of_ancestors_and_the_licenses(registry, myxtts):
+    chain = "models:/base/2 <- models:/base-of-base/1"
+    registry.client.set_model_version_tag(NAME, "2", "base.chain", chain)
+    registry.client.set_model_version_tag(NAME, "2", "data.license", "CC0-1.0; CC-BY-4.0")
+    lines = myxtts("registry", "list")[1].splitlines()
+    assert lines[1].endswith(f"<- {chain}")
+    assert not any("<-" in line for line in (lines[0], lines[2]))
+    said = myxtts("registry", "show", NAME, "2")[1]
+    assert f"base.chain {chain}" in " ".join(said.split())
+    assert "data.license CC0-1.0; CC-BY-4.0" in " ".join(said.split())
+
+
 def test_an_empty_registry_says_how_to_fill_it(state, myxtts):
     assert myxtts("registry", "list") == (0, "no versions; `myxtts run` registers the first\n", "")
     status, _, complaint = myxtts("registry", "list", "other")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model.audio.io import write_audio
 from model.config.data import SplitConfig
 from model.config.schema import Config
-from model.corpus.manifest import Clip, read_manifest, write_manifest
+from model.corpus.manifest import Clip, read_license, read_manifest, write_manifest
 from model.corpus.problems import Problem, read_problems, write_problems
 from model.corpus.split import assign_splits, held_out_speakers, split
 from model.corpus.timings import read_alignments, write_alignments
@@ -253,3 +253,14 @@ def test_the_split_corpus_is_self_contained(tmp_path):
     assert {clip.split for clip in written} == {"train", "validation", "test"}
     assert all((final / clip.audio).is_file() for clip in written)
     assert read_alignments(final).keys() == {clip.id for clip in corpus}
+
+
+@pytest.mark.parametrize("name", ["CC0-1.0", ""])
+def test_the_license_of_the_recordings_stays_beside_their_manifest(tmp_path, name):
+    validated = tmp_path / "validated"
+    for clip in clips(4):
+        write_audio(validated / clip.audio, 0.1 * np.ones(2205, np.float32), 22050)
+    write_manifest(validated, clips(4))
+    split(validated, tmp_path / "corpus", Config(corpus={"license": name}))
+    assert read_license(tmp_path / "corpus") == name
+    assert (tmp_path / "corpus" / "license.json").is_file() is bool(name)  # data without a license keep their hash

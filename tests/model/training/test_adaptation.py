@@ -200,3 +200,15 @@ def test_rehearsal_needs_the_features_of_the_base(config, base, store, generated
     monkeypatch.setattr(type(store), "content_hash", "f" * 16)
     with pytest.raises(AdaptationError, match=r"holds features ffff.*was trained on"):
         StartingPoint(store, config(rehearsal=0.5), base).check_rehearsal(store)
+
+
+def test_a_voice_carries_the_licenses_of_its_ancestors_over_three_generations(config, generated_features, tmp_path):
+    short = config(max_steps=1, enable_evaluation=False)
+    voice, hashes = None, []
+    for number, (name, carried) in enumerate((("CC0-1.0", 1), ("", 1), ("CC-BY-4.0", 2), ("CC0-1.0", 2))):
+        voice = train(short, generated_features, tmp_path / str(number), base=voice, data_license=name).voice
+        described = read_voice(voice)
+        assert len(described.licenses) == carried
+        assert [entry["weights_sha256"] for entry in described.lineage] == hashes
+        hashes.insert(0, json.loads((voice / "voice.json").read_text())["weights_sha256"])
+    assert described.licenses == ["CC0-1.0", "CC-BY-4.0"]
