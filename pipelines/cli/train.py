@@ -103,8 +103,19 @@ def train(
             rehearsed=rehearsed,
         )
     if first and profile_steps:
-        click.echo((output / "profile.txt").read_text("utf-8"))
+        _show_profile(output / "profile.txt", profile_steps)
     if first:
         click.echo(f"{result.steps} steps; voice of step {result.exported_step}: {result.voice}")
     if first and config.vocoder.type != "griffin_lim":
         click.echo(f"it speaks once it has its vocoder: myxtts vocoder finetune --model {result.voice} ...")
+
+
+def _show_profile(path: Path, profile_steps: int) -> None:
+    """Prints the profile of a run, or that too few steps were left to measure it."""
+    from model.training.profiling import WARM_UP
+
+    if path.is_file():
+        click.echo(path.read_text("utf-8"))
+    else:
+        needed = f"{WARM_UP} + {profile_steps} steps, more than this run had left"
+        click.echo(f"no profile: it needs {needed}; `myxtts diagnose gpu` measures one without a run", err=True)

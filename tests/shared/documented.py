@@ -156,6 +156,7 @@ class Checkout:
             "registry.name": "myxtts-{corpus}-tiny",
             "registry.max_regression": 99,
             "launch.launcher": "inline",
+            "training.log_interval": 2,
         }
         for section, values in nest(small).items():
             settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
@@ -211,7 +212,7 @@ class Checkout:
         if not state.root.is_dir():
             return {}
         stores = sorted(state.root.glob("features/*/index.json"))
-        runs = sorted(state.root.glob("training/*/history.jsonl"))
+        runs = sorted(state.root.glob("training/*/history.jsonl"), key=lambda path: path.stat().st_mtime)
         corpus = self.folder / "data" / "corpus"
         values = {"<folder>": self._recordings(), "<corpus>": corpus, "<place>": self.folder / "imported"}
         if stores and runs:

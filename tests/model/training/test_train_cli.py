@@ -41,7 +41,7 @@ def trained_with(small_features, tmp_path, monkeypatch):
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path))
 
     def run(flags: str) -> Config:
-        CliRunner().invoke(
+        run.result = CliRunner().invoke(
             program,
             ["train", "--features", str(small_features), "--no-track", *flags.split()],
             standalone_mode=False,
@@ -78,3 +78,10 @@ def test_what_can_be_switched_on_can_be_switched_off(trained_with):
     training = config.training
     switched = (config.model.enable_gst, training.enable_static_shapes, training.enable_evaluation)
     assert not any((*switched, training.enable_memory_isolation, training.use_mixed_precision))
+
+
+def test_a_run_with_too_few_steps_left_for_a_profile_says_so(trained_with):
+    trained_with("--profile-steps 7")
+    assert trained_with.result.exit_code == 0
+    assert "no profile: it needs 3 + 7 steps" in trained_with.result.stderr
+    assert "1 steps; voice of step 1" in trained_with.result.stdout
