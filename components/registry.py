@@ -213,16 +213,34 @@ class Registry:
         """Downloads the voice of `models:/<name>@<alias>` or `models:/<name>/<number>` and returns its folder.
 
         Raises:
-            RegistryError: the URI is malformed, or the version does not exist.
+            RegistryError: the URI is malformed, or the version does not exist or has lost its files.
         """
         name, which = parse_uri(uri)
         version = self.version(name, which)
         import mlflow
 
+        if not self.has_files(version):
+            raise RegistryError(
+                f"{uri} (version {version.number}): MLflow no longer has its files ({version.source}), which "
+                "`mlflow gc` removes once they are deleted; promote another version (`myxtts registry list`), or run the pipeline "
+                "again, which registers the voice anew"
+            )
         folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
         for voice in sorted(folder.rglob("voice.json")):
             return voice.parent
         raise RegistryError(f"{uri} (version {version.number}) has no voice.json in {folder}; register it again")
+
+    def has_files(self, version: Version) -> bool:
+        """Returns whether MLflow still has the files of a version: those of deleted models can be removed for good."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(mlflow.artifacts.list_artifacts(artifact_uri=version.source))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
 
     @contextmanager
     def _moved(self, name: str, champion: str, previous: str) -> Iterator[None]:

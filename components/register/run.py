@@ -47,7 +47,7 @@ REQUIREMENTS = (
 
 
 def run(data: str, features: str, training: str, finetuning: str, evaluation: str, name: str) -> RegisterOutput:
-    """Registers the evaluated voice, or reuses the version that already holds it.
+    """Registers the evaluated voice, or reuses the version that already holds it and still has its files.
 
     Args:
         data: Path of the `ResolveDataOutput`, whose hash becomes a tag.
@@ -79,7 +79,8 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
     with state.lock(f"register-{name}"):
         registry = Registry(state)
         versions = registry.versions(name)
-        found = next((item for item in versions if item.tags.get("voice.sha256") == voice.voice_hash), None)
+        equal = (item for item in versions if item.tags.get("voice.sha256") == voice.voice_hash)
+        found = next((item for item in equal if registry.has_files(item)), None)
         version = found.number if found else _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
         for key in found.tags if found else ():
             if key.startswith(METRIC_TAG) and key not in tags:  # of an earlier evaluation; does not apply to this one

@@ -13,7 +13,7 @@ from components import lineage
 from components.contracts import StepError
 from components.register import run as module
 from components.register.run import run
-from components.registry import CANDIDATE, CHAMPION, Registry
+from components.registry import CANDIDATE, CHAMPION, Registry, RegistryError
 from model.voice_folder import voice_hash
 
 NAME = "myxtts-toy-xtiny"
@@ -187,3 +187,19 @@ def test_two_processes_that_register_the_same_voice_make_one_version(register, s
     assert other.finish() == 0, other.lines
     assert other.waited
     assert [version.number for version in register.registry.versions(NAME)] == ["1"]
+
+
+def test_a_version_without_its_files_is_named_and_the_voice_is_registered_anew(register):
+    """`mlflow gc` removes the files of deleted models for good; the version stays."""
+    first = register()
+    registry = register.registry
+    version = registry.version(NAME, first.version)
+    assert registry.has_files(version)
+    registry.client.delete_logged_model(version.source.rpartition("/")[2])
+    assert not registry.has_files(version)
+    with pytest.raises(RegistryError, match=r"\(version 1\): MLflow no longer has its files.*run the pipeline again"):
+        registry.voice_folder(f"models:/{NAME}/{first.version}")
+    again = register()
+    assert (first.version, again.version) == ("1", "2")
+    assert registry.has_files(registry.version(NAME, again.version))
+    assert register().version == "2"
