@@ -222,8 +222,8 @@ class Registry:
         if not self.has_files(version):
             raise RegistryError(
                 f"{uri} (version {version.number}): MLflow no longer has its files ({version.source}), which "
-                "`mlflow gc` removes once they are deleted; promote another version (`myxtts registry list`), or run the pipeline "
-                "again, which registers the voice anew"
+                "`mlflow gc` removes once they are deleted; promote another version (`myxtts registry list`), or run "
+                "the pipeline again, which registers the voice anew"
             )
         folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
         for voice in sorted(folder.rglob("voice.json")):

@@ -97,7 +97,7 @@ def training_pipeline(profile: Profile, defaults: Mapping[str, str] | None = Non
             max_steps: Training steps; empty: as usual for the model size, or for the adaptation of a base voice.
             batch_size: Clips per batch; empty: as usual for the model size.
             learning_rate: Learning rate; empty: as usual for the model size.
-            vocoder: griffin_lim, hifigan or univnet.
+            vocoder: Type of the vocoder, such as griffin_lim or hifigan.
             seed: Seed of all random numbers.
             settings: Further settings by dotted key, as JSON or YAML; `myxtts config show` lists all.
         """

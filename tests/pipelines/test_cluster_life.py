@@ -7,6 +7,7 @@ import pytest
 from kfp_double import Double, serving
 from kfp_settings import COMMIT, settings
 
+from components.data_versions import LATEST
 from components.trainjob import job_name
 from pipelines.cluster import Cluster
 from pipelines.cluster_client import ClusterError
@@ -112,12 +113,15 @@ def test_a_life(life, pipeline, run_arguments):
         assert wait_until_stopped(kube.namespace, training.id, [name], pod_ends) == []
         assert life.cluster().wait(training.id).state == "CANCELED"
 
-        # A schedule: replaced, its runs known as equal, removed.
+        # A schedule: replaced, its runs known as equal and left to find the newest data themselves, removed.
         for cron in ("@daily", "0 0 3 * * *"):
-            scheduled = cluster.schedule(changed, {**run_arguments, "data": "3"}, "generated", LATER, cron, "nightly")
+            scheduled = cluster.schedule(
+                changed, {**run_arguments, "data": LATEST}, "generated", LATER, cron, "nightly"
+            )
         assert [item["cron"] for item in cluster.schedules()] == ["0 0 3 * * *"]
         fired = double.fire(scheduled)
-        assert cluster.trigger(changed, {**run_arguments, "data": "3"}, "generated", LATER)[0].id == fired
+        assert double.runs[fired]["runtime_config"]["parameters"]["data"] == LATEST
+        assert cluster.trigger(changed, {**run_arguments, "data": LATEST}, "generated", LATER)[0].id == fired
         assert cluster.unschedule("nightly") == 1
         assert cluster.schedules() == []
 
