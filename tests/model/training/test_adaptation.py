@@ -1,20 +1,22 @@
 """Starting a training from another voice: what is copied, added, kept and refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from model.acoustic.model import AcousticModel
 from model.config.resolution import resolve
 from model.features.index import ClipTable
 from model.features.store import FeatureStore
+from model.training import trainer
 from model.training.adaptation import MODULES, AdaptationError, StartingPoint, freeze
 from model.training.state import TrainingError
 from model.training.trainer import train
-from model.voice import read_voice
+from model.voice import VoiceError, read_voice
 
 LANGUAGES = "conditioning.language_embedding.weight"
 
@@ -212,3 +214,59 @@ def test_a_voice_carries_the_licenses_of_its_ancestors_over_three_generations(co
         assert [entry["weights_sha256"] for entry in described.lineage] == hashes
         hashes.insert(0, json.loads((voice / "voice.json").read_text())["weights_sha256"])
     assert described.licenses == ["CC0-1.0", "CC-BY-4.0"]
+
+
+@pytest.fixture
+def changed(base, tmp_path):
+    """A copy of the base whose files a test changes."""
+    return shutil.copytree(base, tmp_path / "changed")
+
+
+def test_a_base_of_other_symbols_is_refused(config, changed, store):
+    description = json.loads((changed / "voice.json").read_text())
+    (changed / "voice.json").write_text(json.dumps({**description, "symbols_hash": "0" * 16}))
+    with pytest.raises(VoiceError, match="trained with symbol table 0000"):
+        StartingPoint(store, config(), changed)
+
+
+def test_weights_that_were_changed_under_the_path_of_the_base_are_refused(config, changed, store):
+    known = StartingPoint(store, config(), changed).identity
+    tensors = weights(changed)
+    tensors[LANGUAGES] += 1.0
+    save_file(tensors, changed / "model.safetensors")
+    with pytest.raises(VoiceError, match="not the weights that"):
+        StartingPoint(store, config(start_from_sha256=known), changed)
+
+
+def test_a_deleted_base_is_named(config, changed, store):
+    shutil.rmtree(changed)
+    with pytest.raises(VoiceError, match=rf"{changed}: no voice\.json"):
+        StartingPoint(store, config(), changed)
+
+
+@pytest.mark.parametrize("rehearsal", [0.0, 0.5])
+def test_a_training_that_was_killed_in_the_middle_resumes_instead_of_starting_from_the_base_again(
+    config, base, generated_features, tmp_path, monkeypatch, rehearsal
+):
+    settings = config(max_steps=6, checkpoint_interval=1, rehearsal=rehearsal, enable_evaluation=False, batch_size=4)
+    arguments = {"base": base, "rehearsed": FeatureStore(generated_features) if rehearsal else None}
+    whole = train(settings, generated_features, tmp_path / "whole", **arguments).voice
+
+    class Killed(BaseException):
+        pass
+
+    step = trainer.take_step
+
+    def killed(state, *rest):
+        if state.step == 3:
+            raise Killed
+        return step(state, *rest)
+
+    monkeypatch.setattr(trainer, "take_step", killed)
+    with pytest.raises(Killed):
+        train(settings, generated_features, tmp_path / "killed", **arguments)
+    monkeypatch.setattr(trainer, "take_step", step)
+    resumed = train(settings, generated_features, tmp_path / "killed", **arguments).voice
+    assert read_voice(resumed).lineage == read_voice(whole).lineage
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor), name
