@@ -96,14 +96,18 @@ def experiment_id(client: Any, state: State, name: str) -> str:
             client.restore_experiment(found.experiment_id)
             logger.warning("the experiment %s was deleted in MLflow; it is restored for new runs", name)
         return found.experiment_id
-    local = tracking_uri(state).startswith("sqlite:///")
-    location = state.folder("mlartifacts", name).as_uri() if local else None
     try:
-        return client.create_experiment(name, artifact_location=location)
+        return client.create_experiment(name, artifact_location=artifact_location(state, name))
     except MlflowException:  # another process may have created it meanwhile
         if found := client.get_experiment_by_name(name):
             return found.experiment_id
         raise
+
+
+def artifact_location(state: State, name: str) -> str | None:
+    """Returns where an experiment's artifacts lie: below the state folder, or where the server keeps them (None)."""
+    local = tracking_uri(state).startswith("sqlite:///")
+    return state.folder("mlartifacts", name).as_uri() if local else None
 
 
 class MlflowRunLogger:

@@ -19,7 +19,7 @@ from components.contracts import (
 )
 from components.gate.metrics import gate_metrics
 from components.outage import retry_during_outage, storage_errors
-from components.registry import CANDIDATE, METRIC_TAG, Registry
+from components.registry import Registry, Version
 from components.results import Results
 from components.state import State, read_json
 from components.tracking import Delivery
@@ -63,7 +63,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
     corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
     trained, voice = TrainOutput.read(training), FinetuneVocoderOutput.read(finetuning)
     metrics = gate_metrics(read_json(EvaluateOutput.read(evaluation).evaluation / "metrics.json"))
-    tags = {f"{METRIC_TAG}{key}": str(value) for key, value in metrics.items() if value is not None}
+    values = {key: str(value) for key, value in metrics.items() if value is not None}
     lineage_tags = {
         **lineage.current(),
         "dvc.data": corpus.data_hash,
@@ -78,15 +78,14 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
     state = State.locate()
     with state.lock(f"register-{name}"):
         registry = Registry(state)
-        versions = registry.versions(name)
-        found = next((item for item in versions if item.tags.get("voice.sha256") == voice.voice_hash), None)
-        version = found.number if found else _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
-        for key in found.tags if found else ():
-            if key.startswith(METRIC_TAG) and key not in tags:  # of an earlier evaluation; does not apply to this one
-                registry.client.delete_model_version_tag(name, version, key)
-        for key, value in tags.items():
-            registry.client.set_model_version_tag(name, version, key, value)
-        registry.client.set_registered_model_alias(name, CANDIDATE, version)
+        if not (equal := _equal_versions(registry, name, voice.voice_hash)):
+            _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
+            equal = _equal_versions(registry, name, voice.voice_hash)
+        version = equal[0].number
+        for duplicate in equal[1:]:  # another machine registered the same voice at the same time
+            if not duplicate.aliases:
+                registry.client.delete_model_version(name, duplicate.number)
+        registry.make_candidate(name, version, values)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
 
 
@@ -96,6 +95,11 @@ def results(output: RegisterOutput) -> Results:
     if server.startswith(("http://", "https://")):
         return Results(model=f"{server}/#/models/{quote(output.name)}/versions/{output.version}")
     return Results(model=f"models:/{output.name}/{output.version}")
+
+
+def _equal_versions(registry: Registry, name: str, voice_hash: str) -> list[Version]:
+    """Returns the versions that hold a voice, oldest first."""
+    return [item for item in reversed(registry.versions(name)) if item.tags.get("voice.sha256") == voice_hash]
 
 
 def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -111,8 +115,8 @@ def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _create(
     registry: Registry, state: State, spool: Path, voice: Path, name: str, lineage_tags: Mapping[str, str]
-) -> str:
-    """Uploads a voice as a new version and returns its number."""
+) -> None:
+    """Uploads a voice as a new version."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -132,9 +136,8 @@ def _create(
         lambda error: isinstance(error, (MlflowException, OSError, *storage_errors())),
         f"uploading {name}",
     )
-    registered = mlflow.register_model(logged, name, tags=dict(lineage_tags))
     registry.client.set_terminated(delivery.run_id, status="FINISHED")
-    return str(registered.version)
+    mlflow.register_model(logged, name, tags=dict(lineage_tags))
 
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:

@@ -113,6 +113,21 @@ def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register,
     assert len(register.registry.versions(NAME)) == 2
 
 
+def test_of_two_machines_that_register_one_voice_both_name_the_older_version(register, voice, monkeypatch):
+    """The other one, with a state folder of its own, makes its version while this one uploads."""
+    created = module._create
+
+    def create(registry, state, spool, folder, name, tags):
+        registry.client.create_registered_model(name)
+        registry.client.create_model_version(name, "s3://voices/of-the-other", tags=tags)
+        created(registry, state, spool, folder, name, tags)
+
+    monkeypatch.setattr(module, "_create", create)
+    assert register().version == "1"
+    assert [item.number for item in register.registry.versions(NAME)] == ["1"]
+    assert register.registry.aliases(NAME) == {CANDIDATE: "1"}
+
+
 def test_a_voice_whose_version_was_deleted_is_registered_anew(register):
     register()
     register.registry.client.delete_model_version(NAME, "1")
