@@ -61,6 +61,21 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of_file(path: Path) -> str:
+    """Returns the MD5 of a file's bytes, 32 hex digits, by which DVC names it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def stays_inside(name: str) -> bool:
+    """Returns whether a relative path, as files name other files, leads to a file below the folder that it starts from.
+
+    Only the text is judged; a link on the way may still lead elsewhere.
+    """
+    parts = name.split("/")
+    return all(parts) and not {".", ".."} & set(parts) and not {"\0", "\\"} & set(name)
+
+
 def trim_incomplete_line(path: Path) -> None:
     """Removes a last line that a crash cut short, so that an appended record starts on a new line."""
     if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):

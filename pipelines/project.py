@@ -138,7 +138,7 @@ class Project:
         digest = dvc.output_hash(self.folder, CORPUS)
         self.require_own_data()
         logger.warning("%s; using the data %s that dvc.lock records", missing, digest)
-        dvc.pull(self.folder, self.state, CORPUS)
+        dvc.pull(self.folder, self.state, CORPUS, digest)
 
     def write_params(self) -> None:
         """Writes the `params.yaml` of a project folder in the state, unless it has this content already."""
