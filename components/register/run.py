@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import model
 from components import lineage
+from components.artifacts import ARTIFACT_TAG, VOICE_TAG, hash_of_upload
 from components.contracts import (
     EvaluateOutput,
     FinetuneVocoderOutput,
@@ -45,6 +47,10 @@ REQUIREMENTS = (
 )
 """Packages that a registered voice needs for synthesis; the model pins their installed versions."""
 
+MODEL_CODE = Path(model.__file__).parent
+PYFUNC_MODEL = Path(__file__).with_name("pyfunc_model.py")
+"""Code that is registered with a voice."""
+
 
 def run(data: str, features: str, training: str, finetuning: str, evaluation: str, name: str) -> RegisterOutput:
     """Registers the evaluated voice, or reuses the version that already holds it.
@@ -69,7 +75,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         "dvc.data": corpus.data_hash,
         "features.hash": store.features_hash,
         "weights.sha256": trained.weights_sha256,
-        "voice.sha256": voice.voice_hash,
+        VOICE_TAG: voice.voice_hash,
     }
     described = read_json(voice.voice / "voice.json")
     lineage_tags |= base_tags(described.get("lineage", []))
@@ -99,7 +105,7 @@ def results(output: RegisterOutput) -> Results:
 
 def _equal_versions(registry: Registry, name: str, voice_hash: str) -> list[Version]:
     """Returns the versions that hold a voice, oldest first."""
-    return [item for item in reversed(registry.versions(name)) if item.tags.get("voice.sha256") == voice_hash]
+    return [item for item in reversed(registry.versions(name)) if item.tags.get(VOICE_TAG) == voice_hash]
 
 
 def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -131,13 +137,21 @@ def _create(
         registry.client.set_tag(delivery.run_id, key, value)
     # The environment may hold the id of another run (KFP's MLflow plugin); the version belongs to the training's run.
     os.environ.pop("MLFLOW_RUN_ID", None)
-    logged = retry_during_outage(
-        lambda: log_voice(voice, delivery.run_id, _speaker_encoder(state, voice)),
+    encoder = _speaker_encoder(state, voice)
+
+    def upload() -> tuple[str, str]:
+        logged = log_voice(voice, delivery.run_id, encoder)
+        sources = [voice, MODEL_CODE, PYFUNC_MODEL, *([encoder] if encoder else [])]
+        return logged, hash_of_upload(Path(mlflow.artifacts.download_artifacts(logged)), sources)
+
+    logged, artifact_hash = retry_during_outage(
+        upload,
         lambda error: isinstance(error, (MlflowException, OSError, *storage_errors())),
         f"uploading {name}",
     )
+    registry.client.set_tag(delivery.run_id, ARTIFACT_TAG, artifact_hash)
     registry.client.set_terminated(delivery.run_id, status="FINISHED")
-    mlflow.register_model(logged, name, tags=dict(lineage_tags))
+    mlflow.register_model(logged, name, tags={**lineage_tags, ARTIFACT_TAG: artifact_hash})
 
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:
@@ -163,8 +177,6 @@ def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> 
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    import model
-
     optional = [ColSpec(DataType.string, key, required=False) for key in ("language", "speaker", "reference_language")]
     signature = ModelSignature(
         inputs=Schema(
@@ -186,9 +198,9 @@ def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> 
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="voice",
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            python_model=str(PYFUNC_MODEL),
             artifacts={"voice": str(voice)} | ({"speaker_encoder": str(speaker_encoder)} if speaker_encoder else {}),
-            code_paths=[str(Path(model.__file__).parent)],
+            code_paths=[str(MODEL_CODE)],
             signature=signature,
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
         )

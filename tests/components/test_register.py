@@ -10,10 +10,11 @@ from evaluated_voice import DATA, FEATURES, WEIGHTS, evaluated_voice
 from other_process import OtherProcess
 
 from components import lineage
+from components.artifacts import ArtifactError
 from components.contracts import StepError
 from components.register import run as module
 from components.register.run import run
-from components.registry import CANDIDATE, CHAMPION, Registry
+from components.registry import CANDIDATE, CHAMPION, Registry, smoke_test
 from model.voice_folder import voice_hash
 
 NAME = "myxtts-toy-xtiny"
@@ -79,6 +80,7 @@ def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
         "features.hash": FEATURES,
         "weights.sha256": WEIGHTS,
         "voice.sha256": voice_hash(voice),
+        "artifact.sha256": version.tags["artifact.sha256"],
     }
     assert {key: value for key, value in version.tags.items() if not key.startswith("metric.")} == expected
     assert documented_tags() == set(expected) | {"settings.sha256"}  # that one is of the training's run
@@ -164,6 +166,42 @@ def test_a_version_holds_the_voice(register, voice):
     held = register.registry.voice_folder(f"models:/{NAME}/{answer.version}")
     for file in ("voice.json", "model.safetensors"):
         assert (held / file).read_bytes() == (voice / file).read_bytes()
+
+
+def test_a_store_that_returns_other_code_than_it_was_given_gets_no_version(register, monkeypatch):
+    import mlflow
+
+    download = mlflow.artifacts.download_artifacts
+
+    def tampered(uri: str) -> str:
+        folder = Path(download(uri))
+        with (folder / "pyfunc_model.py").open("a") as file:
+            file.write("\nimport os\n")
+        return str(folder)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", tampered)
+    with pytest.raises(ArtifactError, match=r"pyfunc_model\.py came back .* with other content"):
+        register()
+    assert register.registry.versions(NAME) == []
+
+
+def test_code_that_was_changed_in_the_store_is_neither_executed_nor_accepted(register, marker):
+    version = register.registry.version(NAME, register().version)
+    import mlflow
+
+    stored = Path(mlflow.artifacts.download_artifacts(version.source))
+    assert register.registry.verified_files(version) == stored
+    with (stored / "pyfunc_model.py").open("a") as file:
+        file.write(f"\nopen({str(marker)!r}, 'w')\n")
+    with pytest.raises(ArtifactError, match="not those that were registered"):
+        smoke_test(version)
+    assert not marker.exists()
+
+
+@pytest.fixture
+def marker(tmp_path) -> Path:
+    """File that foreign code would write."""
+    return tmp_path / "executed"
 
 
 def test_the_version_belongs_to_the_run_of_its_training(register, monkeypatch):

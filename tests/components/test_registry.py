@@ -1,14 +1,12 @@
-import io
 from pathlib import Path
+from types import SimpleNamespace
 
-import mlflow.pyfunc
 import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 from mlflow.exceptions import MlflowException
 from other_process import OtherProcess
 
+from components.artifacts import ARTIFACT_TAG, VOICE_TAG, ArtifactError, combined_hash, file_hashes
 from components.registry import (
     CANDIDATE,
     CHAMPION,
@@ -22,6 +20,7 @@ from components.registry import (
     registered_speaker_encoder,
     smoke_test,
 )
+from model.files import sha256_of_file
 
 NAME = "myxtts-toy-xtiny"
 
@@ -240,24 +239,6 @@ def test_two_processes_with_states_of_their_own_agree_on_one_champion(registry, 
     assert aliases(registry) == (won, "1")
 
 
-def wav(samples: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, 22050, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
-class Served:
-    """Stands for a model that MLflow serves: answers every text with the same samples."""
-
-    def __init__(self, samples: np.ndarray) -> None:
-        self._samples = samples
-
-    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
-        assert list(rows.columns) == ["text"]
-        assert rows["text"].str.len().min() > 0
-        return pd.DataFrame({"audio": [wav(self._samples)] * len(rows)})
-
-
 TONE = 0.1 * np.sin(np.arange(22050) / 10)
 
 
@@ -271,9 +252,21 @@ TONE = 0.1 * np.sin(np.arange(22050) / 10)
         (0.005 * TONE, r"synthesized 1\.00 s of silence"),
     ],
 )
-def test_a_voice_that_says_nothing_audible_fails_its_smoke_test(samples, reason, monkeypatch):
+def test_a_voice_that_says_nothing_audible_fails_its_smoke_test(samples, reason, monkeypatch, tmp_path):
+    folder = tmp_path / "artifacts" / "voice"
+    folder.mkdir(parents=True)
     loaded = []
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda address: loaded.append(address) or Served(samples))
+
+    class Voice:
+        def __init__(self, voice: Path, speaker_encoder: Path | None) -> None:
+            assert (voice, speaker_encoder) == (folder, None)
+
+        def synthesize(self, text: str) -> SimpleNamespace:
+            assert text
+            return SimpleNamespace(samples=samples, sample_rate=22050)
+
+    monkeypatch.setattr("components.registry.find_voice", lambda address: loaded.append(address) or folder)
+    monkeypatch.setattr("model.synthesis.Synthesizer", Voice)
     version = Version(name="m", number="4", tags={}, aliases=(), source="", run_id="", created=0.0)
     if reason:
         with pytest.raises(RegistryError, match=f"m version 4 .*{reason}.*not promoted"):
@@ -289,7 +282,8 @@ def stored(registry, tmp_path) -> Path:
     folder = tmp_path / "stored"
     (folder / "artifacts" / "voice").mkdir(parents=True)
     (folder / "artifacts" / "voice" / "voice.json").write_text("{}")
-    registry.client.create_model_version(NAME, folder.as_uri())
+    tags = {ARTIFACT_TAG: combined_hash(file_hashes(folder))}
+    registry.client.create_model_version(NAME, folder.as_uri(), tags=tags)
     registry.promote(NAME, "4", None, "first")
     return folder
 
@@ -302,14 +296,49 @@ def test_a_registered_voice_is_found_by_alias_and_number(registry, stored):
         find_voice(f"models:/{NAME}/9")
 
 
-def test_a_registered_voice_brings_the_speaker_encoder_beside_it(stored):
+def record_hash(registry: Registry, folder: Path) -> None:
+    registry.client.set_model_version_tag(NAME, "4", ARTIFACT_TAG, combined_hash(file_hashes(folder)))
+
+
+def test_a_registered_voice_brings_the_speaker_encoder_beside_it(registry, stored):
     voice = find_voice(f"models:/{NAME}@champion")
     assert registered_speaker_encoder(voice) is None
     (stored / "artifacts" / "resemblyzer.safetensors").touch()
+    record_hash(registry, stored)
+    voice = find_voice(f"models:/{NAME}@champion")
     assert registered_speaker_encoder(voice) == stored / "artifacts" / "resemblyzer.safetensors"
 
 
 def test_a_version_without_a_voice_is_named(registry, stored):
     (stored / "artifacts" / "voice" / "voice.json").unlink()
+    record_hash(registry, stored)
     with pytest.raises(RegistryError, match=r"\(version 4\) has no voice\.json"):
         find_voice(f"models:/{NAME}@champion")
+
+
+@pytest.mark.parametrize("file", ["artifacts/voice/voice.json", "pyfunc_model.py", "code/model/new.py"])
+def test_a_version_whose_files_were_changed_is_not_loaded(stored, file):
+    path = stored / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as changed:
+        changed.write("\nimport os\n")
+    with pytest.raises(ArtifactError, match=f"{NAME} version 4: .*not those that were registered"):
+        find_voice(f"models:/{NAME}@champion")
+
+
+def test_a_version_from_before_all_files_were_hashed_is_compared_by_its_description(registry, stored):
+    registry.client.delete_model_version_tag(NAME, "4", ARTIFACT_TAG)
+    with pytest.raises(ArtifactError, match="no recorded hash"):
+        find_voice(f"models:/{NAME}/4")
+    description = stored / "artifacts" / "voice" / "voice.json"
+    registry.client.set_model_version_tag(NAME, "4", VOICE_TAG, sha256_of_file(description))
+    assert find_voice(f"models:/{NAME}/4") == description.parent
+    description.write_text("{} ")
+    with pytest.raises(ArtifactError, match="not those that were registered"):
+        find_voice(f"models:/{NAME}/4")
+
+
+def test_compiled_code_beside_the_code_is_no_change(stored):
+    (stored / "__pycache__").mkdir()
+    (stored / "__pycache__" / "pyfunc_model.pyc").write_bytes(b"x")
+    assert find_voice(f"models:/{NAME}/4") == stored / "artifacts" / "voice"

@@ -12,22 +12,32 @@ from components.contracts import StepError
 from components.data_versions import DataRecords
 from components.dvc_objects import DamagedObjectError, object_path
 from components.resolve_data.run import folder_hash, results, run
+from components.state import State
 
 
-@pytest.fixture
-def pushed(state, tmp_path):
+@pytest.fixture(scope="module")
+def remote_of_a_project(tmp_path_factory) -> tuple[str, Path]:
     """A corpus of three files that a project has pushed to a remote: (its hash, the remote)."""
-    project, remote = tmp_path / "project", tmp_path / "remote"
+    folder = tmp_path_factory.mktemp("pushed")
+    state, project, remote = State(folder / "state").prepare(), folder / "project", folder / "remote"
     (project / "corpus" / "audio").mkdir(parents=True)
     for name, text in (("manifest.jsonl", "{}\n{}\n"), ("audio/a.flac", "a"), ("audio/é.flac", "b")):
         (project / "corpus" / name).write_text(text)
-    settings = {"core": {"no_scm": "true", "remote": dvc.REMOTE}, "cache": {"dir": str(tmp_path / "own-cache")}}
+    settings = {"core": {"no_scm": "true", "remote": dvc.REMOTE}, "cache": {"dir": str(folder / "own-cache")}}
     dvc.write_config(project, {**settings, f"'remote \"{dvc.REMOTE}\"'": {"url": str(remote)}}, "config")
     dvc.run(project, state, "add", "--quiet", "corpus")
     dvc.run(project, state, "push", "--quiet")
     digest = yaml.safe_load((project / "corpus.dvc").read_text())["outs"][0]["md5"]
     assert digest == folder_hash(project / "corpus")
-    return digest, str(remote)
+    return digest, remote
+
+
+@pytest.fixture
+def pushed(state, remote_of_a_project, tmp_path) -> tuple[str, str]:
+    """The hash of a pushed corpus, and a remote of this test alone that holds it."""
+    digest, remote = remote_of_a_project
+    shutil.copytree(remote, tmp_path / "remote")
+    return digest, str(tmp_path / "remote")
 
 
 def test_data_is_fetched_by_its_hash_and_kept(pushed, state):
