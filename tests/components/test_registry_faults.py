@@ -76,7 +76,7 @@ def fresh(tmp_path, monkeypatch) -> Callable[..., Machine]:
         machine = Machine(MlflowDouble(), State(tmp_path))
         machine.client.create_registered_model(NAME)
         for number in range(4):
-            machine.client.create_model_version(NAME, f"s3://voices/{number}", tags={"measure.old": "1.0"})
+            machine.client.create_model_version(NAME, f"s3://voices/{number}", tags={"metric.old": "1.0"})
         for number in promoted:
             machine.promote(NAME, number, None, "prepared")
         machine.client.writes.clear()
