@@ -86,7 +86,7 @@ def run(
         DvcError: the command failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", "components.dvc_main", *arguments],
         cwd=project,
         env={**environment(state), **(variables or {})},
         text=True,

@@ -73,9 +73,15 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the version's evaluation."""
-        found = {key: float(value) for key, value in self.tags.items() if key.startswith(METRIC_TAG)}
-        return {key.removeprefix(METRIC_TAG): value for key, value in found.items()}
+        """Metrics of the version's evaluation; a tag that is no number is left out, with a warning."""
+        found = {key.removeprefix(METRIC_TAG): value for key, value in self.tags.items() if key.startswith(METRIC_TAG)}
+        metrics: dict[str, float] = {}
+        for key, value in found.items():
+            try:
+                metrics[key] = float(value)
+            except ValueError:
+                logger.warning("%s version %s: its metric %s is no number: %r", self.name, self.number, key, value)
+        return metrics
 
 
 def model_name(template: str, corpus: str, size: str) -> str:
@@ -527,24 +533,3 @@ def find_voice(model: str) -> Path:
 def registered_speaker_encoder(voice: Path) -> Path | None:
     """Returns the speaker encoder's weights that `register` stored beside a voice; `None` where there are none."""
     return next(voice.parent.glob("*.safetensors"), None)
-
-
-def smoke_test(version: Version) -> None:
-    """Loads the voice of a version, without executing code of its artifacts, and synthesizes one sentence.
-
-    Raises:
-        ArtifactError: the files are not those that were registered.
-        RegistryError: the result is not audible speech.
-    """
-    import numpy as np
-
-    from model.synthesis import Synthesizer
-
-    voice = find_voice(f"{SCHEME}{version.name}/{version.number}")
-    speech = Synthesizer(voice, registered_speaker_encoder(voice)).synthesize("One two three.")
-    samples, sample_rate = speech.samples, speech.sample_rate
-    if len(samples) < sample_rate // 10 or not np.isfinite(samples).all() or float(np.abs(samples).max()) < 1e-3:
-        raise RegistryError(
-            f"{version.name} version {version.number} synthesized {len(samples) / sample_rate:.2f} s of "
-            f"{'silence' if len(samples) else 'nothing'} in its smoke test; it was not promoted"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -31,6 +32,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed processes of this machine began to write beside `path` with `atomic_write`."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = partial.name.removesuffix(".partial").split(".")[-2]
+        if process.isdecimal() and not Path("/proc", process).exists():
+            _remove(partial)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from components.artifacts import ArtifactError
-from components.registry import Registry, Version, smoke_test
+from components.registry import Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -93,6 +93,8 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
             click.echo(f"{key}: {value}", err=True)
         click.echo(f"{name} version {item.number} failed its gate; --force promotes it in spite of that", err=True)
         raise SystemExit(1)
+    from components.smoke_test import smoke_test
+
     found.promote(name, item.number, None, reason, smoke_test)
     click.echo(f"{name}: champion is version {item.number}")
 

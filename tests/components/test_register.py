@@ -14,7 +14,8 @@ from components.artifacts import ArtifactError
 from components.contracts import StepError
 from components.register import run as module
 from components.register.run import run
-from components.registry import CANDIDATE, CHAMPION, Registry, smoke_test
+from components.registry import CANDIDATE, CHAMPION, Registry
+from components.smoke_test import smoke_test
 from model.voice_folder import voice_hash
 
 NAME = "myxtts-toy-xtiny"

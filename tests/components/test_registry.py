@@ -18,8 +18,8 @@ from components.registry import (
     model_name,
     parse_uri,
     registered_speaker_encoder,
-    smoke_test,
 )
+from components.smoke_test import smoke_test
 from model.files import sha256_of_file
 
 NAME = "myxtts-toy-xtiny"
@@ -265,8 +265,8 @@ def test_a_voice_that_says_nothing_audible_fails_its_smoke_test(samples, reason,
             assert text
             return SimpleNamespace(samples=samples, sample_rate=22050)
 
-    monkeypatch.setattr("components.registry.find_voice", lambda address: loaded.append(address) or folder)
-    monkeypatch.setattr("model.synthesis.Synthesizer", Voice)
+    monkeypatch.setattr("components.smoke_test.find_voice", lambda address: loaded.append(address) or folder)
+    monkeypatch.setattr("components.smoke_test.Synthesizer", Voice)
     version = Version(name="m", number="4", tags={}, aliases=(), source="", run_id="", created=0.0)
     if reason:
         with pytest.raises(RegistryError, match=f"m version 4 .*{reason}.*not promoted"):
