@@ -16,7 +16,7 @@ from components.contracts import (
     TrainOutput,
 )
 from components.gate.metrics import LOWER_IS_BETTER, PRIMARY, gate_metrics, reasons
-from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
+from components.registry import CHAMPION, ROLLED_BACK, Registry, Version
 from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
@@ -121,6 +121,8 @@ def run(
     passed = not any(check.result == FAILED for check in checks)
     _tag_results(registry, candidate, checks)
     if passed:
+        from components.smoke_test import smoke_test  # imports torch, which the other checks do without
+
         registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
     champion_now = registry.aliases(name).get(CHAMPION, "")
     output = GateOutput(

@@ -39,7 +39,7 @@ class VocoderConfig(Section):
     or a smaller one; `tiny` trains in minutes on two cores. `default` is `v2`, `c16` or `full`."""
     checkpoint: Checkpoint = ""
     """Pretrained weights: a folder of `myxtts vocoder`, or a published file (a path, `https://` or `s3://`)."""
-    checkpoint_sha256: str = ""
+    checkpoint_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
     """SHA-256 of `checkpoint`, the file or the folder's `generator.safetensors`; required for downloads, otherwise
     computed by the pipeline, so that another checkpoint under the same path is noticed."""
     start_from_base: bool = True

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from components.registry import Registry, Version, smoke_test
+from components.artifacts import ArtifactError
+from components.registry import Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -92,8 +93,25 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
             click.echo(f"{key}: {value}", err=True)
         click.echo(f"{name} version {item.number} failed its gate; --force promotes it in spite of that", err=True)
         raise SystemExit(1)
+    from components.smoke_test import smoke_test
+
     found.promote(name, item.number, None, reason, smoke_test)
     click.echo(f"{name}: champion is version {item.number}")
+
+
+@registry.command()
+@click.argument("name")
+@click.argument("version", default="champion")
+def verify(name: str, version: str) -> None:
+    """Compare the files of a version (number or alias) with the hashes recorded at its registration."""
+    found = Registry(State.locate())
+    item = found.version(name, version)
+    try:
+        folder = found.verified_files(item)
+    except ArtifactError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(1) from None
+    click.echo(f"{name} version {item.number}: the files in {folder} are those that were registered")
 
 
 @registry.command()
@@ -102,7 +120,7 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
 def rollback(name: str, reason: str) -> None:
     """Make the previous champion the champion again."""
     old, new = Registry(State.locate()).rollback(name, reason)
-    click.echo(f"{name}: champion is version {new} again (was {old})")
+    click.echo(f"{name}: champion is version {new} again (was {old or 'none: its alias was deleted in MLflow'})")
 
 
 def _plain(item: Version) -> dict[str, Any]:
