@@ -148,10 +148,18 @@ class Experiment:
     given_base: Path | None = None
 
     @cached_property
+    def reader(self) -> Path:
+        """Folder of what is made of the recordings, of its own for each corpus."""
+        return self.folder / f"reader-{settings_hash(self._reader_settings)[:8]}"
+
+    @cached_property
+    def _reader_settings(self) -> dict[str, Any]:
+        return flatten({"corpus": survey(self.recordings)})
+
+    @cached_property
     def corpus(self) -> tuple[Path, FeatureStore]:
         """The whole corpus of the reader and its features."""
-        config = resolve(None, None, {**flatten({"corpus": survey(self.recordings)}), "model_size": SIZE}).config
-        return prepare(config, self.folder / "reader")
+        return prepare(resolve(None, None, self._reader_settings).config, self.reader)
 
     @cached_property
     def base(self) -> Path:
@@ -160,7 +168,7 @@ class Experiment:
             return self.given_base
         wanted = {**base_settings((LANGUAGE,), SIZE), "corpus.path": "", **self.base_settings}
         del wanted["registry.name"]
-        corpus = {key: value for key, value in wanted.items() if key.startswith("corpus.")}
+        corpus = {key: value for key, value in wanted.items() if key.startswith(("corpus.", "split."))}
         _, store = prepare(resolve(None, None, corpus).config, self.folder / "bases" / settings_hash(corpus)[:8])
         return self._train("base", store, training_settings(wanted)).voice
 
@@ -184,8 +192,8 @@ class Experiment:
 
     def _subset(self, seconds: float, draw: int) -> FeatureStore:
         """Returns the features of so many seconds of training clips, split as a corpus of their own."""
-        folder = self.folder / "subsets" / f"{seconds:.0f}-{draw}"
-        config = resolve(None, None, {"model_size": SIZE}).config
+        folder = self.reader / "subsets" / f"{seconds:.0f}-{draw}"
+        config = resolve(None, None, self._reader_settings).config
         if not (folder / "features").exists():
             source = self.corpus[0]
             clips = draw_clips([clip for clip in read_manifest(source) if clip.split == "train"], seconds, draw)
@@ -197,7 +205,7 @@ class Experiment:
 
     def recordings_scores(self, vocoded: bool) -> Scores:
         """Returns the scores of the held-out recordings, or of their copy-synthesis."""
-        path = self.folder / "scores" / ("copy-synthesis.json" if vocoded else "recordings.json")
+        path = self.reader / "scores" / ("copy-synthesis.json" if vocoded else "recordings.json")
         if not path.is_file():
             folder, store = self.corpus
             vocoder, rate = build_vocoder(VocoderConfig(), store.audio, None), store.audio.sample_rate
@@ -218,7 +226,7 @@ class Experiment:
     def _score(self, voice: Path) -> tuple[Scores, Scores]:
         """Returns the scores of a voice on the held-out sentences, and on the further texts."""
         digest = json.loads((voice / DESCRIPTION).read_text("utf-8"))["weights_sha256"]
-        path = self.folder / "scores" / f"{voice.parent.name}-{digest[:8]}.json"
+        path = self.reader / "scores" / f"{voice.parent.name}-{digest[:8]}.json"
         held_out = [self.corpus[1].clips[position].text for position in self._held_out]
         known = json.loads(path.read_text("utf-8")) if path.is_file() else {"errors": {}, "similarities": {}}
         missing = [text for text in (*held_out, *self.texts) if text not in known["errors"]]
