@@ -116,13 +116,16 @@ def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register,
     assert len(register.registry.versions(NAME)) == 2
 
 
-def test_of_two_machines_that_register_one_voice_both_name_the_older_version(register, voice, monkeypatch):
+def test_of_two_machines_that_register_one_voice_both_name_the_older_version(register, voice, monkeypatch, tmp_path):
     """The other one, with a state folder of its own, makes its version while this one uploads."""
     created = module._create
+    files = tmp_path / "of-the-other"
+    files.mkdir()
+    (files / "MLmodel").touch()
 
     def create(registry, state, spool, folder, name, tags):
         registry.client.create_registered_model(name)
-        registry.client.create_model_version(name, "s3://voices/of-the-other", tags=tags)
+        registry.client.create_model_version(name, str(files), tags=tags)
         created(registry, state, spool, folder, name, tags)
 
     monkeypatch.setattr(module, "_create", create)
