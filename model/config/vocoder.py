@@ -45,11 +45,12 @@ class VocoderConfig(Section):
     start_from_base: bool = True
     """Start from the vocoder of the voice that the training started from (`training.start_from`), if it has one of this
     type and variant and no `checkpoint` is given."""
-    griffin_lim_iterations: Positive = 60
+    griffin_lim_start: Literal["random", "continued"] = "continued"
+    """Phases that Griffin-Lim starts from: `continued` from frame to frame, which makes 8 iterations as good as 32 from
+    `random` ones, and allows streaming."""
+    griffin_lim_iterations: Positive | None = None
+    """[default: 8 from continued phases, 60 from random ones]"""
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    griffin_lim_start: Literal["random", "continued"] = "random"
-    """Phases that Griffin-Lim starts from: `random`, or `continued` from frame to frame, which makes 8 iterations as
-    good as 32 and allows streaming."""
     refinement_iterations: Annotated[int, Field(ge=0)] | None = None
     """Griffin-Lim iterations on the magnitudes that Vocos predicts, from continued phases; 0 takes its own phases
     [default: 4, and 0 for `full`]"""
