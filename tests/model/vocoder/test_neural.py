@@ -91,16 +91,18 @@ def test_bfloat16_is_similar_but_not_equal(make_weights, settings):
         (np.full((5, 80), 30.0, dtype=np.float32), "no log-mel"),
     ],
 )
-def test_invalid_mels_are_refused(mel, message, make_weights, settings):
+@pytest.mark.parametrize("kind", ["hifigan", "vocos"])
+def test_invalid_mels_are_refused(mel, message, kind, make_weights, settings):
     with pytest.raises(VocoderError, match=message):
-        NeuralVocoder.from_weights(make_weights(), settings())(mel)
+        NeuralVocoder.from_weights(make_weights(kind), settings(type=kind))(mel)
 
 
-def test_damaged_weights_are_an_error(make_weights, settings):
-    weights = make_weights()
-    weights.generator["conv_post.bias"] = torch.full((1,), torch.nan)
+@pytest.mark.parametrize(("kind", "layer"), [("hifigan", "conv_post.bias"), ("vocos", "backbone.embed.bias")])
+def test_damaged_weights_are_an_error(kind, layer, make_weights, settings):
+    weights = make_weights(kind)
+    weights.generator[layer] = torch.full_like(weights.generator[layer], torch.nan)
     with pytest.raises(VocoderError, match="not finite numbers, so its weights are damaged"):
-        NeuralVocoder.from_weights(weights, settings())(np.full((5, 80), SILENCE, dtype=np.float32))
+        NeuralVocoder.from_weights(weights, settings(type=kind))(np.full((5, 80), SILENCE, dtype=np.float32))
 
 
 def test_a_neural_vocoder_without_weights_is_refused(settings, audio):
