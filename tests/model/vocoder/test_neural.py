@@ -6,6 +6,7 @@ import torch
 
 from model.audio import SILENCE
 from model.audio.mel import MelExtractor
+from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder, VocoderError, build_vocoder
@@ -58,6 +59,13 @@ def test_refinement_brings_the_samples_of_vocos_closer_to_the_mel(make_weights, 
 
     assert error(8) < error(2) < 0.7 * error(0)
     assert error(None) == error(4)
+
+
+def test_magnitudes_of_other_frames_than_the_mel_are_not_refined(make_weights, settings):
+    weights = make_weights("vocos", audio=AudioConfig(n_fft=2048))
+    with pytest.raises(VocoderError, match=r"audio\.n_fft is 2048; set vocoder\.refinement_iterations to 0"):
+        NeuralVocoder.from_weights(weights, settings(type="vocos"))
+    assert len(NeuralVocoder.from_weights(weights, settings(type="vocos", refinement_iterations=0))(random_mel(9)))
 
 
 def test_the_published_size_of_vocos_keeps_its_own_phases_by_default():
