@@ -1,6 +1,7 @@
 """Registers a voice as a model version, with its lineage and metrics as tags and the alias `candidate`."""
 
 import importlib.metadata
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +47,9 @@ REQUIREMENTS = (
 """Packages that a registered voice needs for synthesis; the model pins their installed versions."""
 
 
-def run(data: str, features: str, training: str, finetuning: str, evaluation: str, name: str) -> RegisterOutput:
+def run(
+    data: str, features: str, training: str, finetuning: str, evaluation: str, name: str, origin: str = "{}"
+) -> RegisterOutput:
     """Registers the evaluated voice, or reuses the version that already holds it and still has its files.
 
     Args:
@@ -56,6 +59,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         finetuning: Path of the `FinetuneVocoderOutput`, whose voice is registered.
         evaluation: Path of the `EvaluateOutput`, whose metrics become tags.
         name: Registered model.
+        origin: Further tags as JSON, such as the study and the trial that the settings of the training come from.
 
     Raises:
         StepError: the tracking server did not take the records of the training.
@@ -71,6 +75,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         "weights.sha256": trained.weights_sha256,
         "voice.sha256": voice.voice_hash,
     }
+    lineage_tags |= (origin_tags := json.loads(origin))
     described = read_json(voice.voice / "voice.json")
     lineage_tags |= base_tags(described.get("lineage", []))
     if licenses := described.get("licenses"):
@@ -85,7 +90,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         for key in found.tags if found else ():
             if key.startswith(METRIC_TAG) and key not in tags:  # of an earlier evaluation; does not apply to this one
                 registry.client.delete_model_version_tag(name, version, key)
-        for key, value in tags.items():
+        for key, value in {**tags, **origin_tags}.items():
             registry.client.set_model_version_tag(name, version, key, value)
         registry.client.set_registered_model_alias(name, CANDIDATE, version)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
