@@ -256,7 +256,7 @@ def studied(promoted, state) -> subprocess.CompletedProcess:
 
 def test_a_studys_values_reach_the_real_trainer(studied, state, ask):
     assert studied.returncode == 0, studied.stdout + studied.stderr
-    shown = ask("study", "show", "small", "--json")
+    shown = ask("study", "show", "small")
     assert [trial["trial"] for trial in shown["trials"]] == [0, 1]
     baseline = shown["trials"][0]
     voice = state.root / "studies" / "small" / "trial-0" / "voice" / "voice.json"
@@ -269,7 +269,7 @@ def test_a_studys_values_reach_the_real_trainer(studied, state, ask):
 def test_the_training_after_a_study_has_its_best_settings_and_the_version_names_study_and_trial(
     studied, state, ask, myxtts
 ):
-    tags = ask("registry", "show", NAME, "--json")["tags"]
+    tags = ask("registry", "show", NAME)["tags"]
     _, text, _ = myxtts("study", "best", "small")
     page = (state.root / "studies" / "small" / "study.html").read_text()
     assert "<h1>Study small</h1>" in page
@@ -283,6 +283,6 @@ def test_a_study_is_continued_by_its_name_alone(studied, state, ask):
     command = [sys.executable, "-m", "pipelines.cli.main", "study", "run", "small", "--trials", "3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(state))
     assert done.returncode == 0, done.stdout + done.stderr
-    listed = ask("study", "list", "--json")
+    listed = ask("study", "list")
     assert [(item["name"], item["trials"], item["finished"]) for item in listed] == [("small", 3, 3)]
-    assert ask("study", "status", "small", "--json")["steps"]["study_worker"]["state"] == "done"
+    assert ask("study", "status", "small")["steps"]["study_worker"]["state"] == "done"
