@@ -11,7 +11,6 @@ from components.resolve_data.component import resolve_data
 from components.studies.identity import StudyArguments, study_name
 from components.study_worker.component import study_worker
 from model.config.data import PreprocessSettings
-from model.config.resolution import resolve
 from model.config.schema import Config
 from model.config.study import StudySettings
 from pipelines.profiles import Profile, pipeline_config, place
@@ -59,26 +58,24 @@ def study_pipeline(profile: Profile, workers: int, then_train: bool) -> Any:
         then_train: Whether a training with the best settings follows, through evaluation and gate.
     """
 
-    given = study_arguments(resolve().config, data_hash="", remote="", name="")
-
     @dsl.pipeline(
         name=NAME_WITH_TRAINING if then_train else NAME,
         description="Trials of hyperparameters in parallel workers" + (", and a training with the best." * then_train),
         pipeline_config=pipeline_config(profile),
     )
     def pipeline(
-        study: str = given.study,
-        data_hash: str = given.data_hash,
-        remote: str = given.remote,
-        experiment: str = given.experiment,
-        name: str = given.name,
-        preprocess_settings: str = given.preprocess_settings,
-        study_settings: str = given.study_settings,
-        finetune_vocoder_settings: str = given.finetune_vocoder_settings,
-        evaluate_settings: str = given.evaluate_settings,
-        gate_settings: str = given.gate_settings,
+        study: str = "",
+        data_hash: str = "",
+        remote: str = "",
+        experiment: str = "",
+        name: str = "",
+        preprocess_settings: str = "",
+        study_settings: str = "",
+        finetune_vocoder_settings: str = "",
+        evaluate_settings: str = "",
+        gate_settings: str = "",
     ) -> dsl.Artifact:
-        """Runs the trials of a study.
+        """Runs the trials of a study with the arguments of `myxtts study run`; on the page, clone a run to change them.
 
         Args:
             study: Name of the study.
