@@ -146,8 +146,10 @@ def arguments_of(study: "Study") -> StudyArguments:
         StudyError: an older version of this program made the study.
     """
     try:
-        return StudyArguments(**study.user_attrs[ARGUMENTS])
-    except (KeyError, TypeError) as error:
+        arguments = StudyArguments(**study.user_attrs[ARGUMENTS])
+        _ = arguments.settings  # refuses settings of another version
+        return arguments
+    except (KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"the study {study.study_name} was made by another version of this program; start a new one"
         ) from error
