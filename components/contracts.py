@@ -252,6 +252,51 @@ class GateOutput(StepOutput):
     evaluation: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrepareStudyOutput(StepOutput):
+    """A study with all its trials, in the storage of studies.
+
+    Attributes:
+        study: Name of the study.
+    """
+
+    study: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyWorkerOutput(StepOutput):
+    """The end of a worker: no trial of the study was left.
+
+    Attributes:
+        study: Name of the study.
+        worker: `1/2` is the first of two workers.
+    """
+
+    study: str
+    worker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcludeStudyOutput(StepOutput):
+    """The result of a study.
+
+    Attributes:
+        study: Name of the study.
+        trial: Number of its best trial.
+        page: Page with the trials and their plots.
+        best: File for `--config` with the settings of the best trial.
+        train_settings: `TrainSettings` of a whole training with these settings, as JSON.
+        origin: Tags that name study and trial on the model of such a training, as JSON.
+    """
+
+    study: str
+    trial: str
+    page: Path
+    best: Path
+    train_settings: str
+    origin: str
+
+
 RECORDS: tuple[type[StepOutput], ...] = (
     ConfigureOutput,
     ResolveDataOutput,
@@ -262,6 +307,9 @@ RECORDS: tuple[type[StepOutput], ...] = (
     EvaluateOutput,
     RegisterOutput,
     GateOutput,
+    PrepareStudyOutput,
+    StudyWorkerOutput,
+    ConcludeStudyOutput,
 )
 PATH_FIELDS = frozenset(name for record in RECORDS for name in record.path_fields())
 """Names of the fields that hold paths, in any of the records."""

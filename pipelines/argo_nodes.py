@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.profiles import STEPS
+from pipelines.profiles import STEPS, STUDY_STEPS
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 """Annotation of all pods of a workflow."""
 PARTS = ("preprocess_part", "preprocess_joined")
 """Steps that replace `preprocess` if `cluster.preprocess_parts` is above 1."""
-KNOWN = frozenset((*STEPS, *PARTS))
+KNOWN = frozenset((*STEPS, *STUDY_STEPS, *PARTS))
 ATTEMPT = re.compile(r"executor\((\d+)\)")
 INDEX = re.compile(r"\([^)]*\)$")
 ORDER = ("FAILED", "CANCELING", "RUNNING", "PAUSED", "PENDING", "SUCCEEDED", "SKIPPED")

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
+
 from model.config.targets import ClusterConfig
 from pipelines.argo_nodes import step_statuses
 from pipelines.cluster_client import (
@@ -29,8 +31,8 @@ from pipelines.cluster_client import (
     make_client,
     uploading,
 )
+from pipelines.compiling import YamlLoader
 from pipelines.cron import parse_cron
-from pipelines.training_pipeline import NAME
 
 SUCCEEDED = ("SUCCEEDED", "SKIPPED")
 FAILED = ("FAILED", "CANCELED")
@@ -96,10 +98,16 @@ class ClusterRun:
         return {**vars(self), "steps": dict(self.steps), "attempts": dict(self.attempts)}
 
 
-def run_name(model: str, pipeline: str, arguments: Mapping[str, str]) -> str:
-    """Returns the name of a run: model, and hash of the compiled pipeline (with its images), data and settings."""
+def _pipeline_name(pipeline: str) -> str:
+    """Returns the name of a compiled pipeline."""
+    name: str = next(iter(yaml.load_all(pipeline, YamlLoader)))["pipelineInfo"]["name"]
+    return name
+
+
+def run_name(subject: str, pipeline: str, arguments: Mapping[str, str]) -> str:
+    """Returns the name of a run: model or study, and a hash of pipeline (with its images), data and settings."""
     settings = json.dumps([pipeline, dict(arguments)], sort_keys=True)
-    return f"{model}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    return f"{subject}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
 class Cluster:
@@ -161,7 +169,7 @@ class Cluster:
         Raises:
             ClusterError: the server does not fit the settings, or refuses the request.
         """
-        name = run_name(arguments["name"], pipeline, arguments)
+        name = run_name(arguments.get("study") or arguments["name"], pipeline, arguments)
         check_server(self.settings, self.server)
         with asking(self.settings, f"start {name}", changing=True):
             experiment_id = self._experiment(experiment)
@@ -402,13 +410,14 @@ class Cluster:
 
     def _version(self, pipeline: str, commit: str) -> tuple[str, str]:
         """Returns (pipeline id, version id) of this text, which is uploaded if it is missing."""
-        version = f"{commit[:12]}-{_fingerprint(pipeline)}"
+        version, name = f"{commit[:12]}-{_fingerprint(pipeline)}", _pipeline_name(pipeline)
         with tempfile.TemporaryDirectory() as folder, uploading(self.settings):
-            path = Path(folder) / f"{NAME}.yaml"
+            path = Path(folder) / f"{name}.yaml"
             path.write_text(pipeline, "utf-8")
             upload, add = self._client.upload_pipeline, self._client.upload_pipeline_version
-            pipeline_id = self._pipeline_id() or create_once(
-                lambda: upload(str(path), NAME, namespace=self.settings.namespace).pipeline_id, self._pipeline_id
+            pipeline_id = self._pipeline_id(name) or create_once(
+                lambda: upload(str(path), name, namespace=self.settings.namespace).pipeline_id,
+                lambda: self._pipeline_id(name),
             )
             version_id = self._version_id(pipeline_id, version) or create_once(
                 lambda: add(str(path), version, pipeline_id=pipeline_id).pipeline_version_id,
@@ -416,9 +425,9 @@ class Cluster:
             )
             return pipeline_id, version_id
 
-    def _pipeline_id(self) -> str:
-        """Returns the pipeline's id in our namespace (the server otherwise lists only shared pipelines), or ''."""
-        listed = self._client.list_pipelines(page_size=PAGE, namespace=self.settings.namespace, filter=_named(NAME))
+    def _pipeline_id(self, name: str) -> str:
+        """Returns the id of a pipeline in our namespace (the server otherwise lists only shared pipelines), or ''."""
+        listed = self._client.list_pipelines(page_size=PAGE, namespace=self.settings.namespace, filter=_named(name))
         return next((known.pipeline_id for known in listed.pipelines or ()), "")
 
     def _version_id(self, pipeline_id: str, version: str) -> str:

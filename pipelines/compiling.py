@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,22 @@ def compile_training(profile: Profile, defaults: Mapping[str, str] | None = None
     Raises:
         LintError: the pipeline uses a feature that one of the targets cannot run.
     """
-    text = _compiled(profile, defaults)
+    from pipelines.training_pipeline import training_pipeline
+
+    text = _compiled(lambda: training_pipeline(profile, defaults))
+    check(text, profile)
+    return text
+
+
+def compile_study(profile: Profile, workers: int, then_train: bool) -> str:
+    """Compiles the study pipeline for a target and returns the YAML text; see `study_pipeline`.
+
+    Raises:
+        LintError: the pipeline uses a feature that one of the targets cannot run.
+    """
+    from pipelines.study_pipeline import study_pipeline
+
+    text = _compiled(lambda: study_pipeline(profile, workers, then_train))
     check(text, profile)
     return text
 
@@ -58,9 +73,9 @@ def manifests(profile: Profile, namespace: str, commit: str, defaults: Mapping[s
     """
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-    from pipelines.training_pipeline import NAME
+    from pipelines.training_pipeline import NAME, training_pipeline
 
-    text = _compiled(profile, defaults)
+    text = _compiled(lambda: training_pipeline(profile, defaults))
     check(text, profile)
     # The server refuses to change a version, so its name must change with its content, image digests included.
     content = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -70,20 +85,22 @@ def manifests(profile: Profile, namespace: str, commit: str, defaults: Mapping[s
         namespace=namespace,
         include_pipeline_manifest=True,
     )
-    return _compiled(profile, defaults, kubernetes_manifest_format=True, kubernetes_manifest_options=options)
+    return _compiled(
+        lambda: training_pipeline(profile, defaults),
+        kubernetes_manifest_format=True,
+        kubernetes_manifest_options=options,
+    )
 
 
-def _compiled(profile: Profile, defaults: Mapping[str, str] | None, **options: Any) -> str:
-    """Compiles the pipeline with KFP, without checks."""
+def _compiled(define: Callable[[], Any], **options: Any) -> str:
+    """Compiles the pipeline that `define` returns with KFP, without checks."""
     from kfp import compiler
-
-    from pipelines.training_pipeline import training_pipeline
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         # KFP inspects the whole call stack at each setting of a task: a new thread has a short one.
         with ThreadPoolExecutor(1) as thread:
-            pipeline = thread.submit(training_pipeline, profile, defaults).result()
+            pipeline = thread.submit(define).result()
             thread.submit(compiler.Compiler().compile, pipeline, str(path), **options).result()
         return path.read_text("utf-8")
 

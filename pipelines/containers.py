@@ -20,7 +20,7 @@ from model.config.schema import Config
 from model.config.targets import DockerConfig
 from model.errors import MyXTTSError
 from model.files import write_json
-from pipelines.profiles import STEPS, Profile, image_kind
+from pipelines.profiles import STEPS, STUDY_STEPS, Profile, image_kind
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -52,7 +52,7 @@ def docker_profile(config: Config, pinned: bool = True) -> Profile:
         raise ContainerError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target docker")
     name = _pinned if pinned else _tagged
     kinds = {kind: name(config.docker, kind) for kind in sorted({image_kind(step) for step in STEPS})}
-    images = {step: kinds[image_kind(step)] for step in STEPS}
+    images = {step: kinds[image_kind(step)] for step in (*STEPS, *STUDY_STEPS)}
     return Profile(name="docker", images=images, retries=config.docker.retries, launch=config.launch)
 
 

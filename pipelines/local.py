@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +30,11 @@ from model.config.schema import Config
 from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
 from model.records import read_record
-from pipelines.profiles import Profile, local_profile
+from pipelines.profiles import STEPS, Profile, local_profile, study_steps
 from pipelines.run_records import RunRecord, StepRecord
 
+MOST_WORKERS = 2
+"""Number of tasks of a loop that KFP's local runner runs side by side."""
 GRACE_SECONDS = 20.0
 """Time between the interrupt of a run's processes and their kill, in which training saves a checkpoint."""
 STAMP = "%Y%m%d-%H%M%S"
@@ -100,13 +102,14 @@ class Target:
             record_containers(state, run_id, started)
 
 
-def make_target(name: str, config: Config, cached: bool = True) -> Target:
+def make_target(name: str, config: Config, cached: bool = True, steps: Sequence[str] = STEPS) -> Target:
     """Returns the target `local` or `docker` for these settings.
 
     Args:
         name: `local` or `docker`.
         config: Settings.
         cached: Whether results of earlier runs are used.
+        steps: Steps of the pipeline.
 
     Raises:
         ContainerError: the engine or an image is missing.
@@ -117,7 +120,7 @@ def make_target(name: str, config: Config, cached: bool = True) -> Target:
 
         return Target(replace(docker_profile(config), cached=cached), config)
     _require_checkpoint(config.vocoder)
-    return Target(replace(local_profile(config.launch), cached=cached))
+    return Target(replace(local_profile(config.launch, steps), cached=cached))
 
 
 def _require_checkpoint(vocoder: VocoderConfig) -> None:
@@ -161,15 +164,74 @@ def run_training(
     from pipelines.compiling import compile_training
 
     target = target or Target(local_profile())
+    return _run(state, compile_training(target.profile), STEPS, arguments, lineage, report, output, target)
+
+
+def run_study(
+    state: State,
+    arguments: Mapping[str, str],
+    workers: int,
+    lineage: Callable[[str], Mapping[str, str]],
+    report: Reporter = lambda *_: None,
+    output: Callable[[str], None] = lambda _: None,
+    target: Target | None = None,
+    then_train: bool = False,
+) -> RunRecord:
+    """Runs the study pipeline, and a training with the best settings after it if wanted.
+
+    Args:
+        state: State folder.
+        arguments: See `pipelines.study_pipeline.study_arguments`.
+        workers: Number of workers.
+        lineage: Function from the run id to the tags of MLflow runs and model versions.
+        report: Called with every change of a step.
+        output: Called with every other line that a step writes.
+        target: Environment of the steps [default: subprocesses].
+        then_train: Whether a training follows.
+
+    Raises:
+        ConfigError: there are more workers than KFP's local runner runs side by side.
+        PipelineError: a step failed; `run.json` of the run names it.
+        KeyboardInterrupt: raised after all processes of the run have ended.
+    """
+    from pipelines.compiling import compile_study
+
+    if workers > MOST_WORKERS:
+        raise ConfigError(
+            f"study.workers = {workers}, but on this machine a pipeline runs {MOST_WORKERS} tasks side by side; use "
+            f"{MOST_WORKERS}, and start `myxtts study worker {arguments['study']}` for each further one"
+        )
+    steps = study_steps(then_train)
+    target = target or Target(local_profile(steps=steps))
+    text = compile_study(target.profile, workers, then_train)
+    return _run(state, text, steps, arguments, lineage, report, output, target)
+
+
+def _run(
+    state: State,
+    text: str,
+    steps: Sequence[str],
+    arguments: Mapping[str, str],
+    lineage: Callable[[str], Mapping[str, str]],
+    report: Reporter,
+    output: Callable[[str], None],
+    target: Target,
+) -> RunRecord:
+    """Runs a compiled pipeline with these steps."""
     state.prepare()
     drop_stale_cache(state)
     identifier, folder = _new_run(state)
     record = RunRecord(
-        id=identifier, folder=folder, arguments=dict(arguments), started=time.time(), target=target.profile.name
+        id=identifier,
+        folder=folder,
+        arguments=dict(arguments),
+        started=time.time(),
+        target=target.profile.name,
+        steps={step: StepRecord() for step in steps},
     )
     record.save()
     pipeline = folder / "pipeline.yaml"
-    pipeline.write_text(compile_training(target.profile), "utf-8")
+    pipeline.write_text(text, "utf-8")
     variables = target.environment(state, lineage(identifier))
     request = {
         "pipeline": str(pipeline),
@@ -276,7 +338,7 @@ class _Watcher:
         self._report = report
         self._output = output
         self._current = ""
-        self._running = False
+        self._active: Counter[str] = Counter()
         self._error = ""
         self._saved = 0.0
         self._tail: deque[str] = deque(maxlen=15)
@@ -285,7 +347,7 @@ class _Watcher:
         """Processes one line of output."""
         if not (found := STEP_LINE.search(line)):
             self._tail.append(line.rstrip())
-            if self._running and line.strip():  # between steps only KFP itself writes
+            if self._active and line.strip():  # between steps only KFP itself writes
                 self._output(line.strip())
             return
         details = json.loads(found.group(1))
@@ -293,22 +355,35 @@ class _Watcher:
         step = self._record.steps[name]
         if happened == "started":
             self._mark_cached(before=name)
-            step.state, step.started = "running", time.time()
-            self._current, self._running = name, True
+            if not self._active[name]:
+                step.started, self._error = time.time(), ""
+            step.state = "running"
+            self._active[name] += 1
+            self._current = name
         elif happened == "progress":
             step.done, step.total = details.get("done", 0), details.get("total", 0)
         elif happened in ("finished", "failed", "interrupted"):
-            self._running = False
-            step.state = "done" if happened == "finished" else happened
-            step.seconds = details.get("seconds", 0.0)
-            self._error = details.get("error", "")
-            step.message = details.get("message", "") or self._error
-            if happened == "failed" and "report" in details:
-                write_json(self._record.folder / "failure.json", read_json(Path(details["report"])))
+            self._end(name, step, happened, details)
+            if step.state == "running":
+                return  # another worker of the step still works
         self._report(name, step, details)
         if happened != "progress" or time.monotonic() - self._saved > SAVE_SECONDS:
             self._saved = time.monotonic()
             self._record.save()
+
+    def _end(self, name: str, step: StepRecord, happened: str, details: Mapping[str, Any]) -> None:
+        """Records the end of a step, or of one of the workers that run it side by side."""
+        self._active[name] -= 1
+        self._active += Counter()  # keeps what is above zero
+        step.seconds = max(step.seconds, details.get("seconds", 0.0))
+        if happened != "finished":
+            step.state, self._current = happened, name
+        elif not self._active[name] and step.state == "running":
+            step.state = "done"
+        self._error = details.get("error", "") or self._error
+        step.message = details.get("message", "") or details.get("error", "") or step.message
+        if happened == "failed" and "report" in details:
+            write_json(self._record.folder / "failure.json", read_json(Path(details["report"])))
 
     def end(self, state: str) -> None:
         """Closes the record of a run; steps of a successful run that wrote nothing were taken from the cache."""

@@ -1,7 +1,7 @@
 """Profiles: what differs between a pipeline in processes, in containers and on a cluster, applied to its tasks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ from model.config.schema import Config
 from model.config.targets import ClusterConfig, LaunchConfig
 
 STEPS = ("configure", "resolve_data", "preprocess", "train", "finetune_vocoder", "evaluate", "register", "gate")
+STUDY_STEPS = ("prepare_study", "study_worker", "conclude_study")
+"""Steps of a study, between `preprocess` and the training that may follow."""
 DATA_STEPS = ("resolve_data",)
 """Steps that run in the image `data`; the others run in the image `train`."""
-TRAINING_STEPS = ("train", "finetune_vocoder")
+TRAINING_STEPS = ("train", "finetune_vocoder", "study_worker")
 """Steps that get the accelerators."""
 LAUNCHED_STEPS = ("train",)
 """Steps that a launcher can distribute; with `trainjob` its workers get the accelerators instead of the step."""
@@ -22,9 +24,13 @@ NOT_RETRIED = ("gate",)
 """Steps whose failure is a result: a voice that failed the gate fails it again."""
 REGISTRY_STEPS = ("register", "gate")
 """Steps that make versions and move aliases."""
-NOT_CACHED = ("configure", "register", "gate")
-"""Steps that depend on what is outside of the run: the newest data, models and aliases may have changed since an equal
-run."""
+NOT_CACHED = ("configure", "register", "gate", *STUDY_STEPS)
+"""Steps that depend on what is outside of the run: the newest data, models, aliases or trials may have changed since
+an equal run."""
+STORAGE_VARIABLE, STORAGE_KEY = "MYXTTS_STUDY_STORAGE", "optuna-uri"
+"""Environment variable with the address of the studies' database, and its key in the secret."""
+DATABASE_CLIENT = ("app.kubernetes.io/name", "study")
+"""Label of the pods that the network policy lets connect to the databases."""
 BACKOFF_SECONDS = 30
 """Pause before the first retry of a step in a pod."""
 
@@ -53,8 +59,18 @@ class Profile:
     cached: bool = True
 
 
-def local_profile(launch: LaunchConfig | None = None) -> Profile:
+def study_steps(then_train: bool) -> tuple[str, ...]:
+    """Returns the steps of a study, with those of the training that follows it if wanted."""
+    after = STEPS[STEPS.index("train") :] if then_train else ()
+    return ("resolve_data", "preprocess", *STUDY_STEPS, *after)
+
+
+def local_profile(launch: LaunchConfig | None = None, steps: Sequence[str] = STEPS) -> Profile:
     """Returns the profile of subprocesses on this machine, with images named after the code of each step.
+
+    Args:
+        launch: Settings of the launcher.
+        steps: Steps of the pipeline.
 
     Raises:
         ConfigError: the launcher needs a cluster.
@@ -64,7 +80,7 @@ def local_profile(launch: LaunchConfig | None = None) -> Profile:
     launch = launch or LaunchConfig()
     if launch.launcher == "trainjob":
         raise ConfigError("launch.launcher = trainjob needs a cluster; use inline or torchrun with --target local")
-    images = {step: f"local-python:{code_hash(f'components.{step}.run')}" for step in STEPS}
+    images = {step: f"local-python:{code_hash(f'components.{step}.run')}" for step in steps}
     return Profile(name="local", images=images, launch=launch)
 
 
@@ -82,7 +98,7 @@ def cluster_profile(config: Config) -> Profile:
                 f"cluster.{kind}_image is not set; push the image myxtts-python-{kind} that `make images` built and "
                 f"set its digest (registry/myxtts-python-{kind}@sha256:...)"
             )
-    by_step = {step: images[image_kind(step)] for step in STEPS}
+    by_step = {step: images[image_kind(step)] for step in (*STEPS, *STUDY_STEPS)}
     return Profile(
         name="cluster",
         images=by_step,
@@ -135,6 +151,11 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
     login = (settings.registry_secret if step in REGISTRY_STEPS else "") or settings.tracking_secret
     if login:
         kubernetes.use_secret_as_env(task, secret_name=login, secret_key_to_env=TRACKING_KEYS, optional=True)
+    if step in STUDY_STEPS:
+        kubernetes.use_secret_as_env(
+            task, secret_name=settings.study_secret, secret_key_to_env={STORAGE_KEY: STORAGE_VARIABLE}
+        )
+        kubernetes.add_pod_label(task, *DATABASE_CLIENT)
     kubernetes.mount_pvc(task, pvc_name=settings.state_volume, mount_path=STATE_MOUNT)
     # The server adds the rest: no privilege escalation, no capabilities, the seccomp profile of the container runtime.
     kubernetes.set_security_context(task, run_as_user=IMAGE_USER, run_as_group=IMAGE_USER, run_as_non_root=True)

@@ -19,14 +19,18 @@ from components.base_voice import AUTO, NONE, BaseVoice, base_languages, base_na
 from components.data_versions import LATEST, DataRecords, DataVersion
 from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_or_set_aside
+from components.studies.identity import StudyArguments
+from components.studies.space import search_space
 from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
 from model.config.schema import Config
+from model.config.study import StudySettings
 from model.corpus.readers import survey
 from model.corpus.recordings import corpus_name
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
 from pipelines.base_voices import ensure_base, spoken_languages
+from pipelines.study_pipeline import study_arguments
 from pipelines.training_pipeline import arguments
 
 CORPUS = "data/corpus"
@@ -207,6 +211,14 @@ class Project:
         refuse(checklist(self.config))
         _ = self.model_name  # raises RegistryError
 
+    def require_space(self) -> None:
+        """Refuses a search space that a study cannot have, before the data is made.
+
+        Raises:
+            SpaceError: `study.space` names no setting that can be searched, or an impossible range.
+        """
+        search_space(StudySettings.of(self.config))
+
     def with_base(self, make: Callable[[Mapping[str, Any]], None] | None = None) -> "Project":
         """Returns the project with the settings that follow from its base voice, pinned to a version and its weights.
 
@@ -280,14 +292,28 @@ class Project:
             DvcError: the data stages have not been run.
             ProjectError: the data was made with other settings.
         """
-        self.require_sound()
-        digest = dvc.output_hash(self.folder, CORPUS)
-        self.require_own_data()
-        project = self.with_base()
+        digest, project = self._with_data()
         if project.config.training.start_from != NONE:
             self.record_data()  # steps and learning rate depend on the amount of speech
         data = LATEST if latest else digest
         return arguments(project.config, data, dvc.remote_url(self.folder), project.model_name, project.derived)
+
+    def study_arguments(self) -> StudyArguments:
+        """Returns the arguments of the pipeline of a study with these settings and this data.
+
+        Raises:
+            SpaceError: `study.space` names no setting that can be searched.
+            ChecklistError, DvcError, ProjectError: as for `run_arguments`.
+        """
+        digest, project = self._with_data()
+        return study_arguments(project.config, digest, dvc.remote_url(self.folder), project.model_name)
+
+    def _with_data(self) -> "tuple[str, Project]":
+        """Returns the hash of the data in `dvc.lock`, and the project with the settings of its base voice."""
+        self.require_sound()
+        digest = dvc.output_hash(self.folder, CORPUS)
+        self.require_own_data()
+        return digest, self.with_base()
 
     def page_defaults(self) -> dict[str, str]:
         """Returns the arguments that the page of Kubeflow Pipelines suggests: those of `params.yaml`, latest data.

@@ -11,8 +11,10 @@ from components.state import State, read_json, set_aside
 from model.errors import MyXTTSError
 from model.files import write_json
 from model.records import read_record
-from pipelines.profiles import STEPS
+from pipelines.profiles import STEPS, study_steps
 
+RUN_ORDER = (*STEPS[:1], *study_steps(then_train=True))
+"""All steps in the order in which they run."""
 CLOCK_SLACK_SECONDS = 60.0
 """Tolerance for a change of the clock between the start of a process and the record of its run."""
 
@@ -61,7 +63,7 @@ class RunRecord:
         started: Start, in seconds since the epoch.
         seconds: Time that the run has taken so far.
         target: `local` or `docker`.
-        steps: Step -> its status.
+        steps: Step -> its status, in the order of the pipeline.
     """
 
     id: str
@@ -72,6 +74,11 @@ class RunRecord:
     seconds: float = 0.0
     target: str = "local"
     steps: dict[str, StepRecord] = field(default_factory=lambda: {step: StepRecord() for step in STEPS})
+
+    @property
+    def subject(self) -> str:
+        """What the run makes: the name of a study, or of a registered model."""
+        return self.arguments.get("study") or self.arguments["name"]
 
     @property
     def process(self) -> int:
@@ -120,7 +127,7 @@ class RunRecord:
             RunError: it is damaged.
         """
         saved = read_record(folder / "run.json", _Saved, RunError, "damaged; the run cannot be shown")
-        steps = {name: saved.steps.get(name, StepRecord()) for name in STEPS}
+        steps = {name: saved.steps[name] for name in RUN_ORDER if name in saved.steps}
         if not saved.id.rpartition("-")[2].isdecimal():
             raise RunError(f"{folder / 'run.json'}: `id` is {saved.id!r}, without a process; the run cannot be shown")
         values = {name: value for name, value in vars(saved).items() if name != "steps"}
@@ -177,16 +184,23 @@ def all_runs(state: State) -> list[RunRecord]:
     return records
 
 
-def find_run(state: State, identifier: str | None) -> RunRecord:
+def find_run(state: State, identifier: str | None, study: str = "") -> RunRecord:
     """Returns a run by its id, or the newest one.
+
+    Args:
+        state: State folder.
+        identifier: Id of the run; `None` for the newest.
+        study: Consider only the runs of this study.
 
     Raises:
         RunError: there is no such run.
     """
-    records = all_runs(state)
+    records = [record for record in all_runs(state) if study in ("", record.arguments.get("study"))]
     for record in records:
         if identifier in (None, record.id):
             return record
+    if study and not records:
+        raise RunError(f"the study {study} has no run in {state.root}; `myxtts study run {study}` starts one")
     if not records:
         raise RunError(f"{state.root} has no runs yet; `myxtts run` makes the first")
     raise RunError(f"no run {identifier} in {state.root}; `myxtts pipeline list` lists all runs")

@@ -21,7 +21,7 @@ from model.config.resolution import resolve
 from model.config.schema import Config
 from pipelines.profiles import Profile, pipeline_config, place
 
-__all__ = ["NAME", "STEP_SETTINGS", "arguments", "training_pipeline"]
+__all__ = ["NAME", "STEP_SETTINGS", "arguments", "extract_features", "train_to_gate", "training_pipeline"]
 
 NAME = "myxtts-training"
 
@@ -119,64 +119,103 @@ def training_pipeline(profile: Profile, defaults: Mapping[str, str] | None = Non
         chosen = configured.outputs
         resolved = resolve_data(data_hash=chosen["data_hash"], remote=remote)
         corpus_data = resolved.outputs["data"]
-        preprocess_settings = chosen["preprocess_settings"]
-        if profile.preprocess_parts == 1:
-            prepared = preprocess(data=corpus_data, settings=preprocess_settings)
-        else:
-            count = profile.preprocess_parts
-            with dsl.ParallelFor([f"{number}/{count}" for number in range(count)], parallelism=count) as part:
-                extracted = preprocess_part(data=corpus_data, settings=preprocess_settings, part=part)
-                place(extracted, "preprocess", profile)
-            shards = dsl.Collected(extracted.outputs["shards"])
-            prepared = preprocess_joined(data=corpus_data, settings=preprocess_settings, parts=shards)
-        features = prepared.outputs["features"]
-        trained = train(data=corpus_data, features=features, settings=chosen["train_settings"], experiment=corpus)
-        training = trained.outputs["training"]
-        finetuned = finetune_vocoder(
+        features = extract_features(profile, corpus_data, chosen["preprocess_settings"])
+        decision = train_to_gate(
+            profile,
             data=corpus_data,
             features=features,
-            training=training,
-            settings=chosen["finetune_vocoder_settings"],
             experiment=corpus,
-        )
-        finetuning = finetuned.outputs["finetuning"]
-        evaluated = evaluate(
-            data=corpus_data,
-            features=features,
-            training=training,
-            finetuning=finetuning,
-            settings=chosen["evaluate_settings"],
-        )
-        evaluation = evaluated.outputs["evaluation"]
-        registered = register(
-            data=corpus_data,
-            features=features,
-            training=training,
-            finetuning=finetuning,
-            evaluation=evaluation,
             name=chosen["model_name"],
-        )
-        decided = gate(
-            data=corpus_data,
-            features=features,
-            training=training,
-            evaluation=evaluation,
-            registration=registered.outputs["registration"],
-            settings=chosen["gate_settings"],
+            train_settings=chosen["train_settings"],
+            finetune_vocoder_settings=chosen["finetune_vocoder_settings"],
             evaluate_settings=chosen["evaluate_settings"],
+            gate_settings=chosen["gate_settings"],
         )
-        tasks = {
-            "configure": configured,
-            "resolve_data": resolved,
-            "preprocess": prepared,
-            "train": trained,
-            "finetune_vocoder": finetuned,
-            "evaluate": evaluated,
-            "register": registered,
-            "gate": decided,
-        }
-        for step, task in tasks.items():
+        for step, task in {"configure": configured, "resolve_data": resolved}.items():
             place(task, step, profile)
-        return decided.outputs["decision"]
+        return decision
 
     return pipeline
+
+
+def extract_features(profile: Profile, data: Any, settings: Any) -> Any:
+    """Adds the extraction of features to a pipeline, in parts if the profile says so, and returns the features.
+
+    Args:
+        profile: Settings of the target.
+        data: Output of `resolve_data`.
+        settings: `PreprocessSettings` as JSON.
+    """
+    if profile.preprocess_parts == 1:
+        prepared = preprocess(data=data, settings=settings)
+    else:
+        count = profile.preprocess_parts
+        with dsl.ParallelFor([f"{number}/{count}" for number in range(count)], parallelism=count) as part:
+            extracted = preprocess_part(data=data, settings=settings, part=part)
+            place(extracted, "preprocess", profile)
+        shards = dsl.Collected(extracted.outputs["shards"])
+        prepared = preprocess_joined(data=data, settings=settings, parts=shards)
+    place(prepared, "preprocess", profile)
+    return prepared.outputs["features"]
+
+
+def train_to_gate(
+    profile: Profile,
+    *,
+    data: Any,
+    features: Any,
+    experiment: Any,
+    name: Any,
+    train_settings: Any,
+    finetune_vocoder_settings: Any,
+    evaluate_settings: Any,
+    gate_settings: Any,
+    origin: Any = None,
+) -> Any:
+    """Adds the steps from training to the gate to a pipeline and returns the gate's decision.
+
+    Args:
+        profile: Settings of the target.
+        data, features: Outputs of `resolve_data` and `preprocess`.
+        experiment, name: MLflow experiment and registered model.
+        train_settings, finetune_vocoder_settings, evaluate_settings, gate_settings: Settings of the steps as JSON.
+        origin: Further tags of the registered version as JSON, such as the study that its settings come from.
+    """
+    trained = train(data=data, features=features, settings=train_settings, experiment=experiment)
+    training = trained.outputs["training"]
+    finetuned = finetune_vocoder(
+        data=data, features=features, training=training, settings=finetune_vocoder_settings, experiment=experiment
+    )
+    finetuning = finetuned.outputs["finetuning"]
+    evaluated = evaluate(
+        data=data, features=features, training=training, finetuning=finetuning, settings=evaluate_settings
+    )
+    evaluation = evaluated.outputs["evaluation"]
+    registered = register(
+        data=data,
+        features=features,
+        training=training,
+        finetuning=finetuning,
+        evaluation=evaluation,
+        name=name,
+        **({} if origin is None else {"origin": origin}),
+    )
+    decided = gate(
+        data=data,
+        features=features,
+        training=training,
+        evaluation=evaluation,
+        registration=registered.outputs["registration"],
+        settings=gate_settings,
+        evaluate_settings=evaluate_settings,
+    )
+    tasks = {
+        "train": trained,
+        "finetune_vocoder": finetuned,
+        "evaluate": evaluated,
+        "register": registered,
+        "gate": decided,
+    }
+    for step, task in tasks.items():
+        place(task, step, profile)
+    return decided.outputs["decision"]

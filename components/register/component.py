@@ -13,6 +13,7 @@ def register(
     name: str,
     registration: dsl.Output[dsl.Artifact],
     model: dsl.Output[dsl.Model],
+    origin: str = "{}",
 ) -> None:
     """Registers the evaluated voice as a model version, the new candidate."""
     from components.runner import run_step
@@ -27,4 +28,5 @@ def register(
         finetuning=finetuning.path,
         evaluation=evaluation.path,
         name=name,
+        origin=origin,
     )

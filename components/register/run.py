@@ -1,6 +1,7 @@
 """Registers a voice as a model version, with its lineage and metrics as tags and the alias `candidate`."""
 
 import importlib.metadata
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,9 @@ PYFUNC_MODEL = Path(__file__).with_name("pyfunc_model.py")
 """Code that is registered with a voice."""
 
 
-def run(data: str, features: str, training: str, finetuning: str, evaluation: str, name: str) -> RegisterOutput:
+def run(
+    data: str, features: str, training: str, finetuning: str, evaluation: str, name: str, origin: str = "{}"
+) -> RegisterOutput:
     """Registers the evaluated voice, or reuses the version that already holds it and still has its files.
 
     Args:
@@ -62,6 +65,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         finetuning: Path of the `FinetuneVocoderOutput`, whose voice is registered.
         evaluation: Path of the `EvaluateOutput`, whose metrics become tags.
         name: Registered model.
+        origin: Further tags as JSON, such as the study and the trial that the settings of the training come from.
 
     Raises:
         StepError: the tracking server did not take the records of the training.
@@ -77,6 +81,7 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         "weights.sha256": trained.weights_sha256,
         VOICE_TAG: voice.voice_hash,
     }
+    lineage_tags |= (origin_tags := json.loads(origin))
     described = read_json(voice.voice / "voice.json")
     lineage_tags |= base_tags(described.get("lineage", []))
     if licenses := described.get("licenses"):
@@ -91,6 +96,8 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
         for duplicate in equal[1:]:  # another machine registered the same voice at the same time
             if not duplicate.aliases:
                 registry.client.delete_model_version(name, duplicate.number)
+        for key, value in origin_tags.items():  # an equal voice may have been registered without a study
+            registry.client.set_model_version_tag(name, version, key, value)
         registry.make_candidate(name, version, values)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
 

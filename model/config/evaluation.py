@@ -1,4 +1,4 @@
-"""Settings of evaluation, registry, gate and studies."""
+"""Settings of evaluation, registry and gate."""
 
 from __future__ import annotations
 
@@ -39,17 +39,6 @@ class RegistryConfig(Section):
     """Gate: fraction of frames whose most likely token is that of the previous frame or one of the next two."""
     max_regression: Annotated[float, Field(ge=0)] = 0.02
     """Gate: largest accepted relative regression of the primary metric against the champion."""
-
-
-class StudyConfig(Section):
-    """Hyperparameter studies: budget of one trial and the pruner."""
-
-    trials: Positive = 12
-    max_steps: Positive = 300
-    """Optimizer steps of one trial at the largest batch of the model size; trials with smaller batches take more steps,
-    so that all see equally many clips."""
-    pruner_startup_trials: Annotated[int, Field(ge=0)] = 3
-    pruner_warmup_evaluations: Annotated[int, Field(ge=0)] = 1
 
 
 class EvaluateSettings(StepSettings):

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from model.addresses import hide_credentials
 from model.config.schema import Config
@@ -179,6 +180,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def known_keys() -> tuple[str, ...]:
     """Returns every dotted key of the schema."""
     return tuple(_walk(Config))
+
+
+def field_of(key: str) -> FieldInfo | None:
+    """Returns the schema's field of a dotted key; `None` for a section or an unknown key."""
+    if key not in known_keys():
+        return None
+    *sections, name = key.split(".")
+    model: type[BaseModel] = Config
+    for section in sections:
+        model = cast(type[BaseModel], model.model_fields[section].annotation)
+    return model.model_fields[name]
 
 
 def nearest_key(key: str) -> str:

@@ -12,7 +12,8 @@ from pydantic import Field
 from model.config import ModelSize, OptimizationLevel, Section
 from model.config.acoustic import ModelConfig
 from model.config.data import AudioConfig, CorpusConfig, FeaturesConfig, SplitConfig, ValidationConfig
-from model.config.evaluation import EvaluationConfig, RegistryConfig, StudyConfig
+from model.config.evaluation import EvaluationConfig, RegistryConfig
+from model.config.study import StudyConfig
 from model.config.targets import ClusterConfig, DockerConfig, LaunchConfig
 from model.config.training import LossConfig, TrainingConfig
 from model.config.vocoder import VocoderConfig

@@ -96,6 +96,8 @@ class ClusterConfig(Section):
     """Secret with `access-key` and `secret-key`; empty where pods have their own identity."""
     s3_endpoint: S3Endpoint = ""
     """Address of an S3-compatible service other than Amazon's."""
+    study_secret: Name = "myxtts-databases"
+    """Secret with `optuna-uri`, the address of the database of the studies (PostgreSQL)."""
     step_cpu: Quantity = "1"
     step_memory: Quantity = "4Gi"
     train_cpu: Quantity = "2"

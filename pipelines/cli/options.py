@@ -3,19 +3,17 @@
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 import yaml
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from components.state import PROJECT_FILE
-from model.config.resolution import Resolved, known_keys, resolve
-from model.config.schema import Config
+from model.config.resolution import Resolved, field_of, known_keys, resolve
 
 if TYPE_CHECKING:
     from pipelines.project import Project
@@ -141,6 +139,11 @@ def chosen_project(
     return open_project(data, config_file, {**_without_empty(named), **parse_assignments(assignments)})
 
 
+def given_settings(values: Mapping[str, Any]) -> bool:
+    """Whether any of the values of `project_options` chooses data or settings."""
+    return any(values[name] for name in ("data", "model_size", "config_file", "assignments", "start_from"))
+
+
 def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value}
 
@@ -239,7 +242,7 @@ def _parameter(key: str) -> str:
 def _flag_pair(key: str) -> tuple[str, str]:
     """Returns the flags that turn an on/off setting on and off; for other settings the second one is ''."""
     name = flag_name(key)
-    if _value_type(_field(key).annotation) is not bool:
+    if _value_type(_setting(key).annotation) is not bool:
         return name, ""
     for prefix, opposite in (("enable-", "disable-"), ("use-", "no-")):
         if name.startswith(prefix):
@@ -249,7 +252,7 @@ def _flag_pair(key: str) -> tuple[str, str]:
 
 def _flag(key: str) -> Callable[[Command], Command]:
     """Returns the decorator that adds the flag of one setting."""
-    field = _field(key)
+    field = _setting(key)
     help_text = f"{field.description or ''} [{key}]".strip()
     on, off = _flag_pair(key)
     if off:
@@ -257,13 +260,11 @@ def _flag(key: str) -> Callable[[Command], Command]:
     return click.option(f"--{on}", _parameter(key), type=_value_type(field.annotation), default=None, help=help_text)
 
 
-def _field(key: str) -> FieldInfo:
-    """Returns the schema's field of a dotted key."""
-    *sections, name = key.split(".")
-    model: type[BaseModel] = Config
-    for section in sections:
-        model = cast(type[BaseModel], model.model_fields[section].annotation)
-    return model.model_fields[name]
+def _setting(key: str) -> FieldInfo:
+    """Returns the schema's field of a setting that is known."""
+    field = field_of(key)
+    assert field is not None
+    return field
 
 
 def _value_type(annotation: Any) -> Any:

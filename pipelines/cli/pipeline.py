@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,19 +79,34 @@ def pipeline() -> None:
     show_default=True,
     help="YAML of Kubeflow Pipelines, or Kubernetes objects.",
 )
+@click.option(
+    "--pipeline",
+    "which",
+    type=click.Choice(["training", "study", "study-training"]),
+    default="training",
+    show_default=True,
+    help="Training, a study, or a study and a training with its best settings.",
+)
 @click.option("--output", type=PATH, help="File to write [default: stdout].")
-def compile_command(form: str, output: Path | None, **where: Any) -> None:
-    """Compile the pipeline for Kubeflow Pipelines, or as Kubernetes objects for a GitOps repository."""
+def compile_command(form: str, which: str, output: Path | None, **where: Any) -> None:
+    """Compile a pipeline for Kubeflow Pipelines, or as Kubernetes objects for a GitOps repository."""
     from components.lineage import git_state
-    from pipelines.compiling import compile_training, manifests
+    from pipelines.compiling import compile_study, compile_training, manifests
+    from pipelines.profiles import STEPS, study_steps
 
     require_cluster(where["target"], host=where["host"], namespace=where["namespace"])
     config = _settings(where)
-    profile, defaults = _profile(where["target"], config), _page_defaults(config)
+    of_study, then_train = which != "training", which == "study-training"
+    steps = study_steps(then_train) if of_study else STEPS
+    profile, defaults = _profile(where["target"], config, steps), _page_defaults(config)
+    if form == "kubernetes" and of_study:
+        raise click.UsageError("--format kubernetes is for the training pipeline")
     if form == "kubernetes" and profile.cluster is None:
         raise click.UsageError("--format kubernetes needs --target cluster")
     if form == "kubernetes":
         text = manifests(profile, config.cluster.namespace, git_state(Path(__file__).parent)["git.sha"], defaults)
+    elif of_study:
+        text = compile_study(profile, config.study.workers, then_train)
     else:
         text = compile_training(profile, defaults)
     if output is None:
@@ -118,7 +133,12 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
     project = _project(**where)
     console = Console()
     if where["target"] == "cluster":
-        _run_on_cluster(project, console, wait, force, as_json)
+        from pipelines.compiling import compile_training
+        from pipelines.profiles import cluster_profile
+
+        profile = replace(cluster_profile(project.config), cached=not force)
+        text = compile_training(profile, project.page_defaults())
+        run_on_cluster(project, console, text, project.run_arguments, wait=wait, force=force, as_json=as_json)
         return
     target = make_target(where["target"], project.config, cached=not force)
     try:
@@ -133,22 +153,34 @@ def run(wait: bool, force: bool, as_json: bool, **where: Any) -> None:
         click.echo(json.dumps(record.plain(), indent=1))
 
 
-def _run_on_cluster(project: "Project", console: "Console", wait: bool, force: bool, as_json: bool) -> None:
-    """Starts a run on the cluster, or finds an equal one, and watches it until it ends."""
+def run_on_cluster(
+    project: "Project",
+    console: "Console",
+    text: str,
+    arguments: Callable[[], Mapping[str, str]],
+    *,
+    wait: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Starts a run of a compiled pipeline on the cluster, or finds an equal one, and watches it until it ends.
+
+    Args:
+        project: Project with the data, which must be pushed.
+        console: Shows the steps.
+        text: Compiled pipeline.
+        arguments: Makes its arguments, once the data are known to be pushed.
+        wait, force, as_json: Options of the command.
+    """
     from pipelines.cluster import OVERLAP_SECONDS, SETTLED_SECONDS, Cluster
-    from pipelines.compiling import compile_training
-    from pipelines.profiles import cluster_profile
     from pipelines.retry_policy import retry_warning
 
-    text = compile_training(replace(cluster_profile(project.config), cached=not force), project.page_defaults())
     project.require_pushed()
     cluster = Cluster(project.config.cluster, records=_records(project.state))
     commit = project.lineage("")["git.sha"]
     # Without watching, equal runs that were started at the same moment can only be found here, which takes longer.
     linger = SETTLED_SECONDS if wait else OVERLAP_SECONDS
-    found, started = cluster.trigger(
-        text, project.run_arguments(), project.config.corpus.name, commit, force, linger=linger
-    )
+    found, started = cluster.trigger(text, arguments(), project.config.corpus.name, commit, force, linger=linger)
     click.echo(f"{'started' if started else 'an equal run exists'}: {found.name}\n{found.link}", err=True)
     if started and (warning := retry_warning(project.config.cluster)):
         click.echo(f"warning: {warning}", err=True)
@@ -172,7 +204,7 @@ def list_command(limit: int, as_json: bool, **where: Any) -> None:
         plain = [item.plain() for item in runs]
         lines = [f"{item.id}  {item.created}  {item.state:<10} {item.name}" for item in runs]
     else:
-        _refuse_cluster_options(where)
+        refuse_cluster_options(where)
         records = all_runs(State.locate())[:limit]
         plain = [item.plain() for item in records]
         lines = [_line(item) for item in records]
@@ -184,7 +216,7 @@ def list_command(limit: int, as_json: bool, **where: Any) -> None:
 
 def _line(record: RunRecord) -> str:
     """Returns a run of this machine as one line."""
-    return f"{record.id}  {record.state:<11} {record.seconds:8.1f} s  {record.arguments['name']}  {record.progress}"
+    return f"{record.id}  {record.state:<11} {record.seconds:8.1f} s  {record.subject}  {record.progress}"
 
 
 @pipeline.command()
@@ -202,19 +234,25 @@ def status(run_id: str | None, as_json: bool, **where: Any) -> None:
         _show(found, as_json)
         failed = found.over and not found.succeeded
     else:
-        _refuse_cluster_options(where)
-        record = find_run(State.locate(), run_id)
-        failed = record.state in ("failed", "interrupted")
-        if as_json:
-            click.echo(json.dumps(record.plain(), indent=1))
-        else:
-            started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
-            click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s, {record.target}")
-            for name, step in record.steps.items():
-                message = (step.progress or step.message).replace("\n", "\n    ")
-                click.echo(f"  {name:<16} {step.state:<11} {step.seconds:8.1f} s  {message}".rstrip())
-            click.echo(f"log: {record.folder / 'log.txt'}")
+        refuse_cluster_options(where)
+        show_status(find_run(State.locate(), run_id), as_json)
+        return
     if failed:
+        raise SystemExit(1)
+
+
+def show_status(record: RunRecord, as_json: bool) -> None:
+    """Prints the steps of a run of this machine; exit status 1 if it failed."""
+    if as_json:
+        click.echo(json.dumps(record.plain(), indent=1))
+    else:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
+        click.echo(f"{record.id}: {record.state}, started {started}, {record.seconds:.1f} s, {record.target}")
+        for name, step in record.steps.items():
+            message = (step.progress or step.message).replace("\n", "\n    ")
+            click.echo(f"  {name:<16} {step.state:<11} {step.seconds:8.1f} s  {message}".rstrip())
+        click.echo(f"log: {record.folder / 'log.txt'}")
+    if record.state in ("failed", "interrupted"):
         raise SystemExit(1)
 
 
@@ -232,8 +270,16 @@ def cancel(run_id: str | None, **where: Any) -> None:
             raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
         _cancel_on_cluster(_cluster(where), run_id)
         return
-    _refuse_cluster_options(where)
-    record = find_run(State.locate(), run_id)
+    refuse_cluster_options(where)
+    cancel_run(find_run(State.locate(), run_id))
+
+
+def cancel_run(record: RunRecord) -> None:
+    """Cancels a run of this machine.
+
+    Raises:
+        RunError: it is not running.
+    """
     if record.state != "running":
         raise RunError(f"{record.id} is not running: {record.state}; `myxtts pipeline list` shows what is")
     os.kill(record.process, signal.SIGTERM)  # a run started in the background of a script ignores SIGINT
@@ -273,13 +319,8 @@ def _cancel_on_cluster(cluster: "Cluster", run_id: str) -> None:
 def logs(run_id: str | None, step: str, **where: Any) -> None:
     """Print the log of a run [default on this machine: the newest]: what the steps report, then all their output."""
     if where["target"] != "cluster":
-        from pipelines.local import reported_lines
-
-        _refuse_cluster_options(where, step=step)
-        log = (find_run(State.locate(), run_id).folder / "log.txt").read_text("utf-8")
-        for line in reported_lines(log):
-            click.echo(line)
-        click.echo(f"\nall output of the steps and of Kubeflow Pipelines:\n{log}", nl=False)
+        refuse_cluster_options(where, step=step)
+        print_logs(find_run(State.locate(), run_id))
         return
     if not run_id:
         raise click.UsageError("which run? `myxtts pipeline list --target cluster` shows them")
@@ -287,6 +328,16 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
 
     for label, line in pod_logs(_cluster(where).workflow_namespace, run_id, step):
         click.echo(f"{label}  {line}")
+
+
+def print_logs(record: RunRecord) -> None:
+    """Prints the log of a run of this machine: what the steps report, then all their output."""
+    from pipelines.local import reported_lines
+
+    log = (record.folder / "log.txt").read_text("utf-8")
+    for line in reported_lines(log):
+        click.echo(line)
+    click.echo(f"\nall output of the steps and of Kubeflow Pipelines:\n{log}", nl=False)
 
 
 @pipeline.command()
@@ -337,7 +388,7 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
     click.echo(f"{name}: {cron}  {made}")
 
 
-def _refuse_cluster_options(where: dict[str, Any], **options: Any) -> None:
+def refuse_cluster_options(where: dict[str, Any], **options: Any) -> None:
     """Refuses options that select a cluster where the runs of this machine are asked for."""
     named = {name: where[name] for name in ("host", "namespace")}
     require_cluster(where["target"], **named, config=where["config_file"], set=where["assignments"], **options)
@@ -353,14 +404,14 @@ def _settings(where: dict[str, Any]) -> "Config":
     return load_settings(None, where["config_file"], where["assignments"], given).config
 
 
-def _profile(target: str, config: "Config") -> "Profile":
+def _profile(target: str, config: "Config", steps: Sequence[str]) -> "Profile":
     """Returns the profile to compile for; images of this machine are named by tag, which needs no engine."""
     from pipelines.containers import docker_profile
     from pipelines.profiles import cluster_profile, local_profile
 
     if target == "cluster":
         return cluster_profile(config)
-    return docker_profile(config, pinned=False) if target == "docker" else local_profile(config.launch)
+    return docker_profile(config, pinned=False) if target == "docker" else local_profile(config.launch, steps)
 
 
 def _page_defaults(config: "Config") -> dict[str, str]:

@@ -12,7 +12,7 @@ from imports import third_party
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipelines.profiles import STEPS, image_kind
+from pipelines.profiles import STEPS, STUDY_STEPS, image_kind
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text("utf-8")
@@ -57,7 +57,7 @@ def contents() -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, *STUDY_STEPS])
 def test_a_steps_image_holds_what_the_step_imports(contents, step):
     held = contents[image_kind(step)]
     distributions = importlib.metadata.packages_distributions()

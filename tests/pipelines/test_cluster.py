@@ -256,14 +256,17 @@ def test_a_refused_upload_says_what_is_probably_wrong(host, double, pipeline, ru
         connect(host).trigger(pipeline + "# changed\n", run_arguments, "generated", COMMIT)
 
 
-def test_the_reason_of_an_upload_handler_is_told_and_it_is_not_called_unreachable(host, double, run_arguments):
+def test_the_reason_of_an_upload_handler_is_told_and_it_is_not_called_unreachable(
+    host, double, run_arguments, monkeypatch
+):
+    monkeypatch.setattr("pipelines.cluster._pipeline_name", lambda pipeline: "none")
     with pytest.raises(ClusterError, match="400: invalid v2 pipeline spec") as caught:
         connect(host).trigger("no: pipeline\n", run_arguments, "generated", COMMIT)
     assert not isinstance(caught.value, Unreachable)
 
 
 def test_a_plain_text_error_is_told(host, double, pipeline, run_arguments, monkeypatch):
-    monkeypatch.setattr("pipelines.cluster.NAME", "n" * 129)
+    monkeypatch.setattr("pipelines.cluster._pipeline_name", lambda pipeline: "n" * 129)
     with pytest.raises(ClusterError, match=r"400: Pipeline\.Name length cannot exceed 128"):
         connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
 

@@ -12,8 +12,8 @@ from components.configure.parameters import step_settings
 from components.data_versions import LATEST
 from model.config.resolution import ConfigError, flatten, known_keys, resolve
 from model.config.targets import ClusterConfig
-from pipelines.compiling import LintError, YamlLoader, check, compile_training, manifests
-from pipelines.profiles import STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
+from pipelines.compiling import LintError, YamlLoader, check, compile_study, compile_training, manifests
+from pipelines.profiles import STEPS, STUDY_STEPS, TRAINING_STEPS, Profile, cluster_profile, local_profile
 from pipelines.training_pipeline import STEP_SETTINGS, arguments
 
 GOLDENS = Path(__file__).with_name("goldens")
@@ -51,7 +51,7 @@ def test_compiling_twice_gives_the_same_bytes(cluster):
     assert compile_training(cluster_profile(cluster_config())) == cluster
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, *STUDY_STEPS])
 def test_every_component_compiles_to_a_component(step):
     module = importlib.import_module(f"components.{step}.component")
     assert isinstance(getattr(module, step), base_component.BaseComponent)
@@ -313,11 +313,13 @@ def test_every_setting_of_the_cluster_is_held_to_its_effect_somewhere():
     }
     of_the_run = {"service_account", "backend_version", "run_timeout_seconds", "keep_seconds", "retries"}
     of_the_pipeline = {"data_image", "train_image", "preprocess_parts"}
+    of_a_study = {"study_secret"}
     held = {
         *OF_TRAINING,
         *OF_OTHER_STEPS,
         *OF_EVERY_STEP,
         *OF_REGISTRY_STEPS,
+        *of_a_study,
         *of_the_client,
         *of_the_run,
         *of_the_pipeline,
@@ -464,3 +466,54 @@ def test_a_large_corpus_is_preprocessed_in_parts_side_by_side():
         "resolve-data",
     ]
     assert any(name.startswith("for-loop") for name in joined["dependentTasks"])
+
+
+def compiled_study(workers: int = 3, then_train: bool = True, **changes) -> str:
+    return compile_study(cluster_profile(cluster_config(**changes)), workers, then_train)
+
+
+@pytest.fixture(scope="module")
+def study() -> str:
+    return compiled_study(cluster__accelerators=1, cluster__study_secret="databases")
+
+
+def study_tasks(text: str) -> dict[str, dict]:
+    return documents(text)[0]["root"]["dag"]["tasks"]
+
+
+def test_workers_of_a_study_run_side_by_side_between_its_start_and_its_end(study):
+    tasks = study_tasks(study)
+    ((name, loop),) = ((name, task) for name, task in tasks.items() if "parameterIterator" in task)
+    assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["1/3", "2/3", "3/3"]
+    assert loop["iteratorPolicy"]["parallelismLimit"] == 3
+    assert "prepare-study" in loop["dependentTasks"]
+    assert name in tasks["conclude-study"]["dependentTasks"]
+    assert not [task for task in ("prepare-study", "conclude-study") if tasks[task]["cachingOptions"]]
+
+
+def test_the_training_after_a_study_gets_its_settings_and_its_origin(study):
+    tasks = study_tasks(study)
+    given = {
+        (task, name): tasks[task]["inputs"]["parameters"][name]["taskOutputParameter"]
+        for task, name in (("train", "settings"), ("register", "origin"))
+    }
+    assert {key: value["producerTask"] for key, value in given.items()} == dict.fromkeys(given, "conclude-study")
+    assert {value["outputParameterKey"] for value in given.values()} == {"train_settings", "origin"}
+    assert not {"train", "gate"} & set(study_tasks(compiled_study(then_train=False)))
+
+
+def test_only_the_steps_of_a_study_reach_its_database(study):
+    containers, pods = executors(study)
+    reach = {step for step, pod in pods.items() if "optuna-uri" in json.dumps(pod)}
+    assert reach == set(STUDY_STEPS)
+    label = {"app.kubernetes.io/name": "study"}
+    assert {step for step, pod in pods.items() if pod.get("podMetadata", {}).get("labels") == label} == reach
+    assert all('"databases"' in json.dumps(pods[step]["secretAsEnv"]) for step in STUDY_STEPS)
+    assert "accelerator" in containers["study_worker"]["resources"]
+    assert "accelerator" not in containers["conclude_study"]["resources"]
+
+
+def test_the_page_of_a_study_shows_its_metrics_and_plots(study):
+    outputs = documents(study)[0]["components"]["comp-conclude-study"]["outputDefinitions"]["artifacts"]
+    kinds = {name: item["artifactType"]["schemaTitle"] for name, item in outputs.items()}
+    assert kinds == {"conclusion": "system.Artifact", "metrics": "system.Metrics", "html": "system.HTML"}

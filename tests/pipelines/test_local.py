@@ -14,13 +14,14 @@ import pytest
 
 from components.launch import VARIABLE as LAUNCH
 from components.lineage import VARIABLE as LINEAGE
+from components.runner import EVENT
 from components.state import State, write_json
 from model.config.resolution import ConfigError, resolve
 from pipelines import local
 from pipelines.compiling import compile_training
-from pipelines.local import PipelineError, Target, drop_stale_cache, make_target, run_training
-from pipelines.profiles import NOT_CACHED, STEPS, Profile, image_kind, local_profile
-from pipelines.run_records import RunRecord
+from pipelines.local import PipelineError, Target, _Watcher, drop_stale_cache, make_target, run_study, run_training
+from pipelines.profiles import NOT_CACHED, STEPS, Profile, image_kind, local_profile, study_steps
+from pipelines.run_records import RunRecord, StepRecord
 from pipelines.training_pipeline import arguments
 
 pytestmark = pytest.mark.xdist_group("local")  # one process makes what these tests share
@@ -159,7 +160,7 @@ def test_every_step_runs_once_and_then_only_those_that_act_on_the_registry(compl
     # What a step leaves for its end is done.
     assert {path.stem for path in complete.root.glob("*.ended")} == set(STEPS)
     again = start(complete)
-    assert calls(complete) == list(NOT_CACHED)
+    assert calls(complete) == [step for step in STEPS if step in NOT_CACHED]
     assert {name for name, step in again.steps.items() if step.state == "cached"} == set(STEPS) - set(NOT_CACHED)
     assert again.result() == record.result()
 
@@ -400,3 +401,40 @@ def test_ids_of_runs_do_not_depend_on_the_zone_or_the_direction_of_the_clock(tmp
     monkeypatch.undo()
     time.tzset()
     assert identifiers == sorted(set(identifiers))
+
+
+def watched(tmp_path: Path, lines: list[dict]) -> tuple[RunRecord, list[str]]:
+    """The record of a run after these events, and the states that were reported."""
+    record = RunRecord(id="run-1", folder=tmp_path, arguments={"study": "s", "name": "m"})
+    record.steps = {step: StepRecord() for step in study_steps(then_train=False)}
+    reported = []
+    watcher = _Watcher(record, lambda name, step, details: reported.append(f"{name} {step.state}"), lambda _: None)
+    for line in lines:
+        watcher.read(f"{EVENT} {json.dumps({'step': 'study_worker', **line})}\n")
+    return record, reported
+
+
+STARTED, FINISHED = {"state": "started"}, {"state": "finished", "seconds": 2.0, "message": "no trial is left"}
+
+
+def test_workers_side_by_side_are_one_step_that_ends_with_the_last_of_them(tmp_path):
+    progress = {"state": "progress", "done": 3, "total": 12}
+    record, _ = watched(tmp_path, [STARTED, STARTED, progress, FINISHED])
+    step = record.steps["study_worker"]
+    assert (step.state, step.progress) == ("running", "3/12 (25 %)")
+    record, reported = watched(tmp_path, [STARTED, STARTED, FINISHED, {**FINISHED, "seconds": 5.0}])
+    assert (record.steps["study_worker"].state, record.steps["study_worker"].seconds) == ("done", 5.0)
+    assert reported.count("study_worker done") == 1
+    assert record.subject == "s"
+    assert RunRecord.load(record.folder).steps == record.steps
+
+
+def test_a_worker_that_fails_makes_the_step_fail_whoever_ends_after_it(tmp_path):
+    failed = {"state": "failed", "seconds": 1.0, "error": "3 trials in a row failed"}
+    record, _ = watched(tmp_path, [STARTED, STARTED, failed, FINISHED])
+    assert record.steps["study_worker"].state == "failed"
+
+
+def test_more_workers_than_the_local_runner_runs_side_by_side_are_refused(state):
+    with pytest.raises(ConfigError, match=r"study.workers = 3.*`myxtts study worker mine`"):
+        run_study(state, {"study": "mine", "name": "m"}, 3, lambda run_id: {})

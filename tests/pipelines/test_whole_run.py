@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import soundfile
+import yaml
 from toy_run import SETTINGS
 
 from components.state import State
@@ -241,12 +242,47 @@ def living(state: State) -> list[int]:
     return found
 
 
-def test_a_studys_values_reach_the_real_trainer(promoted, state, ask, myxtts):
-    status, _, errors = myxtts("study", "run", "--trials", "1", *options(study__max_steps=2))
-    assert status == 0, errors
-    study = next((state.root / "studies").iterdir())
-    trained = json.loads((study / "trial-0" / "voice" / "voice.json").read_text())["trained_with"]
-    trial = ask("study", "show", *options())["trials"][0]
-    assert trial["loss.mel_loss_weight"] == trained["loss"]["mel_loss_weight"]
-    assert trial["training.batch_size"] == trained["training"]["batch_size"]
-    assert trained["training"]["max_steps"] == 8  # 2 steps of the largest batch (16) in batches of 4
+STUDY = {"study__max_steps": 3, "study__min_alignment_sharpness": 0, "study__sampler": "random"}
+
+
+@pytest.fixture(scope="module")
+def studied(promoted, state) -> subprocess.CompletedProcess:
+    """A study of two trials in two workers, and a training with the best settings."""
+    arguments = ("study", "run", "small", "--trials", "2", "--workers", "2", "--then-train")
+    return subprocess.run(
+        command(*arguments, **STUDY), capture_output=True, text=True, cwd=ROOT, env=environment(state), timeout=600
+    )
+
+
+def test_a_studys_values_reach_the_real_trainer(studied, state, ask):
+    assert studied.returncode == 0, studied.stdout + studied.stderr
+    shown = ask("study", "show", "small")
+    assert [trial["trial"] for trial in shown["trials"]] == [0, 1]
+    baseline = shown["trials"][0]
+    voice = state.root / "studies" / "small" / "trial-0" / "voice" / "voice.json"
+    trained = json.loads(voice.read_text())["trained_with"]
+    assert baseline["settings"]["loss.mel_loss_weight"] == trained["loss"]["mel_loss_weight"]
+    assert baseline["settings"]["training.batch_size"] == trained["training"]["batch_size"]
+    assert trained["training"]["max_steps"] == 12  # 3 steps of the largest batch (16) in batches of 4
+
+
+def test_the_training_after_a_study_has_its_best_settings_and_the_version_names_study_and_trial(
+    studied, state, ask, myxtts
+):
+    tags = ask("registry", "show", NAME)["tags"]
+    _, text, _ = myxtts("study", "best", "small")
+    page = (state.root / "studies" / "small" / "study.html").read_text()
+    assert "<h1>Study small</h1>" in page
+    assert tags["optuna.study"] == "small"
+    assert text.startswith(f"# Study small, trial {tags['optuna.trial']}: mel ")
+    assert yaml.safe_load(text)["training"]["batch_size"] in range(2, 17)
+    assert newest(state).steps["gate"].state == "done"
+
+
+def test_a_study_is_continued_by_its_name_alone(studied, state, ask):
+    command = [sys.executable, "-m", "pipelines.cli.main", "study", "run", "small", "--trials", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = ask("study", "list")
+    assert [(item["name"], item["trials"], item["finished"]) for item in listed] == [("small", 3, 3)]
+    assert ask("study", "status", "small")["steps"]["study_worker"]["state"] == "done"

@@ -1,14 +1,10 @@
 """Typing errors in every command: one line says what is wrong, where and how to fix it, with status 2."""
 
-import optuna
 import pytest
-import yaml
 
 from components.registry import Registry
 from components.state import State
-from model.config.resolution import resolve
 from pipelines.cli.main import main
-from pipelines.study import storage, study_name
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +61,13 @@ def fails(capsys):
         (("run", "--set", "registry.name=a/b"), "may hold only letters"),
         (("run", "--model-size", "huge"), "not one of"),
         (("study", "run", "--set", "loss.mel_loss_weight=45"), "dominates the other terms"),
-        (("study", "show"), "myxtts run"),
+        (("study", "run", "--set", "study.space=[loss.mel_loss_wait]"), "did you mean `loss.mel_loss_weight`"),
+        (("study", "run", "a/b"), "study.name"),
+        (("study", "run", "--host", "h"), "--host requires --target cluster"),
+        (("study", "show"), "there is no study yet; `myxtts study run` makes one"),
+        (("study", "best", "mine"), "there is no study yet"),
+        (("study", "worker", "mine"), "there is no study yet"),
+        (("study", "status"), "there is no study yet"),
         (("pipeline", "run"), "myxtts run"),
         (("pipeline", "run", "--no-wait", "--force"), "--no-wait, --force requires --target cluster"),
         (("pipeline", "run", "--host", "h"), "--host requires --target cluster"),
@@ -119,24 +121,3 @@ def test_an_empty_registry_is_made_without_a_word(project, monkeypatch, tmp_path
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "new"))
     assert Registry(State.locate()).names() == []
     assert capfd.readouterr().err == ""
-
-
-def test_the_best_settings_of_a_study_are_all_that_a_run_needs(project, monkeypatch):
-    """Another model size, and settings of a file, too: the best learning rate of one size is wrong for another."""
-    from pipelines.project import Project
-
-    monkeypatch.setattr(Project, "run_arguments", lambda _: {"data": "1" * 32 + ".dir"})
-    (project / "mine.yaml").write_text("model: {dropout: 0.3}\nstudy: {max_steps: 7}\n")
-    chosen = ("--model-size", "small", "--config", "mine.yaml", "--set", "loss.use_guided_attention=false")
-    settings = resolve(project / "params.yaml", project / "mine.yaml", {"model_size": "small"}).config
-    study = optuna.create_study(study_name=study_name(settings, "1" * 32), storage=storage(State.locate()))
-    trial = optuna.trial.create_trial(value=1.0, user_attrs={"used": {"training.batch_size": 17}})
-    study.add_trial(trial)
-    with pytest.raises(SystemExit):
-        main(["study", "best", *chosen, "--output", "best.yaml"])
-    assert yaml.safe_load((project / "best.yaml").read_text()) == {
-        "model_size": "small",
-        "loss": {"use_guided_attention": False},
-        "model": {"dropout": 0.3},
-        "training": {"batch_size": 17},
-    }

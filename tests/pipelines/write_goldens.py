@@ -5,8 +5,8 @@ from pathlib import Path
 
 from model.config.resolution import resolve
 from model.config.schema import Config
-from pipelines.compiling import compile_training, manifests
-from pipelines.profiles import STEPS, Profile, cluster_profile
+from pipelines.compiling import compile_study, compile_training, manifests
+from pipelines.profiles import STEPS, Profile, cluster_profile, study_steps
 
 FOLDER = Path(__file__).with_name("goldens")
 IMAGES = {
@@ -38,6 +38,12 @@ def golden_texts() -> dict[str, str]:
         "training-cluster-nodes.yaml": cluster_profile(cluster_config(SEVERAL_NODES)),
     }
     texts = {name: compile_training(profile) for name, profile in profiles.items()}
+    study = dict.fromkeys(study_steps(then_train=True), "local-python:code-hash")
+    texts["study-local.yaml"] = compile_study(Profile(name="local", images=study), workers=2, then_train=False)
+    texts["study-docker.yaml"] = compile_study(
+        Profile(name="docker", images=study, retries=2), workers=2, then_train=False
+    )
+    texts["study-cluster.yaml"] = compile_study(profiles["training-cluster-big.yaml"], workers=4, then_train=True)
     texts["manifests.yaml"] = manifests(profiles["training-cluster.yaml"], "myxtts", "0" * 40)
     return {name: normalised(text) for name, text in texts.items()}
 

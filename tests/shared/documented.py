@@ -38,8 +38,7 @@ SMALL_VOCODER = ["--vocoder-variant", "xtiny", "--vocoder-max-steps", "2", "--vo
 SMALL = {
     ("run",): ["--set", "training.max_steps=9"],
     ("train",): ["--model-size", "xtiny", "--set", "training.max_steps=4"],
-    ("study",): ["--model-size", "xtiny", "--set", "study.max_steps=2"],
-    ("study", "run"): ["--trials", "1"],
+    ("study", "run"): ["--trials", "2", "--set", "study.max_steps=3", "--set", "study.min_alignment_sharpness=0"],
     ("diagnose", "gpu"): ["--model-size", "xtiny", "--profile-steps", "2"],
     ("vocoder", "train"): [*SMALL_VOCODER, "--set", "vocoder.evaluation_interval=2"],
     ("vocoder", "finetune"): [*SMALL_VOCODER, "--set", "vocoder.evaluation_interval=2"],

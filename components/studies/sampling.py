@@ -1,0 +1,83 @@
+"""Values of a new trial, suggested by one of Optuna's samplers from the trials that have passed the first rung.
+
+The sampler works on a copy of the study in memory. Optuna's own would learn from finished trials alone, but under
+successive halving all trials start before the first one has finished.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from components.studies.space import Range
+from components.studies.trials import rung_values
+from model.config.study import StudySettings
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+
+RANDOM_TRIALS = 4
+"""Number of trials with random values before a sampler learns from them."""
+
+
+def suggest(study: "Study", number: int, settings: StudySettings, space: Mapping[str, Range]) -> dict[str, Any]:
+    """Returns values for the trial with this number.
+
+    Each trial has a random number generator of its own. So random values do not depend on which worker asks when, and
+    workers never repeat each other's.
+    """
+    import optuna
+
+    copy = optuna.create_study(
+        directions=study.directions, sampler=sampler(settings.study.sampler, settings.seed * 10_000 + number)
+    )
+    distributions = {key: interval.distribution() for key, interval in space.items()}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number != number and trial.params.keys() == distributions.keys():
+            copy.add_trials(_observed(trial, len(study.directions)))
+    return dict(copy.ask(distributions).params)
+
+
+def comparable(study: "Study") -> "Study":
+    """Returns a study in memory with the values of all trials that have passed the first rung, at its end.
+
+    Under successive halving, final values exist of few trials, and those of other rungs are not comparable.
+    """
+    import optuna
+
+    copy = optuna.create_study(directions=study.directions)
+    for trial in study.get_trials(deepcopy=False):
+        for item in _observed(trial, len(study.directions)):
+            if item.values:  # without constraints, which are known of finished trials only
+                copy.add_trial(create_trial(values=item.values, params=item.params, distributions=item.distributions))
+    return copy
+
+
+def sampler(kind: str, seed: int) -> "BaseSampler":
+    """Returns the sampler of a study's setting `sampler`."""
+    from optuna import samplers
+
+    if kind == "random":
+        return samplers.RandomSampler(seed=seed)
+    if kind == "tpe":
+        return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=RANDOM_TRIALS)
+    return samplers.GPSampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
+
+
+def _observed(trial: FrozenTrial, objectives: int) -> list[FrozenTrial]:
+    """Returns what a sampler learns from a trial: its error at the first rung, or its values where it has no rung.
+
+    A trial that is being trained counts too, so that the next one gets other values.
+    """
+    values = trial.values
+    if objectives == 1 and (passed := rung_values(trial)):
+        values = passed[:1]
+    shared: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions}
+    if values and all(map(math.isfinite, values)):
+        constraints = {key: value for key, value in trial.system_attrs.items() if key.startswith("constraints")}
+        return [create_trial(values=values, system_attrs=constraints, **shared)]
+    if trial.state in (TrialState.RUNNING, TrialState.WAITING):
+        return [create_trial(state=TrialState.RUNNING, **shared)]
+    return []

@@ -1,0 +1,191 @@
+"""Trials of a study: their order, successive halving, and how workers take and return them.
+
+A study has its trials from the start, waiting. A worker takes one, and returns it when it is interrupted or has reached
+the end of a rung; then it waits again, with the values that it has. So trials keep their numbers, and none is lost.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from components.studies.attributes import BASELINE, BEAT, REPLACED, RUNG_VALUES, WORKER
+from model.config.study import StudyConfig
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
+BEAT_SECONDS = 10.0
+SILENCE_SECONDS = 120.0
+"""Time after which a worker that increases no number any more has died."""
+POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """Successive halving.
+
+    Attributes:
+        rungs: Number of rungs; the last one is the whole training.
+        factor: Ratio of the steps of a rung to those of the rung before, and of the numbers of trials in them.
+    """
+
+    rungs: int
+    factor: int
+
+    @classmethod
+    def of(cls, settings: StudyConfig) -> "Halving":
+        return cls(rungs=settings.rungs, factor=settings.reduction_factor)
+
+    def interval(self, steps: int) -> int:
+        """Returns the steps of the first rung of a training of `steps` steps."""
+        return -(-steps // self.factor ** (self.rungs - 1))
+
+    def end(self, rung: int, steps: int) -> int:
+        """Returns the step at which a rung (0, 1, ...) ends in a training of `steps` steps."""
+        return min(steps, self.interval(steps) * self.factor**rung)
+
+    def promoted(self, trials: Sequence[FrozenTrial], rung: int) -> set[int]:
+        """Returns the numbers of the trials that are trained beyond a rung: the best ones and the baseline.
+
+        All trials must have passed it, so that the choice does not depend on their order.
+        """
+        kept = {trial.number for trial in trials if trial.user_attrs.get(BASELINE)}
+        others = [trial for trial in trials if trial.number not in kept]
+        ranked = sorted(others, key=lambda trial: (rung_values(trial)[rung], trial.number))
+        return kept | {trial.number for trial in ranked[: -(-len(others) // self.factor)]}
+
+
+class Next(Enum):
+    """What a worker does with a trial."""
+
+    TRAIN = "train"
+    PRUNE = "prune"
+    WAIT = "wait"
+    STOP = "stop"
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the trials that count: all but failed ones that another trial replaces."""
+    return [trial for trial in trials if not trial.user_attrs.get(REPLACED)]
+
+
+def rung_values(trial: FrozenTrial) -> list[float]:
+    """Returns the error of a trial at the end of each rung that it has passed."""
+    return list(trial.user_attrs.get(RUNG_VALUES, []))
+
+
+def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, list[FrozenTrial]]:
+    """Returns what there is to do, and the trials that it can be done with, the preferred one first.
+
+    New trials come first. When every trial has passed a rung, the best ones of it are trained further, and the others
+    are pruned.
+    """
+    live = [trial for trial in trials if trial.state != TrialState.FAIL]
+    waiting = [trial for trial in live if trial.state == TrialState.WAITING]
+    if fresh := [trial for trial in waiting if not rung_values(trial)]:
+        return Next.TRAIN, fresh
+    for rung in range(halving.rungs - 1):
+        if any(len(rung_values(trial)) <= rung for trial in live if trial.state != TrialState.PRUNED):
+            break
+        contenders = [trial for trial in live if len(rung_values(trial)) > rung]
+        promoted = halving.promoted(contenders, rung)
+        paused = [trial for trial in waiting if len(rung_values(trial)) == rung + 1]
+        for what, chosen in (
+            (Next.PRUNE, [trial for trial in paused if trial.number not in promoted]),
+            (Next.TRAIN, [trial for trial in paused if trial.number in promoted]),
+        ):
+            if chosen:
+                return what, chosen
+        live = [trial for trial in live if trial.number in promoted or len(rung_values(trial)) > rung + 1]
+    running = any(trial.state == TrialState.RUNNING for trial in trials)
+    return (Next.WAIT if running else Next.STOP), []
+
+
+def take(storage: "BaseStorage", trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Takes the first of these waiting trials that no other worker takes; `None` if others took all of them."""
+    for trial in trials:
+        try:
+            if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                storage.set_trial_user_attr(trial._trial_id, WORKER, this_worker())
+                return trial
+        except UpdateFinishedTrialError:
+            continue
+    return None
+
+
+def put_back(storage: "BaseStorage", trial: FrozenTrial) -> None:
+    """Returns a trial that is being trained to those that wait, with its values and its checkpoint."""
+    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
+def is_own(storage: "BaseStorage", trial: FrozenTrial) -> bool:
+    """Whether this worker still has the trial; others take those of workers that seem to have died."""
+    now = storage.get_trial(trial._trial_id)
+    return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == this_worker()
+
+
+def this_worker() -> str:
+    """Returns host and process of this worker."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@contextmanager
+def beating(storage: "BaseStorage", trial: FrozenTrial) -> Iterator[None]:
+    """Shows other workers that this one lives while it trains a trial."""
+    ended = Event()
+
+    def beat() -> None:
+        number = trial.user_attrs.get(BEAT, 0)
+        while not ended.wait(BEAT_SECONDS):
+            number += 1
+            storage.set_trial_user_attr(trial._trial_id, BEAT, number)
+
+    thread = Thread(target=beat, name="trial-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@dataclass
+class DeadWorkers:
+    """Finds trials whose worker has died, and returns them to those that wait.
+
+    A worker on this machine is dead if its process is gone; one on another machine if it has been silent for
+    `SILENCE_SECONDS` by the clock of this one.
+    """
+
+    seen: dict[int, tuple[Any, float]] = field(default_factory=dict)
+
+    def put_back(self, study: "Study", storage: "BaseStorage") -> list[int]:
+        """Returns the numbers of the trials that wait again."""
+        found = []
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._is_dead(trial):
+                put_back(storage, trial)
+                found.append(trial.number)
+        return found
+
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        host, _, process = trial.user_attrs.get(WORKER, "").partition(":")
+        if host == socket.gethostname():
+            return not Path(f"/proc/{process}").is_dir()
+        sign = (host, process, trial.user_attrs.get(BEAT, 0))
+        known, since = self.seen.get(trial.number, (None, 0.0))
+        if known != sign:
+            self.seen[trial.number] = (sign, time.monotonic())
+            return False
+        return time.monotonic() - since > SILENCE_SECONDS

@@ -1,0 +1,41 @@
+"""Trains trials of a study until none is left. Several workers do so side by side."""
+
+import logging
+
+from components.contracts import PrepareStudyOutput, PreprocessOutput, ResolveDataOutput, StudyWorkerOutput
+from components.state import State
+from components.studies.space import search_space
+from components.studies.study import StudyContext, arguments_of, load_study
+from components.studies.table import trial_line
+from components.studies.worker import work
+
+log = logging.getLogger(__name__)
+
+
+def run(data: str, features: str, prepared: str, worker: str) -> StudyWorkerOutput:
+    """Trains trials of the study.
+
+    Args:
+        data: Path of the `ResolveDataOutput`.
+        features: Path of the `PreprocessOutput`.
+        prepared: Path of the `PrepareStudyOutput`.
+        worker: `1/2` is the first of two workers.
+
+    Raises:
+        StudyError: several trials in a row failed.
+    """
+    corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
+    name, state = PrepareStudyOutput.read(prepared).study, State.locate()
+    study = load_study(state, name)
+    arguments = arguments_of(study)
+    context = StudyContext(
+        state=state,
+        settings=arguments.settings,
+        space=search_space(arguments.settings),
+        features=store.features,
+        corpus=corpus.corpus,
+        experiment=arguments.experiment,
+        name=name,
+    )
+    count = work(context, study, lambda trial: log.info(trial_line(trial)))
+    return StudyWorkerOutput(summary=f"worker {worker}: {count} times at a trial", study=name, worker=worker)

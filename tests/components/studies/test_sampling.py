@@ -1,0 +1,38 @@
+"""Values of new trials: they do not depend on who asks when, except on what other trials have shown."""
+
+import pytest
+
+from components.studies.sampling import suggest
+from components.studies.trials import rung_values
+from components.studies.worker import work
+
+pytestmark = pytest.mark.usefixtures("without_mlflow")
+KINDS = ("gp", "tpe", "random")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_trial_gets_values_of_its_own_and_the_same_ones_again(begin, kind):
+    context, study = begin({"study.sampler": kind})
+    values = [suggest(study, number, context.settings, context.space) for number in range(4)]
+    assert len({item["loss.mel_loss_weight"] for item in values}) == 4
+    assert values[2] == suggest(study, 2, context.settings, context.space)
+    for item in values:
+        assert all(context.space[key].contains(value) for key, value in item.items())
+
+
+@pytest.mark.parametrize("kind", ["gp", "tpe"])
+def test_samplers_learn_from_the_first_rung(begin, fake, kind):
+    """The error of the stand-in is lowest where the mel weight is 3, in a range from 2.5 to 5."""
+    context, study = begin({"study.sampler": kind, "study.trials": 14, "study.max_steps": 45})
+    work(context, study)
+    weights = [trial.params["loss.mel_loss_weight"] for trial in study.get_trials()]
+    assert all(rung_values(trial) for trial in study.get_trials())
+    late = [abs(weight - 3) for weight in weights[8:]]
+    assert sum(late) / len(late) < 0.6  # 0.9 at random
+
+
+def test_random_values_do_not_depend_on_other_trials(begin, fake):
+    context, study = begin()
+    before = suggest(study, 5, context.settings, context.space)
+    work(context, study)
+    assert study.get_trials()[5].params == before
