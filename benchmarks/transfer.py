@@ -205,7 +205,7 @@ class Experiment:
 
     def recordings_scores(self, vocoded: bool) -> Scores:
         """Returns the scores of the held-out recordings, or of their copy-synthesis."""
-        path = self.reader / "scores" / ("copy-synthesis.json" if vocoded else "recordings.json")
+        path = self._scores_folder / ("copy-synthesis.json" if vocoded else "recordings.json")
         if not path.is_file():
             folder, store = self.corpus
             vocoder, rate = build_vocoder(VocoderConfig(), store.audio, None), store.audio.sample_rate
@@ -226,7 +226,7 @@ class Experiment:
     def score(self, voice: Path) -> tuple[Scores, Scores]:
         """Returns the scores of a voice's first speaker on the held-out sentences, and on the further texts."""
         digest = json.loads((voice / DESCRIPTION).read_text("utf-8"))["weights_sha256"]
-        path = self.reader / "scores" / f"{voice.parent.name}-{digest[:8]}.json"
+        path = self._scores_folder / f"{voice.parent.name}-{digest[:8]}.json"
         held_out = [self.corpus[1].clips[position].text for position in self._held_out]
         known = json.loads(path.read_text("utf-8")) if path.is_file() else {"errors": {}, "similarities": {}}
         missing = [text for text in (*held_out, *self.texts) if text not in known["errors"]]
@@ -241,6 +241,11 @@ class Experiment:
             for texts in (held_out, self.texts)
         ]
         return parts[0], parts[1]
+
+    @property
+    def _scores_folder(self) -> Path:
+        """Folder of the scores, of its own for each setting of the vocoder that voices of a training have."""
+        return self.reader / "scores" / settings_hash(VocoderConfig())[:8]
 
     @property
     def _held_out(self) -> list[int]:
