@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model.audio import SILENCE
+from model.audio.inversion import MelInverter
 from model.audio.mel import MelExtractor
 from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
@@ -38,7 +39,14 @@ def test_chunks_of_any_size_join_to_the_samples_of_one(mel, chunk_frames, first_
     whole = build(chunk_frames=1000)(mel)
     chunks = list(build(chunk_frames=chunk_frames).stream(mel, first_frames))
     assert len(chunks[0]) == (first_frames or chunk_frames) * AUDIO.hop_length
-    assert np.abs(np.concatenate(chunks) - whole).max() < 1e-4
+    assert np.abs(np.concatenate(chunks) - whole).max() < 1e-5
+
+
+def test_the_first_estimate_of_a_sinusoid_keeps_its_level():
+    """The bins around its peak add up, since all of them have its phase at the center of each frame."""
+    tone = torch.sin(2 * torch.pi * 40.3 / AUDIO.n_fft * torch.arange(40 * AUDIO.hop_length))
+    samples, _ = MelInverter(AUDIO, 0, 0.99)(EXTRACTOR(tone).T, EXTRACTOR.magnitudes(tone).T.contiguous(), None)
+    assert float(samples[2048:-2048].std()) == pytest.approx(float(tone.std()), rel=0.1)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4])

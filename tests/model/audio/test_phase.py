@@ -32,6 +32,15 @@ def test_bins_around_a_peak_share_its_phase():
     assert np.array_equal(phases[:, 41], phases[:, 40])
 
 
+def test_a_bin_that_passes_to_another_peak_takes_its_phase():
+    """Bin 16 belongs to the peak at 20 in the first frame, and to the one at 14 in the second."""
+    magnitudes = np.zeros((2, 513), dtype=np.float32)
+    magnitudes[0, [10, 20]] = magnitudes[1, [14, 20]] = 1.0
+    phases = continue_phases(magnitudes, N_FFT, HOP, np.linspace(0.0, 6.0, 513))
+    assert phases[0, 16] == phases[0, 20] != phases[0, 14]
+    assert phases[1, 16] == phases[1, 14] != phases[1, 20]
+
+
 def test_a_gliding_sinusoid_keeps_its_phase_when_its_peak_moves_to_another_bin():
     time = np.arange(40 * HOP)
     frequency = 30.0 + 4.0 * time / len(time)
