@@ -9,6 +9,8 @@ from pydantic import Field
 from model.config import Positive, Section, Share, StepSettings
 from model.config.data import AudioConfig
 
+Margin = Annotated[float, Field(gt=0)]
+
 
 class EvaluationConfig(Section):
     """Amount of speech that is evaluated after training."""
@@ -37,8 +39,20 @@ class RegistryConfig(Section):
     """Gate: CER of synthesized held-out sentences minus CER of their recordings."""
     min_alignment_monotonicity: Share = 0.8
     """Gate: fraction of frames whose most likely token is that of the previous frame or one of the next two."""
-    max_regression: Annotated[float, Field(ge=0)] = 0.02
-    """Gate: largest accepted relative regression of the primary metric against the champion."""
+    min_sentences: Annotated[int, Field(ge=2)] = 8
+    """Gate: fewest sentences on which a candidate is compared with the champion; neither has seen them in training."""
+    character_error_margin: Margin = 0.1
+    """Gate: largest accepted loss against the best champion so far, in CER."""
+    mel_cepstral_distortion_margin: Margin = 0.3
+    """Likewise, in dB."""
+    pitch_error_margin: Margin = 60.0
+    """Likewise, in cents."""
+    voicing_error_margin: Margin = 0.04
+    """Likewise, as a share of the frames."""
+    length_error_margin: Margin = 0.05
+    """Likewise, as a share of the length of a sentence."""
+    speaker_similarity_margin: Margin = 0.05
+    """Likewise, in cosine."""
 
 
 class StudyConfig(Section):

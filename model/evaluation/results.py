@@ -11,6 +11,7 @@ import numpy as np
 from model.evaluation.metrics import Metric, mean_of, not_applicable
 from model.evaluation.texts import SpokenText
 from model.features.index import IndexedClip
+from model.text.comparison import sentence_hash
 
 if TYPE_CHECKING:
     from model.synthesis import Speech
@@ -56,6 +57,7 @@ class SentenceResult:
             "language": self.clip.language,
             "speaker": self.clip.speaker,
             "text": self.clip.text,
+            "sentence": sentence_hash(self.clip.text),
             "transcripts": self.transcripts,
             "metrics": {
                 name: {kind: metric.as_dict() for kind, metric in kinds.items()} for name, kinds in self.metrics.items()

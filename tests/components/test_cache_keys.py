@@ -261,7 +261,7 @@ def champion_step(state, tmp_path, evaluated_voices) -> Step:
         with pytest.MonkeyPatch.context() as patch:
             evaluation = evaluate.evaluation_of
             patch.setattr(evaluate, "evaluation_of", evaluation_of)
-            gate.champion_metrics(
+            gate.evaluation_of_version(
                 state,
                 registry,
                 champion,

@@ -200,7 +200,7 @@ def changed_steps(key: str, value) -> set[str]:
         ("audio.n_mels", 40, {"preprocess", "train", "finetune_vocoder", "evaluate"}),
         ("vocoder.type", "hifigan", {"finetune_vocoder"}),
         ("evaluation.max_clips", 3, {"evaluate"}),
-        ("registry.max_regression", 0.5, {"gate"}),
+        ("registry.pitch_error_margin", 0.5, {"gate"}),
         ("study.trials", 3, set()),
         ("split.min_held_out", 9, set()),
         ("cluster.train_memory", "64Gi", set()),

@@ -1,0 +1,82 @@
+"""Statistics of paired comparisons: bootstrap intervals of means, and the number of sentences that a margin needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtrit
+
+ERROR = 0.05
+"""Largest probability of a wrong decision: that a regression beyond the margin passes, or that an equal voice fails."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Mean of a sample with its 90 % interval: either end is exceeded with a probability of 5 %.
+
+    Attributes:
+        mean: Mean of the values.
+        low, high: Ends of the interval; infinite for fewer than two values.
+        deviation: Standard deviation of the values; NaN for fewer than two.
+        count: Number of values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    deviation: float
+    count: int
+
+
+def estimate_mean(values: Sequence[float]) -> Estimate:
+    """Estimates a mean by the studentized bootstrap (bootstrap-t), with an interval at least as wide as Student's.
+
+    The bootstrap follows skewed differences (a voice that fails on few sentences); Student's interval guards against
+    samples whose values are mostly equal, where the bootstrap is too narrow. `benchmarks/promotion.py` measures both.
+
+    Args:
+        values: At least one value; the same values always give the same interval.
+    """
+    sample = np.asarray(values, np.float64)
+    count, mean = len(sample), float(sample.mean())
+    if count < 2:
+        return Estimate(mean=mean, low=-math.inf, high=math.inf, deviation=math.nan, count=count)
+    deviation = float(sample.std(ddof=1))
+    resampled = sample[np.random.default_rng(0).integers(count, size=(RESAMPLES, count))]
+    shifts = resampled.mean(axis=1) - mean
+    errors = resampled.std(axis=1, ddof=1) / math.sqrt(count)
+    equal = errors <= 1e-12 * np.abs(sample).max()  # resamples of one value only, perhaps with rounding errors
+    studentized = np.divide(shifts, errors, out=np.where(shifts < 0, -math.inf, math.inf), where=~equal)
+    studentized[equal & np.isclose(shifts, 0.0)] = 0.0
+    lower, upper = np.quantile(studentized, (ERROR, 1.0 - ERROR), method="nearest")
+    student = float(stdtrit(count - 1, 1.0 - ERROR))
+    scale = deviation / math.sqrt(count)
+    low = mean - max(float(upper), student) * scale if scale else mean
+    high = mean + max(-float(lower), student) * scale if scale else mean
+    return Estimate(mean=mean, low=low, high=high, deviation=deviation, count=count)
+
+
+def sentences_needed(deviation: float, margin: float, comparisons: int) -> int:
+    """Returns the number of sentences with which an equal voice passes all comparisons with a probability of 95 %.
+
+    A comparison passes where the upper end of the interval of the difference is below the margin. The probability that
+    an equal voice fails (5 %) is divided among the comparisons.
+
+    Args:
+        deviation: Standard deviation of the paired differences.
+        margin: Largest accepted regression, above 0.
+        comparisons: Number of metrics that are compared.
+    """
+    distance = -float(ndtri(ERROR)) - float(ndtri(ERROR / comparisons))
+    return max(2, math.ceil((distance * deviation / margin) ** 2))
+
+
+def power(deviation: float, margin: float, count: int) -> float:
+    """Returns the probability that an equal voice passes a comparison of `count` sentences."""
+    if deviation == 0.0:
+        return 1.0
+    return float(ndtr(margin * math.sqrt(count) / deviation + ndtri(ERROR)))
