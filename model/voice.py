@@ -26,7 +26,13 @@ from model.config.data import AudioConfig, FeaturesConfig
 from model.errors import MyXTTSError
 from model.files import atomic_write, sha256_of_file
 from model.text.symbols import symbols_hash
-from model.voice_folder import DESCRIPTION, WEIGHTS, vocoder_of
+from model.voice_folder import (
+    DESCRIPTION,
+    WEIGHTS,
+    read_training_sentences,
+    vocoder_of,
+    write_training_sentences,
+)
 
 FORMAT = 4
 
@@ -80,6 +86,7 @@ class VoiceDescription:
         steps: Training steps.
         lineage: The voice that its training started from, and that voice's ancestors, youngest first.
         licenses: Licenses of the recordings that it and its ancestors were trained on, as far as they were given.
+        training_sentences: Hashes of the sentences that it or one of its ancestors was trained on; None if unknown.
     """
 
     config: VoiceSettings
@@ -93,6 +100,7 @@ class VoiceDescription:
     steps: int
     lineage: list[dict[str, Any]] = field(default_factory=list)
     licenses: list[str] = field(default_factory=list)
+    training_sentences: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +142,9 @@ def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor
             "config": voice.config.model_dump(mode="json"),
             "trained_with": voice.trained_with,
         }
+        if voice.training_sentences is not None:
+            path = write_training_sentences(partial, voice.training_sentences)
+            description["training_sentences_sha256"] = sha256_of_file(path)
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     return folder
 
@@ -170,6 +181,7 @@ def read_voice(folder: Path) -> Voice:
         steps=description["steps"],
         lineage=description["lineage"],
         licenses=description.get("licenses", []),  # absent in voices of earlier versions
+        training_sentences=read_training_sentences(folder),
         vocoder=vocoder_of(folder),
     )
 

@@ -155,6 +155,8 @@ def _values(metric: str, evaluation: Evaluation) -> dict[tuple[str, str], float]
         for clip in evaluation["clips"]
         if clip["part"] == "unseen"
     }
+    if metric == "character_error":
+        values |= {(text["sentence"], "text"): text["character_error"]["value"] for text in evaluation["texts"]}
     return {key: value for key, value in values.items() if value is not None}
 
 

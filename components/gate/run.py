@@ -16,8 +16,10 @@ from components.contracts import (
     TrainOutput,
 )
 from components.gate.checks import FAILED, Check, threshold_checks
-from components.gate.comparison import BEST_IN, Comparison, Evaluation, best_in, best_versions, compare
+from components.gate.comparison import BEST_IN, Comparison, best_in, best_versions, compare
+from components.gate.examination import ExaminationError, Examined, examine
 from components.gate.metrics import gate_metrics, reasons
+from components.gate.page import write_page
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
 from components.results import Results
 from components.runner import parse_settings
@@ -77,8 +79,8 @@ def run(
     name, number = registered.name, registered.version
     candidate = registry.version(name, number)
     champion_number = registry.aliases(name).get(CHAMPION, "")
-    results = read_json(evaluated.evaluation / "metrics.json")
-    metrics = gate_metrics(results)
+    results = Examined.read(evaluated.evaluation)
+    metrics = gate_metrics(results.metrics)
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
     path = state.gate(settings_hash({"name": name, "version": number})) / "gate.json"
     judged_on = settings_hash(
@@ -96,22 +98,23 @@ def run(
         }
     )
     _raise_recorded_failure(path, judged_on)
-    checks = threshold_checks(metrics, config, reasons(results))
+    checks = threshold_checks(metrics, config, reasons(results.metrics))
     if rolled_back:
         reason = f"was rolled back: {rolled_back}; promote it by hand if it is good after all"
         checks.append(Check("not rolled back", FAILED, reason))
     comparisons: list[Comparison] | None = None
+    ours, theirs = results, {}
     if champion_number not in ("", number):
         best = best_versions(registry.versions(name), champion_number)
-        evaluations = {
-            version: evaluation_of_version(
-                state, registry, registry.version(name, version), corpus, store, evaluate_config
-            )
-            for version in dict.fromkeys((champion_number, *best.values()))
-        }
-        references = {metric: (version, evaluations[version]) for metric, version in best.items()}
-        comparisons = compare(results, references, evaluations[champion_number], config)
-        checks += [row.check for row in comparisons]
+        opponents = [registry.version(name, each) for each in dict.fromkeys((champion_number, *best.values()))]
+        try:
+            ours, theirs = examine(state, registry, candidate, opponents, corpus, store, evaluate_config)
+        except ExaminationError as error:
+            checks.append(Check("unseen by both voices", FAILED, str(error)))
+        else:
+            references = {metric: (version, theirs[version].metrics) for metric, version in best.items()}
+            comparisons = compare(ours.metrics, references, theirs[champion_number].metrics, config)
+            checks += [row.check for row in comparisons]
     passed = not any(check.result == FAILED for check in checks)
     _tag_results(registry, candidate, checks)
     if passed:
@@ -136,8 +139,12 @@ def run(
         "metrics": metrics,
         "checks": [asdict(check) for check in checks],
         "comparisons": [asdict(row) for row in comparisons or ()],
+        "examination": ours.metrics["examination"],
+        "data": corpus.data_hash,
+        "page": str(path.with_name("decision.html")),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
+    write_page(Path(report["page"]), report, ours, theirs.get(champion_number))
     write_json(path, report)
     if not passed:
         raise _failure(report)
@@ -187,7 +194,9 @@ def results(output: GateOutput) -> Results:
         f"Evaluation: `{report['evaluation']}`, training: `{report['training']}`, {report['time']}.",
         "",
     ]
-    return Results(metrics={"passed": float(report["passed"]), **metrics}, markdown="\n".join(lines))
+    return Results(
+        metrics={"passed": float(report["passed"]), **metrics}, html=Path(report["page"]), markdown="\n".join(lines)
+    )
 
 
 def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -235,30 +244,3 @@ def _tag_results(registry: Registry, candidate: Version, checks: list[Check]) ->
             registry.client.delete_model_version_tag(candidate.name, candidate.number, key)
     for key, value in results.items():
         registry.client.set_model_version_tag(candidate.name, candidate.number, key, value)
-
-
-def evaluation_of_version(
-    state: State,
-    registry: Registry,
-    version: Version,
-    corpus: ResolveDataOutput,
-    store: PreprocessOutput,
-    settings: EvaluateSettings,
-) -> Evaluation:
-    """Returns the evaluation of a version on the candidate's data under the candidate's evaluation settings.
-
-    The version is evaluated again when it was made from other data: metrics on other sentences do not compare.
-    """
-    from components.evaluate.run import evaluation_of  # imports torch, which the other checks do without
-
-    folder = evaluation_of(
-        voice=registry.voice_folder(f"models:/{version.name}/{version.number}"),
-        voice_hash=version.tags["voice.sha256"],
-        corpus=corpus,
-        store=store,
-        settings=settings,
-        state=state,
-        step="gate",
-    )
-    evaluation: Evaluation = read_json(folder / "metrics.json")
-    return evaluation

@@ -15,13 +15,17 @@ Margin = Annotated[float, Field(gt=0)]
 class EvaluationConfig(Section):
     """Amount of speech that is evaluated after training."""
 
-    max_clips: Positive = 12
-    """Largest number of held-out clips, and of training clips, to evaluate."""
+    max_clips: Positive = 18
+    """Largest number of held-out clips to evaluate."""
+    max_training_clips: Annotated[int, Field(ge=0)] = 6
+    """Largest number of training clips to evaluate, to see what the voice has learned by heart."""
     max_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest total duration of either: the recognizer takes about as long as the speech lasts."""
     min_sentences: Annotated[int, Field(ge=0)] = 8
-    """Number of unseen sentences below which the voice also speaks English texts without recordings, so that the
-    character error rate does not rest on one or two held-out clips."""
+    """Number of unseen sentences below which the voice speaks more texts without recordings, so that the character
+    error rate does not rest on one or two held-out clips."""
+    texts: Annotated[int, Field(ge=0)] = 12
+    """Number of English texts without recordings that the voice also speaks, for intelligibility."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recognizer for the character error rate (English only)."""
     max_recording_error: Annotated[float, Field(gt=0)] = 0.4
@@ -69,7 +73,6 @@ class StudyConfig(Section):
 class EvaluateSettings(StepSettings):
     """Settings of the `evaluate` step."""
 
-    seed: Annotated[int, Field(ge=0)]
     audio: AudioConfig
     evaluation: EvaluationConfig
 

@@ -28,7 +28,7 @@ INGEST_FLAGS = (
     "corpus.sentences_per_voice",
 )
 VALIDATE_FLAGS = ("validation.min_seconds", "validation.max_seconds", "validation.check_speakers")
-SPLIT_FLAGS = ("seed", "split.validation_share", "split.test_share", "split.min_held_out")
+SPLIT_FLAGS = ("split.validation_share", "split.test_share", "split.min_held_out")
 
 
 def _path(flag: str, default: Path, help_text: str) -> Callable[[Command], Command]:

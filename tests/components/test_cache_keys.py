@@ -21,7 +21,7 @@ from components.contracts import FinetuneVocoderOutput, PreprocessOutput, Resolv
 from components.evaluate import run as evaluate
 from components.finetune_vocoder import run as finetune_vocoder
 from components.finetune_vocoder import work as vocoder_work
-from components.gate import run as gate
+from components.gate.examination import examine
 from components.launch import VARIABLE as LAUNCH
 from components.preprocess import run as preprocess
 from components.preprocess_part import run as preprocess_part
@@ -217,7 +217,7 @@ def evaluated_voices(monkeypatch) -> list[Path]:
     """Voices that are really evaluated, in order."""
     evaluated = []
 
-    def evaluate_voice(voice, store, corpus, config, output, progress):
+    def evaluate_voice(voice, store, corpus, config, output, progress, exclude):
         evaluated.append(voice)
         deciding = {"mel_cepstral_distortion": 6.0 + len(evaluated), "character_error_increase": 0.1}
         values = {**deciding, "alignment_monotonicity": 0.9}
@@ -261,10 +261,11 @@ def champion_step(state, tmp_path, evaluated_voices) -> Step:
         with pytest.MonkeyPatch.context() as patch:
             evaluation = evaluate.evaluation_of
             patch.setattr(evaluate, "evaluation_of", evaluation_of)
-            gate.evaluation_of_version(
+            examine(
                 state,
                 registry,
                 champion,
+                [],
                 ResolveDataOutput.read(paths["data"]),
                 PreprocessOutput.read(paths["features"]),
                 EvaluateSettings.from_json(settings),

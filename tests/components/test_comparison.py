@@ -15,7 +15,7 @@ GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignm
 def evaluation(rows, part="unseen"):
     """An evaluation with these values of each metric on sentences that the recognizer understands."""
     gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
-    return {"gate": gate, "clips": sentence_values(rows, part)}
+    return {"gate": gate, "clips": sentence_values(rows, part), "texts": []}
 
 
 def one(metric, ours, theirs, champion=None, **settings):
@@ -69,6 +69,16 @@ def test_speakers_of_the_same_sentence_are_one_sentence():
     for item in (ours, theirs):
         item["clips"][1]["sentence"] = item["clips"][0]["sentence"]
     assert sorted(paired("pitch_error", ours, theirs).values()) == [(2.0, 0.0), (10.0, 0.0)]
+
+
+def test_texts_without_recordings_count_for_the_character_error_alone():
+    voices = [evaluation({"character_error": [0.1] * 4, "pitch_error": [100.0] * 4}) for _ in range(2)]
+    for voice, errors in zip(voices, ((0.3, 0.3, 0.3, None), (0.1, 0.1, None, 0.1)), strict=True):
+        voice["texts"] = [{"sentence": f"t{n}", "character_error": {"value": e}} for n, e in enumerate(errors)]
+    references = dict.fromkeys(("character_error", "pitch_error"), ("1", voices[1]))
+    rows = {row.metric: row for row in compare(voices[0], references, voices[1], CONFIG)}
+    assert (rows["character_error"].sentences, rows["pitch_error"].sentences) == (6, 4)
+    assert rows["character_error"].difference == pytest.approx(0.4 / 6)
 
 
 def test_too_few_sentences_are_refused():

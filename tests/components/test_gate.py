@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gate_evaluation import gate_evaluation
-from step_records import step_inputs, step_records
+from step_records import step_inputs
 
 from components import runner
 from components.contracts import GateOutput
-from components.evaluate import run as evaluating
 from components.gate import run as gate
+from components.gate.comparison import BEST_IN, COMPARED
+from components.gate.examination import Examined
 from components.gate.metrics import gate_metrics
 from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
 from components.results import MARKDOWN, METRICS
@@ -83,10 +84,11 @@ def judged(state, tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "smoke_test", lambda version: None)
     folders = {}
 
-    def evaluated(state, registry, version, corpus, store, settings):
-        return json.loads((folders[version.number] / "metrics.json").read_text())
+    def examined(state, registry, candidate, opponents, corpus, store, settings):
+        found = {version.number: Examined.read(folders[version.number]) for version in (candidate, *opponents)}
+        return found.pop(candidate.number), found
 
-    monkeypatch.setattr(gate, "evaluation_of_version", evaluated)
+    monkeypatch.setattr(gate, "examine", examined)
 
     def judge(
         values: dict,
@@ -170,8 +172,8 @@ def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeyp
     judged(GOOD)
     with pytest.raises(gate.GateFailed) as first:
         judged({**GOOD, "mel_cepstral_distortion": 7.0})
-    measured, evaluate = [], gate.evaluation_of_version
-    monkeypatch.setattr(gate, "evaluation_of_version", lambda *given: measured.append("again") or evaluate(*given))
+    measured, examine = [], gate.examine
+    monkeypatch.setattr(gate, "examine", lambda *given: measured.append("again") or examine(*given))
     with pytest.raises(gate.GateFailed, match="nothing that the checks use has changed") as again:
         judged({}, number="2")
     assert str(again.value).splitlines()[1:] == str(first.value).splitlines()[1:]
@@ -247,6 +249,45 @@ def test_a_worse_version_within_the_thresholds_does_not_replace_the_champion(jud
     assert judged({**GOOD, "mel_cepstral_distortion": 5.0}).champion == "3"
 
 
+def test_ten_slightly_worse_candidates_lose_one_margin_in_all(judged):
+    """Each is within the margin of the champion before it; the reference remains the best champion."""
+    judged(GOOD)
+    distortion = GOOD["mel_cepstral_distortion"]
+    for _ in range(10):
+        worse = distortion + 0.1
+        try:
+            judged({**GOOD, "mel_cepstral_distortion": worse})
+        except gate.GateFailed:
+            continue
+        distortion = worse
+    assert judged.registry.aliases(NAME)[CHAMPION] == "3"
+    assert distortion == pytest.approx(6.2)
+    assert judged.registry.version(NAME, "1").tags[BEST_IN].split() == list(COMPARED)
+    assert "mel_cepstral_distortion" not in judged.registry.version(NAME, "3").tags[BEST_IN]
+
+
+def test_a_better_champion_is_the_reference_of_the_next_candidate(judged):
+    judged(GOOD)
+    judged({**GOOD, "mel_cepstral_distortion": 5.0})
+    with pytest.raises(gate.GateFailed, match="mel cepstral distortion against version 2"):
+        judged({**GOOD, "mel_cepstral_distortion": 5.5})
+    judged.registry.rollback(NAME, "clicks")
+    assert judged({**GOOD, "mel_cepstral_distortion": 5.9}).champion == "4"
+
+
+def test_every_metric_can_stop_a_promotion(judged):
+    judged(GOOD)
+    with pytest.raises(gate.GateFailed, match="character error against version 1"):
+        judged({**GOOD, "character_error_increase": 0.34})
+
+
+def test_the_table_shows_champion_reference_candidate_and_interval(judged):
+    judged(GOOD)
+    shown = gate.results(judged({**GOOD, "mel_cepstral_distortion": 5.0})).markdown
+    assert "| metric | champion | best so far | candidate | difference (90 % interval) | margin |" in shown
+    assert "| mel cepstral distortion | 6.000 | 6.000 (version 1) | 5.000 | -1.000 (" in shown
+
+
 def test_judging_the_champion_again_changes_nothing(judged):
     judged(GOOD)
     assert judged(GOOD, number="1").champion == "1"
@@ -279,7 +320,7 @@ class Parrot:
 
     def __init__(self, store: FeatureStore, spoiled: tuple[str, ...]) -> None:
         self.store, self.spoiled = store, spoiled
-        self.speakers, self.languages = store.speakers, store.languages
+        self.speakers, self.languages, self.training_sentences = store.speakers, store.languages, None
         self.vocoder = build_vocoder(Config(vocoder={"griffin_lim_iterations": 1}).vocoder, store.audio)
         self.positions = {(clip.text, clip.speaker): position for position, clip in enumerate(store.clips)}
         self.splits = {store.clip(i).mel.tobytes(): clip.split for i, clip in enumerate(store.clips)}
@@ -332,13 +373,13 @@ def test_a_champion_that_moves_while_the_candidate_is_judged_stops_the_promotion
     judged(GOOD)
     judged({**GOOD, "mel_cepstral_distortion": 5.0})
 
-    evaluate = gate.evaluation_of_version
+    examine = gate.examine
 
-    def evaluated(*given):
+    def examined(*given):
         judged.registry.promote(NAME, "1", None, "by hand, meanwhile")
-        return evaluate(*given)
+        return examine(*given)
 
-    monkeypatch.setattr(gate, "evaluation_of_version", evaluated)
+    monkeypatch.setattr(gate, "examine", examined)
     with pytest.raises(RegistryError, match=r"now version 1, but the comparison was with 2"):
         judged({**GOOD, "mel_cepstral_distortion": 4.0})
     assert judged.registry.aliases(NAME)[CHAMPION] == "1"
@@ -363,28 +404,3 @@ def test_a_candidate_with_a_failed_check_does_not_reach_its_smoke_test(judged, m
     monkeypatch.setattr(gate, "smoke_test", lambda version: pytest.fail("was tried"))
     with pytest.raises(gate.GateFailed):
         judged({**GOOD, "mel_cepstral_distortion": 99.0})
-
-
-def test_the_champion_is_measured_on_the_candidates_sentences(state, tmp_path, monkeypatch):
-    registry = Registry(state)
-    registry.client.create_registered_model(NAME)
-    voice = tmp_path / "stored" / "artifacts" / "voice"
-    voice.mkdir(parents=True)
-    (voice / "voice.json").write_text("{}")
-    tags = {"voice.sha256": "theirs", "dvc.data": "their data"}
-    registry.client.create_model_version(NAME, (tmp_path / "stored").as_uri(), tags=tags)
-    asked = []
-
-    def evaluation_of(**arguments):
-        asked.append(arguments)
-        write_json(tmp_path / "evaluation" / "metrics.json", {"gate": "theirs"})
-        return tmp_path / "evaluation"
-
-    monkeypatch.setattr(evaluating, "evaluation_of", evaluation_of)
-    ours = step_records(tmp_path)
-    settings = EvaluateSettings.of(Config(seed=7))
-    champion = registry.version(NAME, "1")
-    found = gate.evaluation_of_version(state, registry, champion, ours["data"], ours["features"], settings)
-    assert found == {"gate": "theirs"}
-    expected = {"voice": voice, "voice_hash": "theirs", "corpus": ours["data"], "store": ours["features"]}
-    assert asked == [{**expected, "settings": settings, "state": state, "step": "gate"}]
