@@ -78,7 +78,7 @@ def evaluation_of(
     Args:
         voice: Folder of the voice.
         voice_hash: Identifies the voice, its vocoder and its settings.
-        corpus: The recordings.
+        corpus: The recordings, of which those for the evaluation are used.
         store: Their features. The voice is compared with recordings as the features were made of them (trimming,
             loudness, pitch range), so their hash is part of the key: a champion's own features may be others.
         settings: Settings of the evaluation.
@@ -87,13 +87,13 @@ def evaluation_of(
         exclude: Sentences that other voices of a comparison were trained on.
     """
     if exclude := exclude - (read_training_sentences(voice) or frozenset()):
-        exclude &= _sentences(corpus.corpus)  # others change nothing, so that earlier evaluations are found
+        exclude &= _sentences(corpus.examination)  # others change nothing, so that earlier evaluations are found
     key = settings_hash(
         {
             "voice": voice_hash,
             **({"exclude": sorted(exclude)} if exclude else {}),
-            "features": store.features_hash,
-            "data": corpus.data_hash,
+            "features": store.examination_hash,
+            "data": corpus.examination_hash,
             "settings": settings.model_dump(mode="json"),
             "code": code_hash("components.evaluate.run"),
         }
@@ -103,11 +103,11 @@ def evaluation_of(
         if not (folder / "metrics.json").is_file():
             with atomic_write(folder) as partial:
                 partial.mkdir()
-                features = open_store(store.features, state)
+                features = open_store(store.examination, state)
                 evaluate(
                     voice,
                     features,
-                    corpus.corpus,
+                    corpus.examination,
                     settings,
                     partial,
                     lambda done, total: emit(step, "progress", done=done, total=total),
@@ -124,7 +124,7 @@ def _about(voice: Path, voice_hash: str, corpus: ResolveDataOutput) -> dict[str,
     return {
         "Voice": " ".join(filter(None, (size, "voice", voice_hash[:12]))),
         "Steps": str(described.get("steps", 0)),
-        "Data": corpus.data_hash,
+        "Data": corpus.examination_hash,
     }
 
 

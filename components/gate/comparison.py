@@ -40,7 +40,7 @@ class Comparison:
         reason: The numbers behind the result, or why the metric does not apply.
         candidate_value, reference_value, champion_value: Means over the compared sentences; None where there is none.
         difference: Candidate minus reference.
-        low, high: 90 % interval of the difference.
+        low, high: 95 % interval of the difference.
         sentences: Number of different sentences.
         needed: Number of sentences with which an equal voice passes all comparisons with a probability of 95 %.
         power: Probability that an equal voice passes this comparison with `sentences` sentences.
@@ -85,8 +85,8 @@ def compare(
 ) -> list[Comparison]:
     """Compares a candidate with its reference in every metric; the largest regression comes first.
 
-    A comparison passes where the worse end of the 90 % interval of the difference is within the margin, so that a voice
-    that is worse by more than the margin passes with a probability of at most 5 %.
+    A comparison passes where the worse end of the 95 % interval of the difference is within the margin, so that a voice
+    that is worse by more than the margin hardly ever passes (`benchmarks/promotion.py`).
 
     Args:
         candidate: Its evaluation.

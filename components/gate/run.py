@@ -86,8 +86,8 @@ def run(
     judged_on = settings_hash(
         {
             "registration": [name, number],
-            "data": corpus.data_hash,
-            "features": store.features_hash,
+            "data": [corpus.data_hash, corpus.examination_hash],
+            "features": store.examination_hash,
             "settings": config.model_dump(mode="json"),
             "evaluation": evaluate_config.model_dump(mode="json"),
             "metrics": {key: repr(value) for key, value in metrics.items()},
@@ -140,7 +140,7 @@ def run(
         "checks": [asdict(check) for check in checks],
         "comparisons": [asdict(row) for row in comparisons or ()],
         "examination": ours.metrics["examination"],
-        "data": corpus.data_hash,
+        "data": corpus.examination_hash,
         "page": str(path.with_name("decision.html")),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
@@ -204,7 +204,7 @@ def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
     lines = [
-        "| metric | champion | best so far | candidate | difference (90 % interval) | margin | sentences | result |",
+        "| metric | champion | best so far | candidate | difference (95 % interval) | margin | sentences | result |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -15,6 +15,9 @@ Margin = Annotated[float, Field(gt=0)]
 class EvaluationConfig(Section):
     """Amount of speech that is evaluated after training."""
 
+    corpus: Annotated[str, Field(pattern=r"^([0-9a-f]{32}\.dir)?$")] = ""
+    """Hash of the corpus that voices are evaluated on, as `myxtts corpus pin` prints it; by default the sentences that
+    the corpus of the training holds out."""
     max_clips: Positive = 18
     """Largest number of held-out clips to evaluate."""
     max_training_clips: Annotated[int, Field(ge=0)] = 6

@@ -34,7 +34,7 @@ class Metric:
     value: float | None
     reason: str = ""
     interval: tuple[float, float] | None = None
-    """90 % interval of a mean of at least two values."""
+    """95 % interval of a mean of at least two values."""
 
     def as_dict(self) -> dict[str, Any]:
         plain = {"value": self.value, "reason": self.reason}

@@ -104,7 +104,7 @@ def format_value(metric: Mapping[str, Any] | None, decimals: int) -> str:
 
 
 def format_interval(metric: Mapping[str, Any] | None, decimals: int) -> str:
-    """Returns the 90 % interval of a mean as text; empty where there is none."""
+    """Returns the 95 % interval of a mean as text; empty where there is none."""
     if metric is None or not metric.get("interval"):
         return ""
     low, high = metric["interval"]

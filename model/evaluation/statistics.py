@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
-ERROR = 0.05
-"""Largest probability of a wrong decision: that a regression beyond the margin passes, or that an equal voice fails."""
+TAIL = 0.025
+"""Probability that a mean lies beyond one end of its interval; of skewed samples up to twice that."""
+FAILURE = 0.05
+"""Largest probability that an equal voice fails, with as many sentences as `sentences_needed` says."""
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Mean of a sample with its 90 % interval: either end is exceeded with a probability of 5 %.
+    """Mean of a sample with its 95 % interval.
 
     Attributes:
         mean: Mean of the values.
@@ -52,8 +54,8 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     equal = errors <= 1e-12 * np.abs(sample).max()  # resamples of one value only, perhaps with rounding errors
     studentized = np.divide(shifts, errors, out=np.where(shifts < 0, -math.inf, math.inf), where=~equal)
     studentized[equal & np.isclose(shifts, 0.0)] = 0.0
-    lower, upper = np.quantile(studentized, (ERROR, 1.0 - ERROR), method="nearest")
-    student = float(stdtrit(count - 1, 1.0 - ERROR))
+    lower, upper = np.quantile(studentized, (TAIL, 1.0 - TAIL), method="nearest")
+    student = float(stdtrit(count - 1, 1.0 - TAIL))
     scale = deviation / math.sqrt(count)
     low = mean - max(float(upper), student) * scale if scale else mean
     high = mean + max(-float(lower), student) * scale if scale else mean
@@ -63,7 +65,7 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
 def sentences_needed(deviation: float, margin: float, comparisons: int) -> int:
     """Returns the number of sentences with which an equal voice passes all comparisons with a probability of 95 %.
 
-    A comparison passes where the upper end of the interval of the difference is below the margin. The probability that
+    A comparison passes where the worse end of the interval of the difference is within the margin. The probability that
     an equal voice fails (5 %) is divided among the comparisons.
 
     Args:
@@ -71,12 +73,16 @@ def sentences_needed(deviation: float, margin: float, comparisons: int) -> int:
         margin: Largest accepted regression, above 0.
         comparisons: Number of metrics that are compared.
     """
-    distance = -float(ndtri(ERROR)) - float(ndtri(ERROR / comparisons))
-    return max(2, math.ceil((distance * deviation / margin) ** 2))
+    wanted = 1.0 - FAILURE / comparisons
+    distance = float(ndtri(1.0 - TAIL) + ndtri(wanted))
+    count = max(2, math.floor((distance * deviation / margin) ** 2))  # a lower bound: Student's quantile is larger
+    while power(deviation, margin, count) < wanted:
+        count += 1
+    return count
 
 
 def power(deviation: float, margin: float, count: int) -> float:
-    """Returns the probability that an equal voice passes a comparison of `count` sentences."""
+    """Returns the probability that an equal voice passes a comparison of `count` sentences, at least two."""
     if deviation == 0.0:
         return 1.0
-    return float(ndtr(margin * math.sqrt(count) / deviation + ndtri(ERROR)))
+    return float(ndtr(margin * math.sqrt(count) / deviation - stdtrit(count - 1, 1.0 - TAIL)))

@@ -206,6 +206,17 @@ def stats(folder: Path, as_json: bool) -> None:
             click.echo(f"  {change['written']!r} -> {change['spoken']!r} ({change['count']}x)")
 
 
+@corpus.command()
+@click.argument("folder", type=PATH, default=CORPUS)
+def pin(folder: Path) -> None:
+    """Push a corpus to the DVC remote, and print its hash for evaluation.corpus: a fixed set to evaluate voices on."""
+    from components import dvc
+    from components.resolve_data.run import pin as run
+    from pipelines.project import find_root
+
+    click.echo(run(folder, dvc.remote_url(find_root())))
+
+
 def _all_stages(settings: Resolved, output: Path, as_json: bool) -> None:
     """Runs ingest, validate and split, and prints what each of them found."""
     ingested, validated, final = (output / folder.name for folder in (INGESTED, VALIDATED, CORPUS))

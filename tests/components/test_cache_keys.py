@@ -317,11 +317,11 @@ def test_a_result_that_is_there_is_not_made_again(step):
     ("finetune_step", "features.features_hash"),
     ("base_step", "features.features_hash"),
     ("evaluate_step", "finetuning.voice_hash"),
-    ("evaluate_step", "features.features_hash"),
-    ("evaluate_step", "data.data_hash"),
+    ("evaluate_step", "features.examination_hash"),
+    ("evaluate_step", "data.examination_hash"),
     ("champion_step", "finetuning.voice_hash"),
-    ("champion_step", "features.features_hash"),
-    ("champion_step", "data.data_hash"),
+    ("champion_step", "features.examination_hash"),
+    ("champion_step", "data.examination_hash"),
 )
 def test_every_input_that_shapes_a_result_is_in_its_key(step, change):
     assert step(changes={change: "another"}) != step()

@@ -203,7 +203,8 @@ def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
         "metrics": other_metrics,
         "settings of the evaluation": lambda: evaluation.update(max_clips=3),
         "data": lambda: changed.update({"data.data_hash": "another.dir"}),
-        "features": lambda: changed.update({"features.features_hash": "another"}),
+        "data of the evaluation": lambda: changed.update({"data.examination_hash": "another.dir"}),
+        "features": lambda: changed.update({"features.examination_hash": "another"}),
         "champion": lambda: judged({**GOOD, "mel_cepstral_distortion": 5.0}),
         "rollback": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "clicks"),
         "reason": lambda: judged.registry.client.set_model_version_tag(NAME, "2", ROLLED_BACK, "hisses"),
@@ -284,7 +285,7 @@ def test_every_metric_can_stop_a_promotion(judged):
 def test_the_table_shows_champion_reference_candidate_and_interval(judged):
     judged(GOOD)
     shown = gate.results(judged({**GOOD, "mel_cepstral_distortion": 5.0})).markdown
-    assert "| metric | champion | best so far | candidate | difference (90 % interval) | margin |" in shown
+    assert "| metric | champion | best so far | candidate | difference (95 % interval) | margin |" in shown
     assert "| mel cepstral distortion | 6.000 | 6.000 (version 1) | 5.000 | -1.000 (" in shown
 
 

@@ -31,7 +31,7 @@ def test_the_interval_is_never_narrower_than_students():
     for count in (10, 30):
         values = np.random.default_rng(count).standard_normal(count)
         estimate = estimate_mean(values)
-        half = t.ppf(0.95, count - 1) * values.std(ddof=1) / math.sqrt(count)
+        half = t.ppf(0.975, count - 1) * values.std(ddof=1) / math.sqrt(count)
         assert estimate.low <= estimate.mean - half + 1e-12
         assert estimate.high >= estimate.mean + half - 1e-12
         assert estimate.high - estimate.low < 4 * half
@@ -51,7 +51,7 @@ def test_the_needed_number_of_sentences_gives_the_power_that_it_promises(compari
 def test_equal_voices_pass_as_often_as_the_power_says():
     """A difference of 0 with deviation 1, margin 0.8, 24 sentences; Student's interval, which is faster."""
     draws = np.random.default_rng(0).standard_normal((20000, 24))
-    half = t.ppf(0.95, 23) * draws.std(axis=1, ddof=1) / math.sqrt(24)
+    half = t.ppf(0.975, 23) * draws.std(axis=1, ddof=1) / math.sqrt(24)
     assert (draws.mean(axis=1) + half <= 0.8).mean() == pytest.approx(power(1.0, 0.8, 24), abs=0.02)
 
 
