@@ -18,6 +18,7 @@ from components.contracts import (
 from components.gate.checks import FAILED, Check, threshold_checks
 from components.gate.comparison import BEST_IN, Comparison, best_in, best_versions, compare
 from components.gate.examination import ExaminationError, Examined, examine
+from components.gate.listening import LISTENING, listening_check
 from components.gate.metrics import gate_metrics, reasons
 from components.gate.page import write_page
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version, smoke_test
@@ -92,6 +93,7 @@ def run(
             "evaluation": evaluate_config.model_dump(mode="json"),
             "metrics": {key: repr(value) for key, value in metrics.items()},
             "champion": champion_number,
+            "listening": candidate.tags.get(LISTENING, ""),
             "best": best_versions(registry.versions(name), champion_number),
             "rolled back": rolled_back,
             "code": code_hash("components.gate.run"),
@@ -115,6 +117,8 @@ def run(
             references = {metric: (version, theirs[version].metrics) for metric, version in best.items()}
             comparisons = compare(ours.metrics, references, theirs[champion_number].metrics, config)
             checks += [row.check for row in comparisons]
+        if config.require_listening:
+            checks.append(listening_check(candidate.tags.get(LISTENING, ""), champion_number, config))
     passed = not any(check.result == FAILED for check in checks)
     _tag_results(registry, candidate, checks)
     if passed:
@@ -141,6 +145,10 @@ def run(
         "comparisons": [asdict(row) for row in comparisons or ()],
         "examination": ours.metrics["examination"],
         "data": corpus.examination_hash,
+        "examined": {
+            "candidate": str(ours.folder),
+            "champion": str(theirs[champion_number].folder) if champion_number in theirs else "",
+        },
         "page": str(path.with_name("decision.html")),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }

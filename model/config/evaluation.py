@@ -60,6 +60,10 @@ class RegistryConfig(Section):
     """Likewise, as a share of the length of a sentence."""
     speaker_similarity_margin: Margin = 0.05
     """Likewise, in cosine."""
+    require_listening: Annotated[int, Field(ge=0)] = 0
+    """Gate: number of listeners who must have taken a blind listening test against the champion; 0 asks for none."""
+    listening_margin: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    """Gate: how far below one half the share of answers for the candidate may lie, with the end of its interval."""
 
 
 class StudyConfig(Section):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -103,6 +104,43 @@ def rollback(name: str, reason: str) -> None:
     """Make the previous champion the champion again."""
     old, new = Registry(State.locate()).rollback(name, reason)
     click.echo(f"{name}: champion is version {new} again (was {old})")
+
+
+@registry.command()
+@click.argument("name")
+@click.argument("version", default="candidate")
+@click.option("--port", type=int, default=0, help="Port of the page; by default any free one.")
+@click.option(
+    "--results", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
+    help="Results that a listener has sent; with this, no page is served. Give it several times for several files.",
+)  # fmt: skip
+def listen(name: str, version: str, port: int, results: tuple[Path, ...]) -> None:
+    """Let people compare a version with the champion without knowing which is which, and record what they prefer."""
+    from components.listening import CANDIDATE, CHAMPION, listening_server, open_test
+    from model.evaluation.listening import read_results
+    from pipelines.cli.options import load_settings
+
+    config = load_settings().config.registry
+    test = open_test(State.locate(), name, version)
+    for path in results:
+        test.add(read_results(path, test.key))
+    if results:
+        check, summary = test.record(config), test.summary()
+        click.echo(f"{check.name}: {check.result}, {check.reason}")
+        click.echo(f"left out of the quality scores: {', '.join(summary.left_out) or 'nobody'}")
+        for system, score in summary.scores.items():
+            click.echo(f"  quality of {system:10} {score.mean:5.1f} ({score.low:.1f} to {score.high:.1f})")
+        strength = summary.strengths[CANDIDATE] - summary.strengths[CHAMPION]
+        click.echo(f"  Bradley-Terry, candidate over champion {strength:+.2f}")
+        return
+    server = listening_server(test, config, port)
+    click.echo(f"http://127.0.0.1:{server.server_port}/  (or send the file {test.page}; its answers: --results)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+    finally:
+        server.server_close()
 
 
 def _plain(item: Version) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from components.contracts import GateOutput
 from components.gate import run as gate
 from components.gate.comparison import BEST_IN, COMPARED
 from components.gate.examination import Examined
+from components.gate.listening import LISTENING
 from components.gate.metrics import gate_metrics
 from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
 from components.results import MARKDOWN, METRICS
@@ -405,3 +406,13 @@ def test_a_candidate_with_a_failed_check_does_not_reach_its_smoke_test(judged, m
     monkeypatch.setattr(gate, "smoke_test", lambda version: pytest.fail("was tried"))
     with pytest.raises(gate.GateFailed):
         judged({**GOOD, "mel_cepstral_distortion": 99.0})
+
+
+def test_a_promotion_can_require_listeners(judged):
+    judged(GOOD)
+    required = {"require_listening": 1}
+    with pytest.raises(gate.GateFailed, match="listening test: nobody has listened yet"):
+        judged({**GOOD, "mel_cepstral_distortion": 5.0}, settings=required)
+    heard = {"against": "1", "listeners": 1, "answers": 9, "preferred": 0.7, "low": 0.5, "high": 0.9}
+    judged.registry.client.set_model_version_tag(NAME, "2", LISTENING, json.dumps(heard))
+    assert judged({}, number="2", settings=required).champion == "2"
