@@ -23,6 +23,9 @@ GROSS_PITCH_ERROR = 0.2
 LONGEST_TOKEN = 40
 """Frames (0.46 s) above which a token is assumed to cover its neighbors as well."""
 
+LEAST_FOR_INTERVAL = 8
+"""Number of values below which the interval of their mean is not shown: it would be wide and unreliable."""
+
 AlignedFrames = tuple[np.ndarray, np.ndarray]
 """Frame numbers of both signals along a dynamic time warping path (`model.audio.dtw.dtw_path`)."""
 
@@ -34,7 +37,7 @@ class Metric:
     value: float | None
     reason: str = ""
     interval: tuple[float, float] | None = None
-    """95 % interval of a mean of at least two values."""
+    """95 % interval of a mean of at least eight values."""
 
     def as_dict(self) -> dict[str, Any]:
         plain = {"value": self.value, "reason": self.reason}
@@ -50,12 +53,11 @@ def mean_of(metrics: Iterable[Metric]) -> Metric:
     """Returns the mean of the metrics that apply, with its interval, or the first reason where none does."""
     metrics = list(metrics)
     values = [metric.value for metric in metrics if metric.value is not None]
-    if len(values) > 1:
+    if len(values) >= LEAST_FOR_INTERVAL:
         estimate = estimate_mean(values)
-        finite = np.isfinite([estimate.low, estimate.high]).all()
-        return Metric(estimate.mean, interval=(estimate.low, estimate.high) if finite else None)
+        return Metric(estimate.mean, interval=(estimate.low, estimate.high))
     if values:
-        return Metric(float(values[0]))
+        return Metric(float(np.mean(values)))
     return not_applicable(metrics[0].reason if metrics else "no clips to evaluate")
 
 

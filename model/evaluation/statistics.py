@@ -13,6 +13,8 @@ TAIL = 0.025
 """Probability that a mean lies beyond one end of its interval; of skewed samples up to twice that."""
 FAILURE = 0.05
 """Largest probability that an equal voice fails, with as many sentences as `sentences_needed` says."""
+SKEW_ALLOWANCE = 1.3
+"""Factor on the number of sentences, since differences of error rates are skewed (`benchmarks/promotion.py`)."""
 RESAMPLES = 2000
 
 
@@ -78,7 +80,7 @@ def sentences_needed(deviation: float, margin: float, comparisons: int) -> int:
     count = max(2, math.floor((distance * deviation / margin) ** 2))  # a lower bound: Student's quantile is larger
     while power(deviation, margin, count) < wanted:
         count += 1
-    return count
+    return math.ceil(SKEW_ALLOWANCE * count)
 
 
 def power(deviation: float, margin: float, count: int) -> float:

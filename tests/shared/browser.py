@@ -56,8 +56,11 @@ class Browser:
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = "dark" if dark else "light"
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.run("window.isPrevious = true")
         self.send("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
-        self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait_for("!window.isPrevious && document.readyState === 'complete'")
+        if self.run("location.protocol") == "chrome-error:":
+            raise PageError(f"{page} cannot be loaded")
 
     def run(self, script: str) -> Any:
         """Returns the value of an expression in the page.

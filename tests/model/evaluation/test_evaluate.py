@@ -32,6 +32,7 @@ from model.evaluation import recognizer
 from model.evaluation.evaluate import AUDIO, METRICS, REPORT, _Evaluator, choose, evaluate_voice, few_clips
 from model.evaluation.examination import choose_texts
 from model.evaluation.metrics import Metric, not_applicable
+from model.evaluation.report import format_interval
 from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
 from model.evaluation.texts import further_texts
 from model.text.comparison import sentence_hash
@@ -616,7 +617,7 @@ def test_the_report_is_usable_by_keyboard_screen_reader_and_on_a_narrow_screen(r
     assert problems((results[1] / REPORT).read_text("utf-8")) == []
 
 
-def test_the_report_names_voice_data_date_and_intervals(store, small_corpus, tmp_path):
+def test_the_report_names_voice_data_and_date(store, small_corpus, tmp_path):
     about = {"Voice": "tiny <voice>", "Data": "0123.dir"}
     result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path, about=about)
     page = (tmp_path / REPORT).read_text("utf-8")
@@ -624,9 +625,15 @@ def test_the_report_names_voice_data_date_and_intervals(store, small_corpus, tmp
     assert "0123.dir" in page
     assert time.strftime("%Y-%m-%d") in page
     assert result["examination"]["hash"] in page
-    low, high = result["unseen"]["mel_cepstral_distortion"]["synthesised"]["interval"]
-    assert low < result["unseen"]["mel_cepstral_distortion"]["synthesised"]["value"] < high
-    assert f"{low:.2f} to {high:.2f}" in page
+
+
+def test_a_mean_of_enough_sentences_has_an_interval(store):
+    few, many = (summarize([sentence("anna", pitch_error={"synthesised": float(v)}) for v in range(n)]) for n in (7, 8))
+    assert "interval" not in few["pitch_error"]["synthesised"]
+    low, high = many["pitch_error"]["synthesised"]["interval"]
+    assert low < many["pitch_error"]["synthesised"]["value"] < high
+    assert format_interval(many["pitch_error"]["synthesised"], 1) == f"{low:.1f} to {high:.1f}"
+    assert format_interval(few["pitch_error"]["synthesised"], 1) == format_interval(None, 1) == ""
 
 
 def test_the_audio_of_unseen_sentences_lies_beside_the_report(results):
