@@ -201,7 +201,7 @@ def changed_steps(key: str, value) -> set[str]:
         ("audio.n_mels", 40, {"preprocess", "train", "finetune_vocoder", "evaluate"}),
         ("vocoder.type", "hifigan", {"finetune_vocoder"}),
         ("evaluation.max_clips", 3, {"evaluate"}),
-        ("evaluation.corpus", "0" * 32 + ".dir", {"evaluation_data", "evaluate"}),
+        ("evaluation.corpus", "0" * 32 + ".dir", {"evaluate"}),
         ("registry.pitch_error_margin", 0.5, {"gate"}),
         ("study.trials", 3, set()),
         ("split.min_held_out", 9, set()),
