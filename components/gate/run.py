@@ -84,6 +84,8 @@ def run(
     metrics = gate_metrics(results.metrics)
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
     path = state.gate(settings_hash({"name": name, "version": number})) / "gate.json"
+    others = [version for version in registry.versions(name) if version.number != number]
+    best = best_versions(others, champion_number)
     judged_on = settings_hash(
         {
             "registration": [name, number],
@@ -94,7 +96,7 @@ def run(
             "metrics": {key: repr(value) for key, value in metrics.items()},
             "champion": champion_number,
             "listening": candidate.tags.get(LISTENING, ""),
-            "best": best_versions(registry.versions(name), champion_number),
+            "best": best,
             "rolled back": rolled_back,
             "code": code_hash("components.gate.run"),
         }
@@ -107,7 +109,6 @@ def run(
     comparisons: list[Comparison] | None = None
     ours, theirs = results, {}
     if champion_number not in ("", number):
-        best = best_versions(registry.versions(name), champion_number)
         opponents = [registry.version(name, each) for each in dict.fromkeys((champion_number, *best.values()))]
         try:
             ours, theirs = examine(state, registry, candidate, opponents, corpus, store, evaluate_config)
