@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.gate.checks import FAILED, NOT_APPLICABLE, PASSED, Check
-from components.registry import ROLLED_BACK, Version
+from components.registry import ROLLED_BACK, Registry, Version
 from model.config.evaluation import RegistryConfig
 from model.evaluation.statistics import Estimate, estimate_mean, power, sentences_needed
 
@@ -114,7 +114,7 @@ def best_versions(versions: Iterable[Version], champion: str) -> dict[str, str]:
 
     A champion becomes the reference of a metric when it is better there than the reference before it, beyond the
     interval of the difference. So any number of candidates, each a little worse, can lose one margin in all. Versions
-    that were rolled back are no references.
+    that were rolled back are no references. A forced promotion makes its version the only reference.
 
     Args:
         versions: All versions of a model, newest first.
@@ -132,6 +132,14 @@ def best_in(rows: Iterable[Comparison] | None) -> str:
     if rows is None:
         return " ".join(COMPARED)
     return " ".join(row.metric for row in rows if row.superior)
+
+
+def mark_only_reference(registry: Registry, version: Version) -> None:
+    """Makes a version the reference of all metrics, in place of all others: someone decided so against the gate."""
+    for other in registry.versions(version.name):
+        if BEST_IN in other.tags and other.number != version.number:
+            registry.client.delete_model_version_tag(other.name, other.number, BEST_IN)
+    registry.client.set_model_version_tag(version.name, version.number, BEST_IN, best_in(None))
 
 
 def paired(metric: str, candidate: Evaluation, reference: Evaluation) -> Pairs:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from components.registry import Registry, Version, smoke_test
+from components.gate.comparison import mark_only_reference
+from components.registry import ROLLED_BACK, Registry, Version, smoke_test
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -81,20 +82,38 @@ def compare(name: str, first: str, second: str, as_json: bool) -> None:
 @registry.command()
 @click.argument("name")
 @click.argument("version", default="candidate")
-@click.option("--reason", default="promoted by hand", show_default=True, help="Stored with the version.")
-@click.option("--force", is_flag=True, help="Promote in spite of a failed gate.")
+@click.option("--reason", default="", help="Why, stored with the version; --force requires it.")
+@click.option("--force", is_flag=True, help="Promote what was not evaluated, failed its gate, or was rolled back.")
 def promote(name: str, version: str, reason: str, force: bool) -> None:
     """Make a version (number or alias) the champion if it passed its gate and can synthesize a sentence."""
+    if force and not reason.strip():
+        raise click.UsageError("--force requires --reason: say why this version is to be the champion all the same")
     found = Registry(State.locate())
     item = found.version(name, version)
-    failed = {key: value for key, value in item.tags.items() if key.startswith("gate.") and value.startswith("fail")}
-    if failed and not force:
-        for key, value in failed.items():
-            click.echo(f"{key}: {value}", err=True)
-        click.echo(f"{name} version {item.number} failed its gate; --force promotes it in spite of that", err=True)
+    obstacles = _obstacles(item)
+    if obstacles and not force:
+        for obstacle in obstacles:
+            click.echo(obstacle, err=True)
+        click.echo(
+            f"{name} version {item.number} is not promoted; --force --reason <why> promotes it all the same", err=True
+        )
         raise SystemExit(1)
-    found.promote(name, item.number, None, reason, smoke_test)
+    forced = f"forced: {reason}" if obstacles else reason or "promoted by hand"
+    found.promote(name, item.number, None, forced, smoke_test)
+    if obstacles:
+        mark_only_reference(found, found.version(name, item.number))
     click.echo(f"{name}: champion is version {item.number}")
+
+
+def _obstacles(item: Version) -> list[str]:
+    """Returns what speaks against the promotion of a version."""
+    results = {key: value for key, value in item.tags.items() if key.startswith("gate.")}
+    found = [f"{key}: {value}" for key, value in results.items() if value.startswith("fail")]
+    if not results:
+        found.append("its gate has not run: it was not compared with anything")
+    if ROLLED_BACK in item.tags:
+        found.append(f"it was rolled back: {item.tags[ROLLED_BACK]}")
+    return found
 
 
 @registry.command()
