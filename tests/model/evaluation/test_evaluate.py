@@ -315,7 +315,7 @@ def test_equal_sets_of_sentences_have_equal_hashes(results, store, small_corpus,
     ours, noisy = (results[0][noise]["examination"] for noise in (0.0, 3.0))
     assert ours == noisy
     assert ours["clips"] == 3
-    fewer = evaluate_voice(remembers(store, "train", "validation"), store, small_corpus, SETTINGS, tmp_path)
+    fewer = evaluate_voice(remembers(store, "train", "test"), store, small_corpus, SETTINGS, tmp_path)
     assert fewer["examination"]["hash"] != ours["hash"]
 
 
@@ -414,7 +414,10 @@ SPOKEN = {
 def test_character_errors_are_against_the_words_that_are_spoken(store, small_corpus, tmp_path, monkeypatch):
     """The transcript of the recording lacks a letter, that of copy-synthesis is right, that of synthesis is empty."""
     settings = Config.model_validate(
-        {**CONFIG.model_dump(), "evaluation": {"max_clips": 4, "max_training_clips": 4, "min_sentences": 0, "texts": 0}}
+        {
+            **CONFIG.model_dump(),
+            "evaluation": {"max_clips": 8, "max_training_clips": 20, "min_sentences": 0, "texts": 0},
+        }
     )
     voice = Parrot(store)
     english = [store.clips[position] for position, _ in choose(store, voice, settings.evaluation)[0]]
