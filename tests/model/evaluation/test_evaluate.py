@@ -428,7 +428,7 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
     def transcribe(self, samples):
         clip, kind = queue.pop(0)
         assert len(samples) / recognizer.SAMPLE_RATE == pytest.approx(clip.seconds, abs=0.02)
-        words = {"recording": SPOKEN[clip.text][1:], "copy_synthesis": SPOKEN[clip.text].upper(), "synthesised": ""}
+        words = {"recording": SPOKEN[clip.text][:-1], "copy_synthesis": SPOKEN[clip.text].upper(), "synthesised": ""}
         future = Future()
         future.set_result(words[kind])
         return future
