@@ -213,11 +213,12 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
 
 
 @pytest.fixture
-def evaluated_voices(monkeypatch) -> list[Path]:
+def evaluated_voices(tmp_path, monkeypatch) -> list[Path]:
     """Voices that are really evaluated, in order."""
-    evaluated = []
+    evaluated: list[Path] = []
+    write_voice(tmp_path)
 
-    def evaluate_voice(voice, store, corpus, config, output, progress, exclude):
+    def evaluate_voice(voice, store, corpus, config, output, progress, *, exclude, about):
         evaluated.append(voice)
         deciding = {"mel_cepstral_distortion": 6.0 + len(evaluated), "character_error_increase": 0.1}
         values = {**deciding, "alignment_monotonicity": 0.9}
