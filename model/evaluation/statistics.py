@@ -53,9 +53,8 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     resampled = sample[np.random.default_rng(0).integers(count, size=(RESAMPLES, count))]
     shifts = resampled.mean(axis=1) - mean
     errors = resampled.std(axis=1, ddof=1) / math.sqrt(count)
-    equal = errors <= 1e-12 * np.abs(sample).max()  # resamples of one value only, perhaps with rounding errors
-    studentized = np.divide(shifts, errors, out=np.where(shifts < 0, -math.inf, math.inf), where=~equal)
-    studentized[equal & np.isclose(shifts, 0.0)] = 0.0
+    spread = errors > 1e-12 * np.abs(sample).max()  # resamples of one value only have no scale, and are left out
+    studentized = shifts[spread] / errors[spread] if spread.any() else np.zeros(1)
     lower, upper = np.quantile(studentized, (TAIL, 1.0 - TAIL), method="nearest")
     student = float(stdtrit(count - 1, 1.0 - TAIL))
     scale = deviation / math.sqrt(count)

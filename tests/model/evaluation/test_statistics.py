@@ -55,6 +55,13 @@ def test_equal_voices_pass_as_often_as_the_power_says():
     assert (draws.mean(axis=1) + half <= 0.8).mean() == pytest.approx(power(1.0, 0.8, 24), abs=0.02)
 
 
+def test_a_single_difference_among_equal_values_has_a_finite_interval():
+    """As between two good voices, which are understood alike but for one sentence."""
+    for count in (2, 8, 20):
+        estimate = estimate_mean([0.1] + [0.0] * (count - 1))
+        assert -1.0 < estimate.low < estimate.mean < estimate.high < 1.5
+
+
 def test_differences_without_any_spread_need_the_fewest_sentences():
     assert sentences_needed(0.0, 0.1, 6) == 3
     assert power(0.0, 0.1, 2) == 1.0
