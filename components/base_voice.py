@@ -8,6 +8,7 @@ from components.registry import CANDIDATE, CHAMPION, Registry, is_registered, pa
 from components.state import State, read_json
 from model.config.training import TrainingConfig
 from model.errors import MyXTTSError
+from model.records import read_record
 
 NONE = "none"
 AUTO = "auto"
@@ -119,10 +120,14 @@ def _described(uri: str, folder: Path) -> BaseVoice:
             f"training.start_from: {folder} holds no voice.json; give the `voice` folder of a finished training, "
             "models:/<name>@<alias>, models:/<name>/<version>, or none"
         )
-    description = read_json(path)
-    try:
-        return BaseVoice(
-            uri=uri, folder=folder, weights_sha256=description["weights_sha256"], config=description["config"]
-        )
-    except (KeyError, TypeError) as error:
-        raise BaseVoiceError(f"training.start_from: {path} lacks {error}; fetch or export the voice again") from error
+    fix = "training.start_from needs a whole voice: fetch or export it again"
+    described = read_record(path, _Description, BaseVoiceError, fix)
+    return BaseVoice(uri=uri, folder=folder, weights_sha256=described.weights_sha256, config=described.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """What a training needs to know of `voice.json`."""
+
+    weights_sha256: str
+    config: dict[str, Any]

@@ -75,11 +75,11 @@ class StepOutput:
                 path that it names is gone.
             StateError: the file is missing or is not JSON.
         """
-        content = read_json(Path(path))
+        content = read_json(Path(path), Any)
         if not isinstance(content, dict):
             raise StepError(f"{path}: holds a {type(content).__name__} instead of a {cls.__name__}; {_FIX}")
         found = (content.pop(RECORD, None), content.pop(FORMAT, None))
-        if found != (cls.__name__, cls.VERSION):
+        if found != (cls.__name__, cls.VERSION) or type(found[1]) is not int:
             raise StepError(
                 f"{path}: {RECORD} {found[0]} of {FORMAT} {found[1]}, but {cls.__name__} of {FORMAT} {cls.VERSION} is "
                 f"expected; {_FIX}"

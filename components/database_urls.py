@@ -5,12 +5,18 @@ Relative to the current folder, one address would mean another file in every pro
 
 import os
 import re
+import socket
 from collections.abc import MutableMapping
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from model.errors import MyXTTSError
 
 VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MYXTTS_STUDY_STORAGE")
 SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.DOTALL)
 """Scheme, file and options of the address of an SQLite database."""
+POSTGRES_PORT = 5432
+ANSWER_SECONDS = 5.0
 NAMES = ("databricks", "databricks-uc", "uc")
 """Addresses of MLflow that are neither URLs nor folders."""
 
@@ -26,6 +32,37 @@ def absolute_url(url: str) -> str:
     if url and ":" not in url and url not in NAMES:
         return str(Path(url).expanduser().absolute())
     return url
+
+
+class DatabaseError(MyXTTSError):
+    """A database server does not answer; the message says which and the fix."""
+
+
+def require_server(url: str, variable: str) -> None:
+    """Refuses a PostgreSQL server that does not answer within seconds; clients would try for minutes.
+
+    Args:
+        url: Address of a database; other schemes than PostgreSQL's, and addresses without a host, are not asked.
+        variable: Environment variable that has the address, for the message.
+
+    Raises:
+        DatabaseError: nothing accepts a connection there.
+    """
+    if not url.startswith("postgresql"):
+        return
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or POSTGRES_PORT
+    except ValueError as error:
+        raise DatabaseError(f"{variable} is no address of a database ({error})") from error
+    if not host:
+        return
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise DatabaseError(
+            f"the database server {host}:{port} does not answer ({error}); start it, or correct {variable}"
+        ) from error
 
 
 def make_absolute(environment: MutableMapping[str, str] = os.environ) -> None:

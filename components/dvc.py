@@ -1,9 +1,11 @@
 """Runs the few DVC commands that the system needs, as a subprocess: DVC's Python API is not stable."""
 
+import logging
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ from typing import Any
 import yaml
 from configobj import ConfigObj
 
+from components.dvc_objects import DamagedObjectError, object_path, read_listing
 from components.outage import retry_during_outage
 from components.state import State
 from model.addresses import credentials_in, hide_credentials
 from model.errors import MyXTTSError
-from model.files import write_text
+from model.files import atomic_write, write_text
 
 PARAMETERS = "params.yaml"
 REMOTE = "storage"
@@ -44,6 +47,9 @@ REFUSED = (
     "no credentials",
 )
 """Parts of DVC's last lines when the server refuses the credentials (in lower case)."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class DvcError(MyXTTSError):
@@ -80,7 +86,7 @@ def run(
         DvcError: the command failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", "components.dvc_main", *arguments],
         cwd=project,
         env={**environment(state), **(variables or {})},
         text=True,
@@ -120,13 +126,51 @@ def push(project: Path, state: State) -> None:
     retry_during_outage(lambda: run(project, state, "push"), is_outage, f"pushing to {remote_url(project)}")
 
 
-def pull(project: Path, state: State, path: str) -> None:
-    """Fetches the stage output `path`, and retries while the server of the remote does not answer.
+def pull(project: Path, state: State, target: str, data_hash: str) -> None:
+    """Fetches the folder with a DVC hash, and retries while the server of the remote does not answer.
+
+    What the remote sends is not trusted: the listing of the folder is hashed, and its paths are checked, before DVC
+    reads it, and DVC hashes each file before it keeps it.
+
+    Args:
+        project: A DVC project with a default remote.
+        state: State whose folder keeps DVC's private files.
+        target: Output of a stage, or `.dvc` file, that has the hash.
+        data_hash: `<md5>.dir`.
 
     Raises:
         DvcError: the remote lacks it, or the outage lasted too long.
+        DamagedObjectError: the remote holds something else under this hash.
     """
-    retry_during_outage(lambda: run(project, state, "pull", path), is_outage, f"fetching from {remote_url(project)}")
+    where = remote_url(project)
+    retry_during_outage(lambda: _fetch_listing(project, state, data_hash), is_outage, f"fetching from {where}")
+    variables = {"DVC_SYSTEM_CONFIG_DIR": str(state.folder("dvc-verify"))}
+    section = f"'remote \"{_remote_name(project)}\"'"
+    write_text(state.folder("dvc-verify") / "config", f"[{section}]\n    verify = true\n")
+    retry_during_outage(
+        lambda: run(project, state, "pull", target, variables=variables), is_outage, f"fetching from {where}"
+    )
+
+
+def _fetch_listing(project: Path, state: State, data_hash: str) -> None:
+    """Fetches the listing of a folder into the project's cache, unless the cache holds it undamaged."""
+    settings = read_config(project, "config", "config.local").get("cache", {})
+    cache = (project / ".dvc" / settings.get("dir", "cache")).resolve()
+    path = cache / object_path(data_hash)
+    if path.is_file():
+        try:
+            read_listing(path.read_bytes(), data_hash, str(cache))
+            return
+        except DamagedObjectError as error:
+            logger.warning("%s; fetching it again", error)
+    source = f"remote://{_remote_name(project)}/{object_path(data_hash)}"
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = Path(scratch) / "listing"
+        run(project, state, "get-url", source, str(fetched))
+        content = fetched.read_bytes()
+    read_listing(content, data_hash, remote_url(project))
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -183,7 +227,7 @@ def remote_url(project: Path) -> str:
             every run.
     """
     settings = read_config(project, "config", "config.local")
-    name = settings.get("core", {}).get("remote", "")
+    name = _remote_name(project)
     url = settings.get(f"'remote \"{name}\"'", {}).get("url", "")
     if not url:
         raise DvcError(
@@ -215,6 +259,11 @@ def s3_options(project: Path) -> tuple[tuple[str, str], ...]:
     settings = read_config(project, "config", "config.local")
     remote = settings.get(f"'remote \"{settings.get('core', {}).get('remote', '')}\"'", {})
     return tuple((S3_OPTIONS[name], value) for name, value in remote.items() if name in S3_OPTIONS)
+
+
+def _remote_name(project: Path) -> str:
+    """Returns the name of the project's default remote; '' if none is set."""
+    return read_config(project, "config", "config.local").get("core", {}).get("remote", "")
 
 
 def recorded_parameters(project: Path) -> dict[str, Any]:

@@ -52,8 +52,16 @@ def open_store(folder: Path, state: State) -> FeatureStore:
     """Opens the store in a folder, with local or remote shards."""
     if not (folder / REMOTE_FILE).is_file():
         return FeatureStore(folder)
-    remote = read_json(folder / REMOTE_FILE)
-    return FeatureStore(folder, _cache(remote["url"], remote["cache_megabytes"], state))
+    remote = read_json(folder / REMOTE_FILE, _Remote)
+    return FeatureStore(folder, _cache(remote.url, remote.cache_megabytes, state))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Remote:
+    """Content of `remote.json`."""
+
+    url: str
+    cache_megabytes: int
 
 
 def _cache(url: str, megabytes: int, state: State) -> ShardCache:

@@ -1,17 +1,19 @@
 """Downloads checkpoints once, checks their SHA-256, and keeps them on disk."""
 
 import logging
-import shutil
+import re
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from components.outage import retry_during_outage, storage_errors
 from model.addresses import hide_credentials
 from model.errors import MyXTTSError
-from model.files import atomic_write, sha256_of_file
+from model.files import atomic_write, sha256_of_file, stays_inside
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,9 @@ COMPANIONS = ("config.json", "config.yaml")
 WEIGHTS = "generator.safetensors"
 """Weights in a folder of `myxtts vocoder`; their SHA-256 identifies the folder."""
 TIMEOUT_SECONDS = 60
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class FetchError(MyXTTSError):
@@ -61,6 +66,8 @@ def fetch_checkpoint(
     Raises:
         FetchError: the file is missing, cannot be downloaded, or has another SHA-256; no partial download is left.
     """
+    if sha256 and not SHA256.fullmatch(sha256):
+        raise FetchError(f"{source}: {sha256!r} is no SHA-256 (64 hex digits), as `sha256sum` prints it")
     scheme, found, _ = source.partition("://")
     if not found:
         return _local(Path(source).expanduser(), sha256)
@@ -68,14 +75,34 @@ def fetch_checkpoint(
         raise FetchError(f"{source}: cannot fetch {scheme}://, only {', '.join(f'{name}://' for name in openers)}")
     if not sha256:
         raise FetchError(f"{source}: give its SHA-256 (vocoder.checkpoint_sha256), which is required for remote files")
-    target = folder / sha256 / Path(urlsplit(source).path).name
+    target = folder / sha256.lower() / _file_name(source)
     if not target.is_file():
         logger.info("fetching %s", hide_credentials(source))
-        for companion in COMPANIONS:
-            address = source.rpartition("/")[0] + f"/{companion}"
-            _download(address, target.with_name(companion), openers[scheme], required=False)
-        _download(source, target, openers[scheme], sha256)
+        with atomic_write(target.parent) as partial:
+            partial.mkdir()
+            _download(source, partial / target.name, openers[scheme])
+            _compare(sha256_of_file(partial / target.name), sha256, source)
+            for companion in COMPANIONS:
+                address = source.rpartition("/")[0] + f"/{companion}"
+                _download(address, partial / companion, openers[scheme], required=False)
     return target
+
+
+def _file_name(source: str) -> str:
+    """Returns the name of the file at an address.
+
+    Raises:
+        FetchError: the address is malformed, or names no file.
+    """
+    try:
+        parts = urlsplit(source)
+        port, name = parts.port, Path(parts.path).name
+    except ValueError as error:
+        raise FetchError(f"{source!r} is no address ({error}); give https://host/path or s3://bucket/key") from error
+    unusable = any(character <= " " or character == "\x7f" for character in source)
+    if unusable or not parts.hostname or port == 0 or not stays_inside(name):
+        raise FetchError(f"{source!r} names no file on a server; give https://host/path or s3://bucket/key")
+    return name
 
 
 def local_sha256(source: str) -> str:
@@ -93,18 +120,37 @@ def _local(path: Path, sha256: str) -> Path:
     return path
 
 
-def _download(
-    source: str, target: Path, opener: Callable[[str], BinaryIO], sha256: str = "", required: bool = True
-) -> None:
+def _download(source: str, target: Path, opener: Callable[[str], BinaryIO], required: bool = True) -> None:
+    """Downloads a file; a download that breaks off is begun again."""
     try:
-        with atomic_write(target) as partial:
-            with closing(opener(source)) as stream, partial.open("wb") as file:
-                shutil.copyfileobj(stream, file)
-            if sha256:
-                _compare(sha256_of_file(partial), sha256, source)
-    except OSError as error:
+        retry_during_outage(
+            lambda: _copy(source, target, opener),
+            lambda error: isinstance(error, _BrokenOffError),
+            f"fetching {source}",
+        )
+    except (OSError, HTTPException, ValueError) as error:
+        target.unlink(missing_ok=True)
         if required:
             raise FetchError(f"{source}: could not be fetched ({error}); check the address") from error
+
+
+class _BrokenOffError(OSError):
+    """The connection ended in the middle of a file."""
+
+
+def _copy(source: str, target: Path, opener: Callable[[str], BinaryIO]) -> None:
+    failures: list[type[Exception]] = [OSError, HTTPException, *storage_errors()]
+    with closing(opener(source)) as stream, target.open("wb") as file:
+        while True:
+            try:
+                block = stream.read(BLOCK)
+            except tuple(failures) as error:
+                raise _BrokenOffError(f"the connection broke off: {error}") from error
+            if not block:
+                break
+            file.write(block)
+        if missing := getattr(stream, "length", None):  # HTTP does not say so itself
+            raise _BrokenOffError(f"the connection broke off {missing} bytes before the end")
 
 
 def _compare(found: str, wanted: str, source: str) -> None:

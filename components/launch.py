@@ -20,6 +20,8 @@ from typing import Any
 from components.contracts import StepError
 from components.failures import explain
 from components.heartbeat import beating, stop_without
+from components.process_chain import end_with_parent, end_with_process
+from components.process_identity import this_process
 from components.runner import log_to_output
 from components.state import read_json
 from model.files import write_json
@@ -49,7 +51,8 @@ def launch(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, A
     if launcher == "inline":
         return importlib.import_module(module).work(request)
     answer, heartbeat = folder / "answer.json", folder / "heartbeat"
-    path = write_json(folder / "request.json", {**request, "answer": str(answer), "heartbeat": str(heartbeat)})
+    links = {"answer": str(answer), "heartbeat": str(heartbeat), "step": this_process()}
+    path = write_json(folder / "request.json", {**request, **links})
     command = worker_command(module, path)
     with beating(heartbeat):
         if launcher == "torchrun":
@@ -73,12 +76,14 @@ def worker_command(module: str, request: Path) -> list[str]:
 def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     """Main function of a worker: runs `work`; the first process writes its result or error to the answer file.
 
-    The worker stops when the heartbeat of the step that started it stops.
+    The worker stops when torchrun dies, when the step's process does on this machine, or when its heartbeat stops.
     """
     request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    stop_without(Path(request["heartbeat"]))
     if is_first():
         log_to_output()
+    stop_without(Path(request["heartbeat"]))
+    end_with_parent("torchrun")
+    end_with_process(request["step"], "the step of this training")
     try:
         outcome = work(request)
     except Exception as error:

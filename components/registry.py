@@ -1,22 +1,48 @@
-"""Model registry: versions, and the aliases `candidate`, `champion` and `previous`, moved by one process at a time."""
+"""Model registry: versions, and the aliases `candidate`, `champion` and `previous`.
 
+Every change of the aliases is an operation of the model's journal (`components.journal`): decided when its entry is
+written, and carried out afterwards, by its own process or by the next one that looks.
+"""
+
+import logging
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.artifacts import verify_files
+from components.journal import (
+    ABANDONED,
+    APPLIED,
+    FOLDER,
+    JOURNAL_TAG,
+    Entry,
+    Journal,
+    Operation,
+    find_journal,
+    make_journal,
+)
+from components.process_identity import Life, life_of, this_process
 from components.state import State
-from components.tracking import client
+from components.tracking import artifact_location, client
 from model.errors import MyXTTSError
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-REPLACED, ROLLED_BACK, PROMOTED = "replaced", "rolled_back", "promoted"
+PROMOTE, ROLLBACK, REGISTER = "promote", "rollback", "register"
+ROLLED_BACK, PROMOTED = "rolled_back", "promoted"
+MOST_EARLIER = 50
+"""Number of earlier champions that a rollback can return to."""
+GRACE_SECONDS = 15.0
+"""Time that a process on another machine has to finish an operation; it needs less than a second."""
+POLL_SECONDS = 0.2
 METRIC_TAG = "metric."
 """Prefix of the tags that hold metrics."""
 SCHEME = "models:/"
+
+logger = logging.getLogger(__name__)
 
 
 class RegistryError(MyXTTSError):
@@ -47,9 +73,15 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the version's evaluation."""
-        found = {key: float(value) for key, value in self.tags.items() if key.startswith(METRIC_TAG)}
-        return {key.removeprefix(METRIC_TAG): value for key, value in found.items()}
+        """Metrics of the version's evaluation; a tag that is no number is left out, with a warning."""
+        found = {key.removeprefix(METRIC_TAG): value for key, value in self.tags.items() if key.startswith(METRIC_TAG)}
+        metrics: dict[str, float] = {}
+        for key, value in found.items():
+            try:
+                metrics[key] = float(value)
+            except ValueError:
+                logger.warning("%s version %s: its metric %s is no number: %r", self.name, self.number, key, value)
+        return metrics
 
 
 def model_name(template: str, corpus: str, size: str) -> str:
@@ -85,6 +117,7 @@ class Registry:
     def __init__(self, state: State) -> None:
         self.state = state
         self.client: Any = client(state)
+        self._journals: dict[tuple[str, int], Journal] = {}
 
     def names(self) -> list[str]:
         """Returns the names of all registered models."""
@@ -116,16 +149,28 @@ class Registry:
         return sorted(found, key=lambda version: int(version.number), reverse=True)
 
     def aliases(self, name: str) -> dict[str, str]:
-        """Returns the version number of each alias of a model."""
+        """Returns the version number of each alias of a model, after any change that a process left unfinished.
+
+        The change is finished first; a user who may only read gets the aliases as they will be.
+        """
         from mlflow.exceptions import MlflowException
 
-        try:
-            model = self.client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        model = self._model(name)
+        if model is None:
             return {}
-        return {alias: str(number) for alias, number in model.aliases.items()}
+        journal = self._journal(model)
+        entries = journal.entries() if journal else []
+        if journal is None or not entries or entries[-1].outcome:
+            return _aliases_of(model)
+        try:
+            self._settle(name, journal)
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+            logger.warning("%s: %s is under way; this user may not finish it", name, entries[-1].operation.action)
+            aliases = {**_aliases_of(model), **self._targets(name, entries[-1].operation)}
+            return {alias: number for alias, number in aliases.items() if number}
+        return _aliases_of(self._model(name))
 
     def version(self, name: str, which: str) -> Version:
         """Returns a version by number or alias.
@@ -161,71 +206,107 @@ class Registry:
             number: Version to promote.
             expected_champion: Champion that the version was compared with ('' for none, `None` for any).
             reason: Stored as a tag.
-            check: Called with the new champion after the aliases moved; if it raises, they are restored.
+            check: Called with the version before anything changes; if it raises, nothing does.
 
         Raises:
             RegistryError: the champion is no longer the expected one.
         """
-        with self.state.lock(f"registry-{name}"):
-            target = self.version(name, number)
-            champion = self.aliases(name).get(CHAMPION, "")
-            if champion == number:  # perhaps by an equal run in parallel
-                return
-            if expected_champion is not None and champion != expected_champion:
+        target = self.version(name, number)
+
+        def plan(now: Standing) -> Operation | None:
+            if now.champion == number:  # perhaps by an equal run in parallel
+                return None
+            if expected_champion is not None and now.champion != expected_champion:
                 raise RegistryError(
-                    f"{name}: the champion is now version {champion or '(none)'}, but the comparison was with "
+                    f"{name}: the champion is now version {now.champion or '(none)'}, but the comparison was with "
                     f"{expected_champion or '(none)'}; compare again"
                 )
-            with self._moved(name, number, champion):
-                if check is not None:
-                    check(self.version(name, number))
-            self._tag(target, REPLACED, champion)
-            self._tag(target, PROMOTED, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
-            if ROLLED_BACK in target.tags:
-                self.client.delete_model_version_tag(name, number, ROLLED_BACK)
+            if number not in now.versions:
+                raise RegistryError(f"{name}: version {number} was deleted meanwhile; promote another one")
+            earlier = tuple(item for item in (now.champion, *now.earlier) if item not in ("", number))
+            return _operation(
+                PROMOTE, version=number, replaced=now.champion, earlier=earlier[:MOST_EARLIER], reason=reason
+            )
+
+        if plan(self._standing(name, self._settle(name, self._open_journal(name)))) is None:
+            return
+        if check is not None:
+            check(target)
+        self._commit(name, plan)
 
     def rollback(self, name: str, reason: str) -> tuple[str, str]:
-        """Makes `previous` the champion again; the gate does not promote the version that was rolled back.
+        """Makes the champion before this one the champion again; the gate does not promote the one that it replaces.
+
+        A rollback that another process left unfinished is finished instead, since it was meant for the same champion.
 
         Returns:
-            (old champion, new champion), as version numbers.
+            (old champion, new champion), as version numbers; the old one is '' if the alias had been deleted.
 
         Raises:
-            RegistryError: the model does not exist, or has no previous champion.
+            RegistryError: the model does not exist, has no previous champion, or got another champion meanwhile.
         """
-        if not self.versions(name):
+        if not self._versions(name):
             raise self.unknown(name)
-        with self.state.lock(f"registry-{name}"):
-            aliases = self.aliases(name)
-            if CHAMPION not in aliases or PREVIOUS not in aliases:
+        journal = self._open_journal(name)
+        before = journal.entries()
+        entries = self._settle(name, journal)
+        if before and not before[-1].outcome and before[-1].operation.action == ROLLBACK:
+            finished = entries[len(before) - 1]
+            if finished.counts:
+                return finished.operation.replaced, finished.operation.version
+        champion = self._standing(name, entries).champion
+
+        def plan(now: Standing) -> Operation:
+            if now.champion != champion:
+                raise RegistryError(
+                    f"{name}: the champion is now version {now.champion or '(none)'}, it was {champion or '(none)'} "
+                    "when this rollback began; `myxtts registry list` shows what happened"
+                )
+            earlier = [item for item in now.earlier if item in now.versions]
+            if not earlier:
                 raise RegistryError(
                     f"{name} has no previous champion to roll back to; `myxtts registry list` shows its versions"
                 )
-            old = self.version(name, CHAMPION)
-            restored = self.version(name, PREVIOUS)
-            known = {item.number for item in self.versions(name)}
-            before = restored.tags.get(REPLACED, "")
-            with self._moved(name, restored.number, before if before in known else ""):
-                self._tag(old, ROLLED_BACK, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {reason}")
-            return old.number, restored.number
+            return _operation(
+                ROLLBACK, version=earlier[0], replaced=champion, earlier=tuple(earlier[1:]), reason=reason
+            )
+
+        done = self._commit(name, plan)
+        assert done is not None  # `plan` always has one
+        return done.replaced, done.version
+
+    def make_candidate(self, name: str, number: str, metrics: Mapping[str, str]) -> None:
+        """Makes a version the candidate, with the metrics of its latest evaluation in place of earlier ones.
+
+        Args:
+            name: Registered model.
+            number: A version of it.
+            metrics: Name -> value.
+        """
+
+        def plan(now: Standing) -> Operation:
+            if number not in now.versions:
+                raise RegistryError(f"{name}: version {number} was deleted meanwhile; register the voice again")
+            return _operation(REGISTER, version=number, metrics=dict(metrics), reason="")
+
+        self._commit(name, plan)
 
     def voice_folder(self, uri: str) -> Path:
         """Downloads the voice of `models:/<name>@<alias>` or `models:/<name>/<number>` and returns its folder.
 
         Raises:
             RegistryError: the URI is malformed, or the version does not exist or has lost its files.
+            ArtifactError: the files are not those that were registered.
         """
         name, which = parse_uri(uri)
         version = self.version(name, which)
-        import mlflow
-
         if not self.has_files(version):
             raise RegistryError(
                 f"{uri} (version {version.number}): MLflow no longer has its files ({version.source}), which "
                 "`mlflow gc` removes once they are deleted; promote another version (`myxtts registry list`), or run "
                 "the pipeline again, which registers the voice anew"
             )
-        folder = Path(mlflow.artifacts.download_artifacts(version.source)) / "artifacts"
+        folder = self.verified_files(version) / "artifacts"
         for voice in sorted(folder.rglob("voice.json")):
             return voice.parent
         raise RegistryError(f"{uri} (version {version.number}) has no voice.json in {folder}; register it again")
@@ -242,27 +323,205 @@ class Registry:
                 return False
             raise
 
-    @contextmanager
-    def _moved(self, name: str, champion: str, previous: str) -> Iterator[None]:
-        """Moves both aliases ('' removes one), and restores them if that or the block fails."""
-        before = self.aliases(name)
-        try:
-            self._set(name, CHAMPION, champion)
-            self._set(name, PREVIOUS, previous)
-            yield
-        except BaseException:
-            self._set(name, CHAMPION, before.get(CHAMPION, ""))
-            self._set(name, PREVIOUS, before.get(PREVIOUS, ""))
-            raise
+    def verified_files(self, version: Version) -> Path:
+        """Downloads the files of a version and compares them with their recorded hash; none is executed.
+
+        Raises:
+            ArtifactError: they are not those that were registered.
+        """
+        import mlflow
+
+        folder = Path(mlflow.artifacts.download_artifacts(version.source))
+        verify_files(folder, f"{version.name} version {version.number}", version.tags)
+        return folder
+
+    def _commit(self, name: str, plan: Callable[["Standing"], Operation | None]) -> Operation | None:
+        """Writes an operation into the journal, carries it out and returns it; None if nothing was to be done.
+
+        Args:
+            name: Registered model.
+            plan: Returns the operation for the aliases as they are, or None if nothing is to be done. Called again if
+                another process changed them meanwhile.
+
+        Raises:
+            RegistryError: `plan` raised it, or the operation turned out to be impossible.
+        """
+        journal = self._open_journal(name)
+        while True:
+            entries = self._settle(name, journal)
+            operation = plan(self._standing(name, entries))
+            if operation is None:
+                return None
+            number = len(entries) + 1
+            if journal.append(number, operation):
+                break
+        entry = Entry(number=number, operation=operation, outcome="")
+        self._finish(name, journal, entry)
+        outcome = journal.entries()[number - 1].outcome
+        if outcome.startswith(ABANDONED):
+            raise RegistryError(f"{name}: {operation.action} of version {operation.version} was {outcome}")
+        return operation
+
+    def _settle(self, name: str, journal: Journal) -> list[Entry]:
+        """Returns the entries of the journal, after a process that is at work, or this one, has finished the last."""
+        while True:
+            entries = journal.entries()
+            if not entries or entries[-1].outcome:
+                return entries
+            if _may_be_finished(journal, entries[-1]):
+                what = entries[-1].operation
+                logger.warning("%s: finishing an interrupted %s of version %s", name, what.action, what.version)
+                self._finish(name, journal, entries[-1])
+
+    def _finish(self, name: str, journal: Journal, entry: Entry) -> None:
+        """Carries out an operation, which any number of processes may do at once or again, and closes its entry."""
+        while True:
+            outcome = APPLIED
+            if entry.operation.version in self._versions(name):
+                self._apply(name, entry.operation)
+            else:
+                outcome = f"{ABANDONED}: version {entry.operation.version} of {name} no longer exists"
+            journal.close(entry.number, outcome)
+            # While this process was slow, others may have finished the operation and carried out later ones, whose
+            # aliases it has just overwritten.
+            newest = [
+                item
+                for item in journal.entries()
+                if item.counts and (item.operation.action == REGISTER) == (entry.operation.action == REGISTER)
+            ][-1:]
+            if not newest or newest[0].number <= entry.number:
+                return
+            entry = newest[0]
+
+    def _apply(self, name: str, operation: Operation) -> None:
+        """Sets aliases and tags as an operation demands."""
+        if operation.action == REGISTER:
+            self._set_metrics(name, operation.version, operation.metrics or {})
+        for alias, number in self._targets(name, operation).items():
+            self._set(name, alias, number)
+        said = f"{operation.time} {operation.reason}"
+        if operation.action == PROMOTE:
+            self.client.set_model_version_tag(name, operation.version, PROMOTED, said)
+            if ROLLED_BACK in self.client.get_model_version(name, operation.version).tags:
+                self.client.delete_model_version_tag(name, operation.version, ROLLED_BACK)
+        elif operation.action == ROLLBACK and operation.replaced in self._versions(name):
+            self.client.set_model_version_tag(name, operation.replaced, ROLLED_BACK, said)
+
+    def _targets(self, name: str, operation: Operation) -> dict[str, str]:
+        """Returns the version number that each alias gets by an operation; '' removes it."""
+        if operation.action == REGISTER:
+            return {CANDIDATE: operation.version}
+        known = self._versions(name)
+        return {
+            CHAMPION: operation.version,
+            PREVIOUS: next((item for item in operation.earlier if item in known), ""),
+        }
+
+    def _set_metrics(self, name: str, number: str, metrics: Mapping[str, str]) -> None:
+        tags = {f"{METRIC_TAG}{key}": value for key, value in metrics.items()}
+        for key in self.client.get_model_version(name, number).tags:
+            if key.startswith(METRIC_TAG) and key not in tags:  # of an earlier evaluation; does not apply to this one
+                self.client.delete_model_version_tag(name, number, key)
+        for key, value in tags.items():
+            self.client.set_model_version_tag(name, number, key, value)
 
     def _set(self, name: str, alias: str, number: str) -> None:
         if number:
             self.client.set_registered_model_alias(name, alias, number)
-        elif alias in self.aliases(name):
+        elif alias in _aliases_of(self._model(name)):
             self.client.delete_registered_model_alias(name, alias)
 
-    def _tag(self, version: Version, key: str, value: str) -> None:
-        self.client.set_model_version_tag(version.name, version.number, key, value)
+    def _standing(self, name: str, entries: list[Entry]) -> "Standing":
+        """Returns what the aliases say, and the earlier champions that the journal remembers.
+
+        The champion may have been moved or deleted in MLflow itself: then the one of the journal is an earlier one.
+        """
+        aliases = _aliases_of(self._model(name))
+        champion = aliases.get(CHAMPION, "")
+        moves = [entry.operation for entry in entries if entry.counts and entry.operation.action != REGISTER]
+        known = (moves[-1].version, *moves[-1].earlier) if moves else (aliases.get(PREVIOUS, ""),)
+        return Standing(
+            champion=champion,
+            earlier=tuple(item for item in known if item not in ("", champion)),
+            versions=frozenset(self._versions(name)),
+        )
+
+    def _model(self, name: str) -> Any:
+        """Returns MLflow's `RegisteredModel`, or None if there is none of this name."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _versions(self, name: str) -> set[str]:
+        """Returns the numbers of the versions of a model."""
+        if not _is_valid(name):
+            return set()
+        return {str(item.version) for item in self.client.search_model_versions(f"name = '{name}'")}
+
+    def _journal(self, model: Any) -> Journal | None:
+        """Returns the journal of a registered model, or None if it has none yet."""
+        known = (model.name, model.creation_timestamp)
+        if known not in self._journals and (found := find_journal(self.client, model)):
+            self._journals[known] = found
+        return self._journals.get(known)
+
+    def _open_journal(self, name: str) -> Journal:
+        """Returns the journal of a registered model, which is made if it has none."""
+        model = self._model(name)
+        if model is None:
+            raise self.unknown(name)
+        found = self._journal(model)
+        if found is None:
+            found = make_journal(self.client, model, artifact_location(self.state, FOLDER))
+        if model.tags.get(JOURNAL_TAG) != found.run_id:  # found faster, and after the model was renamed
+            self.client.set_registered_model_tag(name, JOURNAL_TAG, found.run_id)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What an operation on a model starts from.
+
+    Attributes:
+        champion: Version number; '' for none.
+        earlier: Champions before it, newest first; some may have been deleted.
+        versions: Numbers of all versions.
+    """
+
+    champion: str
+    earlier: tuple[str, ...]
+    versions: frozenset[str]
+
+
+def _operation(action: str, **values: Any) -> Operation:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Operation(id=uuid.uuid4().hex, action=action, time=now, writer=this_process(), **values)
+
+
+def _aliases_of(model: Any) -> dict[str, str]:
+    return {alias: str(number) for alias, number in model.aliases.items()}
+
+
+def _may_be_finished(journal: Journal, entry: Entry) -> bool:
+    """Waits while the process that wrote an entry works on it; returns False if it has finished it.
+
+    A process that this one cannot see, or that does not get on, is given `GRACE_SECONDS`.
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    if entry.operation.writer != this_process() and life_of(entry.operation.writer) is not Life.ENDED:
+        logger.warning("waiting for another process that works on the registry")
+    while entry.operation.writer != this_process() and life_of(entry.operation.writer) is not Life.ENDED:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+        if journal.entries()[entry.number - 1].outcome:
+            return False
+    return True
 
 
 def is_registered(model: str) -> bool:
@@ -292,26 +551,3 @@ def find_voice(model: str) -> Path:
 def registered_speaker_encoder(voice: Path) -> Path | None:
     """Returns the speaker encoder's weights that `register` stored beside a voice; `None` where there are none."""
     return next(voice.parent.glob("*.safetensors"), None)
-
-
-def smoke_test(version: Version) -> None:
-    """Loads a version as MLflow serves it and synthesizes one sentence.
-
-    Raises:
-        RegistryError: the result is not audible speech.
-    """
-    import io
-
-    import mlflow
-    import numpy as np
-    import pandas as pd
-    import soundfile
-
-    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
-    result = loaded.predict(pd.DataFrame({"text": ["One two three."]}))
-    samples, sample_rate = soundfile.read(io.BytesIO(result["audio"].iloc[0]), dtype="float32")
-    if len(samples) < sample_rate // 10 or not np.isfinite(samples).all() or float(np.abs(samples).max()) < 1e-3:
-        raise RegistryError(
-            f"{version.name} version {version.number} synthesized {len(samples) / sample_rate:.2f} s of "
-            f"{'silence' if len(samples) else 'nothing'} in its smoke test; it was not promoted"
-        )

@@ -1,16 +1,16 @@
 """Recordings that are streamed from a DVC remote on S3, for corpora that do not fit the disk."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from components.dvc_objects import DamagedObjectError, object_path, read_listing
 from components.object_store import ObjectStore
 from model.corpus.manifest import MANIFEST, Clip, read_manifest
 from model.errors import FeatureError
 from model.features.extractor import Recordings, unusable
+from model.files import md5_of_file
 
 
 class RemoteRecordings(Recordings):
@@ -23,8 +23,9 @@ class RemoteRecordings(Recordings):
         self.store = ObjectStore(remote)
         self.data_hash = data_hash
         with tempfile.TemporaryDirectory() as scratch:
-            listing = self._download(data_hash, Path(scratch) / "listing")
-            self.digests = {item["relpath"]: item["md5"] for item in json.loads(listing.read_text("utf-8"))}
+            listing = Path(scratch) / "listing"
+            self.store.download(object_path(data_hash), listing)
+            self.digests = read_listing(listing.read_bytes(), data_hash, remote)
 
     def __str__(self) -> str:
         return f"{self.store.url} ({self.data_hash})"
@@ -41,11 +42,11 @@ class RemoteRecordings(Recordings):
     def file(self, clip: Clip) -> Iterator[Path]:
         """Yields the path of a clip's recording, a temporary file that is removed after the block."""
         with tempfile.TemporaryDirectory() as scratch:
-            path = self._download(self.digest(clip), Path(scratch) / Path(clip.audio).name)
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            if found != self.digest(clip):
-                raise unusable(clip, f"arrived damaged from {self.store.url} (MD5 {found})")
+            path = Path(scratch) / Path(clip.audio).name
+            try:
+                self._download(self.digest(clip), path)
+            except DamagedObjectError as error:
+                raise unusable(clip, str(error)) from error
             yield path
 
     def _digest_of(self, name: str) -> str:
@@ -55,6 +56,7 @@ class RemoteRecordings(Recordings):
             )
         return self.digests[name]
 
-    def _download(self, digest: str, path: Path) -> Path:
-        self.store.download(f"files/md5/{digest[:2]}/{digest[2:]}", path)
-        return path
+    def _download(self, digest: str, path: Path) -> None:
+        self.store.download(object_path(digest), path)
+        if (found := md5_of_file(path)) != digest:
+            raise DamagedObjectError(f"the object {digest} arrived damaged from {self.store.url} (MD5 {found})")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from components.contracts import StepError, StepOutput
 from components.failures import explain
+from components.process_chain import end_with_parent
 from components.results import OutputArtifact, Results
 from components.termination import on_termination
 from model.addresses import hide_credentials
@@ -90,6 +91,7 @@ def run_step(
         **inputs: Text parameters, and paths of input artifacts.
     """
     log_to_output()
+    end_with_parent("the shell or launcher of the step")
     quick_exit = QuickExit()
     if getattr(sys.modules["__main__"].__spec__, "name", "") == EXECUTOR:
         atexit.register(quick_exit)  # before the handlers that the step registers, since it must run after them

@@ -1,17 +1,17 @@
 """The state folder, which holds everything that runs leave behind, and the place of each kind of result in it."""
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from model.errors import MyXTTSError
 from model.files import write_json
+from model.records import read_record
 
 __all__ = ["State", "StateError", "read_json", "write_json"]
 
@@ -21,6 +21,7 @@ MARKER = "this-is-myxtts-state"
 PROJECT_FILE = "dvc.yaml"
 
 logger = logging.getLogger(__name__)
+Content = TypeVar("Content")
 
 
 class StateError(MyXTTSError):
@@ -135,24 +136,60 @@ class State:
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Holds the lock `name` of the state while the block runs; the kernel releases it when the process dies."""
-        with (self.folder("locks") / name).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("waiting for another process that works on %s", name)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with file_lock(self.folder("locks") / name, name):
             yield
 
 
-def read_json(path: Path) -> Any:
-    """Returns the JSON value of a file.
+@contextmanager
+def file_lock(path: Path, what: str) -> Iterator[None]:
+    """Holds a lock file while the block runs; the kernel releases it when the process dies.
+
+    Args:
+        path: The file, made if needed.
+        what: What the lock protects, for the log.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("waiting for another process that works on %s", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
+    """Returns the content of a JSON file of the state.
+
+    Args:
+        path: The file.
+        kind: Type of its content.
 
     Raises:
-        StateError: the file is missing or is not JSON.
+        StateError: the file is missing, damaged, or holds something else.
     """
+    fix = "delete it and run the pipeline again" if path.is_file() else "run the pipeline again to make it"
+    return read_record(path, kind, StateError, fix)
+
+
+def read_or_set_aside(path: Path, kind: type[Content], otherwise: Content) -> Content:
+    """Returns the content of a JSON file that the program can do without; `otherwise` if there is none.
+
+    A damaged file is renamed to `<name>.damaged`, with a warning, so that it does not stop other commands.
+    """
+    if not path.is_file():
+        return otherwise
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise StateError(f"{path} is missing; run the pipeline again to make it") from error
-    except json.JSONDecodeError as error:
-        raise StateError(f"{path} is not JSON ({error}); delete it and run the pipeline again") from error
+        return read_record(path, kind, StateError, "damaged")
+    except StateError as error:
+        set_aside(path, str(error))
+        return otherwise
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Renames a damaged file or folder to `<name>.damaged`, with a warning."""
+    aside = path.with_name(f"{path.name}.damaged")
+    try:
+        os.replace(path, aside)
+        logger.warning("%s; set aside as %s", reason, aside.name)
+    except OSError as error:  # another process did it, or this one may only read
+        logger.warning("%s; it cannot be set aside (%s)", reason, error.strerror)

@@ -14,18 +14,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.database_urls import absolute_url
+from typing_extensions import TypedDict  # pydantic reads this one before Python 3.12
+
+from components.database_urls import absolute_url, require_server
 from components.failures import explain_mlflow
 from components.outage import storage_errors
-from components.state import State, read_json
+from components.state import State, file_lock, read_json, read_or_set_aside
 from model.errors import MyXTTSError
 from model.files import trim_incomplete_line, write_json
+from model.records import parse_record
 
 BATCH = 1000
 """Most metric values of a request, a limit of MLflow."""
 KEY_TAG = "myxtts.key"
 
 logger = logging.getLogger(__name__)
+
+
+class _Header(TypedDict):
+    """Content of `header.json`; keys as the arguments of `MlflowRunLogger`."""
+
+    experiment: str
+    run_name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    parent_run_id: str
+    dataset: dict[str, str]
+
+
+class _Record(TypedDict, total=False):
+    """A line of `records.jsonl`: metrics, an artifact or a status."""
+
+    time: int
+    step: int
+    metrics: dict[str, float]
+    artifact: str
+    folder: str
+    status: str
 
 
 class TrackingError(MyXTTSError):
@@ -56,6 +81,7 @@ def client(state: State) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri(state)
+    require_server(uri, "MLFLOW_TRACKING_URI")
     import mlflow
 
     for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):  # after the import, which sets up MLflow's logging
@@ -78,13 +104,28 @@ def initialize(state: State, uri: str = "") -> None:
     if ready.is_file() and database.is_file():
         return
     state.prepare()
-    with state.lock("mlflow-database"):
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(database.with_name(f".{database.name}.lock"), "MLflow's database"):  # of all state folders
         if ready.is_file() and database.is_file():
             return
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        SqlAlchemyStore(uri, state.folder("mlartifacts").as_uri())
+        if database.is_file():
+            _open_database(uri, state)  # made by another version or by hand
+        else:
+            # An interrupt in the middle of making it must not leave a half: it is made beside, and moved when whole.
+            unfinished = database.with_name(f"{database.name}.new")
+            for leftover in (unfinished, database.with_name(f"{unfinished.name}-journal")):
+                leftover.unlink(missing_ok=True)
+            _open_database(f"sqlite:///{unfinished}", state)
+            os.replace(unfinished, database)
         ready.touch()
+
+
+def _open_database(uri: str, state: State) -> None:
+    """Opens an SQLite database with MLflow, which makes its tables if it has none, and closes it."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(uri, state.folder("mlartifacts").as_uri())
+    store.engine.dispose()
 
 
 def experiment_id(client: Any, state: State, name: str) -> str:
@@ -96,14 +137,18 @@ def experiment_id(client: Any, state: State, name: str) -> str:
             client.restore_experiment(found.experiment_id)
             logger.warning("the experiment %s was deleted in MLflow; it is restored for new runs", name)
         return found.experiment_id
-    local = tracking_uri(state).startswith("sqlite:///")
-    location = state.folder("mlartifacts", name).as_uri() if local else None
     try:
-        return client.create_experiment(name, artifact_location=location)
+        return client.create_experiment(name, artifact_location=artifact_location(state, name))
     except MlflowException:  # another process may have created it meanwhile
         if found := client.get_experiment_by_name(name):
             return found.experiment_id
         raise
+
+
+def artifact_location(state: State, name: str) -> str | None:
+    """Returns where an experiment's artifacts lie: below the state folder, or where the server keeps them (None)."""
+    local = tracking_uri(state).startswith("sqlite:///")
+    return state.folder("mlartifacts", name).as_uri() if local else None
 
 
 class MlflowRunLogger:
@@ -225,7 +270,7 @@ class Delivery:
         self.error = ""
         self._client: Any = None
         run = spool / "run.json"
-        self.run_id: str = read_json(run)["run_id"] if run.is_file() else ""
+        self.run_id: str = read_or_set_aside(run, dict[str, str], {}).get("run_id", "")
 
     def pending(self) -> int:
         """Returns the number of bytes of the spool that have not been delivered."""
@@ -276,7 +321,7 @@ class Delivery:
         self.run_id = ""
 
     def _create_run(self) -> None:
-        header = read_json(self.spool / "header.json")
+        header = read_json(self.spool / "header.json", _Header)
         experiment = experiment_id(self._client, self.state, header["experiment"])
         tags = {**header["tags"], KEY_TAG: self.spool.parent.name}
         if parent := _find_run(self._client, header["parent_run_id"]):
@@ -298,21 +343,25 @@ class Delivery:
 
     def _position(self) -> int:
         path = self.spool / "delivered.json"
-        return read_json(path)["position"] if path.is_file() else 0
+        return read_or_set_aside(path, dict[str, int], {}).get("position", 0)
 
-    def _batches(self) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    def _batches(self) -> Iterator[tuple[list[_Record], int]]:
         """Yields batches of complete records after the last delivered position, each with the position after it."""
         path = self.spool / "records.jsonl"
         if not path.is_file():
             return
         position, values = self._position(), 0
-        batch: list[dict[str, Any]] = []
+        batch: list[_Record] = []
         with path.open("rb") as file:
             file.seek(position)
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # still being written
-                record = json.loads(line)
+                try:
+                    record = parse_record(line, _Record, f"{path} at byte {position}", TrackingError, "left out")
+                except TrackingError as error:
+                    logger.warning("%s", error)
+                    record = _Record()
                 size = len(record.get("metrics", ()))
                 if batch and values + size > BATCH:
                     yield batch, position
@@ -323,7 +372,7 @@ class Delivery:
         if batch:
             yield batch, position
 
-    def _send_batch(self, batch: list[dict[str, Any]]) -> None:
+    def _send_batch(self, batch: list[_Record]) -> None:
         from mlflow.entities import Metric
 
         metrics = [
@@ -335,7 +384,7 @@ class Delivery:
             self._client.log_batch(self.run_id, metrics=metrics)
         for record in batch:
             if "artifact" in record:
-                self._send_artifact(Path(record["artifact"]), record["folder"])
+                self._send_artifact(Path(record["artifact"]), record.get("folder", ""))
             elif "status" in record:
                 self._mark(record["status"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -33,6 +34,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed processes of this machine began to write beside `path` with `atomic_write`."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = partial.name.removesuffix(".partial").split(".")[-2]
+        if process.isdecimal() and not Path("/proc", process).exists():
+            _remove(partial)
+
+
 def write_text(path: Path, text: str) -> Path:
     """Writes UTF-8 text atomically and returns `path`."""
     with atomic_write(path) as partial:
@@ -59,6 +68,21 @@ def sha256_of_file(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_of_file(path: Path) -> str:
+    """Returns the MD5 of a file's bytes, 32 hex digits, by which DVC names it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def stays_inside(name: str) -> bool:
+    """Returns whether a relative path, as files name other files, leads to a file below the folder that it starts from.
+
+    Only the text is judged; a link on the way may still lead elsewhere.
+    """
+    parts = name.split("/")
+    return all(parts) and not {".", ".."} & set(parts) and not {"\0", "\\"} & set(name)
 
 
 def trim_incomplete_line(path: Path) -> None:

@@ -200,7 +200,9 @@ class Synthesizer:
         self.voice = read_voice(Path(voice))
         self._speaker_encoder_weights = speaker_encoder
         self.config = self.voice.config
-        self.vocoder = build_vocoder(VocoderConfig(**self.config.vocoder), self.config.audio, self.voice.vocoder)
+        # Voices from before this setting existed keep their sound.
+        vocoder = VocoderConfig(**{"griffin_lim_start": "random", **self.config.vocoder})
+        self.vocoder = build_vocoder(vocoder, self.config.audio, self.voice.vocoder)
         self._speaker_encoder: SpeakerEncoder | None = None
         self._warned: set[str] = set()
 

@@ -8,12 +8,13 @@ the registry read it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from model.config.acoustic import ModelConfig
 from model.config.data import AudioConfig, FeaturesConfig
 from model.errors import MyXTTSError
 from model.files import atomic_write, sha256_of_file
+from model.records import read_record
 from model.text.symbols import symbols_hash
 from model.voice_folder import (
     DESCRIPTION,
@@ -35,6 +37,8 @@ from model.voice_folder import (
 )
 
 FORMAT = 4
+MOST = 100_000
+"""Largest dimension of a model that is read from a file, so that a damaged one does not ask for all memory."""
 
 
 class VoiceError(MyXTTSError):
@@ -50,6 +54,8 @@ class Speaker:
         log_f0_mean, log_f0_std: Mean and standard deviation of the log F0 (F0 in Hz).
         style: Mean style token weights (heads, tokens) of the recordings; None without style tokens.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     vector: list[float]
     log_f0_mean: float
@@ -88,6 +94,8 @@ class VoiceDescription:
         licenses: Licenses of the recordings that it and its ancestors were trained on, as far as they were given.
         training_sentences: Hashes of the sentences that it or one of its ancestors was trained on; None if unknown.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     config: VoiceSettings
     trained_with: dict[str, Any]
@@ -157,55 +165,59 @@ def read_voice(folder: Path) -> Voice:
     """
     description = _read_description(folder)
     try:
-        config = VoiceSettings.model_validate(description["config"])
-    except ValidationError as error:
-        raise VoiceError(f"{folder / DESCRIPTION}: unknown settings, export the voice again: {error}") from error
-    dimensions = ModelDimensions(**description["dimensions"])
-    model = AcousticModel(config.model, dimensions)
-    try:
+        model = AcousticModel(description.config.model, description.dimensions)
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError, ValueError) as error:
         raise VoiceError(
             f"{folder}: made by another version of the model; train again or use that version: {error}"
         ) from error
-    return Voice(
-        model=model.eval(),
-        config=config,
-        trained_with=description["trained_with"],
-        dimensions=dimensions,
-        speakers={name: Speaker(**speaker) for name, speaker in description["speakers"].items()},
-        languages=description["languages"],
-        speaker_languages=description["speaker_languages"],
-        energy_std=description["energy_std"],
-        variance_factors=description["variance_factors"],
-        steps=description["steps"],
-        lineage=description["lineage"],
-        licenses=description.get("licenses", []),  # absent in voices of earlier versions
-        training_sentences=read_training_sentences(folder),
-        vocoder=vocoder_of(folder),
-    )
+    values = {field.name: getattr(description, field.name) for field in fields(VoiceDescription)}
+    values["training_sentences"] = read_training_sentences(folder)
+    return Voice(model=model.eval(), vocoder=vocoder_of(folder), **values)
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise VoiceError(f"{folder}: no {DESCRIPTION} here; give the `voice` folder of a finished training") from error
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise VoiceError(f"{folder / DESCRIPTION}: damaged ({error}); fetch or export the voice again") from error
-    if not isinstance(description, dict) or "format" not in description:
-        raise VoiceError(f"{folder / DESCRIPTION}: does not describe a voice; fetch or export the voice again")
+def _read_description(folder: Path) -> VoiceDescription:
+    path, damaged = folder / DESCRIPTION, "damaged; fetch or export the voice again"
+    if not path.is_file():
+        raise VoiceError(f"{folder}: no {DESCRIPTION} here; give the `voice` folder of a finished training")
+    description = read_record(path, dict[str, Any], VoiceError, damaged)
+    if "format" not in description:
+        raise VoiceError(f"{path}: does not describe a voice; fetch or export the voice again")
     if description["format"] != FORMAT:
         raise VoiceError(
             f"{folder}: voice format {description['format']}, this version reads {FORMAT}; export it again"
         )
-    if description["steps"] == 0:
+    voice = read_record(path, VoiceDescription, VoiceError, damaged)
+    if voice.steps == 0:
         raise VoiceError(f"{folder}: these weights were never trained (0 steps) and would only make noise; train first")
-    if description["symbols_hash"] != symbols_hash():
+    if description.get("symbols_hash") != symbols_hash():
         raise VoiceError(
-            f"{folder}: trained with symbol table {description['symbols_hash']}, this version has {symbols_hash()}; "
-            "use the version that trained it or train again"
+            f"{folder}: trained with symbol table {description.get('symbols_hash')}, this version has "
+            f"{symbols_hash()}; use the version that trained it or train again"
         )
-    if not (folder / WEIGHTS).is_file() or sha256_of_file(folder / WEIGHTS) != description["weights_sha256"]:
+    weights = folder / WEIGHTS
+    if not weights.is_file() or sha256_of_file(weights) != description.get("weights_sha256"):
         raise VoiceError(f"{folder / WEIGHTS}: missing or not the weights that {DESCRIPTION} describes; fetch it again")
-    return description
+    if problem := _inconsistency(voice):
+        raise VoiceError(f"{path}: {problem}; {damaged}")
+    return voice
+
+
+def _inconsistency(voice: VoiceDescription) -> str:
+    """Returns what in a description does not fit together; '' if all does."""
+    sizes = asdict(voice.dimensions)
+    if bad := [name for name, size in sizes.items() if isinstance(size, int) and not 0 < size <= MOST]:
+        return f"`dimensions.{bad[0]}` is {sizes[bad[0]]}, not 1 to {MOST}"
+    if len(voice.variance_factors) != voice.dimensions.n_mels:
+        return f"{len(voice.variance_factors)} `variance_factors` for {voice.dimensions.n_mels} mel bins"
+    if len(voice.languages) != voice.dimensions.num_languages:
+        return f"{len(voice.languages)} `languages` for {voice.dimensions.num_languages} embeddings"
+    if not voice.speakers:
+        return "`speakers` is empty"
+    if voice.speakers.keys() != voice.speaker_languages.keys():
+        return "`speaker_languages` and `speakers` have other names"
+    if len({len(speaker.vector) for speaker in voice.speakers.values()}) != 1:
+        return "the vectors of `speakers` differ in length"
+    if not voice.energy_std > 0 or any(not speaker.log_f0_std > 0 for speaker in voice.speakers.values()):
+        return "a standard deviation is not positive"
+    return ""

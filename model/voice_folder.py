@@ -6,10 +6,13 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
+from model.errors import MyXTTSError
 from model.files import atomic_write, sha256_of_file, write_text
+from model.records import read_record
 
 WEIGHTS, DESCRIPTION, VOCODER = "model.safetensors", "voice.json", "vocoder"
 TRAINING_SENTENCES = "training_sentences.txt"
@@ -17,6 +20,10 @@ TRAINING_SENTENCES = "training_sentences.txt"
 VOCODER_DESCRIPTION = "vocoder.json"
 INFERENCE_FILES = ("generator.safetensors", VOCODER_DESCRIPTION)
 """Files of a vocoder folder that synthesis needs; discriminators are needed by training only."""
+
+
+class VoiceFolderError(MyXTTSError):
+    """A description of a voice or a vocoder cannot be read; the message names the file and the fix."""
 
 
 def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: Path | None) -> Path:
@@ -30,14 +37,15 @@ def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: P
     """
     with atomic_write(destination) as partial:
         shutil.copytree(voice, partial, ignore=shutil.ignore_patterns(VOCODER))
-        description = json.loads((voice / DESCRIPTION).read_text("utf-8"))
+        description = read_record(voice / DESCRIPTION, dict[str, Any], VoiceFolderError, "export the voice again")
         description["config"]["vocoder"] = settings.model_dump(mode="json")
         description.pop(VOCODER, None)
         if vocoder is not None:
             (partial / VOCODER).mkdir()
             for name in INFERENCE_FILES:
                 shutil.copyfile(vocoder / name, partial / VOCODER / name)
-            description[VOCODER] = json.loads((vocoder / VOCODER_DESCRIPTION).read_text("utf-8"))
+            made = read_record(vocoder / VOCODER_DESCRIPTION, dict[str, Any], VoiceFolderError, "export it again")
+            description[VOCODER] = made
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     return destination
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from components.gate.checks import FAILED
 from components.registry import CHAMPION, Registry
-from components.state import read_json
+from components.state import read_or_set_aside
+from model.corpus.recordings import clip_id
 from model.files import write_json
 from pipelines.base_voices import COST
 from pipelines.local import PipelineError, Reporter, make_target, run_training
@@ -149,15 +150,15 @@ def speak(project: Project, registry: Registry, name: str, version: str) -> list
     """Synthesizes the sample sentences with a version of a model, once per version, and returns their files."""
     folder = project.state.folder("samples", f"{name}-v{version}")
     listing = folder / "sentences.json"
-    if listing.is_file():
-        return [folder / item for item in read_json(listing)]
+    if known := read_or_set_aside(listing, dict[str, str], {}):
+        return [folder / item for item in known]
     from model.synthesis import Synthesizer
 
     synthesizer = Synthesizer(registry.voice_folder(f"models:/{name}/{version}"))
     spoken: dict[str, str] = {}
     for language, text, speaker in sentences(synthesizer.voice.speaker_languages):
         speech = synthesizer.synthesize(text, language, speaker)
-        file = "-".join(filter(None, (str(len(spoken) + 1), language, speaker))) + ".wav"
+        file = "-".join((str(len(spoken) + 1), language, *([clip_id(speaker)] if speaker else []))) + ".wav"
         speech.save(folder / file)
         spoken[file] = text
     write_json(listing, spoken)

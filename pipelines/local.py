@@ -4,7 +4,9 @@ KFP's local runner runs in a process group of its own (`pipelines.local_worker`)
 output and ends it.
 """
 
+import calendar
 import json
+import logging
 import os
 import re
 import signal
@@ -22,19 +24,24 @@ from components.contracts import PATH_FIELDS
 from components.launch import VARIABLE as LAUNCH
 from components.results import keep_results
 from components.runner import EVENT
-from components.state import State, read_json, write_json
+from components.state import State, StateError, read_json, write_json
 from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
+from model.records import read_record
 from pipelines.profiles import Profile, local_profile
 from pipelines.run_records import RunRecord, StepRecord
 
 GRACE_SECONDS = 20.0
 """Time between the interrupt of a run's processes and their kill, in which training saves a checkpoint."""
+STAMP = "%Y%m%d-%H%M%S"
 SAVE_SECONDS = 1.0
 """Least time between two writes of the progress within a step."""
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
+
+
+logger = logging.getLogger(__name__)
 
 
 class PipelineError(MyXTTSError):
@@ -156,8 +163,7 @@ def run_training(
     target = target or Target(local_profile())
     state.prepare()
     drop_stale_cache(state)
-    identifier = time.strftime("run-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
-    folder = state.folder("runs", identifier)
+    identifier, folder = _new_run(state)
     record = RunRecord(
         id=identifier, folder=folder, arguments=dict(arguments), started=time.time(), target=target.profile.name
     )
@@ -207,6 +213,26 @@ def run_training(
     return record
 
 
+def _new_run(state: State) -> tuple[str, Path]:
+    """Returns the id of a new run and its new folder.
+
+    Ids begin with the time in UTC and are sorted by it, so a clock that was set back counts on from the newest run.
+    """
+    with state.lock("runs"):
+        stamps = [_seconds(path.name) for path in state.folder("runs").glob("run-*")]
+        moment = max([int(time.time()), *(stamp + 1 for stamp in stamps)])
+        identifier = f"run-{time.strftime(STAMP, time.gmtime(moment))}-{os.getpid()}"
+        return identifier, state.folder("runs", identifier)
+
+
+def _seconds(identifier: str) -> int:
+    """Returns the time in the id of a run, in seconds since the epoch; 0 for another name."""
+    try:
+        return calendar.timegm(time.strptime(identifier.removeprefix("run-").rpartition("-")[0], STAMP))
+    except ValueError:
+        return 0
+
+
 def drop_stale_cache(state: State) -> None:
     """Removes cache entries whose results no longer exist, so that their steps run again.
 
@@ -214,16 +240,19 @@ def drop_stale_cache(state: State) -> None:
     """
     for entry in state.kfp_cache.glob("*.json"):
         try:
-            outputs = json.loads(entry.read_text("utf-8"))
-        except (OSError, json.JSONDecodeError):
-            outputs = {"unreadable": {"metadata": dict.fromkeys(PATH_FIELDS, "")}}
+            outputs = read_record(entry, dict[str, Any], StateError, "a step runs again")
+        except StateError as error:
+            logger.warning("removing a damaged entry of the cache: %s", error)
+            entry.unlink(missing_ok=True)
+            continue
         found = [value.get("metadata") or {} for value in outputs.values() if isinstance(value, dict)]
         if not all(map(_holds, found)):
             entry.unlink(missing_ok=True)
 
 
-def _holds(metadata: Mapping[str, Any]) -> bool:
-    return all(metadata[key] and Path(metadata[key]).exists() for key in PATH_FIELDS if key in metadata)
+def _holds(metadata: Any) -> bool:
+    paths = [metadata[key] for key in PATH_FIELDS if key in metadata] if isinstance(metadata, dict) else [""]
+    return all(isinstance(path, str) and path and "\0" not in path and Path(path).exists() for path in paths)
 
 
 def reported_lines(log: str) -> list[str]:

@@ -20,6 +20,8 @@ LAUNCHED_STEPS = ("train",)
 """Steps that a launcher can distribute; with `trainjob` its workers get the accelerators instead of the step."""
 NOT_RETRIED = ("gate",)
 """Steps whose failure is a result: a voice that failed the gate fails it again."""
+REGISTRY_STEPS = ("register", "gate")
+"""Steps that make versions and move aliases."""
 NOT_CACHED = ("configure", "register", "gate")
 """Steps that depend on what is outside of the run: the newest data, models and aliases may have changed since an equal
 run."""
@@ -130,10 +132,9 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     if settings.s3_secret:
         kubernetes.use_secret_as_env(task, secret_name=settings.s3_secret, secret_key_to_env=S3_KEYS)
-    if settings.tracking_secret:
-        kubernetes.use_secret_as_env(
-            task, secret_name=settings.tracking_secret, secret_key_to_env=TRACKING_KEYS, optional=True
-        )
+    login = (settings.registry_secret if step in REGISTRY_STEPS else "") or settings.tracking_secret
+    if login:
+        kubernetes.use_secret_as_env(task, secret_name=login, secret_key_to_env=TRACKING_KEYS, optional=True)
     kubernetes.mount_pvc(task, pvc_name=settings.state_volume, mount_path=STATE_MOUNT)
     # The server adds the rest: no privilege escalation, no capabilities, the seccomp profile of the container runtime.
     kubernetes.set_security_context(task, run_as_user=IMAGE_USER, run_as_group=IMAGE_USER, run_as_non_root=True)

@@ -18,7 +18,7 @@ from components import dvc, lineage
 from components.base_voice import AUTO, NONE, BaseVoice, base_languages, base_name, find_base, find_made_base
 from components.data_versions import LATEST, DataRecords, DataVersion
 from components.registry import model_name
-from components.state import PROJECT_FILE, State, read_json
+from components.state import PROJECT_FILE, State, read_or_set_aside
 from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
 from model.config.schema import Config
 from model.corpus.readers import survey
@@ -138,7 +138,7 @@ class Project:
         digest = dvc.output_hash(self.folder, CORPUS)
         self.require_own_data()
         logger.warning("%s; using the data %s that dvc.lock records", missing, digest)
-        dvc.pull(self.folder, self.state, CORPUS)
+        dvc.pull(self.folder, self.state, CORPUS, digest)
 
     def write_params(self) -> None:
         """Writes the `params.yaml` of a project folder in the state, unless it has this content already."""
@@ -154,7 +154,7 @@ class Project:
         """
         remote, digest = dvc.remote_url(self.folder), dvc.output_hash(self.folder, CORPUS)
         record = self.state.root / "pushed.json"
-        pushed: dict[str, list[str]] = read_json(record) if record.is_file() else {}
+        pushed = read_or_set_aside(record, dict[str, list[str]], {})
         if digest not in pushed.get(remote, []) or not ("://" in remote or Path(remote).is_dir()):
             dvc.push(self.folder, self.state)
             write_json(record, {**pushed, remote: [*pushed.get(remote, []), digest]})

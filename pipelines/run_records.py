@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.state import State, read_json
+from components.state import State, read_json, set_aside
 from model.errors import MyXTTSError
 from model.files import write_json
+from model.records import read_record
 from pipelines.profiles import STEPS
 
 CLOCK_SLACK_SECONDS = 60.0
@@ -113,11 +114,17 @@ class RunRecord:
 
     @classmethod
     def load(cls, folder: Path) -> "RunRecord":
-        """Reads the record of the run in `folder`."""
-        plain = read_json(folder / "run.json")
-        saved = plain.pop("steps")
-        steps = {name: StepRecord(**saved.get(name, {})) for name in STEPS}
-        return cls(folder=folder, steps=steps, **plain)
+        """Reads the record of the run in `folder`.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        saved = read_record(folder / "run.json", _Saved, RunError, "damaged; the run cannot be shown")
+        steps = {name: saved.steps.get(name, StepRecord()) for name in STEPS}
+        if not saved.id.rpartition("-")[2].isdecimal():
+            raise RunError(f"{folder / 'run.json'}: `id` is {saved.id!r}, without a process; the run cannot be shown")
+        values = {name: value for name, value in vars(saved).items() if name != "steps"}
+        return cls(folder=folder, steps=steps, **values)
 
     def update(self) -> None:
         """Sets the times of a running run to now, and its state to `interrupted` if its process is gone."""
@@ -133,6 +140,19 @@ class RunRecord:
                 step.state, step.seconds = self.state, round(max(now - step.started, 0.0), 2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Saved:
+    """Content of `run.json`; attributes as in `RunRecord`."""
+
+    id: str
+    arguments: dict[str, str]
+    state: str
+    started: float
+    seconds: float
+    target: str
+    steps: dict[str, StepRecord]
+
+
 def process_start(process: int) -> float | None:
     """Returns the start of a process of this machine in seconds since the epoch; `None` if it does not exist."""
     try:
@@ -144,10 +164,16 @@ def process_start(process: int) -> float | None:
 
 
 def all_runs(state: State) -> list[RunRecord]:
-    """Returns all recorded runs with their current status, newest first."""
-    records = [RunRecord.load(path.parent) for path in sorted(state.runs.glob("run-*/run.json"), reverse=True)]
-    for record in records:
+    """Returns all recorded runs with their current status, newest first; damaged records are set aside."""
+    records = []
+    for path in sorted(state.runs.glob("run-*/run.json"), reverse=True):
+        try:
+            record = RunRecord.load(path.parent)
+        except RunError as error:
+            set_aside(path, str(error))
+            continue
         record.update()
+        records.append(record)
     return records
 
 

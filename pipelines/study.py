@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from components import lineage
 from components.configure.parameters import step_settings
+from components.database_urls import require_server
 from components.state import State
 from components.tracking import MlflowRunLogger, client, experiment_id
 from model.config.resolution import Resolved, batch_range, flatten, resolve
@@ -68,6 +69,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
     """Connects to the database of the studies; trials of a dead worker fail after its heartbeats stop."""
     import sqlalchemy.exc
 
+    require_server(url, STORAGE_VARIABLE)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats
     try:
         return optuna.storages.RDBStorage(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import model
 from components import lineage
+from components.artifacts import ARTIFACT_TAG, VOICE_TAG, hash_of_upload
 from components.contracts import (
     EvaluateOutput,
     FinetuneVocoderOutput,
@@ -19,7 +21,7 @@ from components.contracts import (
 )
 from components.gate.metrics import gate_metrics
 from components.outage import retry_during_outage, storage_errors
-from components.registry import CANDIDATE, METRIC_TAG, Registry
+from components.registry import Registry, Version
 from components.results import Results
 from components.state import State, read_json
 from components.tracking import Delivery
@@ -45,6 +47,10 @@ REQUIREMENTS = (
 )
 """Packages that a registered voice needs for synthesis; the model pins their installed versions."""
 
+MODEL_CODE = Path(model.__file__).parent
+PYFUNC_MODEL = Path(__file__).with_name("pyfunc_model.py")
+"""Code that is registered with a voice."""
+
 
 def run(data: str, features: str, training: str, finetuning: str, evaluation: str, name: str) -> RegisterOutput:
     """Registers the evaluated voice, or reuses the version that already holds it and still has its files.
@@ -63,13 +69,13 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
     corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
     trained, voice = TrainOutput.read(training), FinetuneVocoderOutput.read(finetuning)
     metrics = gate_metrics(read_json(EvaluateOutput.read(evaluation).evaluation / "metrics.json"))
-    tags = {f"{METRIC_TAG}{key}": str(value) for key, value in metrics.items() if value is not None}
+    values = {key: str(value) for key, value in metrics.items() if value is not None}
     lineage_tags = {
         **lineage.current(),
         "dvc.data": corpus.data_hash,
         "features.hash": store.features_hash,
         "weights.sha256": trained.weights_sha256,
-        "voice.sha256": voice.voice_hash,
+        VOICE_TAG: voice.voice_hash,
     }
     described = read_json(voice.voice / "voice.json")
     lineage_tags |= base_tags(described.get("lineage", []))
@@ -78,16 +84,14 @@ def run(data: str, features: str, training: str, finetuning: str, evaluation: st
     state = State.locate()
     with state.lock(f"register-{name}"):
         registry = Registry(state)
-        versions = registry.versions(name)
-        equal = (item for item in versions if item.tags.get("voice.sha256") == voice.voice_hash)
-        found = next((item for item in equal if registry.has_files(item)), None)
-        version = found.number if found else _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
-        for key in found.tags if found else ():
-            if key.startswith(METRIC_TAG) and key not in tags:  # of an earlier evaluation; does not apply to this one
-                registry.client.delete_model_version_tag(name, version, key)
-        for key, value in tags.items():
-            registry.client.set_model_version_tag(name, version, key, value)
-        registry.client.set_registered_model_alias(name, CANDIDATE, version)
+        if not (equal := _equal_versions(registry, name, voice.voice_hash)):
+            _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
+            equal = _equal_versions(registry, name, voice.voice_hash)
+        version = equal[0].number
+        for duplicate in equal[1:]:  # another machine registered the same voice at the same time
+            if not duplicate.aliases:
+                registry.client.delete_model_version(name, duplicate.number)
+        registry.make_candidate(name, version, values)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
 
 
@@ -97,6 +101,12 @@ def results(output: RegisterOutput) -> Results:
     if server.startswith(("http://", "https://")):
         return Results(model=f"{server}/#/models/{quote(output.name)}/versions/{output.version}")
     return Results(model=f"models:/{output.name}/{output.version}")
+
+
+def _equal_versions(registry: Registry, name: str, voice_hash: str) -> list[Version]:
+    """Returns the versions that hold a voice and still have its files, oldest first."""
+    equal = [item for item in reversed(registry.versions(name)) if item.tags.get(VOICE_TAG) == voice_hash]
+    return [item for item in equal if registry.has_files(item)]
 
 
 def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -112,8 +122,8 @@ def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _create(
     registry: Registry, state: State, spool: Path, voice: Path, name: str, lineage_tags: Mapping[str, str]
-) -> str:
-    """Uploads a voice as a new version and returns its number."""
+) -> None:
+    """Uploads a voice as a new version."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -128,14 +138,21 @@ def _create(
         registry.client.set_tag(delivery.run_id, key, value)
     # The environment may hold the id of another run (KFP's MLflow plugin); the version belongs to the training's run.
     os.environ.pop("MLFLOW_RUN_ID", None)
-    logged = retry_during_outage(
-        lambda: log_voice(voice, delivery.run_id, _speaker_encoder(state, voice)),
+    encoder = _speaker_encoder(state, voice)
+
+    def upload() -> tuple[str, str]:
+        logged = log_voice(voice, delivery.run_id, encoder)
+        sources = [voice, MODEL_CODE, PYFUNC_MODEL, *([encoder] if encoder else [])]
+        return logged, hash_of_upload(Path(mlflow.artifacts.download_artifacts(logged)), sources)
+
+    logged, artifact_hash = retry_during_outage(
+        upload,
         lambda error: isinstance(error, (MlflowException, OSError, *storage_errors())),
         f"uploading {name}",
     )
-    registered = mlflow.register_model(logged, name, tags=dict(lineage_tags))
+    registry.client.set_tag(delivery.run_id, ARTIFACT_TAG, artifact_hash)
     registry.client.set_terminated(delivery.run_id, status="FINISHED")
-    return str(registered.version)
+    mlflow.register_model(logged, name, tags={**lineage_tags, ARTIFACT_TAG: artifact_hash})
 
 
 def _speaker_encoder(state: State, voice: Path) -> Path | None:
@@ -161,8 +178,6 @@ def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> 
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    import model
-
     optional = [ColSpec(DataType.string, key, required=False) for key in ("language", "speaker", "reference_language")]
     signature = ModelSignature(
         inputs=Schema(
@@ -184,9 +199,9 @@ def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> 
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="voice",
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            python_model=str(PYFUNC_MODEL),
             artifacts={"voice": str(voice)} | ({"speaker_encoder": str(speaker_encoder)} if speaker_encoder else {}),
-            code_paths=[str(Path(model.__file__).parent)],
+            code_paths=[str(MODEL_CODE)],
             signature=signature,
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
         )

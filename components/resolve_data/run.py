@@ -14,12 +14,12 @@ import yaml
 from components import dvc
 from components.contracts import ResolveDataOutput, StepError
 from components.data_versions import DataRecords
+from components.dvc_objects import is_folder_hash
 from components.object_store import ObjectStoreError
-from components.outage import retry_during_outage
 from components.results import Results
 from components.state import State
 from model.corpus.manifest import read_manifest
-from model.files import write_text
+from model.files import md5_of_file, write_text
 
 MISSING = "missing"
 """Name of the page that stands for a missing report."""
@@ -58,7 +58,7 @@ def fetch(data_hash: str, remote: str) -> Path:
         StepError: the hash is malformed or not in the remote, or the data that came has another hash.
     """
     digest = data_hash.removesuffix(".dir")
-    if data_hash == digest or len(digest) != 32 or not set(digest) <= set("0123456789abcdef"):
+    if not is_folder_hash(data_hash):
         raise StepError(f"`{data_hash}` is not the hash of a DVC folder (32 hex digits and `.dir`); see dvc.lock")
     state = State.locate().prepare()
     folder = state.data(data_hash)
@@ -130,9 +130,7 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
         entry = {"outs": [{"md5": data_hash, "hash": "md5", "path": NAME}]}
         (project / f"{NAME}.dvc").write_text(yaml.safe_dump(entry), "utf-8")
         try:
-            retry_during_outage(
-                lambda: dvc.run(project, state, "pull", f"{NAME}.dvc"), dvc.is_outage, f"fetching from {remote}"
-            )
+            dvc.pull(project, state, f"{NAME}.dvc", data_hash)
         except dvc.DvcError as error:
             if dvc.is_outage(error):
                 fix = "its server does not answer; check it, then run the pipeline again"
@@ -153,7 +151,7 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
 def folder_hash(folder: Path) -> str:
     """Returns DVC's content hash of a folder: MD5 of the sorted JSON list of its files' md5s and relative paths."""
     entries = [
-        {"md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), "relpath": relative}
+        {"md5": md5_of_file(path), "relpath": relative}
         for relative, path in sorted(
             (path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()
         )

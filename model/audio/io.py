@@ -39,6 +39,11 @@ SCALED_PEAK = 0.98
 _BLOCK = 1 << 18
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 """Length in the header of a WAV stream, by convention the largest one."""
+LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+"""Sample rates of recordings in Hz. A header with another one is damaged, and resampling would need all memory."""
+MOST_CHANNELS = 64
+MOST_SECONDS = 4 * 3600
+"""Longest recording. A compressed file of any size may hold more, which would not fit into memory."""
 
 
 class AudioError(MyXTTSError):
@@ -113,7 +118,10 @@ def read_recording(path: Path | str) -> Recording:
         raise AudioError(path, f"no such file{link}")
     if path.stat().st_size == 0:
         raise AudioError(path, "the file is empty (0 bytes)")
-    frames, rate, is_float, notes = _decode(path)
+    try:
+        frames, rate, is_float, notes = _decode(path)
+    except (struct.error, IndexError) as error:
+        raise AudioError(path, f"truncated: its header is cut off ({error})") from error
     if not len(frames):
         raise AudioError(path, "has no samples (zero length)")
     mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1)
@@ -162,6 +170,23 @@ def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
     return *_decode_with_libsndfile(path), notes
 
 
+def _check_header(path: Path, rate: int, channels: int) -> None:
+    """Refuses a header whose samples could not be processed.
+
+    Raises:
+        AudioError: the sample rate or the number of channels is not that of a recording.
+    """
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(path, f"its header declares {rate} Hz; recordings have {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise AudioError(path, f"its header declares {channels} channels; recordings have 1 to {MOST_CHANNELS}")
+
+
+def _check_length(path: Path, samples: int, rate: int) -> None:
+    if samples > MOST_SECONDS * rate:
+        raise AudioError(path, f"longer than {MOST_SECONDS // 3600} hours; divide it into shorter recordings")
+
+
 def _truncated(path: Path, found: int, declared: int) -> AudioError:
     return AudioError(path, f"truncated: it has {found} of the {declared} samples that its header declares")
 
@@ -176,8 +201,10 @@ def _declares_nothing(path: Path) -> bool:
 def _decode_with_libsndfile(path: Path) -> tuple[np.ndarray, int, bool]:
     try:
         with soundfile.SoundFile(path) as file:
+            _check_header(path, file.samplerate, file.channels)
             blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
             while len(blocks[-1]):
+                _check_length(path, len(blocks) * _BLOCK, file.samplerate)
                 blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
             frames = np.concatenate(blocks)
             declared, rate, is_float = file.frames, file.samplerate, file.subtype in ("FLOAT", "DOUBLE")
@@ -198,7 +225,8 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int, tuple[AudioNote, .
             if not container.streams.audio:
                 raise AudioError(path, "has no audio stream")
             stream = container.streams.audio[0]
-            rate = stream.codec_context.sample_rate
+            rate, length = stream.codec_context.sample_rate, 0
+            _check_header(path, rate, stream.codec_context.channels)
             resampler = av.AudioResampler(format="fltp", rate=rate)
             for packet in container.demux(stream):
                 try:
@@ -206,7 +234,10 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int, tuple[AudioNote, .
                 except av.error.InvalidDataError:
                     damaged += 1
                     continue
-                blocks += [part.to_ndarray() for frame in decoded for part in resampler.resample(frame)]
+                added = [part.to_ndarray() for frame in decoded for part in resampler.resample(frame)]
+                length += sum(part.shape[1] for part in added)
+                _check_length(path, length, rate)
+                blocks += added
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             exact = container.format.name.startswith("mov")
     except (av.error.FFmpegError, OSError) as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+LARGEST = 1e12
+"""Largest number that a setting may have."""
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ModelSize = Literal["xtiny", "tiny", "small", "normal", "big"]
@@ -26,6 +29,22 @@ class Section(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,  # an address may contain a password
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plausible_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what pydantic would convert to a number that nobody meant: `yes`, and numbers without bound."""
+        name = info.field_name or ""
+        if isinstance(value, bool) and not _accepts_bool(cls.model_fields[name].annotation):
+            raise ValueError(f"is {str(value).lower()} (YAML's yes, no, on, off); give a value of its type")
+        if isinstance(value, int | float) and math.isfinite(value) and abs(value) > LARGEST:
+            raise ValueError(f"is {value:g}, larger than any setting")
+        return value
+
+
+def _accepts_bool(annotation: Any) -> bool:
+    """Returns whether a type, or a member of it, is that of yes and no."""
+    return annotation in (bool, Any) or any(map(_accepts_bool, get_args(annotation))) or isinstance(annotation, bool)
 
 
 class StepSettings(Section):

@@ -122,14 +122,18 @@ class SplitConfig(Section):
     """Fraction of speakers, in languages with at least ten, that are excluded from training, to evaluate cloning."""
 
 
+Window = Annotated[int, Field(gt=0, le=65_536)]
+"""Length in samples."""
+
+
 class AudioConfig(Section):
     """The mel extractor (HiFi-GAN convention). Features, checkpoints and vocoders contain the hash of this section."""
 
-    sample_rate: Positive = 22050
-    n_fft: Positive = 1024
-    hop_length: Positive = 256
-    win_length: Positive = 1024
-    n_mels: Positive = 80
+    sample_rate: Annotated[int, Field(gt=0, le=768_000)] = 22050
+    n_fft: Window = 1024
+    hop_length: Window = 256
+    win_length: Window = 1024
+    n_mels: Annotated[int, Field(gt=0, le=1024)] = 80
     fmin: Annotated[float, Field(ge=0)] = 0.0
     fmax: Annotated[float, Field(gt=0)] = 8000.0
 

@@ -23,6 +23,10 @@ COMMAND_LINE = "command line"
 """Origin of values that were given as flags."""
 
 
+MOST_CHARACTERS, MOST_LEVELS = 1_000_000, 10
+"""Length and nesting of a settings file that is read."""
+
+
 class ConfigError(MyXTTSError):
     """A setting is unknown, malformed or out of range; the message names it and the fix."""
 
@@ -93,7 +97,7 @@ def resolve(
         chosen.update({key: layer[key] for key in chosen if key in layer})
     sizes, levels = presets()
     for key, known in (("model_size", sizes), ("optimization_level", levels)):
-        if chosen[key] not in known:
+        if not isinstance(chosen[key], str) or chosen[key] not in known:
             raise ConfigError(f"{key}: {chosen[key]!r} is not one of {', '.join(known)}")
     size = {key: value for key, value in flatten(sizes[chosen["model_size"]]).items() if key != "batch_range"}
     layers = [
@@ -195,10 +199,12 @@ def _walk(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(Path(path).read_text("utf-8"))
+        text = Path(path).read_text("utf-8")
+        _refuse_unusual(text, path)
+        tree = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; give an existing settings file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # also a date that does not exist, and bytes that are not UTF-8
         raise ConfigError(f"{path}: not a readable YAML file: {error}") from error
     if tree is None:
         return {}
@@ -207,9 +213,27 @@ def _read(path: Path) -> dict[str, Any]:
     return flatten(tree)
 
 
+def _refuse_unusual(text: str, path: Path) -> None:
+    """Refuses YAML that settings never need, and that is expensive to read: aliases and deep nesting.
+
+    Raises:
+        ConfigError: the text has one of them.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{path}: {len(text)} characters, at most {MOST_CHARACTERS} are read; is it a settings file?")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path}:{line}: alias `*{event.anchor}`; write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise ConfigError(f"{path}:{line}: nested more than {MOST_LEVELS} levels deep")
+
+
 def _refuse_unknown(layer: Mapping[str, Any], name: str) -> None:
     for key in layer:
-        if key not in known_keys():
+        if not isinstance(key, str) or key not in known_keys():
             if key in Config.model_fields:
                 raise ConfigError(f"{name}: `{key}` is a section; give settings of it, such as `{_example(key)}`")
             near = nearest_key(key)

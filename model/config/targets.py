@@ -89,6 +89,9 @@ class ClusterConfig(Section):
     tracking_uri: TrackingUri = "http://mlflow:5000"
     tracking_secret: Name = ""
     """Secret of an MLflow server with authentication: `username` and `password`, or `token`."""
+    registry_secret: Name = ""
+    """The same for the steps that write to the registry, `register` and `gate`: a user who may change models. Empty:
+    `tracking_secret`. With both, the user of the other steps needs to write runs only."""
     s3_secret: Name = "myxtts-s3"
     """Secret with `access-key` and `secret-key`; empty where pods have their own identity."""
     s3_endpoint: S3Endpoint = ""

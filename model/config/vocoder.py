@@ -39,17 +39,18 @@ class VocoderConfig(Section):
     or a smaller one; `tiny` trains in minutes on two cores. `default` is `v2`, `c16` or `full`."""
     checkpoint: Checkpoint = ""
     """Pretrained weights: a folder of `myxtts vocoder`, or a published file (a path, `https://` or `s3://`)."""
-    checkpoint_sha256: str = ""
+    checkpoint_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
     """SHA-256 of `checkpoint`, the file or the folder's `generator.safetensors`; required for downloads, otherwise
     computed by the pipeline, so that another checkpoint under the same path is noticed."""
     start_from_base: bool = True
     """Start from the vocoder of the voice that the training started from (`training.start_from`), if it has one of this
     type and variant and no `checkpoint` is given."""
-    griffin_lim_iterations: Positive = 60
+    griffin_lim_start: Literal["random", "continued"] = "continued"
+    """Phases that Griffin-Lim starts from: `continued` from frame to frame, which makes 8 iterations as good as 32 from
+    `random` ones, and allows streaming."""
+    griffin_lim_iterations: Positive | None = None
+    """[default: 8 from continued phases, 60 from random ones]"""
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    griffin_lim_start: Literal["random", "continued"] = "random"
-    """Phases that Griffin-Lim starts from: `random`, or `continued` from frame to frame, which makes 8 iterations as
-    good as 32 and allows streaming."""
     refinement_iterations: Annotated[int, Field(ge=0)] | None = None
     """Griffin-Lim iterations on the magnitudes that Vocos predicts, from continued phases; 0 takes its own phases
     [default: 4, and 0 for `full`]"""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from model.errors import CorpusError, MyXTTSError
-from model.files import atomic_write, write_json, write_json_lines
+from model.files import atomic_write, remove_leftovers, write_json, write_json_lines
+from model.records import read_record, read_records
 
 MANIFEST = "manifest.jsonl"
 LICENSE = "license.json"
@@ -35,6 +38,8 @@ class Clip:
         split: `train`, `validation`, `test`, or empty before the split stage.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     id: str
     audio: str
     text: str
@@ -58,19 +63,10 @@ def read_manifest(folder: Path) -> list[Clip]:
         ManifestError: the file is missing, or a line is not a clip.
     """
     path = folder / MANIFEST
-    try:
-        with path.open(encoding="utf-8") as file:  # separated by newlines only: a text may contain others (U+2028)
-            lines = file.readlines()
-    except FileNotFoundError as error:
-        raise ManifestError(f"{path}: no such manifest; run `dvc repro` to make the data stages") from error
-    clips = []
-    for number, line in enumerate(lines, 1):
-        try:
-            clips.append(Clip(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            names = sorted(field.name for field in fields(Clip))
-            raise ManifestError(f"{path}:{number}: not a clip with the keys {names}: {error}") from error
-    return clips
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest; run `dvc repro` to make the data stages")
+    names = ", ".join(field.name for field in fields(Clip))
+    return read_records(path, Clip, ManifestError, f"a line has the keys {names}; run `dvc repro` to make it again")
 
 
 @contextmanager
@@ -84,6 +80,7 @@ def stage_folder(destination: Path) -> Iterator[Path]:
     replaceable = (destination / MANIFEST).is_file() or (destination.is_dir() and not any(destination.iterdir()))
     if destination.exists() and not replaceable:
         raise CorpusError(f"{destination}: holds other files and would be replaced; name a new or empty folder")
+    remove_leftovers(destination)
     with atomic_write(destination) as partial:
         partial.mkdir()
         yield partial
@@ -98,4 +95,5 @@ def write_license(folder: Path, name: str) -> None:
 def read_license(folder: Path) -> str:
     """Returns the license of a corpus; '' where none is given."""
     path = folder / LICENSE
-    return str(json.loads(path.read_text("utf-8"))["license"]) if path.is_file() else ""
+    fix = "run `dvc repro` to make it again"
+    return read_record(path, dict[str, str], ManifestError, fix).get("license", "") if path.is_file() else ""

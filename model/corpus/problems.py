@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model.files import read_json_lines, write_json_lines
+from model.errors import CorpusError
+from model.files import write_json_lines
+from model.records import read_records
 
 PROBLEMS = "problems.jsonl"
+REMAKE = "run `dvc repro` to make it again"
+"""Fix of a damaged file of a stage."""
 
 BAD = "bad"
 """The clip is left out and counts against `validation.tolerated_bad_share`."""
@@ -46,4 +50,4 @@ def write_problems(folder: Path, problems: Iterable[Problem]) -> Path:
 def read_problems(folder: Path) -> list[Problem]:
     """Returns the problems of `folder/problems.jsonl`; none if there is no such file."""
     path = folder / PROBLEMS
-    return [Problem(**record) for record in read_json_lines(path)] if path.is_file() else []
+    return read_records(path, Problem, CorpusError, REMAKE) if path.is_file() else []

@@ -59,7 +59,7 @@ class Recordings:
             return []
         for folder in (beside, self.folder):
             exact = (folder or self.folder) / cleaned
-            if exact.suffix and _is_file(exact):
+            if exact.suffix and leads_inside(self.folder, exact) and is_file(exact):
                 return [exact]
         parts = _key(cleaned)
         for length in range(len(parts), 0, -1):
@@ -96,6 +96,11 @@ def _best(found: list[Path], name: str) -> list[Path]:
     return [min(exact or same or found, key=lambda path: SUFFIXES.index(path.suffix.lower()))]
 
 
+def leads_inside(folder: Path, path: Path) -> bool:
+    """Returns whether a path, with its `..`, stays below a folder; links that lie in the folder may lead elsewhere."""
+    return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))
+
+
 def clean_path(name: str) -> str:
     """Returns a path with slashes, without quotes, `file://` and drive, in Unicode normal form C."""
     name = unicodedata.normalize("NFC", name.strip().strip("\"'"))
@@ -121,7 +126,7 @@ def clip_id(name: str) -> str:
     if len(text.encode()) > MAX_ID_BYTES:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         text = f"{text.encode()[: MAX_ID_BYTES - 9].decode('utf-8', 'ignore')}-{digest}"
-    return text or f"clip-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return text or f"clip-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def corpus_name(folder: str) -> str:
@@ -144,10 +149,11 @@ def _key(path: str) -> tuple[str, ...]:
     return (*parts[:-1], without_suffix(parts[-1])) if parts else ()
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Returns whether a path is a file; False for a name that no file can have."""
     try:
         return path.is_file()
-    except OSError:  # longer than a file name may be
+    except (OSError, ValueError):  # longer than a file name may be, or with a character that none has
         return False
 
 

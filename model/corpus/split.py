@@ -150,5 +150,7 @@ def _position(text: str) -> float:
 def _link(source: Path, destination: Path) -> None:
     try:
         os.link(source, destination)
+    except FileExistsError as error:  # written to, it would change the recording that it is a link to
+        raise CorpusError(f"{source}: another clip has a recording of the same name; rename one of them") from error
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, destination)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from model.corpus.problems import REMAKE
 from model.corpus.sources import Timings
-from model.files import read_json_lines, write_json_lines
+from model.errors import CorpusError
+from model.files import write_json_lines
+from model.records import read_records
 
 ALIGNMENTS = "alignments.jsonl"
 
@@ -27,5 +31,12 @@ def read_alignments(folder: Path) -> dict[str, Timings]:
     path = folder / ALIGNMENTS
     if not path.is_file():
         return {}
-    records = read_json_lines(path)
-    return {record["id"]: [(phone, start, end) for phone, start, end in record["phones"]] for record in records}
+    return {record.id: record.phones for record in read_records(path, _Aligned, CorpusError, REMAKE)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Aligned:
+    """A line of the file."""
+
+    id: str
+    phones: Timings

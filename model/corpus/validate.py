@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 from collections import Counter
@@ -30,11 +29,13 @@ from model.corpus.checks import (
 from model.corpus.ingest import ORIGINS
 from model.corpus.manifest import Clip, read_manifest, stage_folder, write_manifest
 from model.corpus.metrics import ClipMetrics, clip_metrics
-from model.corpus.problems import BAD, SEVERITIES, Problem, read_problems
+from model.corpus.problems import BAD, REMAKE, SEVERITIES, Problem, read_problems
 from model.corpus.report import write_report
 from model.corpus.sources import audio_reason
 from model.corpus.stats import totals
 from model.corpus.timings import ALIGNMENTS
+from model.errors import CorpusError
+from model.records import read_record
 from model.text.identify import spoken_length
 
 TABLE = "clips.csv"
@@ -124,7 +125,7 @@ def validate(source: Path, destination: Path, config: Config, progress: bool = F
     source, limits = Path(source), config.validation
     clips = read_manifest(source)
     earlier = read_problems(source)
-    origins = json.loads((source / ORIGINS).read_text("utf-8"))
+    origins = read_record(source / ORIGINS, dict[str, str], CorpusError, REMAKE)
 
     checked = list(_check_all(clips, source, origins, limits, progress))
     metrics = {item.clip.id: item.metrics for item in checked if item.metrics}
@@ -239,9 +240,18 @@ def _table(
     ]
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters by which a spreadsheet recognizes a formula."""
+
+
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         if rows:
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Returns a value for a table that people open in a spreadsheet, which would execute a text such as `=cmd|...`."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

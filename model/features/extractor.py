@@ -20,7 +20,7 @@ from model.config.data import PreprocessSettings
 from model.corpus.manifest import Clip, read_manifest
 from model.errors import FeatureError, TextError
 from model.features.shards import ExtractedClip
-from model.files import sha256_of_file
+from model.files import md5_of_file, sha256_of_file
 from model.speaker_encoder import SpeakerEncoderError, load_speaker_encoder
 from model.text.encode import encode
 from model.text.symbols import symbols_hash
@@ -45,8 +45,7 @@ class Recordings:
     def digest(self, clip: Clip) -> str:
         """Returns the MD5 of a clip's file, by which DVC names it too."""
         try:
-            with (self.folder / clip.audio).open("rb") as file:
-                return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            return md5_of_file(self.folder / clip.audio)
         except OSError as error:
             raise unusable(clip, f"{self.folder / clip.audio}: {error.strerror}") from error
 

@@ -7,12 +7,12 @@ concatenated in one file (`names.txt`). An index of a hundred thousand clips ope
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from model.errors import FeatureError
 from model.features.shards import reporting_write_errors
 from model.features.statistics import Statistics
 from model.files import atomic_write, sha256_of_file, write_json
+from model.records import read_record
 
 FORMAT = 2
 INDEX = "index.json"
@@ -247,12 +248,12 @@ class FeatureIndex:
                     sample_rate=audio.sample_rate,
                 ),
             )
-        except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, BadZipFile) as error:
             raise FeatureError(f"{folder}: damaged index ({error}); build the features again") from error
-        if index.content_hash != metadata["content_hash"]:
+        if index.content_hash != metadata.get("content_hash"):
             raise FeatureError(
                 f"{folder}: {CLIPS} or {NAMES} changed after it was written, or another version wrote it "
-                f"({metadata['content_hash']}, now {index.content_hash}); build the features again"
+                f"({metadata.get('content_hash')}, now {index.content_hash}); build the features again"
             )
         return index
 
@@ -264,14 +265,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         FeatureError: it is missing, damaged, of another format, or was changed after it was written.
     """
     path = folder / INDEX
-    try:
-        metadata = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise FeatureError(f"{path}: no features here; run `myxtts features build`") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FeatureError(f"{path}: damaged ({error}); build the features again") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else type(metadata).__name__
+    if not path.is_file():
+        raise FeatureError(f"{path}: no features here; run `myxtts features build`")
+    metadata = read_record(path, dict[str, Any], FeatureError, "damaged; build the features again")
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format")
         raise FeatureError(f"{path}: features of format {found}, this version reads {FORMAT}; build them again")
     written = metadata.pop("index_hash", None)
     if settings_hash(metadata) != written:

@@ -151,7 +151,7 @@ class Shard:
             arrays = {name: _tensor(content[8 + length :], name, header[name]) for name in TENSORS}
             self.records = arrays["records"].reshape(-1).view(RECORD)
             self.unknown: dict[str, dict[str, int]] = json.loads(arrays["unknown"].tobytes())
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise FeatureError(f"{path}: missing or damaged ({error}); build the features again") from error
         self.mel, self.pitch, self.energy = arrays["mel"], arrays["pitch"], arrays["energy"]
         self.tokens, self.speaker_vectors = arrays["tokens"], arrays["speaker_vectors"]

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -244,7 +245,7 @@ class FeatureStore:
         try:
             # Slicing a plain view is faster than slicing numpy's memmap type.
             vectors = np.load(path, mmap_mode="r").view(np.ndarray)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
             raise FeatureError(f"{path}: missing or damaged ({error}); build the features again") from error
         if len(vectors) != len(self.clips):
             raise FeatureError(f"{path}: {len(vectors)} vectors for {len(self.clips)} clips; build the features again")

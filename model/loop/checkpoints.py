@@ -26,10 +26,13 @@ from torch import Tensor
 
 from model.errors import MyXTTSError
 from model.files import atomic_write, sha256_of_file
+from model.records import read_record
 
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+STATE_CHECKSUM = "state.sha256"
+"""File with the SHA-256 of `state.json`; checkpoints of older versions have none."""
 FORMAT = 3
 """Version of the layout, raised when older checkpoints can no longer be read. 2 used other names of the state."""
 
@@ -123,7 +126,9 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "extra": checkpoint.extra,
     }
     (folder / STATE).write_text(json.dumps(state, indent=1), "utf-8")
+    (folder / STATE_CHECKSUM).write_text(sha256_of_file(folder / STATE), "utf-8")
     _flush(folder / STATE)
+    _flush(folder / STATE_CHECKSUM)
     _flush(folder)
 
 
@@ -135,12 +140,10 @@ def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
     found = []
     for path in sorted(folder.glob("step-*")):
         try:
-            state = json.loads((path / STATE).read_text("utf-8"))
-            found.append(
-                CheckpointInfo(step=state["step"], score=state["score"], path=path, healthy=state.get("healthy", True))
-            )
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            _set_aside(path, f"no readable {STATE} ({error})")
+            state = _read_state(path)
+            found.append(CheckpointInfo(step=state.step, score=state.score, path=path, healthy=state.healthy))
+        except DamagedCheckpoint as error:
+            _set_aside(path, str(error))
     return found
 
 
@@ -182,17 +185,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the checkpoint has another format.
     """
     try:
-        state = json.loads((path / STATE).read_text("utf-8"))
-        if state.get("format", 1) != FORMAT:
+        state = _read_state(path)
+        if state.format != FORMAT:
             raise CheckpointError(
-                f"{path}: checkpoint format {state.get('format', 1)}, this version reads {FORMAT}; "
+                f"{path}: checkpoint format {state.format}, this version reads {FORMAT}; "
                 "resume with the version that wrote it, or train again in another folder"
             )
-        for name, checksum in state["checksums"].items():
+        for name, checksum in state.checksums.items():
             if sha256_of_file(path / name) != checksum:
                 raise DamagedCheckpoint(f"{path}: damaged checkpoint (the checksum of {name} differs)")
         model, ema, moments = (load_file(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer"))
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{path}: damaged checkpoint ({error})") from error
     slots: dict[int, dict[str, Tensor]] = {}
     rng = {}
@@ -204,15 +207,47 @@ def load_checkpoint(path: Path) -> Checkpoint:
             index, _, name = rest.partition(".")
             slots.setdefault(int(index), {})[name] = value
     return Checkpoint(
-        step=state["step"],
+        step=state.step,
         model=model,
         ema=ema,
-        optimizer={"state": slots, "param_groups": state["param_groups"]},
+        optimizer={"state": slots, "param_groups": state.param_groups},
         rng=rng,
-        extra=state["extra"],
-        score=state["score"],
-        healthy=state.get("healthy", True),
+        extra=state.extra,
+        score=state.score,
+        healthy=state.healthy,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """Content of `state.json`."""
+
+    step: int
+    score: float | None
+    checksums: dict[str, str]
+    param_groups: list[dict[str, Any]]
+    extra: dict[str, Any]
+    format: int = 1
+    healthy: bool = True
+
+
+def _read_state(path: Path) -> _State:
+    """Returns the description of a checkpoint.
+
+    Raises:
+        DamagedCheckpoint: it is missing, or was changed after it was written.
+    """
+    try:
+        checksum = (path / STATE_CHECKSUM).read_bytes().decode("ascii", "replace")
+        changed = checksum != sha256_of_file(path / STATE)
+    except FileNotFoundError:  # of an older version, or no description at all
+        changed = False
+    if changed:
+        raise DamagedCheckpoint(f"{path}: damaged checkpoint (the checksum of {STATE} differs)")
+    state = read_record(path / STATE, _State, DamagedCheckpoint, "damaged checkpoint")
+    if f"step-{state.step:08d}" != path.name:
+        raise DamagedCheckpoint(f"{path / STATE}: `step` is {state.step}, unlike the folder's name; damaged checkpoint")
+    return state
 
 
 def remove_checkpoints_after(folder: Path, step: int) -> None:

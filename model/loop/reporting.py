@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from model.errors import MyXTTSError
-from model.files import complete_lines, write_text
+from model.files import write_text
+from model.records import read_records
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,13 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """Returns every complete record of a history, oldest first; values may be NaN or infinite.
 
     Raises:
-        HistoryError: a line is not JSON.
+        HistoryError: a line is no JSON object with a step.
     """
-    records = []
-    for number, line in enumerate(complete_lines(path), 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:  # neither JSON nor UTF-8 decoding errors are more specific
-            raise HistoryError(f"{path}:{number}: damaged ({error}); remove this line, or train again") from error
+    fix = "damaged; remove this line, or train again"
+    records = read_records(path, dict[str, Any], HistoryError, fix)
+    for number, record in enumerate(records, 1):
+        if type(record.get("step")) is not int:
+            raise HistoryError(f"{path}:{number}: `step` is {record.get('step')!r}, not a number; {fix}")
     return records
 
 

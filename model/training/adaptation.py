@@ -7,7 +7,6 @@ symbol table is fixed and speakers are embeddings of their recordings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,9 +21,10 @@ from model.config.training import TrainSettings
 from model.errors import MyXTTSError
 from model.features.store import FeatureStore
 from model.files import write_json
+from model.records import read_record
 from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
 from model.training.kept_speakers import LEAST_SIMILARITY, speaker_similarities
-from model.voice import DESCRIPTION, Speaker, Voice, VoiceDescription, read_voice
+from model.voice import DESCRIPTION, Speaker, Voice, VoiceDescription, VoiceError, read_voice
 
 LANGUAGES = "conditioning.language_embedding.weight"
 MODULES = {
@@ -254,13 +254,17 @@ def features_hash(voice: VoiceDescription) -> str:
 
 def describe_base(folder: Path, uri: str) -> dict[str, Any]:
     """Returns the entry of a lineage that names a base voice."""
-    description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-    return {
-        "uri": str(folder) if uri in ("", "none", "auto") else uri,
-        "weights_sha256": description["weights_sha256"],
-        "steps": description["steps"],
-        "languages": description["languages"],
-    }
+    base = read_record(folder / DESCRIPTION, _Base, VoiceError, "damaged; fetch or export the voice again")
+    return {"uri": str(folder) if uri in ("", "none", "auto") else uri, **asdict(base)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """What a lineage says of a voice."""
+
+    weights_sha256: str
+    steps: int
+    languages: list[str]
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> list[str]:

@@ -19,6 +19,10 @@ from model.vocoder.streaming import ContinuedGriffinLim
 __all__ = ["ARCHITECTURES", "GriffinLim", "NeuralVocoder", "Vocoder", "VocoderError", "build_vocoder", "griffin_lim"]
 
 
+GRIFFIN_LIM_ITERATIONS = {"continued": 8, "random": 60}
+"""Default iterations of Griffin-Lim by the phases that it starts from."""
+
+
 class Vocoder(Protocol):
     """Interface of the vocoders.
 
@@ -43,7 +47,8 @@ class Vocoder(Protocol):
 
 def griffin_lim(vocoder: VocoderConfig, audio: AudioConfig) -> Vocoder:
     """Returns Griffin-Lim as the settings describe it."""
-    iterations, momentum = vocoder.griffin_lim_iterations, vocoder.griffin_lim_momentum
+    iterations = vocoder.griffin_lim_iterations or GRIFFIN_LIM_ITERATIONS[vocoder.griffin_lim_start]
+    momentum = vocoder.griffin_lim_momentum
     if vocoder.griffin_lim_start == "continued":
         return ContinuedGriffinLim(audio, iterations, momentum, vocoder.chunk_frames)
     return GriffinLim(audio, iterations, momentum)

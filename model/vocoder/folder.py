@@ -5,11 +5,11 @@ Weights have their official names and keep their norms, so that exporting an imp
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +17,7 @@ from model.audio.mel import extractor_hash
 from model.config.data import AudioConfig
 from model.errors import CheckpointFormatError
 from model.files import atomic_write, sha256_of_file, write_json
+from model.records import read_record
 from model.vocoder.architectures import ARCHITECTURES
 from model.vocoder.official import VocoderWeights, read_official
 from model.vocoder.weights import State
@@ -99,17 +100,30 @@ def read_description(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointFormatError: the folder holds no vocoder of this version.
     """
-    try:
-        description = json.loads((path / DESCRIPTION).read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointFormatError(
-            f"{path}: no {DESCRIPTION} here; give the folder of a vocoder or an official file"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise CheckpointFormatError(f"{path / DESCRIPTION}: damaged ({error}); fetch it again") from error
-    if description.get("format") != FORMAT or description.get("type") not in ARCHITECTURES:
+    if not (path / DESCRIPTION).is_file():
+        raise CheckpointFormatError(f"{path}: no {DESCRIPTION} here; give the folder of a vocoder or an official file")
+    description = read_record(path / DESCRIPTION, dict[str, Any], CheckpointFormatError, "damaged; fetch it again")
+    version = description.get("format")
+    if version != FORMAT or type(version) is not int or not _is_known(description.get("type")):
         raise CheckpointFormatError(f"{path / DESCRIPTION}: of another version; export the vocoder again")
+    read_record(path / DESCRIPTION, _Description, CheckpointFormatError, "damaged; fetch it again")
     return description
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """Content of `vocoder.json`."""
+
+    type: str
+    variant: str
+    steps: Annotated[int, Field(ge=0)]
+    origin: str
+    audio: AudioConfig
+    generator_sha256: str
+
+
+def _is_known(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in ARCHITECTURES
 
 
 def _read_folder(path: Path) -> VocoderWeights:
@@ -134,7 +148,7 @@ def _read_folder(path: Path) -> VocoderWeights:
             discriminators=discriminators,
             origin=description["origin"],
         )
-    except (SafetensorError, ValidationError, KeyError) as error:
+    except (SafetensorError, ValidationError) as error:
         raise CheckpointFormatError(f"{path}: damaged vocoder folder ({error}); fetch it again") from error
 
 

@@ -46,6 +46,9 @@ class NeuralVocoder:
         chunk_frames: Frames per chunk.
         precision: `float32` or `bfloat16`.
         refinement_iterations: Griffin-Lim iterations on the magnitudes of Vocos; 0 keeps the samples of the generator.
+
+    Raises:
+        VocoderError: the magnitudes of Vocos are of other frames than the mel, so that they cannot be refined.
     """
 
     def __init__(
@@ -66,6 +69,12 @@ class NeuralVocoder:
             optimize_for_cpu(self.generator)
         self.inverter: MelInverter | None = None
         if refinement_iterations:
+            assert isinstance(generator, Vocos)
+            if generator.size.n_fft != audio.n_fft:
+                raise VocoderError(
+                    f"{name} predicts magnitudes of {generator.size.n_fft} samples, but audio.n_fft is {audio.n_fft}; "
+                    "set vocoder.refinement_iterations to 0"
+                )
             self.inverter = MelInverter(audio, refinement_iterations, REFINEMENT_MOMENTUM)
 
     @classmethod
@@ -119,8 +128,8 @@ class NeuralVocoder:
             noise = self.noise(padded.shape[2])
             parts = (self._chunk(padded, noise, start, end) for start, end in chunks)
         else:
-            frames_first = torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))
-            parts = self.inverter.stream(frames_first, partial(self._magnitudes, padded), chunks)
+            target = torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))
+            parts = self.inverter.stream(target, partial(self._magnitudes, padded), chunks)
         for part in parts:
             samples = part.float().cpu()
             if not torch.isfinite(samples).all():

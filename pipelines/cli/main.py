@@ -63,6 +63,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     tolerate_warnings_of_libraries()
     make_absolute()
+    if os.environ.get("DVC_STAGE"):
+        from components.process_chain import end_with_parent
+
+        end_with_parent("DVC")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler stops programs so: clean up as after Ctrl-C
     try:
         answer = program.main(args=arguments, prog_name="myxtts", standalone_mode=False)

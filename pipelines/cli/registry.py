@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from components.artifacts import ArtifactError
 from components.gate.comparison import mark_only_reference
-from components.registry import ROLLED_BACK, Registry, Version, smoke_test
+from components.registry import ROLLED_BACK, Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -98,6 +99,8 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
             f"{name} version {item.number} is not promoted; --force --reason <why> promotes it all the same", err=True
         )
         raise SystemExit(1)
+    from components.smoke_test import smoke_test
+
     forced = f"forced: {reason}" if obstacles else reason or "promoted by hand"
     found.promote(name, item.number, None, forced, smoke_test)
     if obstacles:
@@ -118,11 +121,26 @@ def _obstacles(item: Version) -> list[str]:
 
 @registry.command()
 @click.argument("name")
+@click.argument("version", default="champion")
+def verify(name: str, version: str) -> None:
+    """Compare the files of a version (number or alias) with the hashes recorded at its registration."""
+    found = Registry(State.locate())
+    item = found.version(name, version)
+    try:
+        folder = found.verified_files(item)
+    except ArtifactError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(1) from None
+    click.echo(f"{name} version {item.number}: the files in {folder} are those that were registered")
+
+
+@registry.command()
+@click.argument("name")
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Stored with the version.")
 def rollback(name: str, reason: str) -> None:
     """Make the previous champion the champion again."""
     old, new = Registry(State.locate()).rollback(name, reason)
-    click.echo(f"{name}: champion is version {new} again (was {old})")
+    click.echo(f"{name}: champion is version {new} again (was {old or 'none: its alias was deleted in MLflow'})")
 
 
 @registry.command()

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from step_records import step_inputs
 
-from components import tracking
+from components import fetching, tracking
 from components.configure import parameters
 from components.fetching import FetchError, fetch_checkpoint
 from components.finetune_vocoder import run as step
 from components.finetune_vocoder import work
+from components.outage import retry_during_outage
 from components.train.run import run as train
-from model.config.resolution import resolve
+from model.config.resolution import ConfigError, resolve
 from model.config.vocoder import FinetuneVocoderSettings
 from model.vocoder.folder import read_vocoder
 
@@ -122,6 +123,66 @@ def test_what_cannot_be_fetched_is_refused_and_leaves_nothing(source, sha256, me
     with pytest.raises(FetchError, match=message):
         fetch_checkpoint(source, sha256, tmp_path, opener({"https://host/g_1": b"other"}))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://[::1/g_1",
+        "https://host:x/g_1",
+        "https:///g_1",
+        "https://host/",
+        "https://host/..",
+        "https://host/g 1",
+        "s3://bucket/a\nb",
+    ],
+)
+def test_a_malformed_address_is_refused_before_anything_is_asked(source, tmp_path):
+    with pytest.raises(FetchError, match=r"is no address|names no file"):
+        fetch_checkpoint(source, "0" * 64, tmp_path, {"https": pytest.fail, "s3": pytest.fail})
+
+
+@pytest.mark.parametrize("sha256", ["../../planted", "0" * 63, "g" * 64])
+def test_what_is_no_sha256_is_refused_before_anything_is_written(sha256, tmp_path):
+    with pytest.raises(FetchError, match="is no SHA-256"):
+        fetch_checkpoint("https://host/g_1", sha256, tmp_path / "fetched", {"https": pytest.fail})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="checkpoint_sha256"):
+        resolve(None, None, {"vocoder.checkpoint": "https://host/g", "vocoder.checkpoint_sha256": sha256})
+
+
+class BrokenOff(io.BytesIO):
+    """A connection that ends after three bytes."""
+
+    def read(self, size):
+        if self.tell():
+            raise ConnectionResetError("reset by peer")
+        return super().read(3)
+
+
+def test_a_download_that_breaks_off_is_begun_again_and_names_the_object_if_it_never_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "retry_during_outage", partial(retry_during_outage, seconds=12, sleep=lambda _: None))
+    content, opened = b"weights", []
+
+    def open_file(address):
+        if address.endswith("config.json"):
+            raise OSError("404")
+        opened.append(address)
+        return BrokenOff(content) if len(opened) < 3 else io.BytesIO(content)
+
+    digest = hashlib.sha256(content).hexdigest()
+    assert fetch_checkpoint("s3://bucket/g", digest, tmp_path, {"s3": open_file}).read_bytes() == content
+    assert len(opened) == 3
+    now = [0.0]
+
+    def clock():
+        now[0] += 5.0
+        return now[0]
+
+    always = partial(retry_during_outage, seconds=12, sleep=lambda _: None, clock=clock)
+    monkeypatch.setattr(fetching, "retry_during_outage", always)
+    with pytest.raises(FetchError, match=r"s3://bucket/h: could not be fetched \(the connection broke off"):
+        fetch_checkpoint("s3://bucket/h", digest, tmp_path, {"s3": lambda address: BrokenOff(content)})
 
 
 @pytest.mark.parametrize("file", ["g_1", "base/generator.safetensors"])

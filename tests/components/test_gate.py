@@ -82,7 +82,7 @@ def judged(state, tmp_path, monkeypatch):
     experiment = registry.client.create_experiment("e", artifact_location=state.folder("mlartifacts", "e").as_uri())
     run = registry.client.create_run(experiment)
     registry.client.create_registered_model(NAME)
-    monkeypatch.setattr(gate, "smoke_test", lambda version: None)
+    monkeypatch.setattr("components.smoke_test.smoke_test", lambda version: None)
     folders = {}
 
     def examined(state, registry, candidate, opponents, corpus, store, settings):
@@ -395,7 +395,7 @@ def test_a_voice_that_does_not_speak_is_not_promoted(judged, monkeypatch):
         tried.append(version.number)
         raise RegistryError("spoke silence")
 
-    monkeypatch.setattr(gate, "smoke_test", silent)
+    monkeypatch.setattr("components.smoke_test.smoke_test", silent)
     with pytest.raises(RegistryError, match="silence"):
         judged({**GOOD, "mel_cepstral_distortion": 5.0})
     assert tried == ["2"]
@@ -403,7 +403,7 @@ def test_a_voice_that_does_not_speak_is_not_promoted(judged, monkeypatch):
 
 
 def test_a_candidate_with_a_failed_check_does_not_reach_its_smoke_test(judged, monkeypatch):
-    monkeypatch.setattr(gate, "smoke_test", lambda version: pytest.fail("was tried"))
+    monkeypatch.setattr("components.smoke_test.smoke_test", lambda version: pytest.fail("was tried"))
     with pytest.raises(gate.GateFailed):
         judged({**GOOD, "mel_cepstral_distortion": 99.0})
 

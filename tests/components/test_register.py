@@ -10,10 +10,12 @@ from evaluated_voice import DATA, FEATURES, WEIGHTS, evaluated_voice
 from other_process import OtherProcess
 
 from components import lineage
+from components.artifacts import ArtifactError
 from components.contracts import StepError
 from components.register import run as module
 from components.register.run import run
 from components.registry import CANDIDATE, CHAMPION, Registry, RegistryError
+from components.smoke_test import smoke_test
 from model.voice_folder import voice_hash
 
 NAME = "myxtts-toy-xtiny"
@@ -79,6 +81,7 @@ def test_a_version_carries_every_tag_that_the_docs_promise(register, voice):
         "features.hash": FEATURES,
         "weights.sha256": WEIGHTS,
         "voice.sha256": voice_hash(voice),
+        "artifact.sha256": version.tags["artifact.sha256"],
     }
     assert {key: value for key, value in version.tags.items() if not key.startswith("metric.")} == expected
     assert documented_tags() == set(expected) | {"settings.sha256"}  # that one is of the training's run
@@ -111,6 +114,24 @@ def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register,
     assert register() == first
     assert register.registry.aliases(NAME) == {CANDIDATE: "1"}
     assert len(register.registry.versions(NAME)) == 2
+
+
+def test_of_two_machines_that_register_one_voice_both_name_the_older_version(register, voice, monkeypatch, tmp_path):
+    """The other one, with a state folder of its own, makes its version while this one uploads."""
+    created = module._create
+    files = tmp_path / "of-the-other"
+    files.mkdir()
+    (files / "MLmodel").touch()
+
+    def create(registry, state, spool, folder, name, tags):
+        registry.client.create_registered_model(name)
+        registry.client.create_model_version(name, str(files), tags=tags)
+        created(registry, state, spool, folder, name, tags)
+
+    monkeypatch.setattr(module, "_create", create)
+    assert register().version == "1"
+    assert [item.number for item in register.registry.versions(NAME)] == ["1"]
+    assert register.registry.aliases(NAME) == {CANDIDATE: "1"}
 
 
 def test_a_voice_whose_version_was_deleted_is_registered_anew(register):
@@ -149,6 +170,42 @@ def test_a_version_holds_the_voice(register, voice):
     held = register.registry.voice_folder(f"models:/{NAME}/{answer.version}")
     for file in ("voice.json", "model.safetensors"):
         assert (held / file).read_bytes() == (voice / file).read_bytes()
+
+
+def test_a_store_that_returns_other_code_than_it_was_given_gets_no_version(register, monkeypatch):
+    import mlflow
+
+    download = mlflow.artifacts.download_artifacts
+
+    def tampered(uri: str) -> str:
+        folder = Path(download(uri))
+        with (folder / "pyfunc_model.py").open("a") as file:
+            file.write("\nimport os\n")
+        return str(folder)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", tampered)
+    with pytest.raises(ArtifactError, match=r"pyfunc_model\.py came back .* with other content"):
+        register()
+    assert register.registry.versions(NAME) == []
+
+
+def test_code_that_was_changed_in_the_store_is_neither_executed_nor_accepted(register, marker):
+    version = register.registry.version(NAME, register().version)
+    import mlflow
+
+    stored = Path(mlflow.artifacts.download_artifacts(version.source))
+    assert register.registry.verified_files(version) == stored
+    with (stored / "pyfunc_model.py").open("a") as file:
+        file.write(f"\nopen({str(marker)!r}, 'w')\n")
+    with pytest.raises(ArtifactError, match="not those that were registered"):
+        smoke_test(version)
+    assert not marker.exists()
+
+
+@pytest.fixture
+def marker(tmp_path) -> Path:
+    """File that foreign code would write."""
+    return tmp_path / "executed"
 
 
 def test_the_version_belongs_to_the_run_of_its_training(register, monkeypatch):

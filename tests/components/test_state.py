@@ -69,7 +69,7 @@ def test_json_is_written_whole_and_damage_is_named(tmp_path):
     assert read_json(path) == {"b": 1}
     assert [item.name for item in path.parent.iterdir()] == ["x.json"]
     path.write_text(json.dumps({"b": 1})[:-1])
-    with pytest.raises(StateError, match=r"x\.json is not JSON"):
+    with pytest.raises(StateError, match=r"x\.json: Invalid JSON"):
         read_json(path)
     with pytest.raises(StateError, match="missing"):
         read_json(tmp_path / "none.json")

@@ -1,11 +1,13 @@
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -201,3 +203,27 @@ def test_delivered_position_is_remembered(state):
     logger.close()
     spool = state.root / "training/k/mlflow"
     assert json.loads((spool / "delivered.json").read_text())["position"] == (spool / "records.jsonl").stat().st_size
+
+
+def test_a_database_whose_making_was_interrupted_is_made_anew(tmp_path, empty_database, monkeypatch):
+    """The first start is killed in the middle of MLflow's migrations."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    state = State(tmp_path / "state")
+    interrupts = [KeyboardInterrupt()]
+
+    def open_database(uri: str, _: State) -> None:
+        path = Path(uri.removeprefix("sqlite:///"))
+        assert not path.exists()
+        path.write_bytes(b"half of it")
+        if interrupts:
+            raise interrupts.pop()
+        shutil.copyfile(empty_database / "mlflow.db", path)
+
+    monkeypatch.setattr(tracking, "_open_database", open_database)
+    with pytest.raises(KeyboardInterrupt):
+        tracking.initialize(state)
+    assert not state.tracking_database.exists()
+    tracking.initialize(state)
+    assert state.tracking_database.read_bytes() == (empty_database / "mlflow.db").read_bytes()
+    assert sorted(path.name for path in state.root.glob("*mlflow*")) == [".mlflow.db.lock", "mlflow.db", "mlflow.ready"]
+    assert tracking.client(state).search_experiments()[0].name == "Default"

@@ -31,7 +31,7 @@ from pipelines.compiling import YamlLoader
 
 PREFIX = "/apis/v2beta1/"
 STATES = ("PENDING", "RUNNING", "SUCCEEDED")
-STEPS = ("resolve-data", "preprocess", "train", "finetune-vocoder", "evaluate", "register", "gate")
+STEPS = ("configure", "resolve-data", "preprocess", "train", "finetune-vocoder", "evaluate", "register", "gate")
 GRPC = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 503: 14}
 TERMINABLE = ("PAUSED", "PENDING", "RUNNING")
 FINAL = ("SUCCEEDED", "SKIPPED", "FAILED")

@@ -54,6 +54,13 @@ def test_a_base_is_generated_in_its_languages_alone_and_starts_from_scratch():
     assert settings["training.start_from"] == "none"
 
 
+@pytest.mark.parametrize("languages", [("en",), ("fa",), ("en", "fa")])
+def test_the_settings_of_a_base_are_valid_and_generate_its_languages_alone(languages):
+    config = project.resolve(None, None, base_settings(languages, "small")).config
+    engines = {"en": config.corpus.english_voices, "fa": config.corpus.persian_voices}
+    assert {name for name, voices in engines.items() if voices} == set(languages)
+
+
 def test_a_base_is_made_once(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(base_voices, "find_made_base", lambda *_: voice(tmp_path) if made else None)

@@ -272,6 +272,9 @@ OF_EVERY_STEP = {
 """Setting -> (a value, what it looks like in the compiled pipeline)."""
 
 
+OF_REGISTRY_STEPS = {"registry_secret": ("registry-login", '"secretName": "registry-login"')}
+
+
 @pytest.fixture(scope="module")
 def dressed() -> str:
     """A pipeline with all of these settings."""
@@ -312,8 +315,24 @@ def test_every_setting_of_the_cluster_is_held_to_its_effect_somewhere():
     }
     of_the_run = {"service_account", "backend_version", "run_timeout_seconds", "keep_seconds", "retries"}
     of_the_pipeline = {"data_image", "train_image", "preprocess_parts"}
-    held = {*OF_TRAINING, *OF_OTHER_STEPS, *OF_EVERY_STEP, *of_the_client, *of_the_run, *of_the_pipeline}
+    held = {
+        *OF_TRAINING,
+        *OF_OTHER_STEPS,
+        *OF_EVERY_STEP,
+        *OF_REGISTRY_STEPS,
+        *of_the_client,
+        *of_the_run,
+        *of_the_pipeline,
+    }
     assert held == set(ClusterConfig.model_fields)
+
+
+def test_only_steps_that_write_to_the_registry_get_its_login():
+    changes = {"cluster__tracking_secret": "tracking-login", "cluster__registry_secret": "registry-login"}
+    text = compile_training(cluster_profile(cluster_config(**changes)))
+    registry_steps = {"register", "gate"}
+    assert holders(text, '"secretName": "registry-login"') == registry_steps
+    assert holders(text, '"secretName": "tracking-login"') == set(STEPS) - registry_steps
 
 
 @pytest.mark.parametrize("key", OF_EVERY_STEP)

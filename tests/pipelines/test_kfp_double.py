@@ -116,7 +116,7 @@ def test_tasks_are_argos_nodes(double, host, pipeline, run_arguments):
     tasks = asked(double, "GET", f"runs/{run.id}")["run_details"]["task_details"]
     names = [task.get("display_name", "") for task in tasks]
     assert {double.runs[run.id]["_"]["workflow"], "root", "root(0)", "train-driver(0)", "executor(0)", ""} <= set(names)
-    assert names.count("executor") == 7
+    assert names.count("executor") == 8
 
 
 @pytest.mark.parametrize(("tag", "kept"), [("2.16.1", False), ("2.17.0", True)])

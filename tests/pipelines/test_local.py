@@ -1,5 +1,6 @@
 """The local target with steps that only pretend: what is reported, what is cached, what is left when it is stopped."""
 
+import calendar
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from components.launch import VARIABLE as LAUNCH
 from components.lineage import VARIABLE as LINEAGE
 from components.state import State, write_json
 from model.config.resolution import ConfigError, resolve
+from pipelines import local
 from pipelines.compiling import compile_training
 from pipelines.local import PipelineError, Target, drop_stale_cache, make_target, run_training
 from pipelines.profiles import NOT_CACHED, STEPS, Profile, image_kind, local_profile
@@ -381,3 +383,20 @@ def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):
     config = resolve(overrides={"launch.launcher": "torchrun", "launch.processes": 3}).config
     launch = json.loads(make_target("local", config).environment(State(tmp_path), TAGS)[LAUNCH])["launch"]
     assert (launch["launcher"], launch["processes"]) == ("torchrun", 3)
+
+
+def test_ids_of_runs_do_not_depend_on_the_zone_or_the_direction_of_the_clock(tmp_path, monkeypatch):
+    state = State(tmp_path / "state").prepare()
+    now = [calendar.timegm((2026, 3, 29, 1, 30, 0))]
+    monkeypatch.setattr(local.time, "time", lambda: now[0])
+    first, folder = local._new_run(state)
+    assert first.startswith("run-20260329-013000-")
+    assert folder == state.runs / first
+    (state.runs / "run-unlike-the-others").mkdir()
+    now[0] -= 3600  # the end of summer time, or a correction of the clock
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    identifiers = [first, *(local._new_run(state)[0] for _ in range(3))]
+    monkeypatch.undo()
+    time.tzset()
+    assert identifiers == sorted(set(identifiers))

@@ -55,10 +55,9 @@ def test_a_voice_that_cannot_be_loaded_is_not_promoted(registry, myxtts):
 @pytest.fixture
 def speaking(monkeypatch) -> list[str]:
     """Versions that were let speak before their promotion; all do."""
-    from pipelines.cli import registry as commands
 
     smoke_tested: list[str] = []
-    monkeypatch.setattr(commands, "smoke_test", lambda version: smoke_tested.append(version.number))
+    monkeypatch.setattr("components.smoke_test.smoke_test", lambda version: smoke_tested.append(version.number))
     return smoke_tested
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.config.data import CorpusConfig
-from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder
+from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder, text_files
 from model.corpus.sources import Source
 from model.corpus.tables import read_lines
 from model.errors import CorpusError
@@ -37,7 +37,7 @@ def read(config: CorpusConfig) -> Source:
     unused: list[Path] = []
     for chapter in chapters:
         recordings = audio_files(chapter)
-        texts = _texts(chapter)
+        texts = _texts(chapter, rows)
         for name, (text, line) in texts.items():
             audio = recordings.get(name, chapter / f"{name}.wav")
             speaker, place = chapter.parent.name, f"{rows.place(chapter)}/{line}"
@@ -46,17 +46,16 @@ def read(config: CorpusConfig) -> Source:
     return rows.source(unused)
 
 
-def _texts(chapter: Path) -> dict[str, tuple[str, str]]:
+def _texts(chapter: Path, rows: Rows) -> dict[str, tuple[str, str]]:
     """Returns (text, its file and line) by clip. LibriTTS also has tables with the names of LibriSpeech's
     transcripts."""
-    single = sorted(chapter.glob(f"*{NORMALIZED}"))
-    if single:
-        return {
-            path.name.removesuffix(NORMALIZED): (" ".join(path.read_text("utf-8").split()), path.name)
-            for path in single
-        }
     texts = {}
-    for path in sorted(chapter.glob(f"*{TRANSCRIPT}")):
+    single = text_files(chapter, NORMALIZED)
+    for path in single:
+        name = path.name.removesuffix(NORMALIZED)
+        if (text := rows.text_of(name, path)) is not None:
+            texts[name] = (text, path.name)
+    for path in () if single else text_files(chapter, TRANSCRIPT):
         for number, line in read_lines(path, "one line `<id> <text>` per recording"):
             name, _, text = line.strip().partition(" ")
             texts[name] = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from model.audio.io import read_recording
 from model.corpus.problems import NOTE, Problem
-from model.corpus.recordings import SUFFIXES, clip_id
+from model.corpus.recordings import SUFFIXES, clip_id, is_file, leads_inside
 from model.corpus.sources import Sound, Source, Utterance
 from model.errors import CorpusError
 
@@ -51,6 +51,17 @@ class Rows:
         """Adds a problem of a row without an utterance."""
         self.problems.append(Problem(id=name[:80], file=place, reason=reason, detail=detail))
 
+    def text_of(self, name: str, path: Path) -> str | None:
+        """Returns the text of a file that holds one clip's; None, after a problem was added, if it cannot be read."""
+        try:
+            return " ".join(path.read_bytes().decode("utf-8-sig").split())
+        except UnicodeDecodeError as error:
+            detail = f"not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start}); save it as UTF-8"
+        except OSError as error:
+            detail = f"cannot be read ({error.strerror})"
+        self.refuse(name, self.place(path), "unreadable_text", detail)
+        return None
+
     def source(self, recordings: Iterable[Path] = ()) -> Source:
         """Returns the utterances and problems, with notes on those of `recordings` that no row names."""
         utterances = []
@@ -82,7 +93,9 @@ class Rows:
         place = self.place(row.audio)
         if not row.text:
             self.refuse(name, row.line, "empty_transcript", "the row has no text")
-        elif not row.audio.is_file():
+        elif not leads_inside(self.folder, row.audio):
+            self.refuse(name, place, "missing_recording", f"{row.line} names a recording outside of the corpus")
+        elif not is_file(row.audio):
             link = f", a broken link to {row.audio.readlink()}" if row.audio.is_symlink() else ""
             self.refuse(name, place, "missing_recording", f"{row.line} names a missing recording{link}")
         else:
@@ -106,6 +119,11 @@ class Rows:
         detail = f"{len(found)} rows have this id with different texts; none of them is used"
         self.refuse(name, first.line, "duplicate_id", detail)
         return None
+
+
+def text_files(folder: Path, suffix: str) -> list[Path]:
+    """Returns the text files with a suffix in a folder, without the hidden ones that macOS adds (`._a.txt`)."""
+    return sorted(path for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
 
 
 def _by_recording(rows: Iterable[Row]) -> Iterable[list[Row]]:

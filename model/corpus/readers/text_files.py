@@ -9,7 +9,6 @@ from model.config.data import CorpusConfig
 from model.corpus.readers.rows import Row, Rows, existing_folder
 from model.corpus.recordings import AUDIO_FOLDERS, Recordings, without_suffix
 from model.corpus.sources import Source
-from model.corpus.tables import read_text
 from model.errors import CorpusError
 
 TEXT_SUFFIXES = (".txt", ".lab", ".normalized.txt", ".original.txt")
@@ -27,7 +26,7 @@ def read(config: CorpusConfig) -> Source:
     recordings, without `wavs/` and the like.
 
     Raises:
-        CorpusError: no recording has a text, or a text is not UTF-8.
+        CorpusError: no recording has a text.
     """
     folder = existing_folder(config.path, "recordings and a text file of the same name beside each")
     rows, recordings = Rows(folder), Recordings(folder)
@@ -40,18 +39,15 @@ def read(config: CorpusConfig) -> Source:
         if place is None:
             unused.append(path)
             continue
-        try:
-            text = " ".join(read_text(place, "the text of one recording").split())
-        except CorpusError:
-            if place.stat().st_size:
-                raise
-            text = ""
         folders = _specific_folders(relative)
         name = without_suffix("/".join([*folders, relative.name]))
+        text = rows.text_of(name, place)
+        if text is None:
+            continue
         speaker = next(iter(folders[common:] or folders[-1:]), config.speaker)
         line = rows.place(place)
         rows.add(Row(id=name, text=text, audio=path, language=config.language, speaker=speaker, line=line))
-    if not rows.rows:
+    if not rows.rows and not rows.problems:
         raise CorpusError(f"{folder}: no recording has a text file of its name ({', '.join(TEXT_SUFFIXES)})")
     return rows.source(unused)
 

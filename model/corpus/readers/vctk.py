@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.config.data import CorpusConfig
-from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder
+from model.corpus.readers.rows import Row, Rows, audio_files, existing_folder, text_files
 from model.corpus.sources import Source
 from model.errors import CorpusError
 
@@ -32,10 +32,12 @@ def read(config: CorpusConfig) -> Source:
     unused: list[Path] = []
     for speaker in sorted(path for path in audio.iterdir() if path.is_dir()):
         recordings = audio_files(speaker)
-        texts = {path.stem: path for path in sorted((folder / "txt" / speaker.name).glob("*.txt"))}
+        texts = {path.stem: path for path in text_files(folder / "txt" / speaker.name, ".txt")}
         for name, path in texts.items():
             found = next((recordings[name + end] for end in MICROPHONES if name + end in recordings), None)
-            text = " ".join(path.read_text("utf-8").split())
+            text = rows.text_of(name, path)
+            if text is None:
+                continue
             rows.add(
                 Row(
                     id=name,

@@ -1,9 +1,12 @@
 """Audio is read and written as mono at the given sample rate, with a reason for every unusable file."""
 
+import struct
+
 import numpy as np
 import pytest
 import soundfile
 
+from model.audio import io
 from model.audio.io import AudioError, read_audio, read_source, resample, write_audio
 
 RATE = 22050
@@ -124,3 +127,38 @@ def test_resampling_moves_nothing_in_time():
     click = np.zeros(48000, np.float32)
     click[24000] = 1.0
     assert abs(int(np.abs(resample(click, 48000, 22050)).argmax()) - 11025) <= 1
+
+
+def wav_with(rate: int, channels: int = 1) -> bytes:
+    """A WAV file of 2,000 silent frames whose header has this sample rate and number of channels."""
+    samples = bytes(2 * 2000 * channels)
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * 2 * channels % 2**32, 2 * channels, 16)
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(1, 1), (1999, 1), (1_000_000, 1), (4_000_000_000, 1), (22050, 500)])
+def test_a_header_that_no_recording_has_is_refused_before_anything_is_resampled(tmp_path, rate, channels):
+    """Two thousand samples at 1 Hz would become forty million."""
+    path = tmp_path / "forged.wav"
+    path.write_bytes(wav_with(rate, channels))
+    with pytest.raises(AudioError, match=r"its header declares|not a readable audio file"):
+        read_audio(path, 22050)
+
+
+def test_a_recording_that_is_too_long_is_refused_while_it_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.zeros(40_000, np.float32), 8000)
+    assert len(read_audio(path, 8000)) == 40_000
+    monkeypatch.setattr(io, "_BLOCK", 4096)
+    monkeypatch.setattr(io, "MOST_SECONDS", 4)
+    with pytest.raises(AudioError, match="longer than"):
+        read_audio(path, 8000)
+
+
+@pytest.mark.parametrize("length", [13, 20, 30, 40])
+def test_a_header_that_is_cut_off_is_an_error_with_the_file(tmp_path, length):
+    path = tmp_path / "cut.wav"
+    path.write_bytes(b"RF64" + wav_with(22050)[4:12] + b"ds64" + wav_with(22050)[16:length])
+    with pytest.raises(AudioError, match=r"cut\.wav"):
+        read_audio(path, 22050)

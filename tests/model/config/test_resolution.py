@@ -215,3 +215,27 @@ def test_the_less_speech_the_fewer_steps_at_a_lower_learning_rate():
     assert found[3].max_steps == resolve().config.training.max_steps
     own = resolve(overrides={"training.learning_rate": 1e-2}, derived=base_layers(BASE, 10)).config.training
     assert own.learning_rate == 1e-2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 3000, "nested more than 10 levels"),
+        ("corpus: {name: " + "[" * 3000 + "]" * 3000 + "}", "nested more than 10 levels"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]", r"odd\.yaml:2: alias `\*a`"),
+        ("training: {learning_rate: yes}", "learning_rate.*is true"),
+        ("training: {max_steps: on}", "max_steps.*is true"),
+        ("audio: {n_fft: 1.0e+20}", "n_fft.*larger than any setting"),
+        ("audio: {n_mels: 100000000}", "n_mels.*less than or equal to 1024"),
+        ("1: {2: 3}", "unknown setting `1.2`"),
+        ("seed: 2020-13-45", "not a readable YAML file"),
+        ("seed: 1 #" + "x" * 1_000_000, "is it a settings file"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_odd_settings_files_are_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(path)
+    assert len(str(caught.value)) < 500

@@ -12,7 +12,7 @@ from model.config.schema import Config
 from model.corpus import report
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
-from model.corpus.validate import validate
+from model.corpus.validate import _write_table, validate
 from model.errors import CorpusError
 from pipelines.cli.corpus import corpus as command
 
@@ -297,3 +297,11 @@ def test_report_escapes_what_texts_contain(folder):
     add(folder, f"gone<script>|{TEXT}|{TEXT}")
     checked(folder, tolerated_bad_share=0.5)
     assert "<script>" not in (folder.parent / "validated" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("speaker", ["=cmd|'/c calc'!A0", "+1+1", "-1", "@SUM(1)"])
+def test_the_table_of_clips_has_no_cell_that_a_spreadsheet_executes(speaker, tmp_path):
+    path = tmp_path / "clips.csv"
+    _write_table(path, [{"speaker": speaker, "level": -3.5}])
+    assert path.read_text("utf-8").splitlines()[1].strip('"').startswith("'" + speaker[0])
+    assert path.read_text("utf-8").splitlines()[1].endswith(",-3.5")

@@ -4,7 +4,18 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from corpus_layouts import LAYOUTS, aishell3, coqui, ljspeech, table_csv, vctk, write_sound, write_text
+from corpus_layouts import (
+    LAYOUTS,
+    aishell3,
+    coqui,
+    libritts,
+    ljspeech,
+    table_csv,
+    text_files,
+    vctk,
+    write_sound,
+    write_text,
+)
 
 from model.config.data import CorpusConfig
 from model.config.schema import Config
@@ -149,3 +160,30 @@ def test_layouts_of_recorded_corpora_are_detected(real_data):
     assert len(source.utterances) == 491
     assert len({u.language for u in source.utterances}) == 9
     assert len({u.speaker for u in source.utterances}) == 93
+
+
+@pytest.mark.parametrize("layout", [vctk, libritts, text_files], ids=lambda layout: layout.__name__)
+def test_one_unreadable_text_is_a_finding_and_hidden_files_of_macos_are_none(tmp_path, layout):
+    layout(tmp_path)
+    texts = sorted(path for path in tmp_path.rglob("*.txt") if path.parent != tmp_path)
+    good = len(read_corpus(config_of(tmp_path)).utterances)
+    texts[0].write_bytes("un caf\xe9".encode("latin-1"))
+    texts[1].with_name(f"._{texts[1].name}").write_bytes(bytes([0, 5, 22, 7, 0, 2, 0xFF]))
+    config = config_of(tmp_path)
+    found = read_corpus(config)
+    assert len(found.utterances) == good - 1
+    (problem,) = [item for item in found.problems if item.reason == "unreadable_text"]
+    assert problem.file == texts[0].relative_to(tmp_path).as_posix()
+    assert "byte 0xe9" in problem.detail
+
+
+@pytest.mark.parametrize("named", ["../outside.wav", "{outside}"])
+def test_a_row_reads_no_recording_outside_of_the_corpus(tmp_path, named):
+    folder = tmp_path / "corpus"
+    ljspeech(folder)
+    write_sound(tmp_path / "outside.wav")
+    rows = (folder / "metadata.csv").read_text("utf-8")
+    name = named.format(outside=tmp_path / "outside.wav")
+    (folder / "metadata.csv").write_text(f"{rows.rstrip()}\n{name}|A text of words.|A text of words.\n", "utf-8")
+    found = read_corpus(config_of(folder))
+    assert [problem.reason for problem in found.problems] == ["missing_recording"]

@@ -281,3 +281,18 @@ def test_the_license_of_the_recordings_stays_beside_their_manifest(tmp_path, nam
     split(validated, tmp_path / "corpus", Config(corpus={"license": name}))
     assert read_license(tmp_path / "corpus") == name
     assert (tmp_path / "corpus" / "license.json").is_file() is bool(name)  # data without a license keep their hash
+
+
+def test_two_recordings_of_one_name_do_not_overwrite_a_source(tmp_path):
+    """The second would be written through the hard link of the first."""
+    validated = tmp_path / "validated"
+    corpus = [replace(clip, audio=f"take{number}/a.flac") for number, clip in enumerate(clips(20))]
+    for number, clip in enumerate(corpus):
+        path = validated / clip.audio
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"recording %d" % number)
+    write_manifest(validated, corpus)
+    with pytest.raises(CorpusError, match="another clip has a recording of the same name"):
+        split(validated, tmp_path / "corpus", Config(split={"min_held_out": 2}))
+    for number in range(20):
+        assert (validated / f"take{number}" / "a.flac").read_bytes() == b"recording %d" % number

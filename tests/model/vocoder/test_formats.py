@@ -177,10 +177,11 @@ def test_another_variant_or_type_is_refused(make_weights, tmp_path, audio):
         read_vocoder(folder, audio, "univnet")
 
 
-def test_a_truncated_file_is_refused(make_weights, tmp_path):
-    file = write_official(tmp_path, make_weights())[1]
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_truncated_file_is_refused(kind, make_weights, tmp_path):
+    file = write_official(tmp_path, make_weights(kind))[-1]
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(CheckpointFormatError, match=r"g_00000007: truncated, damaged"):
+    with pytest.raises(CheckpointFormatError, match=f"{file.name}: truncated, damaged"):
         read_official(file)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from model.audio import SILENCE
 from model.audio.mel import MelExtractor
+from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder, VocoderError, build_vocoder
@@ -60,6 +61,13 @@ def test_refinement_brings_the_samples_of_vocos_closer_to_the_mel(make_weights, 
     assert error(None) == error(4)
 
 
+def test_magnitudes_of_other_frames_than_the_mel_are_not_refined(make_weights, settings):
+    weights = make_weights("vocos", audio=AudioConfig(n_fft=2048))
+    with pytest.raises(VocoderError, match=r"audio\.n_fft is 2048; set vocoder\.refinement_iterations to 0"):
+        NeuralVocoder.from_weights(weights, settings(type="vocos"))
+    assert len(NeuralVocoder.from_weights(weights, settings(type="vocos", refinement_iterations=0))(random_mel(9)))
+
+
 def test_the_published_size_of_vocos_keeps_its_own_phases_by_default():
     kept = VocoderConfig(type="vocos")
     assert refinement_iterations("vocos", "full", kept) == 0
@@ -91,16 +99,18 @@ def test_bfloat16_is_similar_but_not_equal(make_weights, settings):
         (np.full((5, 80), 30.0, dtype=np.float32), "no log-mel"),
     ],
 )
-def test_invalid_mels_are_refused(mel, message, make_weights, settings):
+@pytest.mark.parametrize("kind", ["hifigan", "vocos"])
+def test_invalid_mels_are_refused(mel, message, kind, make_weights, settings):
     with pytest.raises(VocoderError, match=message):
-        NeuralVocoder.from_weights(make_weights(), settings())(mel)
+        NeuralVocoder.from_weights(make_weights(kind), settings(type=kind))(mel)
 
 
-def test_damaged_weights_are_an_error(make_weights, settings):
-    weights = make_weights()
-    weights.generator["conv_post.bias"] = torch.full((1,), torch.nan)
+@pytest.mark.parametrize(("kind", "layer"), [("hifigan", "conv_post.bias"), ("vocos", "backbone.embed.bias")])
+def test_damaged_weights_are_an_error(kind, layer, make_weights, settings):
+    weights = make_weights(kind)
+    weights.generator[layer] = torch.full_like(weights.generator[layer], torch.nan)
     with pytest.raises(VocoderError, match="not finite numbers, so its weights are damaged"):
-        NeuralVocoder.from_weights(weights, settings())(np.full((5, 80), SILENCE, dtype=np.float32))
+        NeuralVocoder.from_weights(weights, settings(type=kind))(np.full((5, 80), SILENCE, dtype=np.float32))
 
 
 def test_a_neural_vocoder_without_weights_is_refused(settings, audio):

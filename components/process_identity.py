@@ -1,0 +1,49 @@
+"""Identity of a process across machines, by which another process finds out whether it still runs."""
+
+import os
+from enum import Enum
+from functools import cache
+from pathlib import Path
+
+PROC = Path("/proc")
+BOOT_ID = PROC / "sys" / "kernel" / "random" / "boot_id"
+
+
+class Life(Enum):
+    """Whether a process runs, as seen from this one."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    """It runs, or ran, where this process cannot see it: on another machine or in another container."""
+
+
+def this_process() -> str:
+    """Returns the identity of this process: machine, PID namespace, PID and start time."""
+    return f"{_place()} {os.getpid()} {_started(os.getpid())}"
+
+
+def life_of(identity: str) -> Life:
+    """Returns whether the process with this identity, as its `this_process` returned it, still runs."""
+    place, _, rest = identity.partition(" ")
+    pid, _, started = rest.partition(" ")
+    if place != _place() or not pid.isdecimal():
+        return Life.UNKNOWN
+    return Life.RUNNING if started and started == _started(int(pid)) else Life.ENDED
+
+
+@cache
+def _place() -> str:
+    """Returns what tells apart the places in which PIDs are unique: the boot of a machine and a PID namespace."""
+    return f"{BOOT_ID.read_text().strip()}/{os.readlink(PROC / 'self' / 'ns' / 'pid')}"
+
+
+def _started(pid: int) -> str:
+    """Returns the start time of a process in clock ticks since boot; '' if it has ended."""
+    try:
+        # The name of the program stands in parentheses and may hold anything.
+        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    state, started = fields[0], fields[19]
+    return "" if state in "ZX" else started  # a process that its parent has not yet asked for

@@ -1,0 +1,112 @@
+"""The benchmark of adaptation: subsets, intervals, settings of its trainings, and their recorded time."""
+
+import json
+
+import pytest
+
+from benchmarks import transfer
+from benchmarks.transfer import (
+    PROCESSES,
+    TEXTS,
+    Scores,
+    average,
+    differences,
+    draw_clips,
+    interval,
+    train_once,
+    training_settings,
+)
+from model.config.resolution import adaptation_preset
+from model.corpus.manifest import Clip
+from model.corpus.readers.generated import read_sentences
+from model.training.trainer import TrainingResult
+
+
+def clips(count: int, seconds: float = 3.0) -> list[Clip]:
+    return [
+        Clip(
+            id=f"clip-{number}",
+            audio=f"{number}.flac",
+            text=f"text {number}",
+            language="en",
+            speaker="reader",
+            seconds=seconds,
+            sample_rate=22050,
+            source_sample_rate=22050,
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(15, 5), (60, 20), (1, 1)])
+def test_a_subset_is_as_long_as_asked_up_to_its_last_clip(seconds, count):
+    listed = clips(40)
+    drawn = draw_clips(listed, seconds, draw=0)
+    assert len(drawn) == count
+    assert [clip for clip in listed if clip in drawn] == drawn
+
+
+def test_draws_differ_and_are_repeatable():
+    draws = [draw_clips(clips(40), 15, draw) for draw in range(3)]
+    assert draws[0] != draws[1] != draws[2]
+    assert draw_clips(clips(40), 15, 1) == draws[1]
+
+
+def test_an_interval_contains_the_mean_and_narrows_with_more_values():
+    values = [0.0, 1.0, 0.5, 0.25] * 4
+    mean, low, high = interval(values)
+    assert mean == pytest.approx(0.4375)
+    assert low < mean < high
+    _, narrow_low, narrow_high = interval(values * 16)
+    assert narrow_high - narrow_low < (high - low) / 2
+
+
+def test_scores_are_averaged_and_compared_by_text():
+    one = Scores(errors={"a": 0.2, "b": 0.4}, similarities={"a": 0.9, "b": 0.8})
+    two = Scores(errors={"b": 0.0, "a": 0.4}, similarities={"b": 0.6, "a": 0.7})
+    mean = average([one, two])
+    assert mean.errors == pytest.approx({"a": 0.3, "b": 0.2})
+    assert mean.similarities == pytest.approx({"a": 0.8, "b": 0.7})
+    assert differences(one.errors, two.errors) == pytest.approx([-0.2, 0.4])
+
+
+def test_one_process_has_the_batches_of_two():
+    one = training_settings({"training.batch_size": 8, "training.max_batch_frames": 500})
+    assert one.training.batch_size == 8 * PROCESSES
+    assert one.training.max_batch_frames == 500 * PROCESSES
+
+
+def test_an_adaptation_has_the_settings_of_its_amount_of_speech(tmp_path):
+    config = training_settings({"model.hidden_dim": 64})
+    described = {"config": {"model_size": "tiny", "model": config.model.model_dump()}}
+    (tmp_path / "voice.json").write_text(json.dumps(described))
+    settings = training_settings({"training.freeze": ["aligner"]}, tmp_path, seconds=15.0)
+    assert settings.model.hidden_dim == 64
+    assert settings.training.warmup_steps == adaptation_preset(15.0)["warmup_steps"]
+    assert settings.training.freeze == ("aligner",)
+    assert settings.training.start_from == str(tmp_path)
+
+
+def test_the_time_of_an_interrupted_training_counts_and_a_finished_one_is_reused(tmp_path, monkeypatch):
+    clock = iter([10.0, 14.0, 20.0, 26.0])
+    monkeypatch.setattr(transfer.time, "process_time", lambda: next(clock))
+    outcomes = iter([KeyboardInterrupt(), TrainingResult(steps=3, exported_step=3, voice=tmp_path, metrics={})])
+
+    def train(*_, **__):
+        outcome = next(outcomes)
+        if isinstance(outcome, KeyboardInterrupt):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(transfer, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        train_once(tmp_path, None, None)
+    finished = train_once(tmp_path, None, None)
+    assert (finished.steps, finished.seconds) == (3, (4.0 + 6.0) / PROCESSES)
+    assert train_once(tmp_path, None, None) == finished
+
+
+def test_the_further_texts_are_distinct_and_in_no_base_voice():
+    texts = TEXTS.read_text("utf-8").splitlines()
+    assert len(set(texts)) == len(texts) >= 150
+    assert not set(texts) & set(read_sentences("", "en"))
