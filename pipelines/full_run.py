@@ -9,7 +9,7 @@ from typing import Any
 
 from components.gate.checks import FAILED
 from components.registry import CHAMPION, Registry
-from components.state import read_or_set_aside
+from components.state import read_json, read_or_set_aside
 from model.corpus.recordings import clip_id
 from model.files import write_json
 from pipelines.base_voices import COST
