@@ -181,7 +181,7 @@ class Experiment:
             seconds = sum(store.clips[position].seconds for position in store.split("train"))
             name = f"{row.name}-{draw}"
             trainings.append(self._train(name, store, training_settings(self.settings, base, seconds), base))
-            scores = self._score(trainings[-1].voice)
+            scores = self.score(trainings[-1].voice)
             held_out.append(scores[0])
             texts.append(scores[1])
         return Result(row=row, trainings=trainings, held_out=average(held_out), texts=average(texts))
@@ -205,7 +205,7 @@ class Experiment:
 
     def recordings_scores(self, vocoded: bool) -> Scores:
         """Returns the scores of the held-out recordings, or of their copy-synthesis."""
-        path = self.reader / "scores" / ("copy-synthesis.json" if vocoded else "recordings.json")
+        path = self._scores_folder / ("copy-synthesis.json" if vocoded else "recordings.json")
         if not path.is_file():
             folder, store = self.corpus
             vocoder, rate = build_vocoder(VocoderConfig(), store.audio, None), store.audio.sample_rate
@@ -223,10 +223,10 @@ class Experiment:
             write_json(path, asdict(self._scores(speech)))
         return Scores(**json.loads(path.read_text("utf-8")))
 
-    def _score(self, voice: Path) -> tuple[Scores, Scores]:
-        """Returns the scores of a voice on the held-out sentences, and on the further texts."""
+    def score(self, voice: Path) -> tuple[Scores, Scores]:
+        """Returns the scores of a voice's first speaker on the held-out sentences, and on the further texts."""
         digest = json.loads((voice / DESCRIPTION).read_text("utf-8"))["weights_sha256"]
-        path = self.reader / "scores" / f"{voice.parent.name}-{digest[:8]}.json"
+        path = self._scores_folder / f"{voice.parent.name}-{digest[:8]}.json"
         held_out = [self.corpus[1].clips[position].text for position in self._held_out]
         known = json.loads(path.read_text("utf-8")) if path.is_file() else {"errors": {}, "similarities": {}}
         missing = [text for text in (*held_out, *self.texts) if text not in known["errors"]]
@@ -241,6 +241,11 @@ class Experiment:
             for texts in (held_out, self.texts)
         ]
         return parts[0], parts[1]
+
+    @property
+    def _scores_folder(self) -> Path:
+        """Folder of the scores, of its own for each setting of the vocoder that voices of a training have."""
+        return self.reader / "scores" / settings_hash(VocoderConfig())[:8]
 
     @property
     def _held_out(self) -> list[int]:
@@ -349,19 +354,26 @@ def differences(ours: dict[str, float], theirs: dict[str, float]) -> list[float]
     return [value - theirs[text] for text, value in ours.items()]
 
 
+def score_cells(held_out: Scores, copy: Scores, texts: Scores | None = None) -> list[str]:
+    """Returns the cells of a row that hold scores; `-` where no further texts were synthesized."""
+    further = [list(texts.errors.values()), list(texts.similarities.values())] if texts else [[], []]
+    return [
+        show(list(held_out.errors.values())),
+        show(differences(held_out.errors, copy.errors)),
+        show(list(held_out.similarities.values())),
+        *(show(values) if values else "-" for values in further),
+    ]
+
+
 def cells(result: Result, copy: Scores) -> list[str]:
-    """Returns the cells of a row of the table."""
+    """Returns the cells of a training's row of the table."""
     row, trainings = result.row, result.trainings
     return [
         f"{row.seconds:.0f} s, {len(trainings)} draws" if row.seconds else "all",
         "base" if row.from_base else "scratch",
         f"{trainings[0].steps}",
         f"{np.mean([training.seconds for training in trainings]):.0f}",
-        show(list(result.held_out.errors.values())),
-        show(differences(result.held_out.errors, copy.errors)),
-        show(list(result.held_out.similarities.values())),
-        show(list(result.texts.errors.values())) if result.texts.errors else "-",
-        show(list(result.texts.similarities.values())) if result.texts.similarities else "-",
+        *score_cells(result.held_out, copy, result.texts),
     ]
 
 
@@ -412,18 +424,16 @@ def main() -> None:
         given_base=arguments.base,
     )
     recordings, copy = experiment.recordings_scores(vocoded=False), experiment.recordings_scores(vocoded=True)
-    results = [experiment.result(row, arguments.draws) for row in ROWS if row.name in arguments.rows]
-    references = [
-        [
-            *(name, "-", "-", "-"),
-            show(list(scores.errors.values())),
-            show(differences(scores.errors, copy.errors)),
-            show(list(scores.similarities.values())),
-            *("-", "-"),
-        ]
-        for name, scores in (("recordings", recordings), ("copy-synthesis", copy))
+    rows = [row for row in ROWS if row.name in arguments.rows]
+    lines = [
+        ["recordings", *("-", "-", "-"), *score_cells(recordings, copy)],
+        ["copy-synthesis", *("-", "-", "-"), *score_cells(copy, copy)],
     ]
-    print_table(COLUMNS, [*references, *(cells(result, copy) for result in results)])
+    if any(row.from_base for row in rows):
+        held_out, texts = experiment.score(experiment.base)
+        lines.append(["none", "base", "0", "0", *score_cells(held_out, copy, texts)])
+    results = [experiment.result(row, arguments.draws) for row in rows]
+    print_table(COLUMNS, [*lines, *(cells(result, copy) for result in results)])
     print()
     pairs = [
         [

@@ -8,11 +8,15 @@ from benchmarks import transfer
 from benchmarks.transfer import (
     PROCESSES,
     TEXTS,
+    Experiment,
+    Result,
     Scores,
+    Training,
     average,
     differences,
     draw_clips,
     interval,
+    main,
     train_once,
     training_settings,
 )
@@ -110,3 +114,51 @@ def test_the_further_texts_are_distinct_and_in_no_base_voice():
     texts = TEXTS.read_text("utf-8").splitlines()
     assert len(set(texts)) == len(texts) >= 150
     assert not set(texts) & set(read_sentences("", "en"))
+
+
+def scores(error: float) -> Scores:
+    return Scores(errors={"a": error, "b": error}, similarities={"a": 1 - error, "b": 1 - error})
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Scores in place of corpora, trainings and recognizer; returns the settings that experiments were given."""
+    given = []
+
+    def result(self, row, draws):
+        given.append((row.name, draws, self.settings, self.base_settings, self.texts))
+        training = Training(voice=tmp_path, steps=7, seconds=12.0)
+        texts = scores(0.25) if self.texts else Scores(errors={}, similarities={})
+        return Result(row=row, trainings=[training] * draws, held_out=scores(0.5), texts=texts)
+
+    monkeypatch.setattr(Experiment, "result", result)
+    monkeypatch.setattr(Experiment, "base", tmp_path)
+    monkeypatch.setattr(Experiment, "score", lambda self, voice: (scores(0.3), scores(0.2)))
+    monkeypatch.setattr(Experiment, "recordings_scores", lambda self, vocoded: scores(0.2 if vocoded else 0.1))
+    return given
+
+
+def run(monkeypatch, tmp_path, *options: str) -> None:
+    monkeypatch.setattr("sys.argv", ["transfer", "--folder", str(tmp_path), "--recordings", str(tmp_path), *options])
+    main()
+
+
+def test_the_table_has_the_references_the_base_and_the_chosen_rows(measured, monkeypatch, tmp_path, capsys):
+    run(monkeypatch, tmp_path, "--rows", "seconds", "minute", "--draws", "2")
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}
+    assert {"recordings", "copy-synthesis", "none", "60 s, 2 draws", "15 s, 2 draws"} <= set(rows)
+    assert rows["15 s, 2 draws"].startswith(
+        "| 15 s, 2 draws | base | 7 | 12 | 0.500 [0.500, 0.500] | 0.300 [0.300, 0.300]"
+    )
+    assert "| 0.250 [0.250, 0.250] |" in rows["15 s, 2 draws"]
+    assert rows["seconds - minute"] == "| seconds - minute | 0.000 [0.000, 0.000] | 0.000 [0.000, 0.000] |"
+    assert len({line.count("|") for line in lines[: lines.index("")]}) == 1
+
+
+def test_options_reach_the_trainings_and_their_base(measured, monkeypatch, tmp_path, capsys):
+    options = ("--set", "training.max_steps=250", "training.freeze=[encoder]", "--base-set", "corpus.engine=pico")
+    run(monkeypatch, tmp_path, "--rows", "seconds", "--draws", "1", "--texts", "0", *options)
+    settings = {"training.max_steps": 250, "training.freeze": ["encoder"]}
+    assert measured == [("seconds", 1, settings, {"corpus.engine": "pico"}, [])]
+    assert "| - |" in capsys.readouterr().out

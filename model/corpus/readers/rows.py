@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -96,7 +97,8 @@ class Rows:
         elif not leads_inside(self.folder, row.audio):
             self.refuse(name, place, "missing_recording", f"{row.line} names a recording outside of the corpus")
         elif not is_file(row.audio):
-            link = f", a broken link to {row.audio.readlink()}" if row.audio.is_symlink() else ""
+            broken = os.path.islink(row.audio)  # False for a name that is too long
+            link = f", a broken link to {row.audio.readlink()}" if broken else ""
             self.refuse(name, place, "missing_recording", f"{row.line} names a missing recording{link}")
         else:
             return Utterance(
