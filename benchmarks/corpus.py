@@ -61,7 +61,7 @@ def scale(clips: int) -> None:
     start = time.perf_counter()
     problems = check_metadata(manifest, {clip.id: "" for clip in manifest}, config.validation)
     checked = time.perf_counter()
-    splits = Counter(assign_splits(manifest, config.split, config.seed).values())
+    splits = Counter(assign_splits(manifest, config.split).values())
     done = time.perf_counter()
     click.echo(f"{clips} clips: checked in {checked - start:.1f} s ({len(problems)} findings), ", nl=False)
     click.echo(f"split in {done - checked:.1f} s ({dict(splits)})")

@@ -104,6 +104,7 @@ class ConfigureOutput(StepOutput):
 
     Attributes:
         data_hash: DVC hash of the data (`<md5>.dir`).
+        evaluation_data: DVC hash of the data that voices are evaluated on.
         model_name: Registered model.
         configuration: JSON: dotted key -> `value` and `origin` of every setting that a step reads.
         preprocess_settings, train_settings, finetune_vocoder_settings, evaluate_settings, gate_settings: JSON of the
@@ -122,6 +123,7 @@ class ConfigureOutput(StepOutput):
     )
 
     data_hash: str
+    evaluation_data: str
     model_name: str
     configuration: str
     preprocess_settings: str
@@ -138,10 +140,16 @@ class ResolveDataOutput(StepOutput):
     Attributes:
         corpus: Folder of the corpus.
         data_hash: DVC hash of its content (`<md5>.dir`).
+        examination: Folder of the corpus that voices are evaluated on (`evaluation.corpus`), by default the same.
+        examination_hash: DVC hash of its content.
     """
+
+    VERSION: ClassVar[int] = 2
 
     corpus: Path
     data_hash: str
+    examination: Path
+    examination_hash: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +172,16 @@ class PreprocessOutput(StepOutput):
     Attributes:
         features: Folder of the store.
         features_hash: Hash of its content.
+        examination: Folder of the store of the corpus that voices are evaluated on, by default the same.
+        examination_hash: Hash of its content.
     """
+
+    VERSION: ClassVar[int] = 2
 
     features: Path
     features_hash: str
+    examination: Path
+    examination_hash: str
 
 
 @dataclass(frozen=True, kw_only=True)

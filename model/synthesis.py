@@ -215,6 +215,11 @@ class Synthesizer:
         return self.voice.languages
 
     @property
+    def training_sentences(self) -> frozenset[str] | None:
+        """Hashes of the sentences that the voice was trained on (`model.text.comparison`); None if unknown."""
+        return self.voice.training_sentences
+
+    @property
     def sample_rate(self) -> int:
         return self.config.audio.sample_rate
 

@@ -28,7 +28,13 @@ from model.errors import MyXTTSError
 from model.files import atomic_write, sha256_of_file
 from model.records import read_record
 from model.text.symbols import symbols_hash
-from model.voice_folder import DESCRIPTION, WEIGHTS, vocoder_of
+from model.voice_folder import (
+    DESCRIPTION,
+    WEIGHTS,
+    read_training_sentences,
+    vocoder_of,
+    write_training_sentences,
+)
 
 FORMAT = 4
 MOST = 100_000
@@ -86,6 +92,7 @@ class VoiceDescription:
         steps: Training steps.
         lineage: The voice that its training started from, and that voice's ancestors, youngest first.
         licenses: Licenses of the recordings that it and its ancestors were trained on, as far as they were given.
+        training_sentences: Hashes of the sentences that it or one of its ancestors was trained on; None if unknown.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -101,6 +108,7 @@ class VoiceDescription:
     steps: int
     lineage: list[dict[str, Any]] = field(default_factory=list)
     licenses: list[str] = field(default_factory=list)
+    training_sentences: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +150,9 @@ def write_voice(folder: Path, voice: VoiceDescription, weights: dict[str, Tensor
             "config": voice.config.model_dump(mode="json"),
             "trained_with": voice.trained_with,
         }
+        if voice.training_sentences is not None:
+            path = write_training_sentences(partial, voice.training_sentences)
+            description["training_sentences_sha256"] = sha256_of_file(path)
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     return folder
 
@@ -161,6 +172,7 @@ def read_voice(folder: Path) -> Voice:
             f"{folder}: made by another version of the model; train again or use that version: {error}"
         ) from error
     values = {field.name: getattr(description, field.name) for field in fields(VoiceDescription)}
+    values["training_sentences"] = read_training_sentences(folder)
     return Voice(model=model.eval(), vocoder=vocoder_of(folder), **values)
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from model.errors import MyXTTSError
-from model.files import atomic_write, sha256_of_file
+from model.files import atomic_write, sha256_of_file, write_text
 from model.records import read_record
 
 WEIGHTS, DESCRIPTION, VOCODER = "model.safetensors", "voice.json", "vocoder"
+TRAINING_SENTENCES = "training_sentences.txt"
+"""File of a voice folder: hashes of the sentences that the voice, or a voice it started from, was trained on."""
 VOCODER_DESCRIPTION = "vocoder.json"
 INFERENCE_FILES = ("generator.safetensors", VOCODER_DESCRIPTION)
 """Files of a vocoder folder that synthesis needs; discriminators are needed by training only."""
@@ -45,6 +48,17 @@ def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: P
             description[VOCODER] = made
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
     return destination
+
+
+def write_training_sentences(folder: Path, sentences: Iterable[str]) -> Path:
+    """Writes the hashes (`model.text.comparison.sentence_hash`), one a line, into a voice folder."""
+    return write_text(folder / TRAINING_SENTENCES, "".join(f"{sentence}\n" for sentence in sorted(sentences)))
+
+
+def read_training_sentences(folder: Path) -> frozenset[str] | None:
+    """Returns the hashes of the sentences that a voice was trained on; None where it does not record them."""
+    path = folder / TRAINING_SENTENCES
+    return frozenset(path.read_text("utf-8").split()) if path.is_file() else None
 
 
 def vocoder_of(voice: Path) -> Path | None:

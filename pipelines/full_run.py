@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.gate.checks import FAILED
 from components.registry import CHAMPION, Registry
-from components.state import read_or_set_aside
+from components.state import read_json, read_or_set_aside
 from model.corpus.recordings import clip_id
 from model.files import write_json
 from pipelines.base_voices import COST
@@ -45,6 +46,8 @@ class Outcome:
         samples: Audio files of the sample sentences.
         spoken_by: Model version that synthesized them.
         report: Evaluation report.
+        decision: Page of the gate's decision.
+        failed: Names of the gate's checks that failed.
         alignment: Newest alignment plot.
         seconds: Part of the run -> wall time in seconds.
         base: Voice that the training started from; '' from scratch.
@@ -59,6 +62,8 @@ class Outcome:
     samples: list[Path] = field(default_factory=list)
     spoken_by: str = ""
     report: Path | None = None
+    decision: Path | None = None
+    failed: tuple[str, ...] = ()
     alignment: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     base: str = ""
@@ -66,7 +71,7 @@ class Outcome:
     def plain(self) -> dict[str, Any]:
         """Returns the results as JSON data."""
         values = {name: value for name, value in vars(self).items() if name not in ("record", "samples")}
-        paths = {name: str(values[name]) if values[name] else "" for name in ("report", "alignment")}
+        paths = {name: str(values[name]) if values[name] else "" for name in ("report", "decision", "alignment")}
         return {**values, **paths, "samples": [str(path) for path in self.samples], "run": self.record.plain()}
 
 
@@ -117,9 +122,14 @@ def full_run(
     outcome.version = result["version"]
     outcome.champion = registry.aliases(outcome.name).get(CHAMPION, "")
     outcome.report = _existing(Path(result["evaluation"]) / "report.html")
+    decided = read_json(Path(result["report"]))
+    outcome.decision = _existing(Path(decided["page"]))
+    outcome.failed = tuple(check["name"] for check in decided["checks"] if check["result"] == FAILED)
     outcome.alignment = _newest(Path(result["training"]) / "plots", "*.png")
-    outcome.spoken_by = outcome.champion or outcome.version
-    announce(f"speech: models:/{outcome.name}" + (f"@{CHAMPION}" if outcome.champion else f"/{outcome.version}"))
+    is_champion = outcome.champion == outcome.version
+    outcome.spoken_by = outcome.version
+    which = f"@{CHAMPION}" if is_champion else f"/{outcome.version}, the candidate, which was not promoted"
+    announce(f"speech: models:/{outcome.name}{which}")
     with _timed(seconds, "speech"):
         outcome.samples = speak(project, registry, outcome.name, outcome.spoken_by)
     return outcome

@@ -44,7 +44,7 @@ IGNORE_FILE = ".dvcignore"
 
 logger = logging.getLogger(__name__)
 
-DATA_SECTIONS = ("corpus", "validation", "split", "audio", "seed")
+DATA_SECTIONS = ("corpus", "validation", "split", "audio")
 
 
 class ProjectError(MyXTTSError):

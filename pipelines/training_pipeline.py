@@ -117,7 +117,7 @@ def training_pipeline(profile: Profile, defaults: Mapping[str, str] | None = Non
             settings=settings,
         )
         chosen = configured.outputs
-        resolved = resolve_data(data_hash=chosen["data_hash"], remote=remote)
+        resolved = resolve_data(data_hash=chosen["data_hash"], evaluation_data=chosen["evaluation_data"], remote=remote)
         corpus_data = resolved.outputs["data"]
         features = extract_features(profile, corpus_data, chosen["preprocess_settings"])
         decision = train_to_gate(

@@ -25,6 +25,7 @@ QUICK = re.compile(r"myxtts (config|registry list|pipeline list)\b")
 WITHOUT_RUN = {
     "...": "an excerpt of a command",
     "make test": "this test suite",
+    "registry listen": "it waits for listeners",
     "torchrun": "distributed training has tests of its own",
 }
 """Part of a command line -> why it is not run."""

@@ -21,6 +21,7 @@ def configure(
     configuration: dsl.Output[dsl.Artifact],
     markdown: dsl.Output[dsl.Markdown],
     data_hash: dsl.OutputPath(str),  # type: ignore[valid-type]
+    evaluation_data: dsl.OutputPath(str),  # type: ignore[valid-type]
     model_name: dsl.OutputPath(str),  # type: ignore[valid-type]
     preprocess_settings: dsl.OutputPath(str),  # type: ignore[valid-type]
     train_settings: dsl.OutputPath(str),  # type: ignore[valid-type]
@@ -37,6 +38,7 @@ def configure(
         {"markdown": markdown},
         {
             "data_hash": data_hash,
+            "evaluation_data": evaluation_data,
             "model_name": model_name,
             "preprocess_settings": preprocess_settings,
             "train_settings": train_settings,

@@ -59,6 +59,7 @@ def run(data: str, remote: str, corpus: str, name: str, **parameters: str) -> Co
     return ConfigureOutput(
         summary=f"data {data_hash[:8]}, {config.model_size}, {config.optimization_level}",
         data_hash=data_hash,
+        evaluation_data=config.evaluation.corpus or data_hash,
         model_name=chosen,
         configuration=json.dumps(_shown(config, resolved)),
         **step_settings(config),

@@ -16,8 +16,12 @@ from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.evaluation import EvaluateSettings
 from model.config.resolution import flatten
+from model.corpus.manifest import read_manifest
 from model.evaluation.evaluate import evaluate
+from model.evaluation.texts import further_texts
 from model.files import atomic_write
+from model.text.comparison import sentence_hash
+from model.voice_folder import DESCRIPTION, read_training_sentences
 
 
 def run(data: str, features: str, training: str, finetuning: str, settings: str) -> EvaluateOutput:
@@ -67,24 +71,29 @@ def evaluation_of(
     settings: EvaluateSettings,
     state: State,
     step: str,
+    exclude: frozenset[str] = frozenset(),
 ) -> Path:
     """Returns the folder with the metrics of a voice on this data under these settings; evaluates it first if needed.
 
     Args:
         voice: Folder of the voice.
         voice_hash: Identifies the voice, its vocoder and its settings.
-        corpus: The recordings.
+        corpus: The recordings, of which those for the evaluation are used.
         store: Their features. The voice is compared with recordings as the features were made of them (trimming,
             loudness, pitch range), so their hash is part of the key: a champion's own features may be others.
         settings: Settings of the evaluation.
         state: Where results are kept.
         step: Step whose progress is reported.
+        exclude: Sentences that other voices of a comparison were trained on.
     """
+    if exclude := exclude - (read_training_sentences(voice) or frozenset()):
+        exclude &= _sentences(corpus.examination)  # others change nothing, so that earlier evaluations are found
     key = settings_hash(
         {
             "voice": voice_hash,
-            "features": store.features_hash,
-            "data": corpus.data_hash,
+            **({"exclude": sorted(exclude)} if exclude else {}),
+            "features": store.examination_hash,
+            "data": corpus.examination_hash,
             "settings": settings.model_dump(mode="json"),
             "code": code_hash("components.evaluate.run"),
         }
@@ -94,16 +103,34 @@ def evaluation_of(
         if not (folder / "metrics.json").is_file():
             with atomic_write(folder) as partial:
                 partial.mkdir()
-                features = open_store(store.features, state)
+                features = open_store(store.examination, state)
                 evaluate(
                     voice,
                     features,
-                    corpus.corpus,
+                    corpus.examination,
                     settings,
                     partial,
                     lambda done, total: emit(step, "progress", done=done, total=total),
+                    exclude=exclude,
+                    about=_about(voice, voice_hash, corpus),
                 )
     return folder
+
+
+def _about(voice: Path, voice_hash: str, corpus: ResolveDataOutput) -> dict[str, str]:
+    """Returns what the report says of the voice and the data."""
+    described = read_json(voice / DESCRIPTION)
+    size = described["config"].get("model_size", "")
+    return {
+        "Voice": " ".join(filter(None, (size, "voice", voice_hash[:12]))),
+        "Steps": str(described.get("steps", 0)),
+        "Data": corpus.examination_hash,
+    }
+
+
+def _sentences(corpus: Path) -> frozenset[str]:
+    """Returns the hashes of the sentences that a voice may be evaluated on: of the corpus, and those of the package."""
+    return frozenset(map(sentence_hash, [*further_texts(10**6, ()), *(clip.text for clip in read_manifest(corpus))]))
 
 
 def mlflow_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -15,6 +15,7 @@ def gate(
     decision: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     markdown: dsl.Output[dsl.Markdown],
+    html: dsl.Output[dsl.HTML],
 ) -> None:
     """Compares the candidate with thresholds and with the champion, and promotes it if it passes both."""
     from components.runner import run_step
@@ -22,7 +23,7 @@ def gate(
     run_step(
         "gate",
         decision,
-        {"metrics": metrics, "markdown": markdown},
+        {"metrics": metrics, "markdown": markdown, "html": html},
         data=data.path,
         features=features.path,
         training=training.path,

@@ -8,8 +8,6 @@ LOWER_IS_BETTER = {
     "character_error_increase": True,
     "alignment_monotonicity": False,
 }
-PRIMARY = "mel_cepstral_distortion"
-"""The metric that candidate and champion are compared by."""
 
 
 def reasons(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 import html
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,21 @@ from components.contracts import (
     ResolveDataOutput,
     TrainOutput,
 )
-from components.gate.metrics import LOWER_IS_BETTER, PRIMARY, gate_metrics, reasons
+from components.gate.checks import FAILED, Check, threshold_checks
+from components.gate.comparison import BEST_IN, Comparison, best_in, best_versions, compare
+from components.gate.examination import ExaminationError, Examined, examine
+from components.gate.listening import LISTENING, listening_check
+from components.gate.metrics import gate_metrics, reasons
+from components.gate.page import write_page
 from components.registry import CHAMPION, ROLLED_BACK, Registry, Version
 from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
 from model.code_hash import code_hash
 from model.config import settings_hash
-from model.config.evaluation import EvaluateSettings, GateSettings, RegistryConfig
+from model.config.evaluation import EvaluateSettings, GateSettings
 from model.errors import MyXTTSError
 from model.files import write_json
-
-PASSED, FAILED, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
 
 class GateFailed(MyXTTSError):
@@ -42,21 +45,6 @@ class GateFailed(MyXTTSError):
     def report(self) -> Path:
         """The gate's report (`gate.json`)."""
         return self.output.report
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of the gate.
-
-    Attributes:
-        name: What is checked.
-        result: `pass`, `fail` or `not applicable`.
-        reason: The numbers behind the result.
-    """
-
-    name: str
-    result: str
-    reason: str
 
 
 def run(
@@ -92,38 +80,54 @@ def run(
     name, number = registered.name, registered.version
     candidate = registry.version(name, number)
     champion_number = registry.aliases(name).get(CHAMPION, "")
-    results = read_json(evaluated.evaluation / "metrics.json")
-    metrics = gate_metrics(results)
+    results = Examined.read(evaluated.evaluation)
+    metrics = gate_metrics(results.metrics)
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
     path = state.gate(settings_hash({"name": name, "version": number})) / "gate.json"
+    others = [version for version in registry.versions(name) if version.number != number]
+    best = best_versions(others, champion_number)
     judged_on = settings_hash(
         {
             "registration": [name, number],
-            "data": corpus.data_hash,
-            "features": store.features_hash,
+            "data": [corpus.data_hash, corpus.examination_hash],
+            "features": store.examination_hash,
             "settings": config.model_dump(mode="json"),
             "evaluation": evaluate_config.model_dump(mode="json"),
             "metrics": {key: repr(value) for key, value in metrics.items()},
             "champion": champion_number,
+            "listening": candidate.tags.get(LISTENING, ""),
+            "best": best,
             "rolled back": rolled_back,
             "code": code_hash("components.gate.run"),
         }
     )
     _raise_recorded_failure(path, judged_on)
-    checks = threshold_checks(metrics, config, reasons(results))
+    checks = threshold_checks(metrics, config, reasons(results.metrics))
     if rolled_back:
         reason = f"was rolled back: {rolled_back}; promote it by hand if it is good after all"
         checks.append(Check("not rolled back", FAILED, reason))
+    comparisons: list[Comparison] | None = None
+    ours, theirs = results, {}
     if champion_number not in ("", number):
-        champion = registry.version(name, champion_number)
-        theirs = champion_metrics(state, registry, champion, corpus, store, evaluate_config)
-        checks += champion_checks(metrics, theirs, config)
+        opponents = [registry.version(name, each) for each in dict.fromkeys((champion_number, *best.values()))]
+        try:
+            ours, theirs = examine(state, registry, candidate, opponents, corpus, store, evaluate_config)
+        except ExaminationError as error:
+            checks.append(Check("unseen by both voices", FAILED, str(error)))
+        else:
+            references = {metric: (version, theirs[version].metrics) for metric, version in best.items()}
+            comparisons = compare(ours.metrics, references, theirs[champion_number].metrics, config)
+            checks += [row.check for row in comparisons]
+        if config.require_listening:
+            checks.append(listening_check(candidate.tags.get(LISTENING, ""), champion_number, config))
     passed = not any(check.result == FAILED for check in checks)
     _tag_results(registry, candidate, checks)
     if passed:
         from components.smoke_test import smoke_test  # imports torch, which the other checks do without
 
         registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
+        if champion_number != number:
+            registry.client.set_model_version_tag(name, number, BEST_IN, best_in(comparisons))
     champion_now = registry.aliases(name).get(CHAMPION, "")
     output = GateOutput(
         summary=f"champion is version {champion_now}",
@@ -141,8 +145,17 @@ def run(
         "passed": passed,
         "metrics": metrics,
         "checks": [asdict(check) for check in checks],
+        "comparisons": [asdict(row) for row in comparisons or ()],
+        "examination": ours.metrics["examination"],
+        "data": corpus.examination_hash,
+        "examined": {
+            "candidate": str(ours.folder),
+            "champion": str(theirs[champion_number].folder) if champion_number in theirs else "",
+        },
+        "page": str(path.with_name("decision.html")),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
+    write_page(Path(report["page"]), report, ours, theirs.get(champion_number))
     write_json(path, report)
     if not passed:
         raise _failure(report)
@@ -188,10 +201,41 @@ def results(output: GateOutput) -> Results:
         "| --- | --- | --- |",
         *(f"| {_cell(check['name'])} | {check['result']} | {_cell(check['reason'])} |" for check in report["checks"]),
         "",
+        *_comparison_table(report["comparisons"]),
         f"Evaluation: `{report['evaluation']}`, training: `{report['training']}`, {report['time']}.",
         "",
     ]
-    return Results(metrics={"passed": float(report["passed"]), **metrics}, markdown="\n".join(lines))
+    return Results(
+        metrics={"passed": float(report["passed"]), **metrics}, html=Path(report["page"]), markdown="\n".join(lines)
+    )
+
+
+def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the Markdown lines of the comparison with the best champions so far; none without a champion."""
+    if not rows:
+        return []
+    lines = [
+        "| metric | champion | best so far | candidate | difference (95 % interval) | margin | sentences | result |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        interval = "–" if row["low"] is None else f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        cells = (
+            row["metric"].replace("_", " "),
+            _number(row["champion_value"]),
+            f"{_number(row['reference_value'])} (version {row['reference']})",
+            _number(row["candidate_value"]),
+            interval,
+            f"{row['margin']:g}",
+            f"{row['sentences']} of {row['needed']}" if row["sentences"] < row["needed"] else str(row["sentences"]),
+            row["result"],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _champion(version: str) -> str:
@@ -211,78 +255,3 @@ def _tag_results(registry: Registry, candidate: Version, checks: list[Check]) ->
             registry.client.delete_model_version_tag(candidate.name, candidate.number, key)
     for key, value in results.items():
         registry.client.set_model_version_tag(candidate.name, candidate.number, key, value)
-
-
-def threshold_checks(
-    metrics: Mapping[str, float | None], config: RegistryConfig, why_not: Mapping[str, str] | None = None
-) -> list[Check]:
-    """Returns the checks of the candidate's metrics against the thresholds of `registry`.
-
-    Args:
-        metrics: Value of each metric; `None` where it does not apply.
-        config: The thresholds.
-        why_not: Reason of each metric that does not apply, as the evaluation states it.
-    """
-    why_not = why_not or {}
-    limits = {
-        "mel_cepstral_distortion": config.max_mel_cepstral_distortion,
-        "character_error_increase": config.max_character_error_increase,
-        "alignment_monotonicity": config.min_alignment_monotonicity,
-    }
-    checks = []
-    for name, limit in limits.items():
-        value = metrics[name]
-        sign = "at most" if LOWER_IS_BETTER[name] else "at least"
-        if value is None:
-            checks.append(
-                Check(name.replace("_", " "), NOT_APPLICABLE, why_not.get(name) or "was not measured on this corpus")
-            )
-            continue
-        good = value <= limit if LOWER_IS_BETTER[name] else value >= limit  # False for NaN
-        checks.append(
-            Check(name.replace("_", " "), PASSED if good else FAILED, f"{value:.3f}, must be {sign} {limit:g}")
-        )
-    if all(value is None for value in metrics.values()):
-        checks.append(
-            Check("measured at all", FAILED, "no metric applies to this corpus, so nothing speaks for promotion")
-        )
-    return checks
-
-
-def champion_checks(
-    metrics: Mapping[str, float | None], theirs: Mapping[str, float | None], config: RegistryConfig
-) -> list[Check]:
-    """Returns the check of the candidate's primary metric against the champion's on the same data."""
-    ours, best = metrics[PRIMARY], theirs[PRIMARY]
-    label = f"{PRIMARY.replace('_', ' ')} against the champion"
-    if ours is None or best is None:
-        return [Check(label, NOT_APPLICABLE, "one of the two was not measured")]
-    limit = best * (1 + config.max_regression)
-    good = ours <= limit
-    return [Check(label, PASSED if good else FAILED, f"{ours:.3f}, champion {best:.3f}, must be at most {limit:.3f}")]
-
-
-def champion_metrics(
-    state: State,
-    registry: Registry,
-    champion: Version,
-    corpus: ResolveDataOutput,
-    store: PreprocessOutput,
-    settings: EvaluateSettings,
-) -> dict[str, float | None]:
-    """Returns the champion's metrics on the candidate's data under the candidate's evaluation settings.
-
-    The champion is evaluated again when it was made from other data: metrics on other sentences do not compare.
-    """
-    from components.evaluate.run import evaluation_of  # imports torch, which the other checks do without
-
-    folder = evaluation_of(
-        voice=registry.voice_folder(f"models:/{champion.name}/{champion.number}"),
-        voice_hash=champion.tags["voice.sha256"],
-        corpus=corpus,
-        store=store,
-        settings=settings,
-        state=state,
-        step="gate",
-    )
-    return gate_metrics(read_json(folder / "metrics.json"))

@@ -30,14 +30,37 @@ def run(data: str, settings: str, parts: Sequence[str] = ()) -> PreprocessOutput
     """
     corpus = ResolveDataOutput.read(data)
     config = parse_settings(PreprocessSettings, settings)
-    key = store_key(corpus.data_hash, config)
+    extracted = [PreprocessPartOutput.read(part).shards for part in parts]
+    folder = build(corpus.corpus, corpus.data_hash, config, extracted)
+    examination = folder
+    if corpus.examination_hash != corpus.data_hash:
+        examination = build(corpus.examination, corpus.examination_hash, config)
+    index = read_metadata(folder)
+    return PreprocessOutput(
+        summary=f"{index['number_of_clips']} clips, {index['number_of_frames']} frames",
+        features=folder,
+        features_hash=index["content_hash"],
+        examination=examination,
+        examination_hash=read_metadata(examination)["content_hash"],
+    )
+
+
+def build(corpus: Path, data_hash: str, config: PreprocessSettings, extracted: Sequence[Path] = ()) -> Path:
+    """Builds the features of a corpus unless they are there, and returns their folder.
+
+    Args:
+        corpus: Folder of the corpus.
+        data_hash: Hash of its content.
+        config: Settings of the features.
+        extracted: Folders of shards of parts of the corpus.
+    """
+    key = store_key(data_hash, config)
     state = State.locate()
     folder = state.features(key)
-    extracted = [PreprocessPartOutput.read(part).shards for part in parts]
     with state.lock(f"features-{key}"):
         if not (folder / INDEX).is_file():
             build_features(
-                corpus.corpus,
+                corpus,
                 folder,
                 config,
                 code=extraction_code(),
@@ -48,12 +71,7 @@ def run(data: str, settings: str, parts: Sequence[str] = ()) -> PreprocessOutput
             push(folder, config.features.remote, config.features.cache_megabytes, state)
         for part in extracted:
             shutil.rmtree(part / SHARDS, ignore_errors=True)  # the store holds hard links to them by now
-    index = read_metadata(folder)
-    return PreprocessOutput(
-        summary=f"{index['number_of_clips']} clips, {index['number_of_frames']} frames",
-        features=folder,
-        features_hash=index["content_hash"],
-    )
+    return folder
 
 
 def store_key(data_hash: str, settings: PreprocessSettings) -> str:

@@ -1,5 +1,7 @@
 """The registered model in MLflow's pyfunc flavor: text in, WAV bytes out, loaded from safetensors without pickle."""
 
+import base64
+import binascii
 import io
 import tempfile
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel
 
 
@@ -30,9 +33,21 @@ class VoiceModel(PythonModel):
 
         Returns:
             Columns `audio` (bytes of a 16-bit WAV file), `sample_rate` (Hz) and `seconds`.
+
+        Raises:
+            MlflowException: a row asks for what the voice cannot do; a server answers 400 with the reason.
         """
-        rows = [self._synthesize(row, params or {}) for row in model_input.to_dict("records")]
+        records = model_input.to_dict("records")
+        rows = [self._answer(number, row, params or {}) for number, row in enumerate(records, start=1)]
         return pd.DataFrame(rows, columns=["audio", "sample_rate", "seconds"])
+
+    def _answer(self, number: int, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+        from model.errors import MyXTTSError
+
+        try:
+            return self._synthesize(row, params)
+        except (MyXTTSError, binascii.Error) as error:
+            raise MlflowException.invalid_parameter_value(f"row {number}: {error}") from error
 
     def _synthesize(self, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         import soundfile
@@ -63,8 +78,6 @@ def _given(value: Any) -> bool:
 def _as_bytes(value: str | bytes) -> bytes:
     if isinstance(value, bytes):
         return value
-    import base64
-
     return base64.b64decode(value, validate=True)
 
 

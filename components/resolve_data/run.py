@@ -5,6 +5,8 @@ import html
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -16,6 +18,7 @@ from components.dvc_objects import is_folder_hash
 from components.object_store import ObjectStoreError
 from components.results import Results
 from components.state import State
+from model.corpus.manifest import read_manifest
 from model.files import md5_of_file, write_text
 
 MISSING = "missing"
@@ -24,12 +27,32 @@ NAME = "corpus"
 """Name of the folder in the temporary DVC project."""
 
 
-def run(data_hash: str, remote: str) -> ResolveDataOutput:
-    """Fetches the folder with the DVC hash `data_hash` from `remote` or the shared cache, and verifies it.
+def run(data_hash: str, remote: str, evaluation_data: str = "") -> ResolveDataOutput:
+    """Fetches the corpora of training and of evaluation.
 
     Args:
         data_hash: `<md5>.dir`, as `dvc.lock` records it.
         remote: Address of the DVC remote: an absolute folder or a URL such as `s3://bucket/prefix`.
+        evaluation_data: Hash of the corpus that voices are evaluated on, as `myxtts corpus pin` prints it; '' for the
+            same one.
+
+    Raises:
+        StepError: the hash is malformed or not in the remote, or the data that came has another hash.
+    """
+    corpus = fetch(data_hash, remote)
+    examination = fetch(evaluation_data, remote) if evaluation_data else corpus
+    clips = sum(1 for _ in (corpus / "manifest.jsonl").open("rb"))
+    return ResolveDataOutput(
+        summary=f"{clips} clips, {data_hash[:8]}",
+        corpus=corpus,
+        data_hash=data_hash,
+        examination=examination,
+        examination_hash=evaluation_data or data_hash,
+    )
+
+
+def fetch(data_hash: str, remote: str) -> Path:
+    """Fetches the folder with the DVC hash `data_hash` from `remote` or the shared cache, verifies and returns it.
 
     Raises:
         StepError: the hash is malformed or not in the remote, or the data that came has another hash.
@@ -43,8 +66,40 @@ def run(data_hash: str, remote: str) -> ResolveDataOutput:
         if not folder.is_dir():
             _fetch(state, data_hash, remote, folder)
         _fetch_report(state, data_hash, remote)
-    clips = sum(1 for _ in (folder / "manifest.jsonl").open("rb"))
-    return ResolveDataOutput(summary=f"{clips} clips, {digest[:8]}", corpus=folder, data_hash=data_hash)
+    return folder
+
+
+def pin(corpus: Path, remote: str) -> str:
+    """Pushes a corpus to the remote, and returns the hash by which runs are evaluated on it (`evaluation.corpus`).
+
+    Raises:
+        ManifestError: the folder holds no corpus.
+        DvcError: the push failed.
+    """
+    read_manifest(corpus)
+    state = State.locate().prepare()
+    with _temporary_project(state, remote, state.folder("data")) as project:
+        shutil.copytree(corpus, project / NAME)
+        dvc.run(project, state, "add", "--quiet", NAME)
+        dvc.push(project, state)
+        return str(yaml.safe_load((project / f"{NAME}.dvc").read_text("utf-8"))["outs"][0]["md5"])
+
+
+@contextmanager
+def _temporary_project(state: State, remote: str, parent: Path) -> Iterator[Path]:
+    """Yields a DVC project without git history and stages, which is deleted afterwards."""
+    parent.mkdir(parents=True, exist_ok=True)
+    project = Path(tempfile.mkdtemp(prefix=".fetch-", dir=parent))
+    settings = {
+        "core": {"no_scm": "true", "remote": dvc.REMOTE, "analytics": "false"},
+        "cache": {"dir": str(state.dvc_cache), "type": "hardlink,symlink,copy"},
+        f"'remote \"{dvc.REMOTE}\"'": {"url": remote},
+    }
+    try:
+        dvc.write_config(project, settings, "config")
+        yield project
+    finally:
+        shutil.rmtree(project, ignore_errors=True)
 
 
 def results(output: ResolveDataOutput) -> Results:
@@ -70,16 +125,8 @@ def _fetch_report(state: State, data_hash: str, remote: str) -> None:
 
 
 def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
-    """Fetches through a temporary DVC project that holds nothing but the hash: no git history and no stages."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    project = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
-    try:
-        settings = {
-            "core": {"no_scm": "true", "remote": dvc.REMOTE, "analytics": "false"},
-            "cache": {"dir": str(state.dvc_cache), "type": "hardlink,symlink,copy"},
-            f"'remote \"{dvc.REMOTE}\"'": {"url": remote},
-        }
-        dvc.write_config(project, settings, "config")
+    """Fetches through a temporary DVC project that holds nothing but the hash."""
+    with _temporary_project(state, remote, folder.parent) as project:
         entry = {"outs": [{"md5": data_hash, "hash": "md5", "path": NAME}]}
         (project / f"{NAME}.dvc").write_text(yaml.safe_dump(entry), "utf-8")
         try:
@@ -99,8 +146,6 @@ def _fetch(state: State, data_hash: str, remote: str, folder: Path) -> None:
                 f"the cache {state.dvc_cache} or the remote is damaged: delete the entry and push again"
             )
         (project / NAME).rename(folder)
-    finally:
-        shutil.rmtree(project, ignore_errors=True)
 
 
 def folder_hash(folder: Path) -> str:

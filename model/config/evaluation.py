@@ -9,17 +9,26 @@ from pydantic import Field
 from model.config import Positive, Section, Share, StepSettings
 from model.config.data import AudioConfig
 
+Margin = Annotated[float, Field(gt=0)]
+
 
 class EvaluationConfig(Section):
     """Amount of speech that is evaluated after training."""
 
-    max_clips: Positive = 12
-    """Largest number of held-out clips, and of training clips, to evaluate."""
+    corpus: Annotated[str, Field(pattern=r"^([0-9a-f]{32}\.dir)?$")] = ""
+    """Hash of the corpus that voices are evaluated on, as `myxtts corpus pin` prints it; by default the sentences that
+    the corpus of the training holds out."""
+    max_clips: Positive = 18
+    """Largest number of held-out clips to evaluate."""
+    max_training_clips: Annotated[int, Field(ge=0)] = 6
+    """Largest number of training clips to evaluate, to see what the voice has learned by heart."""
     max_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest total duration of either: the recognizer takes about as long as the speech lasts."""
     min_sentences: Annotated[int, Field(ge=0)] = 8
-    """Number of unseen sentences below which the voice also speaks English texts without recordings, so that the
-    character error rate does not rest on one or two held-out clips."""
+    """Number of unseen sentences below which the voice speaks more texts without recordings, so that the character
+    error rate does not rest on one or two held-out clips."""
+    texts: Annotated[int, Field(ge=0)] = 12
+    """Number of English texts without recordings that the voice also speaks, for intelligibility."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recognizer for the character error rate (English only)."""
     max_recording_error: Annotated[float, Field(gt=0)] = 0.4
@@ -37,14 +46,29 @@ class RegistryConfig(Section):
     """Gate: CER of synthesized held-out sentences minus CER of their recordings."""
     min_alignment_monotonicity: Share = 0.8
     """Gate: fraction of frames whose most likely token is that of the previous frame or one of the next two."""
-    max_regression: Annotated[float, Field(ge=0)] = 0.02
-    """Gate: largest accepted relative regression of the primary metric against the champion."""
+    min_sentences: Annotated[int, Field(ge=2)] = 8
+    """Gate: fewest sentences on which a candidate is compared with the champion; neither has seen them in training."""
+    character_error_margin: Margin = 0.1
+    """Gate: largest accepted loss against the best champion so far, in CER."""
+    mel_cepstral_distortion_margin: Margin = 0.3
+    """Likewise, in dB."""
+    pitch_error_margin: Margin = 60.0
+    """Likewise, in cents."""
+    voicing_error_margin: Margin = 0.04
+    """Likewise, as a share of the frames."""
+    length_error_margin: Margin = 0.05
+    """Likewise, as a share of the length of a sentence."""
+    speaker_similarity_margin: Margin = 0.05
+    """Likewise, in cosine."""
+    require_listening: Annotated[int, Field(ge=0)] = 0
+    """Gate: number of listeners who must have taken a blind listening test against the champion; 0 asks for none."""
+    listening_margin: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    """Gate: how far below one half the share of answers for the candidate may lie, with the end of its interval."""
 
 
 class EvaluateSettings(StepSettings):
     """Settings of the `evaluate` step."""
 
-    seed: Annotated[int, Field(ge=0)]
     audio: AudioConfig
     evaluation: EvaluationConfig
 

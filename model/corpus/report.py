@@ -18,6 +18,7 @@ from model.corpus.manifest import Clip
 from model.corpus.plots import histogram, ranges, scatter
 from model.corpus.problems import BAD, NOTE, SUSPECT
 from model.files import write_json, write_text
+from model.pages import render
 
 REPORT_JSON, REPORT_HTML, METRICS_JSON = "report.json", "report.html", "metrics.json"
 _ACTIONS = {BAD: "left out", SUSPECT: "listen", NOTE: "kept"}
@@ -45,16 +46,12 @@ def write_report(
         clips: Clip and its audio file by id.
         limits: Thresholds to mark in the plots.
     """
-    from jinja2 import Environment
-
     write_json(folder / REPORT_JSON, report)
     write_json(folder / METRICS_JSON, corpus_metrics(report, rows))
     flagged = dict.fromkeys(problem["id"] for problem in report["problems"] if problem["severity"] != NOTE)
     audible = [clip for clip in flagged if clip in clips][:_MAX_PLAYERS]
-    template = Environment(autoescape=True, trim_blocks=True).from_string(
-        (Path(__file__).parent / REPORT_HTML).read_text("utf-8")
-    )
-    page = template.render(
+    page = render(
+        Path(__file__).with_name(REPORT_HTML),
         name=name,
         report=report,
         actions=_ACTIONS,

@@ -20,6 +20,8 @@ from model.text.comparison import spoken_form
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8
 """Speakers with at least this many clips are in each held-out split; a small corpus holds out one clip in so many."""
+SALT = 1234
+"""Part of the hash: the default seed, on which splits once depended, so that corpora split with it stay as they are."""
 SPEAKERS_PER_HELD_OUT = 10
 """Speakers are held out in languages with at least this many speakers."""
 
@@ -39,7 +41,7 @@ def split(source: Path, destination: Path, config: Config) -> list[Clip]:
     """
     source = Path(source)
     found = read_manifest(source)
-    assigned = assign_splits(found, config.split, config.seed)
+    assigned = assign_splits(found, config.split)
     clips = [clip for clip in found if clip.id in assigned]
     moved = []
     with stage_folder(destination) as folder:
@@ -56,14 +58,14 @@ def split(source: Path, destination: Path, config: Config) -> list[Clip]:
     return moved
 
 
-def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str, str]:
+def assign_splits(clips: list[Clip], config: SplitConfig) -> dict[str, str]:
     """Returns the split of each clip by id; clips that are left out are missing.
 
-    In languages with many speakers, each speaker gets a position in [0, 1) by the hash of its name and the seed. Those
+    In languages with many speakers, each speaker gets a position in [0, 1) by the hash of its name. Those
     below `held_out_speakers` are excluded from training, so that cloning can be evaluated. Their clips are test clips
     if no other speaker says the sentence or if it is held out anyway; the rest is left out.
 
-    Every text of the other speakers gets a position in [0, 1) by its hash and the seed: the lowest are the test split,
+    Every text of the other speakers gets a position in [0, 1) by its hash: the lowest are the test split,
     the highest the validation split. If a split then has fewer than `min_held_out` clips or lacks a speaker with many
     clips, it takes the next texts. New clips therefore move other clips only where they end such a shortage.
 
@@ -73,12 +75,12 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     Raises:
         CorpusError: less than half of the clips would remain for training.
     """
-    excluded = held_out_speakers(clips, config.held_out_speakers, seed)
+    excluded = held_out_speakers(clips, config.held_out_speakers)
     by_text: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         if clip.speaker not in excluded:
             by_text[spoken_form(clip.text)].append(clip)
-    positions = {text: _position(text, seed) for text in by_text}
+    positions = {text: _position(text) for text in by_text}
     ascending = sorted(by_text, key=lambda text: (positions[text], text))
 
     count = sum(map(len, by_text.values()))
@@ -107,14 +109,14 @@ def assign_splits(clips: list[Clip], config: SplitConfig, seed: int) -> dict[str
     return assigned
 
 
-def held_out_speakers(clips: list[Clip], share: float, seed: int) -> set[str]:
+def held_out_speakers(clips: list[Clip], share: float) -> set[str]:
     """Returns the speakers that are excluded from training, chosen independently of each other."""
     languages: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         languages[clip.language].add(clip.speaker)
     needed = {speaker for found in languages.values() if len(found) < SPEAKERS_PER_HELD_OUT for speaker in found}
     everyone = set().union(*languages.values())
-    return {speaker for speaker in everyone - needed if _position(f"speaker {speaker}", seed) < share}
+    return {speaker for speaker in everyone - needed if _position(f"speaker {speaker}") < share}
 
 
 def _held_out(
@@ -139,9 +141,9 @@ def _held_out(
     return chosen
 
 
-def _position(text: str, seed: int) -> float:
-    """Returns a pseudo-random number in [0, 1) from the hash of a text and the seed."""
-    digest = hashlib.sha256(json.dumps([seed, text]).encode()).digest()
+def _position(text: str) -> float:
+    """Returns a pseudo-random number in [0, 1) from the hash of a text."""
+    digest = hashlib.sha256(json.dumps([SALT, text]).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

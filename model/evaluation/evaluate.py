@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from itertools import count, zip_longest
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from model.audio.dtw import dtw_path
-from model.audio.io import read_audio, resample
+from model.audio.io import read_audio, resample, write_audio
 from model.audio.mel import MelExtractor
 from model.audio.pitch import track_pitch
 from model.audio.trimming import trim_and_normalize
@@ -24,6 +24,7 @@ from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.errors import FeatureError
 from model.evaluation import metrics, recognizer
+from model.evaluation.examination import EvaluatedVoice, choose, choose_texts, examination, known_sentences
 from model.evaluation.metrics import Metric, not_applicable
 from model.evaluation.report import write_report
 from model.evaluation.results import (
@@ -32,7 +33,6 @@ from model.evaluation.results import (
     PARTS,
     RECORDING,
     SYNTHESIZED,
-    TRAINING,
     UNSEEN,
     SentenceResult,
     by_group,
@@ -40,40 +40,17 @@ from model.evaluation.results import (
     summarize,
 )
 from model.evaluation.speaker_similarity import SpeakerSimilarity
-from model.evaluation.texts import SpokenText, further_texts
+from model.evaluation.texts import SpokenText
 from model.features.index import IndexedClip
 from model.features.store import FeatureStore
 from model.files import write_json
 from model.text.encode import encode
 from model.text.normalize import normalize
 from model.threads import single_threaded
-from model.vocoder import Vocoder
 
-if TYPE_CHECKING:
-    from model.synthesis import Speech
-
-METRICS, REPORT = "metrics.json", "report.html"
+METRICS, REPORT, AUDIO = "metrics.json", "report.html", "audio"
 Progress = Callable[[int, int], None]
 """Called with the units of work done and their total."""
-
-
-class EvaluatedVoice(Protocol):
-    """Interface of the voices that can be evaluated; `model.synthesis.Synthesizer` implements it."""
-
-    @property
-    def speakers(self) -> list[str]: ...
-
-    @property
-    def languages(self) -> list[str]: ...
-
-    @property
-    def vocoder(self) -> Vocoder: ...
-
-    def synthesize(
-        self, text: str, language: str = "", speaker: str = "", *, reference: Path | None = None
-    ) -> Speech: ...
-
-    def align(self, ids: np.ndarray, mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def evaluate(
@@ -83,6 +60,8 @@ def evaluate(
     settings: EvaluateSettings,
     output: Path,
     progress: Progress = lambda *_: None,
+    exclude: frozenset[str] = frozenset(),
+    about: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Evaluates the voice in a folder; see `evaluate_voice`."""
     from model.synthesis import Synthesizer
@@ -90,8 +69,17 @@ def evaluate(
     store = FeatureStore.of(features)
     synthesizer = Synthesizer(voice)
     store.check(synthesizer.config.audio)
-    lineage = [entry["uri"] for entry in synthesizer.voice.lineage]
-    return evaluate_voice(synthesizer, store, corpus, settings, output, progress, lineage)
+    return evaluate_voice(
+        synthesizer,
+        store,
+        corpus,
+        settings,
+        output,
+        progress,
+        lineage=[entry["uri"] for entry in synthesizer.voice.lineage],
+        exclude=exclude,
+        about=about or {"Voice": str(voice), "Data": str(corpus)},
+    )
 
 
 def evaluate_voice(
@@ -102,8 +90,10 @@ def evaluate_voice(
     output: Path,
     progress: Progress = lambda *_: None,
     lineage: Sequence[str] = (),
+    exclude: frozenset[str] = frozenset(),
+    about: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a voice and writes `metrics.json` and `report.html`.
+    """Evaluates a voice and writes `metrics.json`, `report.html` and the audio of unseen sentences (`audio/`).
 
     All metrics are computed on waveforms, so they include the vocoder. Copy-synthesis (the recording's own mel through
     the vocoder) shows how much of an error is due to the vocoder.
@@ -113,27 +103,32 @@ def evaluate_voice(
         store: Features of the corpus.
         corpus: Folder of the corpus that the features were made from.
         settings: Limits on the number of sentences, and the recognizer.
-        output: Folder for the two files.
+        output: Folder for these files.
         progress: Called with the units of work done and their total: each sentence is synthesized, compared with its
-            recording and, where there is a recognizer, transcribed.
+            recording and, where there is a recognizer, transcribed. Each text is synthesized and transcribed.
         lineage: Voice that its training started from, and that voice's ancestors, youngest first.
+        exclude: Hashes of sentences that do not count as unseen although this voice was not trained on them: those of
+            the voices that it is compared with.
+        about: What the report says of the voice and the data.
 
     Returns:
-        The contents of `metrics.json`: `gate`, `unseen` and `training` (metric name -> kind -> `value` and `reason`),
-        `real_time_factor`, `groups` (by language and speaker), `clips`, `texts` (sentences without recordings),
+        The contents of `metrics.json`: `gate`, `unseen` and `training` (metric name -> kind -> `value`, `reason` and,
+        for means of several sentences, `interval`), `real_time_factor`, `groups` (by language and speaker), `clips`,
+        `texts` (sentences without recordings), `examination` (hash and size of the set of unseen sentences),
         `lineage`, `left_out` (reason -> number of clips), and `few_clips` (what rests on few held-out recordings).
 
     Raises:
         FeatureError: features and corpus do not belong together, or the voice speaks no language of the corpus.
     """
     store.check(settings.audio)
-    chosen, left_out = choose(store, voice, settings.evaluation)
+    chosen, left_out = choose(store, voice, settings.evaluation, exclude)
     if not chosen:
         raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
     evaluator = _Evaluator(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
     recognized = [recognizer.understands(store.clips[position].language) for position, _ in chosen]
     needed = settings.evaluation.recognizer != "none" and any(recognized)
-    missing = choose_texts(store, voice, chosen, settings.evaluation) if needed else []
+    seen = exclude | known_sentences(store, voice)
+    missing = choose_texts(store, voice, chosen, settings.evaluation, seen) if needed else []
     total = 2 * len(chosen) + needed * sum(recognized) + 2 * len(missing)
     done = count(1)
     # All sentences are synthesized first, so that nothing else runs while the real-time factor is measured.
@@ -153,6 +148,7 @@ def evaluate_voice(
     for sentence in sentences:
         sentence.metrics["character_error"] = _character_errors(sentence, settings.evaluation)
 
+    write_audio_files(output, sentences, texts, store.audio.sample_rate)
     result = {
         "gate": gate_metrics(sentences, texts, settings.evaluation.max_recording_error),
         **{part: summarize(sentence for sentence in sentences if sentence.part == part) for part in PARTS},
@@ -161,6 +157,7 @@ def evaluate_voice(
         "lineage": list(lineage),
         "left_out": left_out,
         "few_clips": few_clips(sentences, texts, settings.evaluation),
+        "examination": examination(sentences, texts),
         "clips": [sentence.as_dict() for sentence in sentences],
         "texts": [text.as_dict() for text in texts],
     }
@@ -169,6 +166,7 @@ def evaluate_voice(
         result,
         sentences,
         texts,
+        about={**(about or {}), "Date": time.strftime("%Y-%m-%d %H:%M")},
         sample_rate=store.audio.sample_rate,
         recognizer=settings.evaluation.recognizer,
         vocoder=voice.vocoder.name,
@@ -177,68 +175,31 @@ def evaluate_voice(
     return result
 
 
-def choose(
-    store: FeatureStore, voice: EvaluatedVoice, limits: EvaluationConfig
-) -> tuple[list[tuple[int, str]], dict[str, int]]:
-    """Chooses clips of the held-out splits and as many of the training split, each speaker in turn, up to the limits.
-
-    Returns:
-        (position, part) of the chosen clips, and reason -> number of clips that this voice cannot speak.
-    """
-    left_out: dict[str, int] = {}
-    chosen: list[tuple[int, str]] = []
-    for part, splits in ((UNSEEN, ("test", "validation")), (TRAINING, ("train",))):
-        queues: dict[tuple[str, str], list[int]] = {}
-        for split in splits:
-            for position in store.split(split):
-                clip = store.clips[position]
-                if clip.language not in voice.languages:
-                    reason = f"language {clip.language}, which the voice does not speak"
-                    left_out[reason] = left_out.get(reason, 0) + 1
-                    continue
-                queues.setdefault((clip.language, clip.speaker), []).append(position)
-        in_turn = [position for turn in zip_longest(*queues.values()) for position in turn if position is not None]
-        taken: list[int] = []
-        seconds = 0.0
-        for position in in_turn[: limits.max_clips]:
-            if seconds >= limits.max_seconds:
-                break
-            taken.append(position)
-            seconds += store.clips[position].seconds
-        chosen += [(position, part) for position in sorted(taken)]
-    return chosen, left_out
-
-
-def choose_texts(
-    store: FeatureStore, voice: EvaluatedVoice, chosen: Sequence[tuple[int, str]], limits: EvaluationConfig
-) -> list[tuple[str, str, str]]:
-    """Returns further texts as (text, language, speaker) up to `min_sentences` where fewer clips are held out.
-
-    The trained speakers of languages that the recognizer understands speak them in turn.
-    """
-    unseen = [store.clips[position] for position, part in chosen if part == UNSEEN]
-    lacking = min(limits.min_sentences, limits.max_clips) - sum(
-        recognizer.understands(clip.language) for clip in unseen
-    )
-    speakers = [
-        (language, name)
-        for name, language in store.speaker_languages.items()
-        if name in voice.speakers and language in voice.languages and recognizer.understands(language)
-    ]
-    texts = further_texts(lacking, (clip.text for clip in store.clips)) if lacking > 0 and speakers else []
-    return [(text, *speakers[number % len(speakers)]) for number, text in enumerate(texts)]
+def write_audio_files(
+    output: Path, sentences: Sequence[SentenceResult], texts: Sequence[SpokenText], sample_rate: int
+) -> None:
+    """Writes the audio of unseen sentences and of texts, which comparisons of voices and listening tests play."""
+    for number, sentence in enumerate(sentences):
+        if sentence.part == UNSEEN:
+            for kind, samples in sentence.audio.items():
+                sentence.files[kind] = f"{AUDIO}/{number:03d}-{kind}.flac"
+                write_audio(output / sentence.files[kind], samples, sample_rate)
+    for number, text in enumerate(texts):
+        text.file = f"{AUDIO}/text-{number:03d}.flac"
+        write_audio(output / text.file, text.samples, sample_rate)
 
 
 def few_clips(sentences: Sequence[SentenceResult], texts: Sequence[SpokenText], limits: EvaluationConfig) -> list[str]:
     """Returns what could not be measured reliably, or was measured otherwise, because few recordings are held out."""
-    unseen = sum(sentence.part == UNSEEN for sentence in sentences)
+    clips = [sentence.clip for sentence in sentences if sentence.part == UNSEEN]
+    unseen, enough = len(clips), min(limits.min_sentences, limits.max_clips)
     notes = []
-    if few := unseen < min(limits.min_sentences, limits.max_clips):
+    if few := unseen < enough:
         notes.append(
             f"Distances to recordings and speaker similarity rest on {unseen} held-out recording{'s' * (unseen != 1)}: "
             "a small difference to another voice means nothing"
         )
-    if texts:
+    if texts and sum(recognizer.understands(clip.language) for clip in clips) < enough:
         notes.append(f"Intelligibility is measured on {len(texts)} further texts too, which have no recording")
     elif few:
         notes.append(

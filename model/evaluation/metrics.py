@@ -6,11 +6,13 @@ A metric that does not apply to a sentence has a reason instead of a value; it i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.fft import dct
+
+from model.evaluation.statistics import estimate_mean
 
 CEPSTRAL_COEFFICIENTS = 24
 """Mel-cepstral coefficients that are compared; the 0th, which is the level, is left out."""
@@ -20,6 +22,9 @@ GROSS_PITCH_ERROR = 0.2
 
 LONGEST_TOKEN = 40
 """Frames (0.46 s) above which a token is assumed to cover its neighbors as well."""
+
+LEAST_FOR_INTERVAL = 8
+"""Number of values below which the interval of their mean is not shown: it would be wide and unreliable."""
 
 AlignedFrames = tuple[np.ndarray, np.ndarray]
 """Frame numbers of both signals along a dynamic time warping path (`model.audio.dtw.dtw_path`)."""
@@ -31,9 +36,12 @@ class Metric:
 
     value: float | None
     reason: str = ""
+    interval: tuple[float, float] | None = None
+    """95 % interval of a mean of at least eight values."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        plain = {"value": self.value, "reason": self.reason}
+        return plain if self.interval is None else {**plain, "interval": list(self.interval)}
 
 
 def not_applicable(reason: str) -> Metric:
@@ -42,9 +50,12 @@ def not_applicable(reason: str) -> Metric:
 
 
 def mean_of(metrics: Iterable[Metric]) -> Metric:
-    """Returns the mean of the metrics that apply, or the first reason where none does."""
+    """Returns the mean of the metrics that apply, with its interval, or the first reason where none does."""
     metrics = list(metrics)
     values = [metric.value for metric in metrics if metric.value is not None]
+    if len(values) >= LEAST_FOR_INTERVAL:
+        estimate = estimate_mean(values)
+        return Metric(estimate.mean, interval=(estimate.low, estimate.high))
     if values:
         return Metric(float(np.mean(values)))
     return not_applicable(metrics[0].reason if metrics else "no clips to evaluate")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-import soundfile
 
 from model.evaluation.metrics import mean_of
 from model.evaluation.results import KINDS, PARTS, RECORDING, SYNTHESIZED, SentenceResult
 from model.evaluation.texts import SpokenText
 from model.files import write_text
+from model.pages import audio_url, data_url, render
 
 KIND_NAMES = dict(zip(KINDS, ("Recording", "Copy-synthesis", "Synthesized"), strict=True))
 PART_NAMES = dict(zip(PARTS, ("Unseen sentences", "Training sentences"), strict=True))
@@ -60,6 +58,7 @@ def write_report(
     sentences: Sequence[SentenceResult],
     texts: Sequence[SpokenText],
     *,
+    about: Mapping[str, str],
     sample_rate: int,
     recognizer: str,
     vocoder: str,
@@ -71,17 +70,18 @@ def write_report(
         result: As returned by `evaluate_voice`.
         sentences: The same sentences with audio and spectrograms.
         texts: Texts without recordings, with audio.
+        about: What is evaluated, on what and when; the first entry is the title.
         sample_rate: Of the audio, in Hz.
         recognizer, vocoder: Their names.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["value"] = format_value
-    page = environment.get_template("report.html").render(
+    page = render(
+        Path(__file__).with_name("report.html"),
+        {"value": format_value, "interval": format_interval},
+        title=next(iter(about.values()), "a voice"),
+        about=about,
         result=result,
         sentences=[_sentence(sentence, sample_rate) for sentence in sentences],
-        texts=[{**text.as_dict(), "audio": _audio_url(text.samples, sample_rate)} for text in texts],
+        texts=[{**text.as_dict(), "audio": audio_url(text.samples, sample_rate)} for text in texts],
         texts_error=mean_of(text.character_error for text in texts).value,
         kinds=KIND_NAMES,
         parts={part: name for part, name in PART_NAMES.items() if result[part]},
@@ -101,6 +101,14 @@ def write_report(
 def format_value(metric: Mapping[str, Any] | None, decimals: int) -> str:
     """Returns the value of a metric as text, or a dash where it does not apply."""
     return "–" if metric is None or metric["value"] is None else f"{metric['value']:.{decimals}f}"
+
+
+def format_interval(metric: Mapping[str, Any] | None, decimals: int) -> str:
+    """Returns the 95 % interval of a mean as text; empty where there is none."""
+    if metric is None or not metric.get("interval"):
+        return ""
+    low, high = metric["interval"]
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
@@ -124,7 +132,7 @@ def _sentence(sentence: SentenceResult, sample_rate: int) -> dict[str, Any]:
     ]
     return {
         **sentence.as_dict(),
-        "audio": {kind: _audio_url(samples, sample_rate) for kind, samples in sentence.audio.items()},
+        "audio": {kind: audio_url(samples, sample_rate) for kind, samples in sentence.audio.items()},
         "seconds": {kind: len(samples) / sample_rate for kind, samples in sentence.audio.items()},
         "images": images,
         "phones": " ".join(sentence.speech.phones),
@@ -137,11 +145,4 @@ def _image(values: np.ndarray, color_map: str, limits: tuple[float, float]) -> s
 
     buffer = io.BytesIO()
     imsave(buffer, values.T, format="png", cmap=color_map, vmin=limits[0], vmax=limits[1], origin="lower")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _audio_url(samples: np.ndarray, sample_rate: int) -> str:
-    """Returns lossless audio as a data URL."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(samples, -1.0, 1.0), sample_rate, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_url(buffer.getvalue(), "image/png")

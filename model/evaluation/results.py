@@ -11,6 +11,7 @@ import numpy as np
 from model.evaluation.metrics import Metric, mean_of, not_applicable
 from model.evaluation.texts import SpokenText
 from model.features.index import IndexedClip
+from model.text.comparison import sentence_hash
 
 if TYPE_CHECKING:
     from model.synthesis import Speech
@@ -36,6 +37,7 @@ class SentenceResult:
         soft_alignment: Soft alignment (S, T) of the recording; None until it is computed.
         transcripts: Kind -> transcript of the recognizer.
         metrics: Metrics by name and kind.
+        files: Kind -> file of the audio, relative to the evaluation's folder.
     """
 
     clip: IndexedClip
@@ -46,6 +48,7 @@ class SentenceResult:
     soft_alignment: np.ndarray | None = None
     transcripts: dict[str, str] = field(default_factory=dict)
     metrics: MetricsByKind = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns text, transcripts and metrics as plain data, without audio and spectrograms."""
@@ -56,7 +59,9 @@ class SentenceResult:
             "language": self.clip.language,
             "speaker": self.clip.speaker,
             "text": self.clip.text,
+            "sentence": sentence_hash(self.clip.text),
             "transcripts": self.transcripts,
+            "audio": self.files,
             "metrics": {
                 name: {kind: metric.as_dict() for kind, metric in kinds.items()} for name, kinds in self.metrics.items()
             },
@@ -81,7 +86,7 @@ def gate_metrics(
 
     Args:
         sentences: All sentences; the unseen ones count, or all where none is unseen.
-        texts: Texts without recordings, spoken where few recordings are held out.
+        texts: Texts without recordings, which count for intelligibility.
         max_recording_error: Character error rate of the recordings above which that of the voice does not count.
     """
     unseen = [sentence for sentence in sentences if sentence.part == UNSEEN] or sentences

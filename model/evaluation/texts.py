@@ -11,7 +11,7 @@ import numpy as np
 
 from model.evaluation import recognizer
 from model.evaluation.metrics import Metric
-from model.text.comparison import spoken_form
+from model.text.comparison import sentence_hash
 from model.text.normalize import normalize
 
 
@@ -25,6 +25,7 @@ class SpokenText:
         speaker: Speaker of the voice.
         samples: Synthesized samples (N,) at the sample rate of the features.
         transcript: Transcript of the recognizer.
+        file: File of the samples, relative to the evaluation's folder.
     """
 
     text: str
@@ -32,6 +33,7 @@ class SpokenText:
     speaker: str
     samples: np.ndarray
     transcript: str = ""
+    file: str = ""
 
     @property
     def character_error(self) -> Metric:
@@ -44,12 +46,14 @@ class SpokenText:
             "language": self.language,
             "speaker": self.speaker,
             "text": self.text,
+            "sentence": sentence_hash(self.text),
+            "audio": {"synthesised": self.file},
             "transcript": self.transcript,
             "character_error": self.character_error.as_dict(),
         }
 
 
-def further_texts(count: int, known: Iterable[str], language: str = "en") -> list[str]:
+def further_texts(count: int, known: Iterable[str], seen: Iterable[str] = (), language: str = "en") -> list[str]:
     """Returns the first texts of the shipped list of a language that the corpus does not contain.
 
     The list has no sentence of the generated corpus, so that a base voice has not been trained on them either.
@@ -57,8 +61,9 @@ def further_texts(count: int, known: Iterable[str], language: str = "en") -> lis
     Args:
         count: Number of texts; fewer where the list ends.
         known: Texts of the corpus.
+        seen: Hashes of sentences that a voice was trained on.
         language: Language with a list `texts_<language>.txt`.
     """
-    seen = {spoken_form(text) for text in known}
+    left_out = {sentence_hash(text) for text in known}.union(seen)
     lines = (Path(__file__).parent / f"texts_{language}.txt").read_text("utf-8").splitlines()
-    return [line for line in lines if line and spoken_form(line) not in seen][:count]
+    return [line for line in lines if line and sentence_hash(line) not in left_out][:count]

@@ -95,6 +95,7 @@ class StartingPoint:
             and without `training.keep_speakers`.
         licenses: Licenses of the recordings that the base and its ancestors were trained on.
         kept: Speakers of the base that the new voice lists.
+        training_sentences: Hashes of the sentences that the base was trained on.
 
     Raises:
         AdaptationError: the base was made with other mel settings or another speaker encoder.
@@ -107,6 +108,7 @@ class StartingPoint:
         self.lineage: list[dict[str, Any]] = []
         self.config, self.similarities, self.kept = config.training, dict[str, float](), list[str]()
         self.licenses = self.base.licenses if self.base else []
+        self.training_sentences: frozenset[str] = frozenset()
         self.dimensions = model_dimensions(store)
         if self.base is None or base is None:
             return
@@ -121,6 +123,7 @@ class StartingPoint:
             mel_std=self.base.dimensions.mel_std,
         )
         self.lineage = [describe_base(base, config.training.start_from), *self.base.lineage]
+        self.training_sentences = self.base.training_sentences or frozenset()
         wanted = config.training.start_from_sha256
         if wanted and wanted != self.identity:
             raise AdaptationError(

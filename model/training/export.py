@@ -13,6 +13,7 @@ from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
+from model.text.comparison import sentence_hash
 from model.training.adaptation import StartingPoint
 from model.voice import Speaker, VoiceDescription, VoiceSettings, write_voice
 
@@ -64,8 +65,14 @@ def export_voice(
         steps=chosen.step,
         lineage=start.lineage,
         licenses=list(dict.fromkeys([*([data_license] if data_license else []), *start.licenses])),
+        training_sentences=training_sentences(store) | start.training_sentences,
     )
     return write_voice(output / "voice", voice, chosen.ema), chosen.step
+
+
+def training_sentences(store: FeatureStore) -> frozenset[str]:
+    """Returns the hashes of the sentences of the training clips."""
+    return frozenset(sentence_hash(store.clips[position].text) for position in store.split("train"))
 
 
 def describe_speakers(model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:

@@ -28,7 +28,7 @@ INGEST_FLAGS = (
     "corpus.sentences_per_voice",
 )
 VALIDATE_FLAGS = ("validation.min_seconds", "validation.max_seconds", "validation.check_speakers")
-SPLIT_FLAGS = ("seed", "split.validation_share", "split.test_share", "split.min_held_out")
+SPLIT_FLAGS = ("split.validation_share", "split.test_share", "split.min_held_out")
 
 
 def _path(flag: str, default: Path, help_text: str) -> Callable[[Command], Command]:
@@ -204,6 +204,17 @@ def stats(folder: Path, as_json: bool) -> None:
         click.echo(f"\nwritten out in {language}")
         for change in changes:
             click.echo(f"  {change['written']!r} -> {change['spoken']!r} ({change['count']}x)")
+
+
+@corpus.command()
+@click.argument("folder", type=PATH, default=CORPUS)
+def pin(folder: Path) -> None:
+    """Push a corpus to the DVC remote, and print its hash for evaluation.corpus: a fixed set to evaluate voices on."""
+    from components import dvc
+    from components.resolve_data.run import pin as run
+    from pipelines.project import find_root
+
+    click.echo(run(folder, dvc.remote_url(find_root())))
 
 
 def _all_stages(settings: Resolved, output: Path, as_json: bool) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from components.artifacts import ArtifactError
-from components.registry import Registry, Version
+from components.gate.comparison import mark_only_reference
+from components.registry import ROLLED_BACK, Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -81,22 +83,40 @@ def compare(name: str, first: str, second: str, as_json: bool) -> None:
 @registry.command()
 @click.argument("name")
 @click.argument("version", default="candidate")
-@click.option("--reason", default="promoted by hand", show_default=True, help="Stored with the version.")
-@click.option("--force", is_flag=True, help="Promote in spite of a failed gate.")
+@click.option("--reason", default="", help="Why, stored with the version; --force requires it.")
+@click.option("--force", is_flag=True, help="Promote what was not evaluated, failed its gate, or was rolled back.")
 def promote(name: str, version: str, reason: str, force: bool) -> None:
     """Make a version (number or alias) the champion if it passed its gate and can synthesize a sentence."""
+    if force and not reason.strip():
+        raise click.UsageError("--force requires --reason: say why this version is to be the champion all the same")
     found = Registry(State.locate())
     item = found.version(name, version)
-    failed = {key: value for key, value in item.tags.items() if key.startswith("gate.") and value.startswith("fail")}
-    if failed and not force:
-        for key, value in failed.items():
-            click.echo(f"{key}: {value}", err=True)
-        click.echo(f"{name} version {item.number} failed its gate; --force promotes it in spite of that", err=True)
+    obstacles = _obstacles(item)
+    if obstacles and not force:
+        for obstacle in obstacles:
+            click.echo(obstacle, err=True)
+        click.echo(
+            f"{name} version {item.number} is not promoted; --force --reason <why> promotes it all the same", err=True
+        )
         raise SystemExit(1)
     from components.smoke_test import smoke_test
 
-    found.promote(name, item.number, None, reason, smoke_test)
+    forced = f"forced: {reason}" if obstacles else reason or "promoted by hand"
+    found.promote(name, item.number, None, forced, smoke_test)
+    if obstacles:
+        mark_only_reference(found, found.version(name, item.number))
     click.echo(f"{name}: champion is version {item.number}")
+
+
+def _obstacles(item: Version) -> list[str]:
+    """Returns what speaks against the promotion of a version."""
+    results = {key: value for key, value in item.tags.items() if key.startswith("gate.")}
+    found = [f"{key}: {value}" for key, value in results.items() if value.startswith("fail")]
+    if not results:
+        found.append("its gate has not run: it was not compared with anything")
+    if ROLLED_BACK in item.tags:
+        found.append(f"it was rolled back: {item.tags[ROLLED_BACK]}")
+    return found
 
 
 @registry.command()
@@ -121,6 +141,43 @@ def rollback(name: str, reason: str) -> None:
     """Make the previous champion the champion again."""
     old, new = Registry(State.locate()).rollback(name, reason)
     click.echo(f"{name}: champion is version {new} again (was {old or 'none: its alias was deleted in MLflow'})")
+
+
+@registry.command()
+@click.argument("name")
+@click.argument("version", default="candidate")
+@click.option("--port", type=int, default=0, help="Port of the page; by default any free one.")
+@click.option(
+    "--results", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
+    help="Results that a listener has sent; with this, no page is served. Give it several times for several files.",
+)  # fmt: skip
+def listen(name: str, version: str, port: int, results: tuple[Path, ...]) -> None:
+    """Let people compare a version with the champion without knowing which is which, and record what they prefer."""
+    from components.listening import CANDIDATE, CHAMPION, listening_server, open_test
+    from model.evaluation.listening import read_results
+    from pipelines.cli.options import load_settings
+
+    config = load_settings().config.registry
+    test = open_test(State.locate(), name, version)
+    for path in results:
+        test.add(read_results(path, test.key))
+    if results:
+        check, summary = test.record(config), test.summary()
+        click.echo(f"{check.name}: {check.result}, {check.reason}")
+        click.echo(f"left out of the quality scores: {', '.join(summary.left_out) or 'nobody'}")
+        for system, score in summary.scores.items():
+            click.echo(f"  quality of {system:10} {score.mean:5.1f} ({score.low:.1f} to {score.high:.1f})")
+        strength = summary.strengths[CANDIDATE] - summary.strengths[CHAMPION]
+        click.echo(f"  Bradley-Terry, candidate over champion {strength:+.2f}")
+        return
+    server = listening_server(test, config, port)
+    click.echo(f"http://127.0.0.1:{server.server_port}/  (or send the file {test.page}; its answers: --results)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+    finally:
+        server.server_close()
 
 
 def _plain(item: Version) -> dict[str, Any]:

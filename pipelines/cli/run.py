@@ -41,6 +41,8 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
     lines = [""]
     if outcome.error:
         lines += [f"NOT PROMOTED: {outcome.error}", ""]
+        lines += [f"  {proposal}" for proposal in proposals(outcome, options)]
+        lines += [""] if lines[-1] else []
     rows = []
     if outcome.version:
         champion = (
@@ -48,10 +50,10 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
         )
         rows.append(("model", f"{outcome.name} version {outcome.version} ({champion})"))
     rows.append(("base", outcome.base or "none: trained from scratch"))
-    rows += [("speech" if index == 0 else "", shown(path)) for index, path in enumerate(outcome.samples)]
-    rows += [
-        (name, shown(path)) for name, path in (("report", outcome.report), ("alignment", outcome.alignment)) if path
-    ]
+    spoken = "speech" if not outcome.error else "candidate"
+    rows += [(spoken if index == 0 else "", shown(path)) for index, path in enumerate(outcome.samples)]
+    pages = (("report", outcome.report), ("decision", outcome.decision), ("alignment", outcome.alignment))
+    rows += [(name, shown(path)) for name, path in pages if path]
     rows.append(("log", shown(outcome.record.folder / "log.txt")))
     steps = ", ".join(
         f"{name} {'cached' if step.state == 'cached' else f'{step.seconds:.1f} s'}"
@@ -74,6 +76,24 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
         f"  roll back   myxtts registry rollback {outcome.name}",
     ]
     return "\n".join(lines)
+
+
+def proposals(outcome: "Outcome", options: str) -> list[str]:
+    """Returns what can be done about a candidate that was not promoted; nothing where there is none."""
+    if not outcome.version:
+        return []
+    found = []
+    if any("against version" in name for name in outcome.failed):
+        found.append(f"listen to it and to the champion: {shown(outcome.decision)}" if outcome.decision else "")
+        found.append("train longer: " + f"myxtts run{options} --set training.max_steps=<more>")
+    if set(outcome.failed) & {"mel cepstral distortion", "character error increase", "alignment monotonicity"}:
+        found.append("find out why it is not good enough: docs/troubles.md")
+    if "listening test" in outcome.failed:
+        found.append(f"let people listen: myxtts registry listen {outcome.name} {outcome.version}")
+    found.append(
+        f"promote it all the same: myxtts registry promote {outcome.name} {outcome.version} --force --reason <why>"
+    )
+    return [f"- {line}" for line in found if line]
 
 
 def _typed_options(

@@ -21,7 +21,7 @@ from components.contracts import FinetuneVocoderOutput, PreprocessOutput, Resolv
 from components.evaluate import run as evaluate
 from components.finetune_vocoder import run as finetune_vocoder
 from components.finetune_vocoder import work as vocoder_work
-from components.gate import run as gate
+from components.gate.examination import examine
 from components.launch import VARIABLE as LAUNCH
 from components.preprocess import run as preprocess
 from components.preprocess_part import run as preprocess_part
@@ -213,11 +213,12 @@ def base_step(state, tmp_path, monkeypatch) -> Step:
 
 
 @pytest.fixture
-def evaluated_voices(monkeypatch) -> list[Path]:
+def evaluated_voices(tmp_path, monkeypatch) -> list[Path]:
     """Voices that are really evaluated, in order."""
-    evaluated = []
+    evaluated: list[Path] = []
+    write_voice(tmp_path)
 
-    def evaluate_voice(voice, store, corpus, config, output, progress):
+    def evaluate_voice(voice, store, corpus, config, output, progress, *, exclude, about):
         evaluated.append(voice)
         deciding = {"mel_cepstral_distortion": 6.0 + len(evaluated), "character_error_increase": 0.1}
         values = {**deciding, "alignment_monotonicity": 0.9}
@@ -261,10 +262,11 @@ def champion_step(state, tmp_path, evaluated_voices) -> Step:
         with pytest.MonkeyPatch.context() as patch:
             evaluation = evaluate.evaluation_of
             patch.setattr(evaluate, "evaluation_of", evaluation_of)
-            gate.champion_metrics(
+            examine(
                 state,
                 registry,
                 champion,
+                [],
                 ResolveDataOutput.read(paths["data"]),
                 PreprocessOutput.read(paths["features"]),
                 EvaluateSettings.from_json(settings),
@@ -316,11 +318,11 @@ def test_a_result_that_is_there_is_not_made_again(step):
     ("finetune_step", "features.features_hash"),
     ("base_step", "features.features_hash"),
     ("evaluate_step", "finetuning.voice_hash"),
-    ("evaluate_step", "features.features_hash"),
-    ("evaluate_step", "data.data_hash"),
+    ("evaluate_step", "features.examination_hash"),
+    ("evaluate_step", "data.examination_hash"),
     ("champion_step", "finetuning.voice_hash"),
-    ("champion_step", "features.features_hash"),
-    ("champion_step", "data.data_hash"),
+    ("champion_step", "features.examination_hash"),
+    ("champion_step", "data.examination_hash"),
 )
 def test_every_input_that_shapes_a_result_is_in_its_key(step, change):
     assert step(changes={change: "another"}) != step()

@@ -8,6 +8,7 @@ import pytest
 
 from components.configure.parameters import step_settings
 from components.contracts import ResolveDataOutput
+from components.preprocess import run as preprocess
 from components.preprocess.run import PARTS, run
 from components.preprocess_part.run import run as run_part
 from model.config.data import PreprocessSettings
@@ -25,10 +26,37 @@ def data(generated_corpus, tmp_path, state):
     """Function: data hash and folder of a corpus -> path of its record."""
 
     def data(digest="0" * 32 + ".dir", folder=generated_corpus):
-        record = ResolveDataOutput(summary="", corpus=folder, data_hash=digest)
+        record = ResolveDataOutput(
+            summary="", corpus=folder, data_hash=digest, examination=folder, examination_hash=digest
+        )
         return str(record.write(tmp_path / f"{digest[:4]}.json"))
 
     return data
+
+
+def test_a_pinned_corpus_has_features_of_its_own(data, generated_corpus, tmp_path, monkeypatch):
+    built = []
+
+    def build(corpus, digest, config, extracted=()):
+        built.append((corpus, digest))
+        return tmp_path / digest
+
+    monkeypatch.setattr(preprocess, "build", build)
+    monkeypatch.setattr(
+        preprocess,
+        "read_metadata",
+        lambda folder: {"content_hash": folder.name[:3], "number_of_clips": 1, "number_of_frames": 1},
+    )
+    train, pinned = "0" * 32 + ".dir", "1" * 32 + ".dir"
+    record = ResolveDataOutput(
+        summary="", corpus=generated_corpus, data_hash=train, examination=tmp_path, examination_hash=pinned
+    )
+    result = run(str(record.write(tmp_path / "both.json")), SETTINGS)
+    assert built == [(generated_corpus, train), (tmp_path, pinned)]
+    assert (result.features, result.features_hash) == (tmp_path / train, "000")
+    assert (result.examination, result.examination_hash) == (tmp_path / pinned, "111")
+    assert run(data(), SETTINGS).examination == tmp_path / train
+    assert len(built) == 3
 
 
 def test_parts_side_by_side_give_what_one_step_gives(data, state, tmp_path, capsys):

@@ -11,8 +11,9 @@ from components import dvc
 from components.contracts import StepError
 from components.data_versions import DataRecords
 from components.dvc_objects import DamagedObjectError, object_path
-from components.resolve_data.run import folder_hash, results, run
+from components.resolve_data.run import folder_hash, pin, results, run
 from components.state import State
+from model.corpus.manifest import ManifestError
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,23 @@ def test_the_validation_of_the_data_is_shown(pushed, state, tmp_path):
     shutil.rmtree(remote)
     assert run(digest, remote) == output
     assert results(output).html.read_text() == "<h1>Corpus</h1>"
+
+
+def test_a_pinned_corpus_is_fetched_beside_that_of_the_training(pushed, state, tmp_path, generated_corpus):
+    digest, remote = pushed
+    alone = run(digest, remote)
+    assert (alone.examination, alone.examination_hash) == (alone.corpus, digest)
+    pinned = pin(generated_corpus, remote)
+    assert pinned == folder_hash(generated_corpus)
+    answer = run(digest, remote, pinned)
+    assert (answer.corpus, answer.data_hash) == (alone.corpus, digest)
+    assert answer.examination_hash == pinned == folder_hash(answer.examination)
+    assert [path.name for path in state.root.glob("data/.fetch-*")] == []
+
+
+def test_a_folder_without_a_corpus_is_not_pinned(state, tmp_path):
+    with pytest.raises(ManifestError):
+        pin(tmp_path, str(tmp_path / "remote"))
 
 
 def test_a_hash_that_was_never_pushed_is_refused_and_leaves_nothing(pushed, state):

@@ -125,6 +125,7 @@ def test_the_page_shows_metrics_the_listening_report_and_the_decision(cluster):
         ("evaluate", "html"): "system.HTML",
         ("gate", "metrics"): "system.Metrics",
         ("gate", "markdown"): "system.Markdown",
+        ("gate", "html"): "system.HTML",
     }
 
 
@@ -200,7 +201,8 @@ def changed_steps(key: str, value) -> set[str]:
         ("audio.n_mels", 40, {"preprocess", "train", "finetune_vocoder", "evaluate"}),
         ("vocoder.type", "hifigan", {"finetune_vocoder"}),
         ("evaluation.max_clips", 3, {"evaluate"}),
-        ("registry.max_regression", 0.5, {"gate"}),
+        ("evaluation.corpus", "0" * 32 + ".dir", {"evaluate"}),
+        ("registry.pitch_error_margin", 0.5, {"gate"}),
         ("study.trials", 3, set()),
         ("split.min_held_out", 9, set()),
         ("cluster.train_memory", "64Gi", set()),

@@ -131,10 +131,12 @@ def test_opening_it_again_touches_nothing(root, recordings):
 def test_edited_stages_and_settings_reach_it(root, recordings):
     folder = open_project(recordings).folder
     (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text() + "# edited\n")
-    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("seed: 1234", "seed: 7"))
+    (root / "params.yaml").write_text(
+        (root / "params.yaml").read_text().replace("test_share: 0.06", "test_share: 0.07")
+    )
     open_project(recordings)
     assert (folder / "dvc.yaml").read_text().endswith("# edited\n")
-    assert yaml.safe_load((folder / "params.yaml").read_text())["seed"] == 7
+    assert yaml.safe_load((folder / "params.yaml").read_text())["split"]["test_share"] == 0.07
 
 
 def test_two_folders_of_one_name_do_not_share_a_project(root, recordings, tmp_path):
@@ -206,7 +208,7 @@ def lock_data(project: Project) -> None:
     """Writes the dvc.lock that the data stages would write for the current settings of a project."""
     parameters = yaml.safe_load((project.folder / "params.yaml").read_text())
     sections = {"audio.sample_rate": parameters["audio"]["sample_rate"]}
-    sections |= {name: parameters[name] for name in ("corpus", "validation", "split", "seed")}
+    sections |= {name: parameters[name] for name in ("corpus", "validation", "split")}
     outs = [{"path": "data/corpus", "md5": "0" * 32 + ".dir"}]
     stages = {"split": {"params": {"params.yaml": sections}, "outs": outs}}
     (project.folder / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
@@ -218,7 +220,6 @@ def lock_data(project: Project) -> None:
         ({"validation.min_seconds": 0.7}, "validation.min_seconds = 0.5, but the settings say 0.7"),
         ({"split.test_share": 0.1}, "split.test_share = 0.06, but the settings say 0.1"),
         ({"audio.sample_rate": 16000}, "audio.sample_rate = 22050, but the settings say 16000"),
-        ({"seed": 5}, "seed = 1234, but the settings say 5"),
     ],
 )
 def test_data_of_other_settings_is_refused_with_the_setting(root, recordings, change, named):
@@ -227,7 +228,7 @@ def test_data_of_other_settings_is_refused_with_the_setting(root, recordings, ch
     assert open_project(recordings, overrides=scratch).run_arguments()["data"] == "0" * 32 + ".dir"
     with pytest.raises(ProjectError, match=re.escape(named)):
         open_project(recordings, overrides=scratch | change).run_arguments()
-    assert open_project(recordings, overrides=scratch | {"training.max_steps": 5}).run_arguments()
+    assert open_project(recordings, overrides=scratch | {"training.max_steps": 5, "seed": 5}).run_arguments()
 
 
 def test_an_edited_params_file_of_the_checkout_is_noticed(root):
@@ -247,11 +248,11 @@ def test_outside_of_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch)
 
 def test_runs_of_one_project_make_their_data_one_after_the_other(recordings, monkeypatch, caplog):
     """Each uses its own settings, also if both were opened before the first started."""
-    first, second = (open_project(recordings, overrides={"seed": seed}) for seed in (1, 2))
+    first, second = (open_project(recordings, overrides={"split.min_held_out": count}) for count in (1, 2))
     made, begun, go = [], threading.Event(), threading.Event()
 
     def repro(folder, *_, **__):
-        made.append(yaml.safe_load((folder / "params.yaml").read_text())["seed"])
+        made.append(yaml.safe_load((folder / "params.yaml").read_text())["split"]["min_held_out"])
         begun.set()
         assert go.wait(120)
 

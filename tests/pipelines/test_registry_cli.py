@@ -5,6 +5,7 @@ import json
 import pytest
 from evaluated_voice import DATA, evaluated_voice
 
+from components.gate.comparison import BEST_IN, best_versions
 from components.register.run import run as register
 from components.registry import Registry
 
@@ -31,10 +32,12 @@ def registry(state) -> Registry:
 def test_a_registered_voice_is_promoted_after_it_has_spoken(state, untrained_voice, tmp_path, myxtts):
     """The path of success: registered, loaded as a server loads it, smoke-tested, promoted."""
     register(**evaluated_voice(state, untrained_voice, tmp_path / "evaluation", GOOD), name=NAME)
-    assert myxtts("registry", "promote", NAME, "--reason", "sounds well") == (0, f"{NAME}: champion is version 1\n", "")
+    assert myxtts("registry", "promote", NAME, "--reason", "sounds well")[0] == 1  # its gate has not run
+    forced = myxtts("registry", "promote", NAME, "--force", "--reason", "sounds well")
+    assert forced == (0, f"{NAME}: champion is version 1\n", "")
     version = Registry(state).version(NAME, "champion")
     assert version.aliases == ("candidate", "champion")
-    assert version.tags["promoted"].endswith(" sounds well")
+    assert version.tags["promoted"].endswith(" forced: sounds well")
     status, said, _ = myxtts("registry", "show", NAME)
     assert status == 0
     assert f"{NAME} version 1  @candidate @champion" in said
@@ -65,10 +68,40 @@ def test_the_candidate_is_promoted_over_a_failed_gate_only_by_force(registry, sp
     assert "--force" in complaint
     assert registry.aliases(NAME)["champion"] == "1"
     assert speaking == []
-    assert myxtts("registry", "promote", NAME, "--force")[:2] == (0, f"{NAME}: champion is version 3\n")
+    status, _, complaint = myxtts("registry", "promote", NAME, "--force")
+    assert status == 2
+    assert "--force requires --reason" in complaint
+    forced = myxtts("registry", "promote", NAME, "--force", "--reason", "the corpus is a new one")
+    assert forced[:2] == (0, f"{NAME}: champion is version 3\n")
     assert registry.aliases(NAME) == {"candidate": "3", "champion": "3", "previous": "1"}
     assert speaking == ["3"]
-    assert registry.version(NAME, "3").tags["promoted"].endswith(" promoted by hand")
+    assert registry.version(NAME, "3").tags["promoted"].endswith(" forced: the corpus is a new one")
+
+
+@pytest.mark.parametrize(
+    ("tags", "obstacle"),
+    [
+        ({}, "its gate has not run"),
+        ({"gate.mel": "pass: 5", "rolled_back": "yesterday clicks"}, "rolled back: yesterday clicks"),
+    ],
+)
+def test_a_version_that_was_not_judged_or_was_rolled_back_is_promoted_only_by_force(
+    registry, speaking, myxtts, tags, obstacle
+):
+    registry.client.create_model_version(NAME, "file:///nowhere/4", tags=tags)
+    status, said, complaint = myxtts("registry", "promote", NAME, "4", "--reason", "why not")
+    assert (status, said) == (1, "")
+    assert obstacle in complaint
+    assert registry.aliases(NAME)["champion"] == "1"
+    assert myxtts("registry", "promote", NAME, "4", "--force", "--reason", "why not")[0] == 0
+
+
+def test_a_forced_champion_is_the_only_reference_of_later_candidates(registry, speaking, myxtts):
+    registry.client.set_model_version_tag(NAME, "1", BEST_IN, "pitch_error")
+    myxtts("registry", "promote", NAME, "2")
+    assert best_versions(registry.versions(NAME), "2")["pitch_error"] == "1"
+    myxtts("registry", "promote", NAME, "3", "--force", "--reason", "the corpus is a new one")
+    assert set(best_versions(registry.versions(NAME), "3").values()) == {"3"}
 
 
 def test_a_passed_gate_needs_no_force(registry, speaking, myxtts):

@@ -85,6 +85,8 @@ def test_a_failed_gate_promotes_nothing_but_shows_what_there_is(first, state, as
     assert first.returncode == 1, first.stdout + first.stderr
     assert "NOT PROMOTED" in first.stdout
     assert "mel cepstral distortion" in first.stdout
+    assert re.search(r"(?m)^candidate +\S+-v1/1-en\.wav$", first.stdout)
+    assert f"myxtts registry promote {NAME} 1 --force" in first.stdout
     assert "Traceback" not in first.stderr
     assert steps(state) == {**dict.fromkeys(newest(state).steps, "done"), "gate": "failed"}
     assert [(item["number"], item["aliases"]) for item in ask("registry", "list")] == [("1", ["candidate"])]

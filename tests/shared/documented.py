@@ -153,7 +153,6 @@ class Checkout:
             **SETTINGS,
             "corpus.name": "generated",
             "registry.name": "myxtts-{corpus}-tiny",
-            "registry.max_regression": 99,
             "launch.launcher": "inline",
             "training.log_interval": 2,
         }

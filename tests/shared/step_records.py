@@ -26,8 +26,10 @@ def step_records(folder: Path, changes: Mapping[str, str | Path] | None = None) 
             name beside the others.
     """
     records: dict[str, StepOutput] = {
-        "data": ResolveDataOutput(summary="", corpus=folder, data_hash=DATA),
-        "features": PreprocessOutput(summary="", features=folder, features_hash="f"),
+        "data": ResolveDataOutput(summary="", corpus=folder, data_hash=DATA, examination=folder, examination_hash=DATA),
+        "features": PreprocessOutput(
+            summary="", features=folder, features_hash="f", examination=folder, examination_hash="f"
+        ),
         "training": TrainOutput(summary="", training=folder, voice=folder, weights_sha256="w", run_id="r"),
         "finetuning": FinetuneVocoderOutput(summary="", voice=folder, voice_hash="v"),
         "evaluation": EvaluateOutput(summary="", evaluation=folder),

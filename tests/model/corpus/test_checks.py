@@ -240,7 +240,7 @@ def test_a_hundred_thousand_clips_are_checked_and_split_in_a_minute():
     ]
     start = time.process_time()
     problems = check_metadata(clips, origins(clips), LIMITS)
-    assigned = assign_splits(clips, Config().split, 1)
+    assigned = assign_splits(clips, Config().split)
     seconds = time.process_time() - start
     assert not problems
     assert set(assigned.values()) == {"train", "validation", "test"}

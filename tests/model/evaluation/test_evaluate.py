@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from accessible import problems
 from small_speech import CONFIG, LOUDNESS, RATE
 
 from model.audio.io import read_audio
@@ -28,10 +29,13 @@ from model.corpus.split import split
 from model.corpus.timings import write_alignments
 from model.errors import FeatureError
 from model.evaluation import recognizer
-from model.evaluation.evaluate import METRICS, REPORT, _Evaluator, choose, evaluate_voice, few_clips
+from model.evaluation.evaluate import AUDIO, METRICS, REPORT, _Evaluator, choose, evaluate_voice, few_clips
+from model.evaluation.examination import choose_texts
 from model.evaluation.metrics import Metric, not_applicable
+from model.evaluation.report import format_interval
 from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
 from model.evaluation.texts import further_texts
+from model.text.comparison import sentence_hash
 from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder
@@ -44,6 +48,7 @@ class Parrot:
         self.store, self.noise = store, noise
         self.speakers = store.speakers if speakers is None else speakers
         self.languages = store.languages if languages is None else languages
+        self.training_sentences = None
         self.positions = {(clip.text, clip.speaker): position for position, clip in enumerate(store.clips)}
         self.vocoder = build_vocoder(Config(vocoder={"griffin_lim_iterations": 4}).vocoder, store.audio)
         self.requests = []
@@ -64,7 +69,10 @@ class Parrot:
 
 
 SETTINGS = Config.model_validate(
-    {"evaluation": {"max_clips": 3, "recognizer": "none"}, "vocoder": {"griffin_lim_iterations": 8}}
+    {
+        "evaluation": {"max_clips": 3, "max_training_clips": 3, "recognizer": "none"},
+        "vocoder": {"griffin_lim_iterations": 8},
+    }
 )
 
 
@@ -184,7 +192,7 @@ def test_speaker_similarity_does_not_depend_on_the_encoder_of_the_features(resul
 def test_the_metrics_file_equals_the_result(results):
     result, folder = results[0][0.0], results[1]
     assert json.loads((folder / METRICS).read_text("utf-8")) == json.loads(json.dumps(result))
-    assert sorted(item.name for item in folder.iterdir()) == sorted([METRICS, REPORT])
+    assert sorted(item.name for item in folder.iterdir()) == sorted([AUDIO, METRICS, REPORT])
     assert len(result["clips"]) == 6
 
 
@@ -200,7 +208,7 @@ def test_the_report_is_complete_and_self_contained(results):
     )
     parser.feed(page)
     assert tags["audio"] == tags["img"] == 3 * len(result["clips"])
-    assert all(address.startswith("data:") for address in addresses)
+    assert all(address.startswith(("data:", "#")) for address in addresses)
     assert not re.search(r"https?://", page)
     for clip in result["clips"]:
         assert clip["text"] in page
@@ -235,17 +243,80 @@ def test_text_is_escaped(store, small_corpus, tmp_path, monkeypatch):
 
 
 def test_clips_are_chosen_from_each_speaker_in_turn_in_both_parts(store):
-    chosen, left_out = choose(store, Parrot(store), EvaluationConfig(max_clips=4))
+    chosen, left_out = choose(store, Parrot(store), EvaluationConfig(max_clips=4, max_training_clips=4))
     unseen = [store.clips[position] for position, part in chosen if part == "unseen"]
     training = [store.clips[position] for position, part in chosen if part == "training"]
     assert {clip.speaker for clip in unseen} == {"anna", "bob", "unheard"}
     assert {clip.split for clip in training} == {"train"}
     assert len(unseen) == len(training) == 4
     assert not left_out
-    brief, _ = choose(store, Parrot(store), EvaluationConfig(max_clips=4, max_seconds=1e-3))
+    brief, _ = choose(store, Parrot(store), EvaluationConfig(max_clips=4, max_training_clips=4, max_seconds=1e-3))
     assert [part for _, part in brief] == ["unseen", "training"]  # one of each is over the limit already
-    everything, _ = choose(store, Parrot(store), EvaluationConfig(max_clips=1000, max_seconds=1e6))
+    unlimited = EvaluationConfig(max_clips=1000, max_training_clips=1000, max_seconds=1e6)
+    everything, _ = choose(store, Parrot(store), unlimited)
     assert len(everything) == len(store.clips)
+
+
+def remembers(store, *splits):
+    """A voice that was trained on the sentences of these splits."""
+    voice = Parrot(store)
+    clips = [store.clips[position] for split in splits for position in store.split(split)]
+    voice.training_sentences = frozenset(sentence_hash(clip.text) for clip in clips)
+    return voice
+
+
+def parts(store, voice, exclude=frozenset()):
+    """Part -> sentences of its clips, without limits; and what is left out."""
+    limits = EvaluationConfig(max_clips=1000, max_training_clips=1000, max_seconds=1e6)
+    chosen, left_out = choose(store, voice, limits, exclude)
+    found = {part: {store.clips[i].text for i, name in chosen if name == part} for part in PARTS}
+    return found["unseen"], found["training"], left_out
+
+
+def test_what_a_voice_was_trained_on_is_never_unseen_whatever_split_it_is_in(store):
+    held_out, trained, _ = parts(store, remembers(store, "train"))
+    assert (held_out, trained) == parts(store, Parrot(store))[:2]
+    other_split, learned, left_out = parts(store, remembers(store, "train", "test"))
+    texts = {store.clips[position].text for position in store.split("test")}
+    assert other_split == held_out - texts
+    assert learned == trained
+    assert left_out == {"held out here, but the voice was trained on the sentence": len(store.split("test"))}
+
+
+def test_another_corpus_is_unseen_as_a_whole(store):
+    voice = Parrot(store)
+    voice.training_sentences = frozenset()
+    unseen, training, left_out = parts(store, voice)
+    assert unseen == {clip.text for clip in store.clips}
+    assert not training
+    assert not left_out
+
+
+def test_sentences_of_the_voice_it_is_compared_with_are_left_out(store):
+    other = remembers(store, "test").training_sentences
+    unseen, training, left_out = parts(store, remembers(store, "train"), other)
+    assert unseen == {store.clips[position].text for position in store.split("validation")}
+    assert training
+    assert left_out == {"a voice that it is compared with was trained on the sentence": len(store.split("test"))}
+
+
+def test_the_choice_of_sentences_does_not_depend_on_their_order(store):
+    limits = EvaluationConfig(max_clips=3, max_training_clips=2)
+    names = [store.clips[position].id for position, _ in choose(store, Parrot(store), limits)[0]]
+    rows = list(store.clips)
+    backwards = SimpleNamespace(
+        clips=rows[::-1], split=lambda name: [i for i, c in enumerate(rows[::-1]) if c.split == name]
+    )
+    again = [backwards.clips[position].id for position, _ in choose(backwards, Parrot(store), limits)[0]]
+    assert sorted(again) == sorted(names)
+
+
+def test_equal_sets_of_sentences_have_equal_hashes(results, store, small_corpus, tmp_path):
+    ours, noisy = (results[0][noise]["examination"] for noise in (0.0, 3.0))
+    assert ours == noisy
+    assert ours["clips"] == 3
+    fewer = evaluate_voice(remembers(store, "train", "test"), store, small_corpus, SETTINGS, tmp_path)
+    assert fewer["examination"]["hash"] != ours["hash"]
 
 
 def test_an_unknown_speaker_is_cloned_from_another_clip(store, small_corpus, tmp_path):
@@ -297,7 +368,7 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
     write_manifest(tmp_path / "corpus", clips)
     build_features(tmp_path / "corpus", tmp_path / "features", Config())
     store = FeatureStore(tmp_path / "features")
-    settings = Config.model_validate({"evaluation": {"min_sentences": 0}})
+    settings = Config.model_validate({"evaluation": {"min_sentences": 0, "texts": 0}})
     result = evaluate_voice(Parrot(store), store, tmp_path / "corpus", settings, tmp_path / "out")
     errors = {kind: result["unseen"]["character_error"][kind]["value"] for kind in KINDS}
     assert all(0.0 <= error < 0.5 for error in errors.values())
@@ -336,12 +407,18 @@ SPOKEN = {
     "Rain again.": "rain again", "We sat down.": "we sat down", "It is late now.": "it is late now",
     "Come in!": "come in", "A small boat.": "a small boat", "Room 12, please.": "room twelve please",
     "Who is there?": "who is there", "At 7:10.": "at seven ten",
+    "Ring twice.": "ring twice", "The lamp is on.": "the lamp is on",
 }  # fmt: skip
 
 
 def test_character_errors_are_against_the_words_that_are_spoken(store, small_corpus, tmp_path, monkeypatch):
     """The transcript of the recording lacks a letter, that of copy-synthesis is right, that of synthesis is empty."""
-    settings = Config.model_validate({**CONFIG.model_dump(), "evaluation": {"max_clips": 4, "min_sentences": 0}})
+    settings = Config.model_validate(
+        {
+            **CONFIG.model_dump(),
+            "evaluation": {"max_clips": 8, "max_training_clips": 20, "min_sentences": 0, "texts": 0},
+        }
+    )
     voice = Parrot(store)
     english = [store.clips[position] for position, _ in choose(store, voice, settings.evaluation)[0]]
     english = [clip for clip in english if clip.language == "en"]
@@ -351,7 +428,7 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
     def transcribe(self, samples):
         clip, kind = queue.pop(0)
         assert len(samples) / recognizer.SAMPLE_RATE == pytest.approx(clip.seconds, abs=0.02)
-        words = {"recording": SPOKEN[clip.text][1:], "copy_synthesis": SPOKEN[clip.text].upper(), "synthesised": ""}
+        words = {"recording": SPOKEN[clip.text][:-1], "copy_synthesis": SPOKEN[clip.text].upper(), "synthesised": ""}
         future = Future()
         future.set_result(words[kind])
         return future
@@ -410,7 +487,10 @@ def test_the_limit_for_recordings_is_a_setting(store, small_corpus, tmp_path, mo
 
     monkeypatch.setattr(recognizer.Recognizer, "submit", transcribe)
     settings = Config(
-        **{**CONFIG.model_dump(), "evaluation": {"max_clips": 2, "min_sentences": 0, "max_recording_error": 1.5}}
+        **{
+            **CONFIG.model_dump(),
+            "evaluation": {"max_clips": 2, "min_sentences": 0, "texts": 0, "max_recording_error": 1.5},
+        }
     )
     result = evaluate_voice(Parrot(store), store, small_corpus, settings, tmp_path)
     assert result["gate"]["character_error_increase"] == {"value": 0.0, "reason": ""}
@@ -501,7 +581,7 @@ def test_few_held_out_clips_are_joined_by_texts_without_recordings(store, small_
 
     monkeypatch.setattr(voice, "synthesize", synthesize)
     monkeypatch.setattr(recognizer.Recognizer, "submit", transcribe)
-    limits = {"max_clips": 5, "min_sentences": 5}
+    limits = {"max_clips": 5, "max_training_clips": 5, "min_sentences": 5, "texts": 0}
     chosen = [store.clips[i] for i, part in choose(store, voice, EvaluationConfig(**limits))[0] if part == "unseen"]
     lacking = 5 - sum(clip.language == "en" for clip in chosen)
     assert lacking > 0
@@ -534,3 +614,47 @@ def test_further_texts_are_those_that_the_corpus_lacks():
     assert further_texts(2, [second.upper().rstrip(".")]) == [first, third]
     generated = Path(split.__code__.co_filename).with_name("sentences_en.txt").read_text("utf-8").splitlines()
     assert further_texts(1000, generated) == further_texts(1000, [])
+
+
+def test_the_report_is_usable_by_keyboard_screen_reader_and_on_a_narrow_screen(results):
+    assert problems((results[1] / REPORT).read_text("utf-8")) == []
+
+
+def test_the_report_names_voice_data_and_date(store, small_corpus, tmp_path):
+    about = {"Voice": "tiny <voice>", "Data": "0123.dir"}
+    result = evaluate_voice(Parrot(store), store, small_corpus, SETTINGS, tmp_path, about=about)
+    page = (tmp_path / REPORT).read_text("utf-8")
+    assert "<title>tiny &lt;voice&gt;: evaluation</title>" in page
+    assert "0123.dir" in page
+    assert time.strftime("%Y-%m-%d") in page
+    assert result["examination"]["hash"] in page
+
+
+def test_a_mean_of_enough_sentences_has_an_interval(store):
+    few, many = (summarize([sentence("anna", pitch_error={"synthesised": float(v)}) for v in range(n)]) for n in (7, 8))
+    assert "interval" not in few["pitch_error"]["synthesised"]
+    low, high = many["pitch_error"]["synthesised"]["interval"]
+    assert low < many["pitch_error"]["synthesised"]["value"] < high
+    assert format_interval(many["pitch_error"]["synthesised"], 1) == f"{low:.1f} to {high:.1f}"
+    assert format_interval(few["pitch_error"]["synthesised"], 1) == format_interval(None, 1) == ""
+
+
+def test_the_audio_of_unseen_sentences_lies_beside_the_report(results):
+    result, folder = results[0][0.0], results[1]
+    for clip in result["clips"]:
+        assert set(clip["audio"]) == (set(KINDS) if clip["part"] == "unseen" else set())
+        for name in clip["audio"].values():
+            assert len(read_audio(folder / name, RATE)) > RATE // 2
+
+
+def test_a_voice_speaks_texts_that_no_compared_voice_was_trained_on(store):
+    texts = further_texts(5, [])
+    limits = EvaluationConfig(texts=3, min_sentences=0)
+    voice = Parrot(store)
+    seen = frozenset(map(sentence_hash, (texts[0], texts[2])))
+    found = choose_texts(store, voice, [], limits, seen)
+    assert [text for text, _, _ in found] == [texts[1], texts[3], texts[4]]
+    assert {language for _, language, _ in found} == {"en"}
+    assert {speaker for _, _, speaker in found} <= set(voice.speakers)
+    assert choose_texts(store, voice, [], EvaluationConfig(texts=0, min_sentences=0), frozenset()) == []
+    assert len(choose_texts(store, voice, [], EvaluationConfig(texts=2, min_sentences=6), frozenset())) == 6

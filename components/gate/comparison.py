@@ -1,0 +1,229 @@
+"""Non-inferiority of a candidate: paired differences per sentence against the best champion so far, with intervals."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.gate.checks import FAILED, NOT_APPLICABLE, PASSED, Check
+from components.registry import ROLLED_BACK, Registry, Version
+from model.config.evaluation import RegistryConfig
+from model.evaluation.statistics import Estimate, estimate_mean, power, sentences_needed
+
+COMPARED = {
+    "character_error": True,
+    "mel_cepstral_distortion": True,
+    "pitch_error": True,
+    "voicing_error": True,
+    "length_error": True,
+    "speaker_similarity": False,
+}
+"""Metric that candidate and champion are compared by -> whether lower values are better."""
+BEST_IN = "best_in"
+"""Tag of a version: the metrics in which it is the reference of later candidates, separated by spaces."""
+
+Evaluation = Mapping[str, Any]
+"""Contents of `metrics.json`."""
+Pairs = dict[str, tuple[float, float]]
+"""Sentence -> value of the candidate and of the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A candidate against its reference in one metric, on the sentences that neither has seen.
+
+    Attributes:
+        metric: One of `COMPARED`.
+        reference: Version number of the reference.
+        margin: Largest accepted change for the worse.
+        result: `pass`, `fail` or `not applicable`.
+        reason: The numbers behind the result, or why the metric does not apply.
+        candidate_value, reference_value, champion_value: Means over the compared sentences; None where there is none.
+        difference: Candidate minus reference.
+        low, high: 95 % interval of the difference.
+        sentences: Number of different sentences.
+        needed: Number of sentences with which an equal voice passes all comparisons with a probability of 95 %.
+        power: Probability that an equal voice passes this comparison with `sentences` sentences.
+        superior: Whether the whole interval is better than the reference.
+    """
+
+    metric: str
+    reference: str
+    margin: float
+    result: str = NOT_APPLICABLE
+    reason: str
+    candidate_value: float | None = None
+    reference_value: float | None = None
+    champion_value: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    sentences: int = 0
+    needed: int = 0
+    power: float = 0.0
+    superior: bool = False
+
+    @property
+    def check(self) -> Check:
+        """The comparison as a check of the gate."""
+        name = f"{self.metric.replace('_', ' ')} against version {self.reference}"
+        return Check(name, self.result, self.reason)
+
+    @property
+    def regression(self) -> float:
+        """Change for the worse in units of the margin; negative where the candidate is better."""
+        if self.difference is None:
+            return -math.inf
+        return self.difference / self.margin * (1.0 if COMPARED[self.metric] else -1.0)
+
+
+def compare(
+    candidate: Evaluation,
+    references: Mapping[str, tuple[str, Evaluation]],
+    champion: Evaluation,
+    config: RegistryConfig,
+) -> list[Comparison]:
+    """Compares a candidate with its reference in every metric; the largest regression comes first.
+
+    A comparison passes where the worse end of the 95 % interval of the difference is within the margin, so that a voice
+    that is worse by more than the margin hardly ever passes (`benchmarks/promotion.py`).
+
+    Args:
+        candidate: Its evaluation.
+        references: Metric -> version number and evaluation of the reference.
+        champion: Evaluation of the current champion, for the table.
+        config: The margins.
+    """
+    pairs = {metric: paired(metric, candidate, reference) for metric, (_, reference) in references.items()}
+    compared = sum(bool(values) for values in pairs.values())
+    rows = []
+    for metric, (number, reference) in references.items():
+        margin = float(getattr(config, f"{metric}_margin"))
+        if not pairs[metric]:
+            reason = _why_not(metric, candidate, reference)
+            rows.append(Comparison(metric=metric, reference=number, margin=margin, reason=reason))
+            continue
+        champion_pairs = paired(metric, candidate, champion)
+        champion_values = [champion_pairs[sentence][1] for sentence in pairs[metric] if sentence in champion_pairs]
+        rows.append(_judge(metric, number, margin, pairs[metric], champion_values, compared, config.min_sentences))
+    return sorted(rows, key=lambda row: row.regression, reverse=True)
+
+
+def best_versions(versions: Iterable[Version], champion: str) -> dict[str, str]:
+    """Returns the version number of the best champion so far in each metric.
+
+    A champion becomes the reference of a metric when it is better there than the reference before it, beyond the
+    interval of the difference. So any number of candidates, each a little worse, can lose one margin in all. Versions
+    that were rolled back are no references. A forced promotion makes its version the only reference.
+
+    Args:
+        versions: All versions of a model, newest first.
+        champion: Version number of the champion, the reference of metrics in which no version is marked.
+    """
+    best = dict.fromkeys(COMPARED, champion)
+    for version in reversed(list(versions)):
+        if ROLLED_BACK not in version.tags:
+            best.update({metric: version.number for metric in version.tags.get(BEST_IN, "").split() if metric in best})
+    return best
+
+
+def best_in(rows: Iterable[Comparison] | None) -> str:
+    """Returns the value of the tag `BEST_IN` of a new champion: of the first one, which has no rows, all metrics."""
+    if rows is None:
+        return " ".join(COMPARED)
+    return " ".join(row.metric for row in rows if row.superior)
+
+
+def mark_only_reference(registry: Registry, version: Version) -> None:
+    """Makes a version the reference of all metrics, in place of all others: someone decided so against the gate."""
+    for other in registry.versions(version.name):
+        if BEST_IN in other.tags and other.number != version.number:
+            registry.client.delete_model_version_tag(other.name, other.number, BEST_IN)
+    registry.client.set_model_version_tag(version.name, version.number, BEST_IN, best_in(None))
+
+
+def paired(metric: str, candidate: Evaluation, reference: Evaluation) -> Pairs:
+    """Returns the values of both voices on each unseen sentence that both have; means over speakers who share it."""
+    ours, theirs = _values(metric, candidate), _values(metric, reference)
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for key in sorted(ours.keys() & theirs.keys()):
+        groups.setdefault(key[0], []).append((ours[key], theirs[key]))
+    return {
+        sentence: (_mean(mine for mine, _ in values), _mean(other for _, other in values))
+        for sentence, values in groups.items()
+    }
+
+
+def _values(metric: str, evaluation: Evaluation) -> dict[tuple[str, str], float]:
+    """Returns (sentence, clip) -> value of a metric."""
+    if metric == "character_error" and evaluation["gate"]["character_error_increase"]["value"] is None:
+        return {}  # the recognizer does not understand the recordings either
+    values = {
+        (clip["sentence"], clip["id"]): clip["metrics"].get(metric, {}).get("synthesised", {}).get("value")
+        for clip in evaluation["clips"]
+        if clip["part"] == "unseen"
+    }
+    if metric == "character_error":
+        values |= {(text["sentence"], "text"): text["character_error"]["value"] for text in evaluation["texts"]}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _why_not(metric: str, candidate: Evaluation, reference: Evaluation) -> str:
+    if metric == "character_error":
+        for evaluation in (candidate, reference):
+            if reason := evaluation["gate"]["character_error_increase"]["reason"]:
+                return str(reason)
+    return "there is no sentence that both voices have a value of and neither has seen"
+
+
+def _judge(
+    metric: str,
+    reference: str,
+    margin: float,
+    pairs: Pairs,
+    champion_values: list[float],
+    compared: int,
+    min_sentences: int,
+) -> Comparison:
+    ours, theirs = (_mean(values) for values in zip(*pairs.values(), strict=True))
+    estimate = estimate_mean([mine - other for mine, other in pairs.values()])
+    worst = estimate.high if COMPARED[metric] else -estimate.low
+    enough = estimate.count >= min_sentences
+    passed = enough and worst <= margin
+    needed = max(min_sentences, sentences_needed(estimate.deviation, margin, compared)) if enough else min_sentences
+    return Comparison(
+        metric=metric,
+        reference=reference,
+        margin=margin,
+        result=PASSED if passed else FAILED,
+        reason=_reason(ours, theirs, estimate, margin, needed, enough),
+        candidate_value=ours,
+        reference_value=theirs,
+        champion_value=_mean(champion_values) if champion_values else None,
+        difference=estimate.mean,
+        low=estimate.low if enough else None,
+        high=estimate.high if enough else None,
+        sentences=estimate.count,
+        needed=needed,
+        power=power(estimate.deviation, margin, estimate.count) if enough else 0.0,
+        superior=enough and worst < 0.0,
+    )
+
+
+def _reason(ours: float, theirs: float, estimate: Estimate, margin: float, needed: int, enough: bool) -> str:
+    numbers = f"{ours:.3f} against {theirs:.3f}, difference {estimate.mean:+.3f}"
+    if not enough:
+        return (
+            f"{numbers}, on {estimate.count} sentences that neither voice has seen; registry.min_sentences asks for "
+            f"{needed}: add recordings, or raise evaluation.max_clips and evaluation.max_seconds"
+        )
+    numbers += f" ({estimate.low:+.3f} to {estimate.high:+.3f}), margin {margin:g}, {estimate.count} sentences"
+    if estimate.count >= needed:
+        return numbers
+    chance = power(estimate.deviation, margin, estimate.count)
+    return f"{numbers}; an equal voice passes with a probability of {chance:.0%}, with {needed} sentences of 95%"
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return math.fsum(values) / len(values)
