@@ -39,6 +39,7 @@ def study_arguments(config: Config, data_hash: str, remote: str, name: str) -> S
     found = StudyArguments(
         study=study_name(settings, preprocess_settings, data_hash, config.corpus.name),
         data_hash=data_hash,
+        evaluation_data=config.evaluation.corpus or data_hash,
         remote=remote,
         experiment=config.corpus.name,
         name=name,
@@ -66,6 +67,7 @@ def study_pipeline(profile: Profile, workers: int, then_train: bool) -> Any:
     def pipeline(
         study: str = "",
         data_hash: str = "",
+        evaluation_data: str = "",
         remote: str = "",
         experiment: str = "",
         name: str = "",
@@ -80,6 +82,7 @@ def study_pipeline(profile: Profile, workers: int, then_train: bool) -> Any:
         Args:
             study: Name of the study.
             data_hash: Hash of the data (<md5>.dir).
+            evaluation_data: Hash of the corpus that a training that follows is evaluated on; '' for the same.
             remote: DVC remote that holds the data.
             experiment: MLflow experiment.
             name: Registered model of a training that follows the study.
@@ -89,7 +92,7 @@ def study_pipeline(profile: Profile, workers: int, then_train: bool) -> Any:
             evaluate_settings: Settings of its evaluation, as JSON.
             gate_settings: Settings of its gate, as JSON.
         """
-        resolved = resolve_data(data_hash=data_hash, remote=remote)
+        resolved = resolve_data(data_hash=data_hash, evaluation_data=evaluation_data, remote=remote)
         data = resolved.outputs["data"]
         features = extract_features(profile, data, preprocess_settings)
         created = prepare_study(
@@ -97,6 +100,7 @@ def study_pipeline(profile: Profile, workers: int, then_train: bool) -> Any:
             features=features,
             study=study,
             data_hash=data_hash,
+            evaluation_data=evaluation_data,
             remote=remote,
             experiment=experiment,
             name=name,

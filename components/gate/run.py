@@ -107,7 +107,8 @@ def run(
         reason = f"was rolled back: {rolled_back}; promote it by hand if it is good after all"
         checks.append(Check("not rolled back", FAILED, reason))
     comparisons: list[Comparison] | None = None
-    ours, theirs = results, {}
+    ours = results
+    theirs: Mapping[str, Examined] = {}
     if champion_number not in ("", number):
         opponents = [registry.version(name, each) for each in dict.fromkeys((champion_number, *best.values()))]
         try:

@@ -25,7 +25,8 @@ class StudyArguments:
     Attributes:
         study: Name of the study.
         data_hash: DVC hash of the corpus.
-        remote: DVC remote that holds it.
+        evaluation_data: DVC hash of the corpus that a following training is evaluated on.
+        remote: DVC remote that holds both.
         experiment: MLflow experiment.
         name: Registered model of a training that follows the study.
         preprocess_settings, study_settings: Settings of the study's steps.
@@ -34,6 +35,7 @@ class StudyArguments:
 
     study: str
     data_hash: str
+    evaluation_data: str
     remote: str
     experiment: str
     name: str

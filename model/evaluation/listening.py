@@ -99,9 +99,10 @@ def write_test(page: Path, title: str, systems: Mapping[str, Path], most: int = 
                 {"kind": PREFERENCE, **said, "sounds": {tokens[n]: urls[tokens[n]] for n in pair}}
             )
         trials[QUALITY].append({"kind": QUALITY, **said, "reference": urls[tokens[RECORDING]], "sounds": urls})
-    content = {"format": FORMAT, "test": test, "trials": [*trials[PREFERENCE], *trials[QUALITY]]}
+    shown = [*trials[PREFERENCE], *trials[QUALITY]]
+    content = {"format": FORMAT, "test": test, "trials": shown}
     template = Path(__file__).with_name("listening.html")
-    write_text(page, render(template, title=title, test=test, content=content, count=len(content["trials"])))
+    write_text(page, render(template, title=title, test=test, content=content, count=len(shown)))
     return write_json(key_of(page), {"format": FORMAT, "test": test, "systems": list(systems), "key": key})
 
 

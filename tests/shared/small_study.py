@@ -28,6 +28,7 @@ def study_arguments(changes: Mapping[str, Any] | None = None, data_hash: str = D
     return StudyArguments(
         study=study_name(settings, preprocess, data_hash, "toy"),
         data_hash=data_hash,
+        evaluation_data=data_hash,
         remote="remote",
         experiment="toy",
         name="myxtts-toy-xtiny",
