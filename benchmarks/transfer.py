@@ -219,7 +219,7 @@ class Experiment:
                     round((clip.trimmed + clip.seconds) * rate),
                     clip.gain,
                 )
-                speech[clip.text] = vocoder(store.clip(position).mel) if vocoded else recorded
+                speech[clip.text] = vocoder(np.array(store.clip(position).mel)) if vocoded else recorded
             write_json(path, asdict(self._scores(speech)))
         return Scores(**json.loads(path.read_text("utf-8")))
 
