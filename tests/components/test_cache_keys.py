@@ -34,6 +34,7 @@ from model.config.schema import Config
 from model.config.vocoder import FinetuneVocoderSettings
 from model.features.index import INDEX
 from model.files import write_json
+from model.voice_folder import write_training_sentences
 from pipelines.training_pipeline import STEP_SETTINGS
 
 
@@ -256,7 +257,9 @@ def champion_step(state, tmp_path, evaluated_voices) -> Step:
             asked.append(evaluation(**arguments))
             return asked[-1]
 
-        registry = SimpleNamespace(voice_folder=lambda uri: Path(uri))
+        write_training_sentences(tmp_path / "champion", ["a sentence's hash"])
+        write_voice(tmp_path / "champion")
+        registry = SimpleNamespace(voice_folder=lambda uri: tmp_path / "champion")
         champion_hash = FinetuneVocoderOutput.read(paths["finetuning"]).voice_hash
         champion = SimpleNamespace(name="m", number="4", tags={"voice.sha256": champion_hash, "dvc.data": "own"})
         with pytest.MonkeyPatch.context() as patch:
@@ -339,7 +342,6 @@ def test_every_input_that_shapes_a_result_is_in_its_key(step, change):
     ("base_step", "training.voice"),
     ("base_step", "features.features"),
     ("base_step", "training.run_id"),
-    ("evaluate_step", "finetuning.voice"),
     ("evaluate_step", "features.features"),
     ("evaluate_step", "data.corpus"),
     ("evaluate_step", "training.run_id"),
@@ -349,6 +351,11 @@ def test_every_input_that_shapes_a_result_is_in_its_key(step, change):
 )
 def test_where_things_lie_and_who_recorded_them_is_in_no_key(step, change):
     assert step(changes={change: "another"}) == step()
+
+
+def test_a_voice_is_evaluated_once_wherever_it_lies(evaluate_step, tmp_path):
+    before = evaluate_step()
+    assert evaluate_step(changes={"finetuning.voice": write_voice(tmp_path / "elsewhere")}) == before
 
 
 @pytest.mark.parametrize("weights", ["w", "another"])
@@ -470,7 +477,7 @@ def test_trainings_of_another_experiment_are_the_same(train_step):
 
 def test_the_champion_is_measured_on_the_features_of_the_candidate(champion_step, evaluate_step):
     """It was evaluated on its own features of the same data: those metrics compare it with other recordings."""
-    quiet, loud = ({"features.features_hash": name} for name in ("quiet", "loud"))
+    quiet, loud = ({"features.examination_hash": name} for name in ("quiet", "loud"))
     own = evaluate_step(changes=quiet)
     assert own == evaluate_step(changes=quiet)
     assert champion_step(changes=loud) != own

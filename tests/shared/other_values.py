@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from model.config.schema import Config
 
-STRINGS = ("another", "1" * 64, "s3://bucket/another")
-"""Values for free text and for settings with a pattern: a name, a SHA-256 and an address."""
+STRINGS = ("another", "1" * 64, "s3://bucket/another", "1" * 32 + ".dir")
+"""Values for free text and for settings with a pattern: a name, a SHA-256, an address and the hash of a corpus."""
 
 
 def keys(config: Config, *sections: str) -> list[str]:
