@@ -206,7 +206,7 @@ class Untracked:
 
 
 def test_an_evaluation_is_made_once_for_all_who_ask(state, inputs, voice, meeting, monkeypatch, tmp_path):
-    def evaluated(voice, store, corpus, config, output, progress):
+    def evaluated(voice, store, corpus, config, output, progress, *, exclude, about):
         write_json(output / "metrics.json", {})
 
     def measure():
