@@ -5,7 +5,7 @@ import pytest
 
 from components import tracking
 from components.database_urls import DatabaseError, absolute_url, make_absolute, require_server
-from pipelines import study
+from components.studies.storage import storage
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_database_server_that_does_not_answer_is_said_at_once_with_its_variabl
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("MYXTTS_STUDY_STORAGE", url)
     with pytest.raises(DatabaseError, match="MYXTTS_STUDY_STORAGE"):
-        study.storage(state)
+        storage(state)
 
 
 def test_only_servers_that_answer_and_addresses_without_one_pass(monkeypatch):

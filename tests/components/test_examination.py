@@ -9,7 +9,7 @@ from components.registry import Registry
 from components.state import write_json
 from model.config.evaluation import EvaluateSettings
 from model.config.schema import Config
-from model.voice_folder import write_training_sentences
+from model.voice_folder import voice_hash, write_training_sentences
 
 NAME = "m"
 
@@ -29,10 +29,10 @@ def add(registry, tmp_path):
         number = str(len(registry.versions(NAME)) + 1)
         voice = tmp_path / number / "artifacts" / "voice"
         voice.mkdir(parents=True)
-        (voice / "voice.json").write_text("{}")
+        write_json(voice / "voice.json", {"number": number})
         if sentences is not None:
             write_training_sentences(voice, sentences)
-        tags = {"voice.sha256": f"hash {number}", "dvc.data": data}
+        tags = {"voice.sha256": voice_hash(voice), "dvc.data": data}
         registry.client.create_model_version(NAME, (tmp_path / number).as_uri(), tags=tags)
         return registry.version(NAME, number)
 
@@ -59,14 +59,16 @@ def test_all_are_evaluated_on_the_candidates_data_without_what_any_of_them_knows
     ours = step_records(tmp_path)
     settings = EvaluateSettings.of(Config())
     found = examine(state, registry, candidate, [champion, best], ours["data"], ours["features"], settings)
-    assert found[0].metrics == {"of": "hash 1"}
-    assert {number: other.metrics["of"] for number, other in found[1].items()} == {"2": "hash 2", "3": "hash 3"}
+    hashes = {version.number: version.tags["voice.sha256"] for version in (candidate, champion, best)}
+    assert len(set(hashes.values())) == 3
+    assert found[0].metrics == {"of": hashes["1"]}
+    assert {number: other.metrics["of"] for number, other in found[1].items()} == {n: hashes[n] for n in "23"}
     shared = {"corpus": ours["data"], "store": ours["features"], "settings": settings, "state": state, "step": "gate"}
     for arguments, number in zip(asked, "123", strict=True):
         assert arguments == {
             **shared,
             "voice": tmp_path / number / "artifacts" / "voice",
-            "voice_hash": f"hash {number}",
+            "voice_hash": hashes[number],
             "exclude": frozenset("abc"),
         }
 

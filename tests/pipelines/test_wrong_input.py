@@ -1,5 +1,7 @@
 """Typing errors in every command: one line says what is wrong, where and how to fix it, with status 2."""
 
+import re
+
 import pytest
 
 from components.registry import Registry
@@ -69,7 +71,7 @@ def fails(capsys):
         (("study", "worker", "mine"), "there is no study yet"),
         (("study", "status"), "there is no study yet"),
         (("pipeline", "run"), "myxtts run"),
-        (("pipeline", "run", "--no-wait", "--force"), "--no-wait, --force requires --target cluster"),
+        (("pipeline", "run", "--no-wait", "--force"), "--no-wait requires --target cluster"),
         (("pipeline", "run", "--host", "h"), "--host requires --target cluster"),
         (("pipeline", "list", "--limit", "0"), "x>=1"),
         (("pipeline", "list", "--set", "a.b=1"), "--set requires --target cluster"),
@@ -98,7 +100,9 @@ def test_a_damaged_voice_is_named(project, fails, description):
     (project / "voice.json").write_bytes(description)
     status, output = fails("synthesize", "--model", ".", "hello")
     assert status == 2
-    assert output.startswith("myxtts: voice.json: d")
+    assert re.match(
+        r"myxtts: voice\.json: .*(damaged|does not describe a voice); fetch or export the voice again", output
+    )
 
 
 @pytest.mark.parametrize("command", [("pipeline", "list"), ("registry", "list")])

@@ -52,7 +52,7 @@ def test_whatever_trials_depend_on_starts_another_study(changes):
         {"training__max_steps": 77},
         {"loss__mel_loss_weight": 3.0},
         {"training__start_from": "/elsewhere"},
-        {"registry__max_regression": 0.5},
+        {"registry__min_sentences": 9},
     ],
 )
 def test_whatever_they_do_not_depend_on_continues_it(changes):

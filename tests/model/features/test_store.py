@@ -168,7 +168,7 @@ def test_a_changed_or_truncated_table_is_an_error(small_features, tmp_path, name
         (lambda text: text[:200], "damaged"),
         (lambda text: text.replace('"format": 2', '"format": 99'), "format 99"),
         (lambda text: json.dumps({"format": 2}), "changed after"),
-        (lambda text: "[]", "format list"),
+        (lambda text: "[]", "Input should be an object; damaged"),
     ],
 )
 def test_a_changed_or_damaged_index_is_an_error(small_features, tmp_path, change, message):
