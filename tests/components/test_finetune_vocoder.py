@@ -165,7 +165,7 @@ def test_a_download_that_breaks_off_is_begun_again_and_names_the_object_if_it_ne
     content, opened = b"weights", []
 
     def open_file(address):
-        if address.endswith("config.json"):
+        if address.endswith(("config.json", "config.yaml")):
             raise OSError("404")
         opened.append(address)
         return BrokenOff(content) if len(opened) < 3 else io.BytesIO(content)

@@ -174,6 +174,7 @@ def test_the_folder_of_a_run_keeps_what_the_page_of_kfp_shows(complete_run):
         "resolve_data.html",
         "evaluate.html",
         "configure.md",
+        "gate.html",
         "gate.md",
     }
     assert json.loads((folder / "register.json").read_text()) == {"uri": "models:/m/2"}
