@@ -603,7 +603,7 @@ def targets(root: Path, only: str = "") -> list[Target]:
 
 @dataclass
 class Tally:
-    """What came of the inputs of one reader."""
+    """Result of the inputs of one reader."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)

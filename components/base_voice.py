@@ -8,7 +8,7 @@ from components.registry import CANDIDATE, CHAMPION, Registry, is_registered, pa
 from components.state import State, read_json
 from model.config.training import TrainingConfig
 from model.errors import MyXTTSError
-from model.records import read_record
+from model.files import read_record
 
 NONE = "none"
 AUTO = "auto"
@@ -127,7 +127,7 @@ def _described(uri: str, folder: Path) -> BaseVoice:
 
 @dataclass(frozen=True, kw_only=True)
 class _Description:
-    """What a training needs to know of `voice.json`."""
+    """Fields of `voice.json` that a training from this voice reads."""
 
     weights_sha256: str
     config: dict[str, Any]

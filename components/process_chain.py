@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from components.process_identity import Life, life_of
+from components.process_identity import ProcessStatus, process_status
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def end_with_process(identity: str, name: str, stop: Callable[[], None] | None =
         name: Its name, for the log.
         stop: As in `end_with_parent`.
     """
-    _watch(name, lambda: life_of(identity) is Life.ENDED, stop or _stop)
+    _watch(name, lambda: process_status(identity) is ProcessStatus.ENDED, stop or _stop)
 
 
 def _watch(name: str, has_ended: Callable[[], bool], stop: Callable[[], None]) -> None:

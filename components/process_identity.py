@@ -9,13 +9,13 @@ PROC = Path("/proc")
 BOOT_ID = PROC / "sys" / "kernel" / "random" / "boot_id"
 
 
-class Life(Enum):
-    """Whether a process runs, as seen from this one."""
+class ProcessStatus(Enum):
+    """Status of a process, as seen from this one."""
 
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
-    """It runs, or ran, where this process cannot see it: on another machine or in another container."""
+    """It runs or ran on another machine or in another container, where this process cannot see it."""
 
 
 def this_process() -> str:
@@ -23,18 +23,18 @@ def this_process() -> str:
     return f"{_place()} {os.getpid()} {_started(os.getpid())}"
 
 
-def life_of(identity: str) -> Life:
-    """Returns whether the process with this identity, as its `this_process` returned it, still runs."""
+def process_status(identity: str) -> ProcessStatus:
+    """Returns the status of the process with this identity, as its `this_process` returned it."""
     place, _, rest = identity.partition(" ")
     pid, _, started = rest.partition(" ")
     if place != _place() or not pid.isdecimal():
-        return Life.UNKNOWN
-    return Life.RUNNING if started and started == _started(int(pid)) else Life.ENDED
+        return ProcessStatus.UNKNOWN
+    return ProcessStatus.RUNNING if started and started == _started(int(pid)) else ProcessStatus.ENDED
 
 
 @cache
 def _place() -> str:
-    """Returns what tells apart the places in which PIDs are unique: the boot of a machine and a PID namespace."""
+    """Returns the scope in which PIDs are unique: the boot of a machine and a PID namespace."""
     return f"{BOOT_ID.read_text().strip()}/{os.readlink(PROC / 'self' / 'ns' / 'pid')}"
 
 

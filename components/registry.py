@@ -25,7 +25,7 @@ from components.journal import (
     find_journal,
     make_journal,
 )
-from components.process_identity import Life, life_of, this_process
+from components.process_identity import ProcessStatus, process_status, this_process
 from components.state import State
 from components.tracking import artifact_location, client
 from model.errors import MyXTTSError
@@ -213,7 +213,7 @@ class Registry:
         """
         target = self.version(name, number)
 
-        def plan(now: Standing) -> Operation | None:
+        def plan(now: ModelState) -> Operation | None:
             if now.champion == number:  # perhaps by an equal run in parallel
                 return None
             if expected_champion is not None and now.champion != expected_champion:
@@ -228,7 +228,7 @@ class Registry:
                 PROMOTE, version=number, replaced=now.champion, earlier=earlier[:MOST_EARLIER], reason=reason
             )
 
-        if plan(self._standing(name, self._settle(name, self._open_journal(name)))) is None:
+        if plan(self._model_state(name, self._settle(name, self._open_journal(name)))) is None:
             return
         if check is not None:
             check(target)
@@ -254,9 +254,9 @@ class Registry:
             finished = entries[len(before) - 1]
             if finished.counts:
                 return finished.operation.replaced, finished.operation.version
-        champion = self._standing(name, entries).champion
+        champion = self._model_state(name, entries).champion
 
-        def plan(now: Standing) -> Operation:
+        def plan(now: ModelState) -> Operation:
             if now.champion != champion:
                 raise RegistryError(
                     f"{name}: the champion is now version {now.champion or '(none)'}, it was {champion or '(none)'} "
@@ -284,7 +284,7 @@ class Registry:
             metrics: Name -> value.
         """
 
-        def plan(now: Standing) -> Operation:
+        def plan(now: ModelState) -> Operation:
             if number not in now.versions:
                 raise RegistryError(f"{name}: version {number} was deleted meanwhile; register the voice again")
             return _operation(REGISTER, version=number, metrics=dict(metrics), reason="")
@@ -335,7 +335,7 @@ class Registry:
         verify_files(folder, f"{version.name} version {version.number}", version.tags)
         return folder
 
-    def _commit(self, name: str, plan: Callable[["Standing"], Operation | None]) -> Operation | None:
+    def _commit(self, name: str, plan: Callable[["ModelState"], Operation | None]) -> Operation | None:
         """Writes an operation into the journal, carries it out and returns it; None if nothing was to be done.
 
         Args:
@@ -349,7 +349,7 @@ class Registry:
         journal = self._open_journal(name)
         while True:
             entries = self._settle(name, journal)
-            operation = plan(self._standing(name, entries))
+            operation = plan(self._model_state(name, entries))
             if operation is None:
                 return None
             number = len(entries) + 1
@@ -431,7 +431,7 @@ class Registry:
         elif alias in _aliases_of(self._model(name)):
             self.client.delete_registered_model_alias(name, alias)
 
-    def _standing(self, name: str, entries: list[Entry]) -> "Standing":
+    def _model_state(self, name: str, entries: list[Entry]) -> "ModelState":
         """Returns what the aliases say, and the earlier champions that the journal remembers.
 
         The champion may have been moved or deleted in MLflow itself: then the one of the journal is an earlier one.
@@ -440,7 +440,7 @@ class Registry:
         champion = aliases.get(CHAMPION, "")
         moves = [entry.operation for entry in entries if entry.counts and entry.operation.action != REGISTER]
         known = (moves[-1].version, *moves[-1].earlier) if moves else (aliases.get(PREVIOUS, ""),)
-        return Standing(
+        return ModelState(
             champion=champion,
             earlier=tuple(item for item in known if item not in ("", champion)),
             versions=frozenset(self._versions(name)),
@@ -484,8 +484,8 @@ class Registry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What an operation on a model starts from.
+class ModelState:
+    """State of a registered model before an operation.
 
     Attributes:
         champion: Version number; '' for none.
@@ -513,9 +513,11 @@ def _may_be_finished(journal: Journal, entry: Entry) -> bool:
     A process that this one cannot see, or that does not get on, is given `GRACE_SECONDS`.
     """
     deadline = time.monotonic() + GRACE_SECONDS
-    if entry.operation.writer != this_process() and life_of(entry.operation.writer) is not Life.ENDED:
+    if entry.operation.writer != this_process() and process_status(entry.operation.writer) is not ProcessStatus.ENDED:
         logger.warning("waiting for another process that works on the registry")
-    while entry.operation.writer != this_process() and life_of(entry.operation.writer) is not Life.ENDED:
+    while (
+        entry.operation.writer != this_process() and process_status(entry.operation.writer) is not ProcessStatus.ENDED
+    ):
         if time.monotonic() > deadline:
             break
         time.sleep(POLL_SECONDS)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.errors import MyXTTSError
-from model.files import write_json
-from model.records import read_record
+from model.files import read_record, write_json
 
 __all__ = ["State", "StateError", "read_json", "write_json"]
 

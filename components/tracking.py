@@ -21,8 +21,7 @@ from components.failures import explain_mlflow
 from components.outage import storage_errors
 from components.state import State, file_lock, read_json, read_or_set_aside
 from model.errors import MyXTTSError
-from model.files import trim_incomplete_line, write_json
-from model.records import parse_record
+from model.files import parse_record, trim_incomplete_line, write_json
 
 BATCH = 1000
 """Most metric values of a request, a limit of MLflow."""

@@ -7,7 +7,7 @@ Load a voice, synthesize, clone and save::
     voice = Synthesizer("voice")
     voice.synthesize("Good morning.").save("morning.wav")
     voice.synthesize("Good morning.", reference="me.wav").save("cloned.wav")
-    for samples in voice.stream("A text of any length. It is heard from its first sentence on."):
+    for samples in voice.stream("A text of any length. Playback starts with its first sentence."):
         play(samples)
 """
 
@@ -96,7 +96,7 @@ class StyleControls:
 
 
 FIRST_CHUNK_FRAMES = 24
-"""Mel frames of the first chunk of a stream, a quarter of a second, so that it is heard early."""
+"""Mel frames of the first chunk of a stream, a quarter of a second, so that playback starts early."""
 UNCHANGED_PROSODY, DEFAULT_STYLE = ProsodyControls(), StyleControls()
 
 
@@ -129,7 +129,7 @@ class Speech:
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """What is the same for all pieces of a text.
+    """Settings that all pieces of a text share.
 
     Attributes:
         language: Language of the text.
@@ -216,7 +216,7 @@ class Synthesizer:
 
     @property
     def training_sentences(self) -> frozenset[str] | None:
-        """Hashes of the sentences that the voice was trained on (`model.text.comparison`); None if unknown."""
+        """Hashes of the sentences that the voice was trained on (`model.text`); None if unknown."""
         return self.voice.training_sentences
 
     @property

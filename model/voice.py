@@ -25,8 +25,7 @@ from model.config import ModelSize, Section
 from model.config.acoustic import ModelConfig
 from model.config.data import AudioConfig, FeaturesConfig
 from model.errors import MyXTTSError
-from model.files import atomic_write, sha256_of_file
-from model.records import read_record
+from model.files import atomic_write, read_record, sha256_of_file
 from model.text.symbols import symbols_hash
 from model.voice_folder import (
     DESCRIPTION,

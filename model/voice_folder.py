@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from model.errors import MyXTTSError
-from model.files import atomic_write, sha256_of_file, write_text
-from model.records import read_record
+from model.files import atomic_write, read_record, sha256_of_file, write_text
 
 WEIGHTS, DESCRIPTION, VOCODER = "model.safetensors", "voice.json", "vocoder"
 TRAINING_SENTENCES = "training_sentences.txt"
@@ -51,7 +50,7 @@ def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: P
 
 
 def write_training_sentences(folder: Path, sentences: Iterable[str]) -> Path:
-    """Writes the hashes (`model.text.comparison.sentence_hash`), one a line, into a voice folder."""
+    """Writes the hashes (`model.text.sentence_hash`), one a line, into a voice folder."""
     return write_text(folder / TRAINING_SENTENCES, "".join(f"{sentence}\n" for sentence in sorted(sentences)))
 
 

@@ -29,7 +29,7 @@ from model.config.resolution import ConfigError
 from model.config.schema import Config
 from model.config.vocoder import VocoderConfig
 from model.errors import MyXTTSError
-from model.records import read_record
+from model.files import read_record
 from pipelines.profiles import STEPS, Profile, local_profile, study_steps
 from pipelines.run_records import RunRecord, StepRecord
 

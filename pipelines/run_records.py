@@ -9,8 +9,7 @@ from typing import Any
 
 from components.state import State, read_json, set_aside
 from model.errors import MyXTTSError
-from model.files import write_json
-from model.records import read_record
+from model.files import read_record, write_json
 from pipelines.profiles import STEPS, study_steps
 
 RUN_ORDER = (*STEPS[:1], *study_steps(then_train=True))
@@ -77,7 +76,7 @@ class RunRecord:
 
     @property
     def subject(self) -> str:
-        """What the run makes: the name of a study, or of a registered model."""
+        """Name of the study or of the registered model that the run makes."""
         return self.arguments.get("study") or self.arguments["name"]
 
     @property

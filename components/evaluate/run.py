@@ -20,7 +20,7 @@ from model.corpus.manifest import read_manifest
 from model.evaluation.evaluate import evaluate
 from model.evaluation.texts import further_texts
 from model.files import atomic_write
-from model.text.comparison import sentence_hash
+from model.text import sentence_hash
 from model.voice_folder import DESCRIPTION, read_training_sentences
 
 

@@ -18,7 +18,7 @@ class ExaminationError(MyXTTSError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examined:
+class VoiceEvaluation:
     """An evaluation on disk.
 
     Attributes:
@@ -30,13 +30,13 @@ class Examined:
     metrics: Evaluation
 
     @classmethod
-    def read(cls, folder: Path) -> "Examined":
+    def read(cls, folder: Path) -> "VoiceEvaluation":
         """Reads an evaluation."""
         return cls(folder=folder, metrics=read_json(folder / "metrics.json"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examinee:
+class ComparedVoice:
     """A voice that takes part in a comparison.
 
     Attributes:
@@ -52,7 +52,7 @@ class Examinee:
     data_hash: str
 
     @classmethod
-    def of_version(cls, registry: Registry, version: Version) -> "Examinee":
+    def of_version(cls, registry: Registry, version: Version) -> "ComparedVoice":
         """Downloads the voice of a registered version."""
         return cls(
             name=f"{version.name} version {version.number}",
@@ -70,7 +70,7 @@ def examine(
     corpus: ResolveDataOutput,
     store: PreprocessOutput,
     settings: EvaluateSettings,
-) -> tuple[Examined, Mapping[str, Examined]]:
+) -> tuple[VoiceEvaluation, Mapping[str, VoiceEvaluation]]:
     """Evaluates a candidate and its opponents; earlier evaluations on the same sentences are reused.
 
     Returns:
@@ -81,10 +81,10 @@ def examine(
     """
     from components.evaluate.run import evaluation_of  # imports torch, which the other checks do without
 
-    voices = {version.number: Examinee.of_version(registry, version) for version in (candidate, *opponents)}
+    voices = {version.number: ComparedVoice.of_version(registry, version) for version in (candidate, *opponents)}
     known = [_known_sentences(voice, corpus) for voice in voices.values()]
     seen = frozenset().union(*known)
-    found: dict[str, Examined] = {}
+    found: dict[str, VoiceEvaluation] = {}
     for number, voice in voices.items():
         folder = evaluation_of(
             voice=voice.folder,
@@ -96,11 +96,11 @@ def examine(
             step="gate",
             exclude=seen,
         )
-        found[number] = Examined.read(folder)
+        found[number] = VoiceEvaluation.read(folder)
     return found.pop(candidate.number), found
 
 
-def _known_sentences(voice: Examinee, corpus: ResolveDataOutput) -> frozenset[str]:
+def _known_sentences(voice: ComparedVoice, corpus: ResolveDataOutput) -> frozenset[str]:
     """Returns the sentences that a voice records; none if it was trained on this very corpus, whose split says it."""
     recorded = read_training_sentences(voice.folder)
     if recorded is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.gate.comparison import COMPARED, Evaluation
-from components.gate.examination import Examined
+from components.gate.examination import VoiceEvaluation
 from model.files import write_text
 from model.pages import data_url, render
 
@@ -21,7 +21,9 @@ UNITS = {
 """Compared metric -> its name, unit, and the number of decimals shown."""
 
 
-def write_page(path: Path, report: Mapping[str, Any], candidate: Examined, champion: Examined | None) -> Path:
+def write_page(
+    path: Path, report: Mapping[str, Any], candidate: VoiceEvaluation, champion: VoiceEvaluation | None
+) -> Path:
     """Writes the page of a decision.
 
     Args:
@@ -56,7 +58,9 @@ def format_interval(row: Mapping[str, Any], decimals: int) -> str:
     return shown if row["low"] is None else f"{shown} ({row['low']:+.{decimals}f} to {row['high']:+.{decimals}f})"
 
 
-def _sentences(candidate: Examined, champion: Examined | None, margins: Mapping[str, float]) -> list[dict[str, Any]]:
+def _sentences(
+    candidate: VoiceEvaluation, champion: VoiceEvaluation | None, margins: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Returns the sentences of both voices with their audio, the largest regression in margins first."""
     theirs = _items(champion.metrics) if champion else {}
     rows = []

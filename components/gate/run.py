@@ -17,7 +17,7 @@ from components.contracts import (
 )
 from components.gate.checks import FAILED, Check, threshold_checks
 from components.gate.comparison import BEST_IN, Comparison, best_in, best_versions, compare
-from components.gate.examination import ExaminationError, Examined, examine
+from components.gate.examination import ExaminationError, VoiceEvaluation, examine
 from components.gate.listening import LISTENING, listening_check
 from components.gate.metrics import gate_metrics, reasons
 from components.gate.page import write_page
@@ -80,7 +80,7 @@ def run(
     name, number = registered.name, registered.version
     candidate = registry.version(name, number)
     champion_number = registry.aliases(name).get(CHAMPION, "")
-    results = Examined.read(evaluated.evaluation)
+    results = VoiceEvaluation.read(evaluated.evaluation)
     metrics = gate_metrics(results.metrics)
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
     path = state.gate(settings_hash({"name": name, "version": number})) / "gate.json"
@@ -108,7 +108,7 @@ def run(
         checks.append(Check("not rolled back", FAILED, reason))
     comparisons: list[Comparison] | None = None
     ours = results
-    theirs: Mapping[str, Examined] = {}
+    theirs: Mapping[str, VoiceEvaluation] = {}
     if champion_number not in ("", number):
         opponents = [registry.version(name, each) for each in dict.fromkeys((champion_number, *best.values()))]
         try:

@@ -67,7 +67,7 @@ class Halving:
 
 
 class Next(Enum):
-    """What a worker does with a trial."""
+    """Action of a worker on a trial."""
 
     TRAIN = "train"
     PRUNE = "prune"

@@ -36,6 +36,7 @@ from model.config.resolution import batch_range, flatten
 from model.config.study import StudySettings
 from model.config.training import TrainSettings
 from model.loop.reporting import HistoryError, read_history
+from model.training.kept_speakers import speaker_similarities
 from model.training.trainer import PRIMARY_METRIC, StopTraining, TrainingError, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -255,7 +256,15 @@ def _fit(
     """Trains in the folder of a trial from its last checkpoint; returns `None` if it ends at a rung."""
     base = base_folder(config.training, context.state)
     try:
-        return train(config, open_store(context.features, context.state), folder, logger, on_validation, base=base)
+        return train(
+            config,
+            open_store(context.features, context.state),
+            folder,
+            logger,
+            on_validation,
+            base=base,
+            compare_speakers=speaker_similarities,
+        )
     except StopTraining:
         return None
 

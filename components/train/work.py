@@ -17,6 +17,7 @@ from model.config.resolution import flatten
 from model.config.training import TrainSettings
 from model.diagnosis.checklist import check_normalization, checklist, refuse
 from model.loop.reporting import NullLogger
+from model.training.kept_speakers import speaker_similarities
 from model.training.trainer import train
 
 
@@ -40,14 +41,18 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     base, rehearsed = base_folder(config.training, State.locate()), None
     if base and config.training.rehearsal:
         rehearsed = open_store(base_features(base, State.locate()), State.locate())
+    origin: dict[str, Any] = {
+        "base": base,
+        "rehearsed": rehearsed,
+        "compare_speakers": speaker_similarities,
+        "data_license": request["license"],
+    }
     if not is_first():
-        result = train(
-            config, store, folder, NullLogger(), base=base, rehearsed=rehearsed, data_license=request["license"]
-        )
+        result = train(config, store, folder, NullLogger(), **origin)
         return {"voice": str(result.voice)}
     with _mlflow_run(request, config, folder) as tracker:
         logger = ProgressLogger(tracker, step="train", total=config.training.max_steps)
-        result = train(config, store, folder, logger, base=base, rehearsed=rehearsed, data_license=request["license"])
+        result = train(config, store, folder, logger, **origin)
     return {
         "voice": str(result.voice),
         "steps": result.steps,

@@ -13,8 +13,8 @@ from model.config.evaluation import EvaluationConfig
 from model.config.training import LossConfig, TrainingConfig
 
 Objective = Literal["mel", "training_seconds", "character_error"]
-"""What a study minimizes: the unweighted mel error of the validation sentences, the time of a training, or the
-character error rate of held-out sentences minus that of their recordings."""
+"""Objectives that a study can minimize: the unweighted mel error of the validation sentences, the time of a training, or
+the character error rate of held-out sentences minus that of their recordings."""
 
 
 class StudyConfig(Section):
@@ -34,7 +34,7 @@ class StudyConfig(Section):
     `model.dropout=0:0.4`, on a logarithmic scale `training.learning_rate=1e-4:1e-2:log`, or with a choice
     `training.learning_rate_schedule=constant|cosine`."""
     objectives: tuple[Objective, ...] = ("mel",)
-    """What is minimized. With several objectives, the best trials are those that no other one beats in all of them."""
+    """Objectives of the study. With several, its best trials are the Pareto front: no other trial is better in all."""
     sampler: Literal["gp", "tpe", "random"] = "gp"
     """Gaussian process, tree-structured Parzen estimator, or random values that do not depend on other trials."""
     rungs: Annotated[int, Field(ge=1, le=4)] = 3

@@ -11,8 +11,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from model.errors import CorpusError, MyXTTSError
-from model.files import atomic_write, remove_leftovers, write_json, write_json_lines
-from model.records import read_record, read_records
+from model.files import atomic_write, read_record, read_records, remove_leftovers, write_json, write_json_lines
 
 MANIFEST = "manifest.jsonl"
 LICENSE = "license.json"

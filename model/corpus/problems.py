@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model.errors import CorpusError
-from model.files import write_json_lines
-from model.records import read_records
+from model.files import read_records, write_json_lines
 
 PROBLEMS = "problems.jsonl"
 REMAKE = "run `dvc repro` to make it again"

@@ -15,7 +15,7 @@ from model.config.schema import Config
 from model.corpus.manifest import Clip, read_manifest, stage_folder, write_license, write_manifest
 from model.corpus.timings import ALIGNMENTS, read_alignments, write_alignments
 from model.errors import CorpusError
-from model.text.comparison import spoken_form
+from model.text import spoken_form
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8

@@ -9,8 +9,7 @@ from pathlib import Path
 from model.corpus.problems import REMAKE
 from model.corpus.sources import Timings
 from model.errors import CorpusError
-from model.files import write_json_lines
-from model.records import read_records
+from model.files import read_records, write_json_lines
 
 ALIGNMENTS = "alignments.jsonl"
 

@@ -35,7 +35,7 @@ from model.corpus.sources import audio_reason
 from model.corpus.stats import totals
 from model.corpus.timings import ALIGNMENTS
 from model.errors import CorpusError
-from model.records import read_record
+from model.files import read_record
 from model.text.identify import spoken_length
 
 TABLE = "clips.csv"

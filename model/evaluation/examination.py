@@ -17,7 +17,7 @@ from model.evaluation import recognizer
 from model.evaluation.results import TRAINING, UNSEEN, SentenceResult
 from model.evaluation.texts import SpokenText, further_texts
 from model.features.store import FeatureStore
-from model.text.comparison import sentence_hash
+from model.text import sentence_hash
 from model.vocoder import Vocoder
 
 if TYPE_CHECKING:

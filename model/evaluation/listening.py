@@ -41,7 +41,7 @@ class ListeningError(MyXTTSError):
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What listeners answered.
+    """Answers of listeners.
 
     Attributes:
         listeners: Number of listeners.

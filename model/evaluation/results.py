@@ -11,7 +11,7 @@ import numpy as np
 from model.evaluation.metrics import Metric, mean_of, not_applicable
 from model.evaluation.texts import SpokenText
 from model.features.index import IndexedClip
-from model.text.comparison import sentence_hash
+from model.text import sentence_hash
 
 if TYPE_CHECKING:
     from model.synthesis import Speech

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.evaluation import recognizer
 from model.evaluation.metrics import Metric
-from model.text.comparison import sentence_hash
+from model.text import sentence_hash
 from model.text.normalize import normalize
 
 

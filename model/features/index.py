@@ -21,8 +21,7 @@ from model.config.data import AudioConfig, FeaturesConfig
 from model.errors import FeatureError
 from model.features.shards import reporting_write_errors
 from model.features.statistics import Statistics
-from model.files import atomic_write, sha256_of_file, write_json
-from model.records import read_record
+from model.files import atomic_write, read_record, sha256_of_file, write_json
 
 FORMAT = 2
 INDEX = "index.json"

@@ -25,8 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import MyXTTSError
-from model.files import atomic_write, sha256_of_file
-from model.records import read_record
+from model.files import atomic_write, read_record, sha256_of_file
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from model.errors import MyXTTSError
-from model.files import write_text
-from model.records import read_records
+from model.files import read_records, write_text
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ symbol table is fixed and speakers are embeddings of their recordings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,8 @@ from model.config.acoustic import ModelConfig
 from model.config.training import TrainSettings
 from model.errors import MyXTTSError
 from model.features.store import FeatureStore
-from model.files import write_json
-from model.records import read_record
+from model.files import read_record, write_json
 from model.text.symbols import NUM_STRESSES, NUM_SYMBOLS
-from model.training.kept_speakers import LEAST_SIMILARITY, speaker_similarities
 from model.voice import DESCRIPTION, Speaker, Voice, VoiceDescription, VoiceError, read_voice
 
 LANGUAGES = "conditioning.language_embedding.weight"
@@ -37,6 +35,10 @@ MODULES = {
 """Part of the model as `training.freeze` names it -> its modules."""
 
 
+LEAST_SIMILARITY = 0.85
+"""Cosine (Resemblyzer) between the speech of the new voice and that of the base, above which a speaker is kept."""
+SpeakerComparison = Callable[[Voice, AcousticModel, Sequence[str], FeatureStore], dict[str, float]]
+"""Returns the similarity of each speaker's speech before and after a training (`model.training.kept_speakers`)."""
 SHAPES_NO_TENSOR = frozenset(name for name in ModelConfig.model_fields if "dropout" in name)
 """Settings of the model that may differ from the base's."""
 
@@ -80,12 +82,13 @@ class AdaptationReport:
 
 
 class StartingPoint:
-    """Where the weights of a training come from: a base voice, or nothing.
+    """Source of the initial weights of a training: a base voice, or random initialization.
 
     Args:
         store: Features of the training.
         config: Settings of the training.
         base: Folder of the base voice; None trains from scratch.
+        compare_speakers: Compares the base's speakers before and after, for `training.keep_speakers`.
 
     Attributes:
         languages: Languages of the model: those of the features, then those kept from the base.
@@ -98,11 +101,23 @@ class StartingPoint:
         training_sentences: Hashes of the sentences that the base was trained on.
 
     Raises:
-        AdaptationError: the base was made with other mel settings or another speaker encoder.
+        AdaptationError: the base was made with other mel settings or another speaker encoder, or
+            `training.keep_speakers` is on without `compare_speakers`.
         VoiceError: the base is missing or damaged.
     """
 
-    def __init__(self, store: FeatureStore, config: TrainSettings, base: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        config: TrainSettings,
+        base: Path | None = None,
+        compare_speakers: SpeakerComparison | None = None,
+    ) -> None:
+        self.compare_speakers = compare_speakers
+        if base and config.training.keep_speakers and compare_speakers is None:
+            raise AdaptationError(
+                "training.keep_speakers needs a comparison of speakers; pass `compare_speakers`, or set it to false"
+            )
         self.base, self.folder = (read_voice(base) if base else None), base
         self.languages = list(store.languages)
         self.lineage: list[dict[str, Any]] = []
@@ -167,9 +182,9 @@ class StartingPoint:
             model: The trained model, on the CPU.
             store: Features of the corpus.
         """
-        if self.base is None or not self.config.keep_speakers:
+        if self.base is None or self.compare_speakers is None or not self.config.keep_speakers:
             return {}
-        self.similarities = speaker_similarities(self.base, model, self.languages, store)
+        self.similarities = self.compare_speakers(self.base, model, self.languages, store)
         own = set(store.speakers)
         self.kept = [
             name
@@ -260,7 +275,7 @@ def describe_base(folder: Path, uri: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
-    """What a lineage says of a voice."""
+    """Entry of a lineage: one voice."""
 
     weights_sha256: str
     steps: int

@@ -13,7 +13,7 @@ from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
 from model.loop.checkpoints import best_checkpoint, list_checkpoints, load_checkpoint
-from model.text.comparison import sentence_hash
+from model.text import sentence_hash
 from model.training.adaptation import StartingPoint
 from model.voice import Speaker, VoiceDescription, VoiceSettings, write_voice
 

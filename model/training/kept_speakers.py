@@ -14,8 +14,6 @@ from model.features.store import FeatureStore
 from model.speaker_encoder import Resemblyzer
 from model.voice import Speaker, Voice
 
-LEAST_SIMILARITY = 0.85
-"""Cosine (Resemblyzer) between the speech of the new voice and that of the base, above which a speaker is kept."""
 TEXTS = 2
 """Texts that each speaker says."""
 ITERATIONS = 16

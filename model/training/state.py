@@ -14,8 +14,7 @@ from model.acoustic.model import AcousticModel
 from model.config import settings_hash
 from model.config.training import TrainSettings
 from model.errors import MyXTTSError
-from model.features.loader import Loader
-from model.features.rehearsal import RehearsalLoader
+from model.features.loader import Loader, RehearsalLoader
 from model.features.store import FeatureStore
 from model.loop.checkpoints import (
     Checkpoint,
@@ -29,7 +28,7 @@ from model.loop.checkpoints import (
 from model.loop.devices import Devices, autocast_type
 from model.loop.distributed import Processes
 from model.loop.ema import ExponentialAverage
-from model.training.adaptation import StartingPoint, freeze
+from model.training.adaptation import SpeakerComparison, StartingPoint, freeze
 from model.training.durations import DurationCache
 from model.training.losses import AdaptiveLossWeights, constant_weights
 from model.training.optimization import PlateauScheduler, make_optimizer, scheduled_learning_rate
@@ -61,6 +60,7 @@ class TrainingState:
         processes: Processes that train together.
         base: Folder of the voice whose weights training starts from; None trains from scratch.
         rehearsed: Features of the base, for `training.rehearsal`.
+        compare_speakers: See `StartingPoint`.
 
     Attributes:
         start: Starting point: the base voice, the languages and the dimensions of the model.
@@ -83,10 +83,11 @@ class TrainingState:
         processes: Processes,
         base: Path | None = None,
         rehearsed: FeatureStore | None = None,
+        compare_speakers: SpeakerComparison | None = None,
     ) -> None:
         settings = config.training
         self.config, self.folder, self.devices, self.processes = config, folder, devices, processes
-        self.start = StartingPoint(store, config, base)
+        self.start = StartingPoint(store, config, base, compare_speakers)
         self.fingerprint = run_fingerprint(config, store, self.start.identity)
         self.identity = run_identity(config, store, self.start.identity)
         torch.manual_seed(config.seed)

@@ -23,7 +23,7 @@ from model.loop.distributed import Processes, joined_processes
 from model.loop.interrupts import interruptible
 from model.loop.reporting import NullLogger, RunLogger, RunReporter
 from model.threads import default_threads
-from model.training.adaptation import write_report
+from model.training.adaptation import SpeakerComparison, write_report
 from model.training.export import export_voice
 from model.training.losses import has_unused_parameters
 from model.training.profiling import StepTimer, profile_table
@@ -71,6 +71,7 @@ def train(
     profile_steps: int = 0,
     base: Path | None = None,
     rehearsed: FeatureStore | None = None,
+    compare_speakers: SpeakerComparison | None = None,
     data_license: str = "",
 ) -> TrainingResult:
     """Trains an acoustic model, or resumes an interrupted run of the same settings, and exports the voice.
@@ -84,6 +85,7 @@ def train(
         profile_steps: Number of steps whose phases are timed; the table is logged, and written to `profile.txt`.
         base: Folder of the voice whose weights training starts from; None trains from scratch.
         rehearsed: Features that the base was trained on, for `training.rehearsal`.
+        compare_speakers: Compares the base's speakers before and after, for `training.keep_speakers`.
         data_license: License of the recordings, which the voice carries; '' if it is not given.
 
     Raises:
@@ -97,7 +99,7 @@ def train(
     settings = config.training
     with joined_processes() as processes, interruptible() as interrupted:
         store = FeatureStore.of(features)
-        state = _open_state(config, store, output, processes, base, rehearsed)
+        state = _open_state(config, store, output, processes, base, rehearsed, compare_speakers)
         context = _step_context(state, profile_steps)
         metrics = StepMetrics(count_graphs=settings.enable_compile, processes=processes.world_size)
         reporter = RunReporter(
@@ -157,6 +159,7 @@ def _open_state(
     processes: Processes,
     base: Path | None,
     rehearsed: FeatureStore | None,
+    compare_speakers: SpeakerComparison | None,
 ) -> TrainingState:
     """Returns the state of a new run, whose step 0 is saved as a target of rollbacks, or of the resumed one."""
     settings = config.training
@@ -173,6 +176,7 @@ def _open_state(
         processes=processes,
         base=base,
         rehearsed=rehearsed,
+        compare_speakers=compare_speakers,
     )
     if not state.resume():
         if state.adaptation and processes.is_first:

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from model.audio.mel import extractor_hash
 from model.config.data import AudioConfig
 from model.errors import CheckpointFormatError
-from model.files import atomic_write, sha256_of_file, write_json
-from model.records import read_record
+from model.files import atomic_write, read_record, sha256_of_file, write_json
 from model.vocoder.architectures import ARCHITECTURES
 from model.vocoder.official import VocoderWeights, read_official
 from model.vocoder.weights import State

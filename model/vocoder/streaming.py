@@ -14,7 +14,9 @@ from model.config.data import AudioConfig
 
 
 def chunk_bounds(frames: int, chunk_frames: int, first_frames: int = 0) -> Iterator[tuple[int, int]]:
-    """Yields the first and one-past-last frame of chunks of `chunk_frames`; a shorter first one is heard earlier.
+    """Yields the first and one-past-last frame of chunks of `chunk_frames`.
+
+    A shorter first chunk lets playback start earlier.
 
     Args:
         frames: Frames in all.

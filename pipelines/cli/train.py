@@ -46,6 +46,7 @@ def train(
     from model.config.training import TrainSettings
     from model.diagnosis.checklist import blocking, check_normalization, check_speaker_contrast, checklist
     from model.training import trainer
+    from model.training.kept_speakers import speaker_similarities
     from pipelines.base_voices import start_from_base
 
     first = is_first()
@@ -101,6 +102,7 @@ def train(
             profile_steps=profile_steps,
             base=base.folder if base else None,
             rehearsed=rehearsed,
+            compare_speakers=speaker_similarities,
         )
     if first and profile_steps:
         _show_profile(output / "profile.txt", profile_steps)

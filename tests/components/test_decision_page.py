@@ -8,7 +8,7 @@ from accessible import problems
 from gate_evaluation import sentence_values
 
 from components.gate.comparison import compare
-from components.gate.examination import Examined
+from components.gate.examination import VoiceEvaluation
 from components.gate.page import write_page
 from model.audio.io import write_audio
 from model.config.evaluation import RegistryConfig
@@ -24,7 +24,9 @@ def examined(folder, errors, **changes):
     gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
     text = {"sentence": "t", "text": "Only a text.", "language": "en", "character_error": {"value": 0.3}, "audio": {}}
     counts = {"hash": "5e7" * 5, "clips": len(errors), "texts": 1}
-    return Examined(folder=folder, metrics={"gate": gate, "clips": clips, "texts": [text], "examination": counts})
+    return VoiceEvaluation(
+        folder=folder, metrics={"gate": gate, "clips": clips, "texts": [text], "examination": counts}
+    )
 
 
 @pytest.fixture

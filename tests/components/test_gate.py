@@ -11,7 +11,7 @@ from components import runner
 from components.contracts import GateOutput
 from components.gate import run as gate
 from components.gate.comparison import BEST_IN, COMPARED
-from components.gate.examination import Examined
+from components.gate.examination import VoiceEvaluation
 from components.gate.listening import LISTENING
 from components.gate.metrics import gate_metrics
 from components.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, RegistryError
@@ -86,7 +86,7 @@ def judged(state, tmp_path, monkeypatch):
     folders = {}
 
     def examined(state, registry, candidate, opponents, corpus, store, settings):
-        found = {version.number: Examined.read(folders[version.number]) for version in (candidate, *opponents)}
+        found = {version.number: VoiceEvaluation.read(folders[version.number]) for version in (candidate, *opponents)}
         return found.pop(candidate.number), found
 
     monkeypatch.setattr(gate, "examine", examined)

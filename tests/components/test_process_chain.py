@@ -11,7 +11,7 @@ import pytest
 
 from components import process_chain
 from components.process_chain import end_with_process
-from components.process_identity import Life, life_of, this_process
+from components.process_identity import ProcessStatus, process_status, this_process
 
 ROOT = str(Path(__file__).parents[2])
 CHILD = """
@@ -72,23 +72,23 @@ def test_a_worker_stops_when_the_process_of_its_step_is_killed(other, monkeypatc
 
 
 def test_a_process_is_known_to_run_or_to_have_ended(other):
-    assert life_of(this_process()) is Life.RUNNING
-    assert life_of(other.identity) is Life.RUNNING
+    assert process_status(this_process()) is ProcessStatus.RUNNING
+    assert process_status(other.identity) is ProcessStatus.RUNNING
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-    assert life_of(other.identity) is Life.ENDED  # dead, though nobody has asked for its status
+    assert process_status(other.identity) is ProcessStatus.ENDED  # dead, though nobody has asked for its status
     other.wait()
-    assert life_of(other.identity) is Life.ENDED
+    assert process_status(other.identity) is ProcessStatus.ENDED
 
 
 def test_a_later_process_with_the_same_number_is_another(other):
     place, pid, started = other.identity.split()
-    assert life_of(f"{place} {pid} {int(started) - 1}") is Life.ENDED
+    assert process_status(f"{place} {pid} {int(started) - 1}") is ProcessStatus.ENDED
 
 
 @pytest.mark.parametrize("identity", ["", "nonsense", "another-boot/pid:[1] 17 300", "a b c d"])
 def test_what_this_process_cannot_see_is_unknown(identity):
-    assert life_of(identity) is Life.UNKNOWN
+    assert process_status(identity) is ProcessStatus.UNKNOWN
 
 
 def test_a_process_that_does_not_end_is_ended(monkeypatch):

@@ -13,7 +13,7 @@ from mlflow_double import MlflowDouble
 
 from components import registry as module
 from components.journal import Journal
-from components.process_identity import Life
+from components.process_identity import ProcessStatus
 from components.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, RegistryError
 from components.state import State
 
@@ -314,7 +314,7 @@ def test_who_may_only_read_sees_a_decided_change_as_done(fresh):
     assert reader.aliases(NAME) == {CHAMPION: "3", PREVIOUS: "2"}
 
 
-@pytest.mark.parametrize("life", [Life.RUNNING, Life.UNKNOWN])
+@pytest.mark.parametrize("life", [ProcessStatus.RUNNING, ProcessStatus.UNKNOWN])
 def test_a_process_that_may_still_work_is_waited_for(fresh, monkeypatch, life):
     """It is not overtaken as long as it may need for the rest, but no longer."""
     machine = fresh("1", "2")
@@ -323,7 +323,7 @@ def test_a_process_that_may_still_work_is_waited_for(fresh, monkeypatch, life):
         promote("3")(machine)
     now = [0.0]
     monkeypatch.setattr(module, "this_process", lambda: "another process")
-    monkeypatch.setattr(module, "life_of", lambda identity: life)
+    monkeypatch.setattr(module, "process_status", lambda identity: life)
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
 
     def sleep(seconds: float) -> None:
@@ -342,7 +342,7 @@ def test_a_process_that_finishes_while_it_is_waited_for_is_left_alone(fresh, mon
     with pytest.raises(Killed):
         promote("3")(machine)
     machine.client.on_write = lambda *_: None
-    monkeypatch.setattr(module, "life_of", lambda identity: Life.RUNNING)
+    monkeypatch.setattr(module, "process_status", lambda identity: ProcessStatus.RUNNING)
     here = module.this_process()
     reader = machine.another()
 

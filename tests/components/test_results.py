@@ -1,4 +1,4 @@
-"""What the page of Kubeflow Pipelines shows of a step, within what it can show."""
+"""Results of a step as the page of Kubeflow Pipelines shows them, within its limits of size."""
 
 import base64
 import json

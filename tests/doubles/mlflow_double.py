@@ -21,7 +21,7 @@ class Page(list):
 
 @dataclass
 class Content:
-    """What the server holds."""
+    """Contents of the server."""
 
     models: dict[str, SimpleNamespace] = field(default_factory=dict)
     versions: dict[tuple[str, str], SimpleNamespace] = field(default_factory=dict)

@@ -263,7 +263,7 @@ def test_logs_are_those_of_the_step(checkout, host, double, kube, pipeline, run_
 
 
 def test_scheduled_runs_use_the_newest_data_and_the_page_suggests_them(checkout, host, double, pushed):
-    """What was pushed after the schedule was made counts: the step `configure` looks it up when a run starts."""
+    """Data that is pushed after the schedule was made is used: the step `configure` looks it up when a run starts."""
     assert invoke(host, "schedule", "--cron", "@daily", "--set", "training.max_steps=7").exit_code == 0
     (made,) = double.recurring.values()
     parameters = made["runtime_config"]["parameters"]

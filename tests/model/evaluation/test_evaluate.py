@@ -35,7 +35,7 @@ from model.evaluation.metrics import Metric, not_applicable
 from model.evaluation.report import format_interval
 from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
 from model.evaluation.texts import further_texts
-from model.text.comparison import sentence_hash
+from model.text import sentence_hash
 from model.text.encode import encode
 from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 from model.vocoder import build_vocoder

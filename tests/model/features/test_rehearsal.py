@@ -7,8 +7,7 @@ import torch
 from model.config.resolution import resolve
 from model.config.training import TrainSettings
 from model.errors import FeatureError
-from model.features.loader import Loader
-from model.features.rehearsal import RehearsalLoader, batch_sizes
+from model.features.loader import Loader, RehearsalLoader, batch_sizes
 from model.features.store import FeatureStore
 
 

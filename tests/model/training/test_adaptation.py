@@ -14,6 +14,7 @@ from model.features.index import ClipTable
 from model.features.store import FeatureStore
 from model.training import trainer
 from model.training.adaptation import MODULES, AdaptationError, StartingPoint, freeze
+from model.training.kept_speakers import speaker_similarities
 from model.training.state import TrainingError
 from model.training.trainer import train
 from model.voice import VoiceError, read_voice
@@ -164,7 +165,8 @@ def test_speakers_of_the_base_are_listed_while_they_sound_like_themselves(
     settings = config(
         max_steps=3, learning_rate=rate, warmup_steps=0, ema_decay=0.0, enable_evaluation=False, keep_speakers=True
     )
-    voice = read_voice(train(settings, others_recordings, tmp_path, base=base).voice)
+    training = train(settings, others_recordings, tmp_path, base=base, compare_speakers=speaker_similarities)
+    voice = read_voice(training.voice)
     theirs = listed(base)
     assert [name for name in voice.speakers if name in theirs] == (theirs if kept else [])
     assert next(iter(voice.speakers)) not in theirs
@@ -173,6 +175,11 @@ def test_speakers_of_the_base_are_listed_while_they_sound_like_themselves(
     report = json.loads((tmp_path / "adaptation.json").read_text())["speakers"]
     assert {what.split(",")[0] for what in report.values()} == {"kept" if kept else "dropped"}
     assert all("similarity" in what for what in report.values())
+
+
+def test_speakers_are_not_kept_without_a_comparison_of_them(config, base, others_recordings, tmp_path):
+    with pytest.raises(AdaptationError, match=r"training\.keep_speakers needs a comparison"):
+        train(config(keep_speakers=True), others_recordings, tmp_path, base=base)
 
 
 def test_without_the_setting_only_the_speakers_of_the_corpus_are_listed(config, base, others_recordings, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import MyXTTSError
-from model.records import read_record, read_records
+from model.files import read_record, read_records
 
 
 class DamagedError(MyXTTSError):
