@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 
 from components.state import State
-from components.studies.space import search_space
 from components.studies.study import StudyContext, arguments_of, load_study
 from components.studies.table import trial_line
 from components.studies.worker import work
@@ -36,14 +35,6 @@ def join_study(state: State, name: str, output: Callable[[str], None]) -> str:
     with redirect_stdout(io.StringIO()):  # the event lines of the steps
         data = resolve_data(arguments.data_hash, arguments.remote)
         features = preprocess(str(data.write(folder / "data.json")), arguments.preprocess_settings)
-    context = StudyContext(
-        state=state,
-        settings=arguments.settings,
-        space=search_space(arguments.settings),
-        features=features.features,
-        corpus=data.corpus,
-        experiment=arguments.experiment,
-        name=name,
-    )
+    context = StudyContext.of(state, study, features.features, data.corpus)
     count = work(context, study, lambda trial: output(trial_line(trial)))
     return f"no trial is left; this worker trained {count} times"

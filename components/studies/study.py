@@ -44,6 +44,20 @@ class StudyContext:
     experiment: str
     name: str
 
+    @classmethod
+    def of(cls, state: State, study: "Study", features: Path, corpus: Path) -> "StudyContext":
+        """Returns the context of a study whose data lies in these folders."""
+        arguments = arguments_of(study)
+        return cls(
+            state=state,
+            settings=arguments.settings,
+            space=search_space(arguments.settings),
+            features=features,
+            corpus=corpus,
+            experiment=arguments.experiment,
+            name=arguments.study,
+        )
+
     @property
     def folder(self) -> Path:
         return self.state.folder("studies", self.name)

@@ -4,8 +4,7 @@ import logging
 
 from components.contracts import PrepareStudyOutput, PreprocessOutput, ResolveDataOutput, StudyWorkerOutput
 from components.state import State
-from components.studies.space import search_space
-from components.studies.study import StudyContext, arguments_of, load_study
+from components.studies.study import StudyContext, load_study
 from components.studies.table import trial_line
 from components.studies.worker import work
 
@@ -27,15 +26,6 @@ def run(data: str, features: str, prepared: str, worker: str) -> StudyWorkerOutp
     corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
     name, state = PrepareStudyOutput.read(prepared).study, State.locate()
     study = load_study(state, name)
-    arguments = arguments_of(study)
-    context = StudyContext(
-        state=state,
-        settings=arguments.settings,
-        space=search_space(arguments.settings),
-        features=store.features,
-        corpus=corpus.corpus,
-        experiment=arguments.experiment,
-        name=name,
-    )
+    context = StudyContext.of(state, study, store.features, corpus.corpus)
     count = work(context, study, lambda trial: log.info(trial_line(trial)))
     return StudyWorkerOutput(summary=f"worker {worker}: {count} times at a trial", study=name, worker=worker)

@@ -6,15 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from model.config import ModelSize, OptimizationLevel, Positive, Section, Share, StepSettings
-from model.config.acoustic import ModelConfig
-from model.config.data import AudioConfig, FeaturesConfig
+from model.config import Positive, Section, Share
 from model.config.evaluation import EvaluationConfig
-from model.config.training import LossConfig, TrainingConfig
+from model.config.training import TrainSettings
 
 Objective = Literal["mel", "training_seconds", "character_error"]
-"""Objectives that a study can minimize: the unweighted mel error of the validation sentences, the time of a training, or
-the character error rate of held-out sentences minus that of their recordings."""
+"""Objectives that a study can minimize: the unweighted mel error of the validation sentences, the time of a training,
+or the character error rate of held-out sentences minus that of their recordings."""
 
 
 class StudyConfig(Section):
@@ -54,16 +52,8 @@ class StudyConfig(Section):
         return objectives
 
 
-class StudySettings(StepSettings):
+class StudySettings(TrainSettings):
     """Settings of a study's trials: those of training and evaluation, and of the study itself."""
 
-    model_size: ModelSize
-    optimization_level: OptimizationLevel
-    seed: Annotated[int, Field(ge=0)]
-    audio: AudioConfig
-    features: FeaturesConfig
-    model: ModelConfig
-    loss: LossConfig
-    training: TrainingConfig
     evaluation: EvaluationConfig
     study: StudyConfig

@@ -53,7 +53,7 @@ def test_the_features_of_the_base_are_opened_where_they_are_rehearsed(
     monkeypatch.setattr(work, "base_folder", lambda settings, _: tmp_path / "base")
     monkeypatch.setattr(work, "base_features", lambda folder, _: asked.append(folder) or generated_features)
 
-    def train(config, store, folder, logger, *, base, rehearsed, data_license):
+    def train(config, store, folder, logger, *, base, rehearsed, compare_speakers, data_license):
         asked.append(rehearsed and rehearsed.path)
         return SimpleNamespace(voice=base)
 

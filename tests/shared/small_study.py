@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.studies.identity import StudyArguments, study_name
-from components.studies.space import search_space
-from components.studies.study import StudyContext, arguments_of
+from components.studies.study import StudyContext
 from model.config.data import PreprocessSettings
 from model.config.evaluation import EvaluateSettings, GateSettings
 from model.config.resolution import resolve
@@ -42,16 +41,7 @@ def study_arguments(changes: Mapping[str, Any] | None = None, data_hash: str = D
 
 def context_of(state, study) -> StudyContext:
     """Returns the context of a study whose training reads no data."""
-    arguments = arguments_of(study)
-    return StudyContext(
-        state=state,
-        settings=arguments.settings,
-        space=search_space(arguments.settings),
-        features=state.root,
-        corpus=state.root,
-        experiment="toy",
-        name=arguments.study,
-    )
+    return StudyContext.of(state, study, state.root, state.root)
 
 
 class NoTracker:
@@ -87,7 +77,9 @@ class SlowTrainer:
         """Returns the tracker of a trial."""
         return NoTracker()
 
-    def __call__(self, config, features, output: Path, logger, on_validation, base=None) -> TrainingResult:
+    def __call__(
+        self, config, features, output: Path, logger, on_validation, base=None, compare_speakers=None
+    ) -> TrainingResult:
         checkpoint, settings = output / "last.json", config.training
         done = json.loads(checkpoint.read_text()) if checkpoint.is_file() else 0
         output.mkdir(parents=True, exist_ok=True)

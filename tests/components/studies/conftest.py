@@ -39,7 +39,9 @@ class FakeTrainer:
     failing: set[int] = field(default_factory=set)
     sharpness: float = 0.9
 
-    def __call__(self, config, features, output: Path, logger, on_validation, base=None) -> TrainingResult:
+    def __call__(
+        self, config, features, output: Path, logger, on_validation, base=None, compare_speakers=None
+    ) -> TrainingResult:
         checkpoint, settings = output / "checkpoints" / "last.json", config.training
         done = 0
         if checkpoint.is_file():
