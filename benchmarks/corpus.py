@@ -83,11 +83,11 @@ def speakers(folder: Path, trials: int) -> None:
     choice, origins, limits = random.Random(0), {clip.id: "" for clip in clips}, Config().validation
     found = false_alarms = 0
     for _ in range(trials):
-        moved, labelled = choice.sample(places, MOVED), list(clips)
+        moved, labeled = choice.sample(places, MOVED), list(clips)
         for place in moved:
             others = [speaker for speaker in candidates if speaker != clips[place].speaker]
-            labelled[place] = replace(clips[place], speaker=choice.choice(others))
-        flagged = {problem.id for problem in compare_speakers(labelled, origins, vectors, limits)[0]}
+            labeled[place] = replace(clips[place], speaker=choice.choice(others))
+        flagged = {problem.id for problem in compare_speakers(labeled, origins, vectors, limits)[0]}
         planted = {clips[place].id for place in moved}
         found += len(flagged & planted)
         false_alarms += len(flagged - planted)

@@ -37,7 +37,7 @@ MLFLOW_FIXES = {
 }
 """Error code of MLflow's answer -> fix."""
 
-MOST_CHARACTERS = 300
+MAX_CHARACTERS = 300
 """Longest message of MLflow that is shown in full."""
 
 
@@ -71,8 +71,8 @@ def explain_mlflow(error: BaseException) -> str:
     """Returns one line with the address of MLflow, what it answered or that it did not, and what to do."""
     server = os.environ.get("MLFLOW_TRACKING_URI", "in the state folder")
     message = " ".join(str(error).split())
-    if len(message) > MOST_CHARACTERS:  # the request stands at the beginning, the reason at the end
-        message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
+    if len(message) > MAX_CHARACTERS:  # the request stands at the beginning, the reason at the end
+        message = f"{message[: MAX_CHARACTERS // 2]} ... {message[-MAX_CHARACTERS // 2 :]}"
     if any(part in message.lower() for part in UNREACHABLE):
         return f"MLflow {server}: {message}; check that MLFLOW_TRACKING_URI names a server that answers"
     elsewhere = "see the log of the server" if server.startswith("http") else "check its database"

@@ -22,7 +22,7 @@ JOURNAL_TAG = "myxtts.journal"
 MODEL_TAG = "myxtts.journal.model"
 """Tag of the journal's run: when its registered model was made, in milliseconds since the epoch."""
 FOLDER = "registry"
-MOST_CHARACTERS = 5500
+MAX_CHARACTERS = 5500
 """Longest entry; MLflow cuts parameters at 6000 characters."""
 DONE = ".done"
 APPLIED, ABANDONED = "applied", "abandoned"
@@ -120,8 +120,8 @@ class Journal:
             MlflowException: the server did not take it.
         """
         text = json.dumps(TypeAdapter(Operation).dump_python(operation, mode="json"), ensure_ascii=False)
-        if len(text) > MOST_CHARACTERS:
-            raise JournalError(f"the record of this change has {len(text)} characters, at most {MOST_CHARACTERS} fit")
+        if len(text) > MAX_CHARACTERS:
+            raise JournalError(f"the record of this change has {len(text)} characters, at most {MAX_CHARACTERS} fit")
         return self._write_once(_key(number), text) == text
 
     def close(self, number: int, outcome: str) -> str:

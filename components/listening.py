@@ -16,7 +16,7 @@ from model.evaluation.listening import ListeningError, Summary, check_results, k
 from model.files import write_json
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-MOST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 """Largest results that the server takes."""
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def listening_server(test: ListeningTest, config: RegistryConfig, port: int = 0)
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            if self.path != "/results" or not 0 < length <= MOST_BYTES:
+            if self.path != "/results" or not 0 < length <= MAX_BYTES:
                 self._answer(404, "text/plain", b"nothing here")
                 return
             try:

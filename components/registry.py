@@ -33,7 +33,7 @@ from model.errors import MyXTTSError
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PROMOTE, ROLLBACK, REGISTER = "promote", "rollback", "register"
 ROLLED_BACK, PROMOTED = "rolled_back", "promoted"
-MOST_EARLIER = 50
+MAX_EARLIER = 50
 """Number of earlier champions that a rollback can return to."""
 GRACE_SECONDS = 15.0
 """Time that a process on another machine has to finish an operation; it needs less than a second."""
@@ -225,7 +225,7 @@ class Registry:
                 raise RegistryError(f"{name}: version {number} was deleted meanwhile; promote another one")
             earlier = tuple(item for item in (now.champion, *now.earlier) if item not in ("", number))
             return _operation(
-                PROMOTE, version=number, replaced=now.champion, earlier=earlier[:MOST_EARLIER], reason=reason
+                PROMOTE, version=number, replaced=now.champion, earlier=earlier[:MAX_EARLIER], reason=reason
             )
 
         if plan(self._model_state(name, self._settle(name, self._open_journal(name)))) is None:

@@ -31,7 +31,7 @@ def credentials_in(address: str) -> str:
 def without_credentials(fix: str) -> Callable[[str], str]:
     """Returns a validator of a setting that holds an address; its error ends with `fix`.
 
-    Settings are part of compiled pipelines, run records and voices, which more people read than may have the
+    Settings are stored in compiled pipelines, run records and voices, whose readers may not have access to the
     credentials.
     """
 

@@ -1,7 +1,7 @@
 """Files that this program writes: atomic writes, hashes, JSON lines that survive a crash, and reading by a schema.
 
-A file may be damaged, cut short or of another version. Reading it as a record makes each of these one error that names
-the file, the field and the fix; none is a traceback.
+A file may be damaged, cut short or of another version. `read_record` validates it by a type and raises one error for
+all of these, which names the file, the field and the fix.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.errors import MyXTTSError
 
 Record = TypeVar("Record")
 
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 """Longest description of what is wrong."""
 
 
@@ -73,10 +73,6 @@ def write_json_lines(path: Path, records: Iterable[Any]) -> Path:
     return write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """Returns the JSON values of a file that `write_json_lines` wrote; a last line that a crash cut off is left out."""
-    return [json.loads(line) for line in complete_lines(path)]
-
 
 def sha256_of_file(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes, 64 hex digits."""
@@ -91,9 +87,9 @@ def md5_of_file(path: Path) -> str:
 
 
 def stays_inside(name: str) -> bool:
-    """Returns whether a relative path, as files name other files, leads to a file below the folder that it starts from.
+    """Returns whether a relative path stays below its base folder.
 
-    Only the text is judged; a link on the way may still lead elsewhere.
+    Only the text of the path is checked; a symbolic link may still lead elsewhere.
     """
     parts = name.split("/")
     return all(parts) and not {".", ".."} & set(parts) and not {"\0", "\\"} & set(name)
@@ -124,8 +120,8 @@ def read_record(path: Path, kind: type[Record], error: type[MyXTTSError], fix: s
     Args:
         path: The file.
         kind: A dataclass, a pydantic model, or another type such as `dict[str, float]`; types are not converted.
-        error: Raised if the file is missing or does not hold this.
-        fix: What to do then, the end of the message.
+        error: Exception to raise if the file is missing or has other content.
+        fix: Remedy, the end of the error message.
     """
     try:
         content = path.read_bytes()
@@ -153,7 +149,7 @@ def parse_record(content: bytes | str, kind: type[Record], where: str, error: ty
     Args:
         content: The text; UTF-8 if it is bytes.
         kind, error, fix: As in `read_record`.
-        where: What is read, for the message.
+        where: Source of the text, for the error message.
     """
     try:
         return _adapter(cast(Hashable, kind)).validate_json(content, strict=True)
@@ -169,8 +165,8 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 
 
 def _reason(invalid: ValidationError) -> str:
-    """Returns the first of the problems in a line: the field, and what it should be."""
+    """Returns the first validation error as a phrase: the field, and what it should be."""
     first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(map(str, first["loc"]))
     text = f"`{field}`: {first['msg']}" if field else first["msg"]
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ..."

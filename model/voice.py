@@ -36,7 +36,7 @@ from model.voice_folder import (
 )
 
 FORMAT = 4
-MOST = 100_000
+MAX_DIMENSION = 100_000
 """Largest dimension of a model that is read from a file, so that a damaged one does not ask for all memory."""
 
 
@@ -205,8 +205,8 @@ def _read_description(folder: Path) -> VoiceDescription:
 def _inconsistency(voice: VoiceDescription) -> str:
     """Returns what in a description does not fit together; '' if all does."""
     sizes = asdict(voice.dimensions)
-    if bad := [name for name, size in sizes.items() if isinstance(size, int) and not 0 < size <= MOST]:
-        return f"`dimensions.{bad[0]}` is {sizes[bad[0]]}, not 1 to {MOST}"
+    if bad := [name for name, size in sizes.items() if isinstance(size, int) and not 0 < size <= MAX_DIMENSION]:
+        return f"`dimensions.{bad[0]}` is {sizes[bad[0]]}, not 1 to {MAX_DIMENSION}"
     if len(voice.variance_factors) != voice.dimensions.n_mels:
         return f"{len(voice.variance_factors)} `variance_factors` for {voice.dimensions.n_mels} mel bins"
     if len(voice.languages) != voice.dimensions.num_languages:

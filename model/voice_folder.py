@@ -50,7 +50,7 @@ def with_vocoder(voice: Path, destination: Path, settings: BaseModel, vocoder: P
 
 
 def write_training_sentences(folder: Path, sentences: Iterable[str]) -> Path:
-    """Writes the hashes (`model.text.sentence_hash`), one a line, into a voice folder."""
+    """Writes the hashes (`model.text.sentence_hash`), one per line, into a voice folder."""
     return write_text(folder / TRAINING_SENTENCES, "".join(f"{sentence}\n" for sentence in sorted(sentences)))
 
 

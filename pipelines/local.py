@@ -33,7 +33,7 @@ from model.files import read_record
 from pipelines.profiles import STEPS, Profile, local_profile, study_steps
 from pipelines.run_records import RunRecord, StepRecord
 
-MOST_WORKERS = 2
+MAX_WORKERS = 2
 """Number of tasks of a loop that KFP's local runner runs side by side."""
 GRACE_SECONDS = 20.0
 """Time between the interrupt of a run's processes and their kill, in which training saves a checkpoint."""
@@ -196,10 +196,10 @@ def run_study(
     """
     from pipelines.compiling import compile_study
 
-    if workers > MOST_WORKERS:
+    if workers > MAX_WORKERS:
         raise ConfigError(
-            f"study.workers = {workers}, but on this machine a pipeline runs {MOST_WORKERS} tasks side by side; use "
-            f"{MOST_WORKERS}, and start `myxtts study worker {arguments['study']}` for each further one"
+            f"study.workers = {workers}, but on this machine a pipeline runs {MAX_WORKERS} tasks side by side; use "
+            f"{MAX_WORKERS}, and start `myxtts study worker {arguments['study']}` for each further one"
         )
     steps = study_steps(then_train)
     target = target or Target(local_profile(steps=steps))

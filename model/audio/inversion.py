@@ -139,6 +139,6 @@ def _lerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
 
 
 def _absolute(spectrum: Tensor) -> Tensor:
-    """Returns magnitudes of a complex tensor, at least `TINY`; three times as fast as `abs`, which cannot overflow."""
+    """Returns magnitudes of a complex tensor, at least `TINY`; three times as fast as the overflow-safe `abs`."""
     parts = torch.view_as_real(spectrum)
     return torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1]).sqrt_().clamp_(min=TINY)

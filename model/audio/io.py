@@ -41,8 +41,8 @@ _UNKNOWN_LENGTH = 0xFFFFFFFF
 """Length in the header of a WAV stream, by convention the largest one."""
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
 """Sample rates of recordings in Hz. A header with another one is damaged, and resampling would need all memory."""
-MOST_CHANNELS = 64
-MOST_SECONDS = 4 * 3600
+MAX_CHANNELS = 64
+MAX_SECONDS = 4 * 3600
 """Longest recording. A compressed file of any size may hold more, which would not fit into memory."""
 
 
@@ -178,13 +178,13 @@ def _check_header(path: Path, rate: int, channels: int) -> None:
     """
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AudioError(path, f"its header declares {rate} Hz; recordings have {LOWEST_RATE} to {HIGHEST_RATE} Hz")
-    if not 1 <= channels <= MOST_CHANNELS:
-        raise AudioError(path, f"its header declares {channels} channels; recordings have 1 to {MOST_CHANNELS}")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(path, f"its header declares {channels} channels; recordings have 1 to {MAX_CHANNELS}")
 
 
 def _check_length(path: Path, samples: int, rate: int) -> None:
-    if samples > MOST_SECONDS * rate:
-        raise AudioError(path, f"longer than {MOST_SECONDS // 3600} hours; divide it into shorter recordings")
+    if samples > MAX_SECONDS * rate:
+        raise AudioError(path, f"longer than {MAX_SECONDS // 3600} hours; divide it into shorter recordings")
 
 
 def _truncated(path: Path, found: int, declared: int) -> AudioError:

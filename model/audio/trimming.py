@@ -13,7 +13,7 @@ FRAME_SECONDS = 0.02
 def speech_bounds(samples: np.ndarray, sample_rate: int, threshold_db: float, margin: float) -> tuple[int, int]:
     """Returns the first and one-past-last sample that remain when silence at both ends is trimmed.
 
-    `librosa.effects.trim` centers its frames on the ends of ours, which moves the bounds by up to half a frame, and
+    Not `librosa.effects.trim`, because its frames are centered, which moves the bounds by up to half a frame, and it
     keeps no margin.
 
     Args:

@@ -33,7 +33,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plausible_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses what pydantic would convert to a number that nobody meant: `yes`, and numbers without bound."""
+        """Rejects values that pydantic would accept by mistake: booleans as numbers, and numbers above `LARGEST`."""
         name = info.field_name or ""
         if isinstance(value, bool) and not _accepts_bool(cls.model_fields[name].annotation):
             raise ValueError(f"is {str(value).lower()} (YAML's yes, no, on, off); give a value of its type")
@@ -43,7 +43,7 @@ class Section(BaseModel):
 
 
 def _accepts_bool(annotation: Any) -> bool:
-    """Returns whether a type, or a member of it, is that of yes and no."""
+    """Returns whether a type accepts a boolean: `bool`, `Any`, or a union or literal with one of them."""
     return annotation in (bool, Any) or any(map(_accepts_bool, get_args(annotation))) or isinstance(annotation, bool)
 
 

@@ -21,14 +21,14 @@ class EvaluationConfig(Section):
     max_clips: Positive = 18
     """Largest number of held-out clips to evaluate."""
     max_training_clips: Annotated[int, Field(ge=0)] = 6
-    """Largest number of training clips to evaluate, to see what the voice has learned by heart."""
+    """Largest number of training clips to evaluate, to measure overfitting."""
     max_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Longest total duration of either: the recognizer takes about as long as the speech lasts."""
+    """Longest total duration of each of the two groups of clips; recognition takes about as long as the speech."""
     min_sentences: Annotated[int, Field(ge=0)] = 8
-    """Number of unseen sentences below which the voice speaks more texts without recordings, so that the character
-    error rate does not rest on one or two held-out clips."""
+    """Number of unseen sentences below which more texts without recordings are synthesized, so that the character
+    error rate is not that of one or two held-out clips."""
     texts: Annotated[int, Field(ge=0)] = 12
-    """Number of English texts without recordings that the voice also speaks, for intelligibility."""
+    """Number of English texts without recordings that are synthesized too, to measure intelligibility."""
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recognizer for the character error rate (English only)."""
     max_recording_error: Annotated[float, Field(gt=0)] = 0.4
@@ -61,9 +61,10 @@ class RegistryConfig(Section):
     speaker_similarity_margin: Margin = 0.05
     """Likewise, in cosine."""
     require_listening: Annotated[int, Field(ge=0)] = 0
-    """Gate: number of listeners who must have taken a blind listening test against the champion; 0 asks for none."""
+    """Gate: number of listeners who must have taken a blind listening test against the champion; 0 requires no test."""
     listening_margin: Annotated[float, Field(ge=0, le=0.5)] = 0.15
-    """Gate: how far below one half the share of answers for the candidate may lie, with the end of its interval."""
+    """Gate: the lower end of the 95 % interval of the share of answers that prefer the candidate must be at least 0.5
+    minus this."""
 
 
 class EvaluateSettings(StepSettings):

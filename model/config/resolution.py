@@ -24,7 +24,7 @@ COMMAND_LINE = "command line"
 """Origin of values that were given as flags."""
 
 
-MOST_CHARACTERS, MOST_LEVELS = 1_000_000, 10
+MAX_CHARACTERS, MAX_LEVELS = 1_000_000, 10
 """Length and nesting of a settings file that is read."""
 
 
@@ -231,16 +231,16 @@ def _refuse_unusual(text: str, path: Path) -> None:
     Raises:
         ConfigError: the text has one of them.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ConfigError(f"{path}: {len(text)} characters, at most {MOST_CHARACTERS} are read; is it a settings file?")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{path}: {len(text)} characters, at most {MAX_CHARACTERS} are read; is it a settings file?")
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(f"{path}:{line}: alias `*{event.anchor}`; write the value out")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_LEVELS:
-            raise ConfigError(f"{path}:{line}: nested more than {MOST_LEVELS} levels deep")
+        if depth > MAX_LEVELS:
+            raise ConfigError(f"{path}:{line}: nested more than {MAX_LEVELS} levels deep")
 
 
 def _refuse_unknown(layer: Mapping[str, Any], name: str) -> None:

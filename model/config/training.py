@@ -71,7 +71,7 @@ class TrainingConfig(Section):
     keep_languages: bool = True
     """Keep the languages of `start_from` that the corpus lacks."""
     keep_speakers: bool = False
-    """List the speakers of `start_from` too, as far as they still sound like themselves."""
+    """Also list those speakers of `start_from` whose synthesized speech still resembles them after the training."""
     rehearsal: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the clips of each batch that come from the features of `start_from`, so that its speakers are not
     overwritten; 0 trains on the corpus alone."""

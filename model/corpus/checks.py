@@ -17,7 +17,7 @@ from model.text.encode import encode
 from model.text.identify import foreign_share, other_language, spoken_length
 
 MIN_CLIPS = 20
-"""Clips of a language or speaker that are needed to know its usual value."""
+"""Smallest number of clips of a language or speaker from which its usual values are estimated."""
 _MAD_TO_STD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -26,7 +26,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 def check_text(clip: Clip, origin: str, limits: ValidationConfig) -> Iterator[Problem]:
-    """Yields the problems of one clip that the manifest shows."""
+    """Yields the problems of one clip's manifest entry: duration, sample rate, text and language."""
     problem = _reporter(clip, origin)
     text = clip.text.strip()
     if clip.source_sample_rate < limits.min_sample_rate:
@@ -69,7 +69,7 @@ def check_speech(clip: Clip, origin: str) -> Iterator[Problem]:
 
 
 def check_audio(clip: Clip, origin: str, metrics: ClipMetrics, limits: ValidationConfig) -> Iterator[Problem]:
-    """Yields the problems of one clip that its recording shows."""
+    """Yields the problems of one clip's recording: level, clipping, offset, noise and silence."""
     problem = _reporter(clip, origin)
     if metrics.level < limits.min_level_db:
         detail = f"level {metrics.level:.1f} dB full scale; validation.min_level_db is {limits.min_level_db}"
@@ -91,7 +91,7 @@ def check_audio(clip: Clip, origin: str, metrics: ClipMetrics, limits: Validatio
 
 
 def compare_texts(clips: Sequence[Clip], origins: Mapping[str, str], limits: ValidationConfig) -> Iterator[Problem]:
-    """Yields the problems of sample rate, text and speed that the manifest shows in comparison of clips."""
+    """Yields the problems of manifest entries in comparison with other clips: sample rate, text and speed."""
     yield from _other_sample_rates(clips, origins)
     yield from _repeated_texts(clips, origins)
     for language, members in _grouped(clips, lambda clip: clip.language).items():
@@ -108,7 +108,8 @@ def compare_texts(clips: Sequence[Clip], origins: Mapping[str, str], limits: Val
 def compare_audio(
     clips: Sequence[Clip], origins: Mapping[str, str], metrics: Mapping[str, ClipMetrics], limits: ValidationConfig
 ) -> Iterator[Problem]:
-    """Yields the problems that recordings show in comparison: duplicates, and levels unusual for the speaker."""
+    """Yields the problems of recordings in comparison with other clips: duplicates, and levels unusual for the
+    speaker."""
     copies = _grouped(clips, lambda clip: metrics[clip.id].fingerprint)
     for same in (members for members in copies.values() if len(members) > 1):
         texts = {clip.text for clip in same}

@@ -67,7 +67,7 @@ class Columns:
 
 
 def named_columns(header: Sequence[str]) -> Columns | None:
-    """Returns the columns of a header; None if it lacks a column of texts, or of recordings or ids: it is no header."""
+    """Returns the columns of a header; None if the row is no header, as it names no column of texts or recordings."""
     names = [column_name(cell) for cell in header]
     found = {role: next((names.index(name) for name in known if name in names), None) for role, known in NAMES.items()}
     audio = found["audio"] if found["audio"] is not None else found["id"]
@@ -241,7 +241,7 @@ def _looks_like_names(column: Sequence[str]) -> bool:
 
 
 def _is_unlike_speakers(column: Sequence[str]) -> bool:
-    """Returns whether almost every row would have another speaker."""
+    """Returns whether almost every cell of a column is different, unlike names of speakers."""
     return len(column) > 4 and len(set(column)) > 0.8 * len(column)
 
 

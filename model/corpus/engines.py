@@ -92,8 +92,8 @@ class Flite(Engine):
 class Pico(Engine):
     """SVOX Pico in this process, from the package `ttspico`.
 
-    The voices differ in pitch where Pico has no further speaker: it has one of each locale. A pitch other than 100
-    percent is part of the voice's name (`en-US 140`).
+    Pico has one speaker for each locale; further voices are these speakers with another pitch, in percent at the end
+    of the voice's name (`en-US 140`).
     """
 
     name = "pico"
@@ -123,7 +123,7 @@ class Pico(Engine):
 
 
 class Espeak(Engine):
-    """espeak-ng in this process, which speaks every language and knows when it says which phone."""
+    """espeak-ng in this process: it has voices for all languages and reports the time of every phone."""
 
     name = "espeak"
     install = "pip install espeakng-loader"

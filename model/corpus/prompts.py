@@ -1,4 +1,4 @@
-"""Prompts: the sentences of a list that contain the most different sounds, on a page to read aloud from."""
+"""Prompts: the phonetically richest sentences of a list, and a page to read them aloud from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from model.text.symbols import BOS, EOS, MARKS, WORD_BOUNDARY
 
 TABLE, PAGE, TEXT = "metadata.csv", "prompts.html", "prompts.txt"
 PHONE_WEIGHT = 3
-"""Value of a new phone, where a new pair of phones has 1: a voice needs every phone, and most pairs."""
+"""Weight of a new phone relative to a new pair of phones: a voice needs every phone, but only most pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)

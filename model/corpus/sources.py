@@ -1,4 +1,4 @@
-"""Output of the readers of corpus formats: utterances to ingest, and problems of rows that are none."""
+"""Output of the readers of corpus formats: utterances to ingest, and problems of rows without an utterance."""
 
 from __future__ import annotations
 

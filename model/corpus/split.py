@@ -19,9 +19,9 @@ from model.text import spoken_form
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8
-"""Speakers with at least this many clips are in each held-out split; a small corpus holds out one clip in so many."""
+"""Speakers with at least this many clips are in each held-out split. Small corpora hold out one of this many clips."""
 SALT = 1234
-"""Part of the hash: the default seed, on which splits once depended, so that corpora split with it stay as they are."""
+"""Constant input of the hash. It is the former default seed, so that existing splits do not change."""
 SPEAKERS_PER_HELD_OUT = 10
 """Speakers are held out in languages with at least this many speakers."""
 
@@ -150,7 +150,7 @@ def _position(text: str) -> float:
 def _link(source: Path, destination: Path) -> None:
     try:
         os.link(source, destination)
-    except FileExistsError as error:  # written to, it would change the recording that it is a link to
+    except FileExistsError as error:  # overwriting the hard link would change the other clip's recording
         raise CorpusError(f"{source}: another clip has a recording of the same name; rename one of them") from error
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, destination)

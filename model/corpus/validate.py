@@ -176,7 +176,7 @@ def _compare_speakers(
 
 
 def _not_ingested(clips: Sequence[Clip], problems: Sequence[Problem]) -> int:
-    """Returns the number of bad rows and files of `ingest` that are no clip, or that share the id of one."""
+    """Returns the number of bad rows and files of `ingest` that gave no clip, or that share the id of one."""
     ids = {clip.id for clip in clips}
     bad = [problem for problem in problems if problem.severity == BAD]
     without_clip = {(problem.id, "" if problem.id else problem.file) for problem in bad if problem.id not in ids}

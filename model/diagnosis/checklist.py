@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it imports numpy, which would slow down `myxtts config chec
 LOG_MEL_SPREAD = (0.5, 5.0)
 """Plausible standard deviations of log-mel values; speech has 2 to 3. Outside, the audio is silent or no speech."""
 LOUDNESS_RANGE = 12.0
-"""Decibels between the loudest and the softest speaker above which recording conditions are learned too."""
+"""Largest difference in level between speakers, in dB; above it, the model learns the levels of the recordings."""
 MANY_SPEAKERS = 10
 """Number of speakers from which style tokens and the contrastive loss are advised."""
 

@@ -41,7 +41,7 @@ def diagnose_gpu(config: TrainSettings, features: Path, profile_steps: int) -> t
 
 
 def _data_wait(profile: dict[str, float]) -> Finding:
-    check, share = "data does not hold up training", profile["profile/data_ms"] / sum(profile.values())
+    check, share = "training does not wait for data", profile["profile/data_ms"] / sum(profile.values())
     evidence = f"{100 * share:.2f} % of a step waits for data"
     if share < SLOW_DATA:
         return Finding.ok(check, evidence)

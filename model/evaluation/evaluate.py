@@ -109,13 +109,13 @@ def evaluate_voice(
         lineage: Voice that its training started from, and that voice's ancestors, youngest first.
         exclude: Hashes of sentences that do not count as unseen although this voice was not trained on them: those of
             the voices that it is compared with.
-        about: What the report says of the voice and the data.
+        about: Entries of the report's header, such as the names of voice and data: label -> text.
 
     Returns:
         The contents of `metrics.json`: `gate`, `unseen` and `training` (metric name -> kind -> `value`, `reason` and,
         for means of several sentences, `interval`), `real_time_factor`, `groups` (by language and speaker), `clips`,
         `texts` (sentences without recordings), `examination` (hash and size of the set of unseen sentences),
-        `lineage`, `left_out` (reason -> number of clips), and `few_clips` (what rests on few held-out recordings).
+        `lineage`, `left_out` (reason -> number of clips), and `few_clips` (notes about few held-out recordings).
 
     Raises:
         FeatureError: features and corpus do not belong together, or the voice speaks no language of the corpus.
@@ -123,7 +123,7 @@ def evaluate_voice(
     store.check(settings.audio)
     chosen, left_out = choose(store, voice, settings.evaluation, exclude)
     if not chosen:
-        raise FeatureError(f"{store.path}: this voice speaks none of the corpus: {left_out}; evaluate it on another")
+        raise FeatureError(f"{store.path}: no clip can be evaluated ({left_out}); give another corpus")
     evaluator = _Evaluator(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
     recognized = [recognizer.understands(store.clips[position].language) for position, _ in chosen]
     needed = settings.evaluation.recognizer != "none" and any(recognized)
@@ -190,20 +190,20 @@ def write_audio_files(
 
 
 def few_clips(sentences: Sequence[SentenceResult], texts: Sequence[SpokenText], limits: EvaluationConfig) -> list[str]:
-    """Returns what could not be measured reliably, or was measured otherwise, because few recordings are held out."""
+    """Returns notes about metrics that are unreliable, or computed on other texts, as few recordings are held out."""
     clips = [sentence.clip for sentence in sentences if sentence.part == UNSEEN]
     unseen, enough = len(clips), min(limits.min_sentences, limits.max_clips)
     notes = []
     if few := unseen < enough:
         notes.append(
             f"Distances to recordings and speaker similarity rest on {unseen} held-out recording{'s' * (unseen != 1)}: "
-            "a small difference to another voice means nothing"
+            "small differences between voices are not significant"
         )
     if texts and sum(recognizer.understands(clip.language) for clip in clips) < enough:
         notes.append(f"Intelligibility is measured on {len(texts)} further texts too, which have no recording")
     elif few:
         notes.append(
-            "Intelligibility is not measured on further texts: the recognizer is off, or does not know the language"
+            "Intelligibility is not measured on further texts: the recognizer is off, or has no model of the language"
         )
     return notes
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from model.synthesis import Speech
 
 PRIORITY = {"test": 0, "validation": 1, "train": 2}
-"""Split -> its place in the order of unseen sentences: validation has chosen checkpoints, if nothing else."""
+"""Split -> its place in the order of unseen sentences. Test clips precede validation clips, which may have selected the
+checkpoint."""
 
 
 class EvaluatedVoice(Protocol):
@@ -90,7 +91,7 @@ def choose(
 
 
 def known_sentences(store: FeatureStore, voice: EvaluatedVoice) -> frozenset[str]:
-    """Returns the sentences that a voice was trained on; if it does not say, those of the store's training split."""
+    """Returns the sentences that a voice was trained on; if they are not recorded, those of the training split."""
     if voice.training_sentences is not None:
         return voice.training_sentences
     return frozenset(sentence_hash(store.clips[position].text) for position in store.split("train"))

@@ -1,7 +1,7 @@
-"""Blind listening test: a page that plays voices under secret names, and the analysis of what listeners answered.
+"""Blind listening test: a page that plays the speech of anonymous voices, and the analysis of the answers.
 
-The page holds the sounds under random tokens; which token is which voice stands in a key beside it, so neither the
-page nor the results give it away. Two kinds of trials: preference (A/B of two voices) and quality (after MUSHRA, ITU-R
+The page names sounds by random tokens. A separate key file maps tokens to voices, so that neither the page nor the
+results identify a voice. There are two kinds of trials: preference (A/B of two voices) and quality (after MUSHRA, ITU-R
 BS.1534: every voice, the hidden recording and an anchor, low-passed at 3.5 kHz, are rated from 0 to 100 against the
 open recording).
 """
@@ -31,7 +31,7 @@ ANCHOR_HZ = 3500.0
 PREFERENCE, QUALITY = "preference", "quality"
 SAME = "same"
 FORMAT = 1
-LEAST_REFERENCE_SCORE, MOST_MISSED_REFERENCES = 90.0, 0.15
+MIN_REFERENCE_SCORE, MAX_MISSED_REFERENCES = 90.0, 0.15
 """A listener who rates the hidden recording below 90 in more than 15 % of the trials is left out (BS.1534)."""
 
 
@@ -65,7 +65,7 @@ def write_test(page: Path, title: str, systems: Mapping[str, Path], most: int = 
 
     Args:
         page: The HTML file.
-        title: Shown to listeners; must not tell the voices apart.
+        title: Shown to listeners; must not identify a voice.
         systems: Voice -> folder of its evaluation (`model.evaluation.evaluate`), all of the same sentences.
         most: Largest number of sentences; their order is that of the evaluation's hashes.
 
@@ -120,7 +120,7 @@ def read_results(path: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return check_results(json.loads(path.read_text("utf-8")), key)
     except (OSError, ValueError) as error:
-        raise ListeningError(f"{path}: no results of a listening test: {error}") from error
+        raise ListeningError(f"{path}: not the results of a listening test: {error}") from error
 
 
 def check_results(results: Any, key: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,11 +130,11 @@ def check_results(results: Any, key: Mapping[str, Any]) -> dict[str, Any]:
         ListeningError: they belong to another test, or an answer is not one that the page gives.
     """
     if not isinstance(results, dict) or results.get("format") != FORMAT or not isinstance(results.get("answers"), list):
-        raise ListeningError("these are no results of a listening test")
+        raise ListeningError("not the results of a listening test")
     if results.get("test") != key["test"]:
         raise ListeningError(f"these are results of the test {results.get('test')}, but this is {key['test']}")
     if not isinstance(results.get("listener"), str) or not results["listener"].strip():
-        raise ListeningError("the results name no listener")
+        raise ListeningError("the results lack the name of the listener")
     for answer in results["answers"]:
         shown = answer.get("sounds", ())
         scores = answer.get("scores", {})
@@ -150,7 +150,7 @@ def check_results(results: Any, key: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarize(results: Sequence[Mapping[str, Any]], key: Mapping[str, Any]) -> Summary:
-    """Analyses the results of all listeners.
+    """Analyzes the results of all listeners.
 
     Args:
         results: One per listener, as `read_results` returns them; of several by one listener the last one counts.
@@ -167,8 +167,8 @@ def summarize(results: Sequence[Mapping[str, Any]], key: Mapping[str, Any]) -> S
             for answer in answers
             if answer["kind"] == QUALITY
         ]
-        missed = [rated[RECORDING] < LEAST_REFERENCE_SCORE for rated in quality]
-        if missed and np.mean(missed) > MOST_MISSED_REFERENCES:
+        missed = [rated[RECORDING] < MIN_REFERENCE_SCORE for rated in quality]
+        if missed and np.mean(missed) > MAX_MISSED_REFERENCES:
             left_out.append(listener)
         else:
             for rated in quality:

@@ -23,7 +23,7 @@ GROSS_PITCH_ERROR = 0.2
 LONGEST_TOKEN = 40
 """Frames (0.46 s) above which a token is assumed to cover its neighbors as well."""
 
-LEAST_FOR_INTERVAL = 8
+MIN_VALUES_FOR_INTERVAL = 8
 """Number of values below which the interval of their mean is not shown: it would be wide and unreliable."""
 
 AlignedFrames = tuple[np.ndarray, np.ndarray]
@@ -53,7 +53,7 @@ def mean_of(metrics: Iterable[Metric]) -> Metric:
     """Returns the mean of the metrics that apply, with its interval, or the first reason where none does."""
     metrics = list(metrics)
     values = [metric.value for metric in metrics if metric.value is not None]
-    if len(values) >= LEAST_FOR_INTERVAL:
+    if len(values) >= MIN_VALUES_FOR_INTERVAL:
         estimate = estimate_mean(values)
         return Metric(estimate.mean, interval=(estimate.low, estimate.high))
     if values:

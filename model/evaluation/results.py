@@ -134,7 +134,7 @@ def _recording_error(sentences: list[SentenceResult], max_recording_error: float
 
 
 def _mean_character_error_increase(sentences: list[SentenceResult], max_recording_error: float) -> Metric:
-    """Returns the mean increase, unless the recognizer does not understand the recordings either."""
+    """Returns the mean increase, or why it does not apply: the recognizer does not understand the recordings."""
     recordings = _recording_error(sentences, max_recording_error)
     return recordings if recordings.value is None else mean_of(map(_character_error_increase, sentences))
 

@@ -1,4 +1,4 @@
-"""Texts without recordings: they show how intelligible a voice is where few recordings are held out."""
+"""Texts without recordings, which measure the intelligibility of a voice if few recordings are held out."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from model.text.symbols import symbols_hash
 log = logging.getLogger(__name__)
 
 CHUNK = 16
-"""Clips per job: a kill loses no more than the running jobs."""
+"""Clips per job; a killed build loses the running jobs only."""
 MEGABYTE = 2**20
 
 

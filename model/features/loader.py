@@ -223,8 +223,8 @@ class Loader:
 class RehearsalLoader:
     """Endless iterator over the training batches of one process, with clips of two feature stores in each.
 
-    A batch has at most `training.batch_size` clips. Where the corpus has fewer, there are fewer clips of the base too,
-    so that their share stays. Each store is drawn from as if it were alone.
+    A batch has at most `training.batch_size` clips. If the corpus contributes fewer clips, the base does too, so that
+    its share stays the same. Each store has its own sampler.
 
     Args:
         store: Features of the corpus.

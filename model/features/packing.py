@@ -1,8 +1,7 @@
 """Packing of extracted clips into the shards of a feature store, with reuse of the clips in earlier shards.
 
 Workers write *pieces*: small shards of a few clips. The packer collects their clips until they fill a shard of the
-configured size. What it does not take from workers it takes from earlier stores, or from an interrupted build of the
-same store.
+configured size. All other clips come from earlier stores, or from an interrupted build of the same store.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ STATE_CHECKSUM = "state.sha256"
 FORMAT = 3
 """Version of the layout, raised when older checkpoints can no longer be read. 2 used other names of the state."""
 
-MOST_SHOWN = 5
+MAX_SHOWN = 5
 """Number of differences that are named."""
 
 
@@ -299,10 +299,10 @@ def describe_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -
         return "its settings or its data differ"
     names = [name for name in sorted(saved.keys() | current.keys()) if saved.get(name) != current.get(name)]
     shown = [
-        f"{name} is {_shown_value(current, name)} instead of {_shown_value(saved, name)}" for name in names[:MOST_SHOWN]
+        f"{name} is {_shown_value(current, name)} instead of {_shown_value(saved, name)}" for name in names[:MAX_SHOWN]
     ]
-    if len(names) > MOST_SHOWN:
-        shown.append(f"and {len(names) - MOST_SHOWN} more")
+    if len(names) > MAX_SHOWN:
+        shown.append(f"and {len(names) - MAX_SHOWN} more")
     return ", ".join(shown) or "another version of the program made it"
 
 

@@ -28,7 +28,7 @@ WINDOW_STEP = round(SAMPLE_RATE / 1.3 / HOP_LENGTH)
 MIN_COVERAGE = 0.75
 """A last window that the recording fills to less than this fraction is left out."""
 MIN_LEVEL = 10 ** (-30 / 20)
-"""Root mean square (-30 dB full scale) to which quieter recordings are raised."""
+"""Root mean square (-30 dB full scale) to which quieter recordings are amplified."""
 FIX = "install its wheel, which contains them: `pip install --no-deps resemblyzer==0.1.4`"
 
 
@@ -100,7 +100,7 @@ def window_starts(samples: int) -> list[int]:
 
 
 def _raised(samples: np.ndarray) -> np.ndarray:
-    """Returns samples with a level of at least `MIN_LEVEL`."""
+    """Returns samples, amplified to a level of at least `MIN_LEVEL`."""
     level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
     if level == 0.0:
         raise silence_error()

@@ -105,7 +105,7 @@ def _english(voice: str, dates: str) -> Language:
             "Corp.": "Corporation", "Dept.": "Department", "Univ.": "University", "approx.": "approximately",
             "Nos.": "Numbers", "Vol.": "Volume", "Fig.": "Figure", "Feb.": "February", "Aug.": "August",
             "Sept.": "September", "Oct.": "October", "Nov.": "November", "Dec.": "December",
-            "a.m.": "ay em", "p.m.": "pea em",  # spelt so that the lone A is no article
+            "a.m.": "ay em", "p.m.": "pea em",  # spelled so that the lone A is no article
         },
         symbols={
             "×": "times", "÷": "divided by", "±": "plus or minus", "≥": "greater than or equal to",

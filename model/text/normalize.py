@@ -26,7 +26,7 @@ _MARKS = str.maketrans(
     | dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069", "")
 )
 _AFTER_DIGITS = str.maketrans({"–": " - ", "/": " "})
-"""Signs that mean something between digits, but a pause or nothing between words."""
+"""Signs that are spoken between digits; between words they are a pause or silent."""
 _COMPATIBLE = re.compile("([^ºª¼-¾⅐-⅞↉№²³¹⁰-⁹₀-₉™℠…]+)")
 """Characters to replace by their NFKC form; the excluded signs would turn into letters or digits."""
 _NUMERIC = re.compile("[\\d¼-¾⅐-⅞↉]")
@@ -47,9 +47,9 @@ class Normalized:
     """A normalized text.
 
     Attributes:
-        text: Words, with marks of `model.text.symbols.MARKS` after them.
-        unknown: Characters that are left out because the language cannot speak them, with their counts.
-        changes: (written, spoken) of everything that is replaced by words.
+        text: Words and punctuation, the marks of `model.text.symbols.MARKS`.
+        unknown: Characters that cannot be spoken in the language and are left out, with their counts.
+        changes: (written, spoken) form of every part that was replaced.
     """
 
     text: str
@@ -58,7 +58,12 @@ class Normalized:
 
 
 def normalize(text: str, language: str) -> Normalized:
-    """Replaces everything in a text that is not a word by the words that are spoken."""
+    """Writes numbers, dates, times, units, abbreviations and signs of a text as words, and unifies its punctuation.
+
+    Args:
+        text: As written.
+        language: `en`, `fa`, or any voice of espeak-ng; one without rules (`model.text.languages`) keeps its digits.
+    """
     rules = language_of(language)
     result = Normalized("")
     text = " ".join(text.split())

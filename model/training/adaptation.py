@@ -1,8 +1,8 @@
 """Starting a training from the weights of another voice.
 
-The optimizer, the schedule and the loss weights start anew; resuming an interrupted run is something else and restores
-all of them (`TrainingState.resume`). Languages are matched by name; symbols and speakers need no matching, since the
-symbol table is fixed and speakers are embeddings of their recordings.
+The optimizer, the schedule and the loss weights are initialized anew, whereas a resumed run restores all of them
+(`TrainingState.resume`). Languages are matched by name; symbols and speakers need no matching, since the symbol table
+is fixed and speakers are embeddings of their recordings.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MODULES = {
 """Part of the model as `training.freeze` names it -> its modules."""
 
 
-LEAST_SIMILARITY = 0.85
+MIN_SIMILARITY = 0.85
 """Cosine (Resemblyzer) between the speech of the new voice and that of the base, above which a speaker is kept."""
 SpeakerComparison = Callable[[Voice, AcousticModel, Sequence[str], FeatureStore], dict[str, float]]
 """Returns the similarity of each speaker's speech before and after a training (`model.training.kept_speakers`)."""
-SHAPES_NO_TENSOR = frozenset(name for name in ModelConfig.model_fields if "dropout" in name)
-"""Settings of the model that may differ from the base's."""
+MAY_DIFFER = frozenset(name for name in ModelConfig.model_fields if "dropout" in name)
+"""Settings of the model that may differ from the base's, since no tensor depends on them."""
 
 
 class AdaptationError(MyXTTSError):
@@ -77,7 +77,7 @@ class AdaptationReport:
         )
 
     def speakers_summary(self) -> str:
-        """Returns what became of the base's speakers as one line."""
+        """Returns which speakers of the base were kept or dropped, as one line."""
         return "speakers of the base: " + ", ".join(f"{name} {what}" for name, what in self.speakers.items())
 
 
@@ -189,14 +189,14 @@ class StartingPoint:
         self.kept = [
             name
             for name, similarity in self.similarities.items()
-            if similarity >= LEAST_SIMILARITY
+            if similarity >= MIN_SIMILARITY
             and self.base.speaker_languages[name] in self.languages
             and name not in own
         ]
         return {name: self.base.speakers[name] for name in self.kept}
 
     def with_speakers(self, report: AdaptationReport) -> AdaptationReport:
-        """Returns the report of the start with what became of the base's speakers."""
+        """Returns the report with the final status of the base's speakers: kept or dropped, and their similarity."""
         known = self.similarities
         return replace(
             report,
@@ -215,7 +215,7 @@ class StartingPoint:
                 "training.start_from to none"
             )
         ours, theirs = config.model.model_dump(), base.config.model.model_dump()
-        different = [key for key in ours if ours[key] != theirs[key] and key not in SHAPES_NO_TENSOR]
+        different = [key for key in ours if ours[key] != theirs[key] and key not in MAY_DIFFER]
         if different:
             pairs = "; ".join(f"model.{key} is {ours[key]}, the base has {theirs[key]}" for key in different)
             raise AdaptationError(
@@ -263,7 +263,7 @@ def model_dimensions(store: FeatureStore) -> ModelDimensions:
 
 
 def features_hash(voice: VoiceDescription) -> str:
-    """Returns the content hash of the features that a voice was trained on; '' if the voice does not say."""
+    """Returns the content hash of the features that a voice was trained on; '' if it is not recorded."""
     return str(voice.trained_with.get("features_hash", ""))
 
 

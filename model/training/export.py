@@ -34,10 +34,10 @@ def export_voice(
     Args:
         config: Settings of the run.
         store: The features that it was trained on.
-        start: What it started from.
+        start: Its starting point: base voice, languages and dimensions.
         output: Folder of the run; the voice is written to `voice/` in it.
-        data_license: License of the recordings; '' if it is not given.
         device: Device on which the variance that predicted mels lack is computed.
+        data_license: License of the recordings; '' if it is not given.
 
     Returns:
         The voice's folder and the step of its weights.
@@ -76,7 +76,7 @@ def training_sentences(store: FeatureStore) -> frozenset[str]:
 
 
 def describe_speakers(model: AcousticModel, store: FeatureStore) -> dict[str, Speaker]:
-    """Returns, for each speaker of the training clips, what synthesis needs when no reference clip is given.
+    """Returns embedding, pitch statistics and style of each speaker of the training clips, by name.
 
     Held-out speakers are left out: they are cloned from a reference clip, like any speaker outside the corpus.
     """

@@ -1,4 +1,4 @@
-"""Speakers of the base voice that still sound like themselves after a training that started from it."""
+"""Similarity of the speakers of a base voice before and after a training that started from it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from model.speaker_encoder import Resemblyzer
 from model.voice import Speaker, Voice
 
 TEXTS = 2
-"""Texts that each speaker says."""
+"""Number of texts on which a speaker is compared."""
 ITERATIONS = 16
-"""Griffin-Lim iterations, enough to recognize a speaker."""
+"""Griffin-Lim iterations, enough for speaker embeddings."""
 
 
 @torch.no_grad()
@@ -26,8 +26,8 @@ def speaker_similarities(
 ) -> dict[str, float]:
     """Returns, for each speaker of the base, how much the new model's speech resembles the base's.
 
-    Both models say the first validation texts of the corpus; the similarity is the mean cosine of the Resemblyzer
-    embeddings of the same text.
+    Both models synthesize the first validation texts of the corpus. The similarity is the cosine of the Resemblyzer
+    embeddings of both versions of a text, averaged over the texts.
 
     Args:
         base: The base voice.
@@ -53,7 +53,7 @@ def speaker_similarities(
 
 
 def _index(known: Sequence[str], language: str, fallback: str) -> int:
-    """Returns the index of a language, or of another one where the model does not speak it."""
+    """Returns the index of a language, or that of `fallback` if the model lacks it."""
     return known.index(language if language in known else fallback if fallback in known else known[0])
 
 

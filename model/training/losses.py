@@ -190,7 +190,7 @@ AVERAGING_STEPS = 100
 
 
 class AdaptiveLossWeights:
-    """Adapts the weights of loss terms: lowers those of terms that grow relative to the others, raises the opposite.
+    """Adapts the weights of loss terms: lowers those of terms that grow relative to the others, raises those that fall.
 
     The factors on the base weights are 1 until the reference is known, and stay exactly 1 within the dead band.
 

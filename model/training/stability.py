@@ -51,7 +51,7 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipping:
 
 
 class DivergenceDetector:
-    """Classifies every step by its loss and gradient, and says when the run must be rolled back.
+    """Classifies every step by its loss and gradient, and decides when the run is rolled back.
 
     A step with a loss of `divergence_factor` times the best running median counts as bad although it is finite: weights
     that have diverged rarely become NaN by themselves.

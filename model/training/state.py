@@ -247,7 +247,7 @@ class TrainingState:
         yield copy
 
     def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
-        """Loads what a resumed and a rolled back run have in common."""
+        """Loads the parts of a checkpoint that are restored both by resuming and by a rollback."""
         try:
             self.model.load_state_dict(checkpoint.model)
         except RuntimeError as error:
@@ -270,19 +270,19 @@ def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") 
         store: Its features.
         base: Hash of the weights that it starts from (`StartingPoint.identity`); empty from scratch.
     """
-    return settings_hash(_shaping_settings(config), {"features": store.content_hash, "base": base})
+    return settings_hash(_weight_settings(config), {"features": store.content_hash, "base": base})
 
 
 def run_identity(config: TrainSettings, store: FeatureStore, base: str = "") -> dict[str, Any]:
     """Returns what `run_fingerprint` hashes, by dotted key, for the message about a run that cannot be resumed."""
-    settings = _shaping_settings(config)
+    settings = _weight_settings(config)
     sections = {name: value for name, value in settings.items() if isinstance(value, dict)}
     named = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
     hashes = {"hash of the features": store.content_hash, "hash of the base voice": base or "none"}
     return {**named, "seed": config.seed, **hashes}
 
 
-def _shaping_settings(config: TrainSettings) -> dict[str, Any]:
+def _weight_settings(config: TrainSettings) -> dict[str, Any]:
     """Returns the settings that determine the weights."""
     settings = config.model_dump(mode="json", include={"model", "loss", "training", "seed"})
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in NOT_IN_FINGERPRINT}

@@ -38,7 +38,7 @@ class StepLoss:
 
 @dataclass(frozen=True)
 class Precision:
-    """How a step computes.
+    """Device and numerical precision of a step.
 
     Attributes:
         device: Device of the model.

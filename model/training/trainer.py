@@ -218,7 +218,7 @@ def _log_start(state: TrainingState, store: FeatureStore, precision: Precision) 
 
 
 def _review(state: TrainingState, step: Step, batch: Batch, reporter: RunReporter) -> bool:
-    """Reports what was unusual about a step and reacts to it; returns True when the run was rolled back."""
+    """Reports and handles plateaus, bad steps and lack of memory; returns True when the run was rolled back."""
     if step.micro_batches > state.micro_batches:
         state.micro_batches = step.micro_batches
         message = f"out of memory: batches are computed in {step.micro_batches} micro-batches from here on"

@@ -37,7 +37,7 @@ class _Head(nn.Module):
 
 
 class PeriodHead(_Head):
-    """Head on the waveform folded to (N / period, period), so that it sees every `period`-th sample."""
+    """Head on the waveform folded to (N / period, period), whose convolutions span every `period`-th sample."""
 
     def __init__(self, period: int, channels: tuple[int, ...], slope: float) -> None:
         strides = [3] * (len(channels) - 1) + [1]

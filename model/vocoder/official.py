@@ -93,7 +93,7 @@ class VocoderWeights:
 
 
 def read_official(path: Path) -> VocoderWeights:
-    """Reads an official file; its contents tell which vocoder it is of.
+    """Reads an official file, whose type is detected from its contents.
 
     Args:
         path: `g_00000000` with `config.json` and optionally `do_00000000` in the same folder, a UnivNet file, or

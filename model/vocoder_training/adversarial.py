@@ -29,7 +29,7 @@ def discriminator_loss(
     """Computes the loss of the discriminators.
 
     The least-squares loss (arXiv:1611.04076) has the target 1 for recordings and 0 for generated speech; the hinge loss
-    (arXiv:1705.02894) wants at least 1 for recordings and at most -1 for generated speech.
+    (arXiv:1705.02894) is 0 from 1 upwards for recordings and from -1 downwards for generated speech.
 
     Args:
         real, fake: Outputs of the same heads for recordings and for generated speech.
@@ -67,7 +67,7 @@ def feature_matching_loss(real: list[HeadOutput], fake: list[HeadOutput], averag
 
 
 def decayed(final_ratio: float, progress: float, cosine: bool) -> float:
-    """Returns the factor of the learning rate after a share of the steps: from 1 to `final_ratio`."""
+    """Returns the factor on the learning rate at `progress` (share of the steps, 0 to 1): from 1 to `final_ratio`."""
     if cosine:
         return final_ratio + (1 - final_ratio) * (1 + math.cos(math.pi * progress)) / 2
     return float(final_ratio**progress)
@@ -122,7 +122,7 @@ class MultiResolutionStft(nn.Module):
 class AdversarialStep:
     """Adversarial training step of generator and discriminators.
 
-    The learning rate decays over the planned steps, and new discriminators join at their share of them.
+    The learning rate decays over the planned steps; new discriminators start after a share of them.
 
     Args:
         state: State of the run; the caller advances its step.

@@ -1,6 +1,6 @@
 """A server that answers like Kubeflow Pipelines 2.17 (v2beta1), at least as strictly.
 
-Each behaviour names the file of kubeflow/pipelines 2.17.0 that it follows, below backend/src (S/). Requests are held to
+Each behavior names the file of kubeflow/pipelines 2.17.0 that it follows, below backend/src (S/). Requests are held to
 the API's own definitions, as the generated client has them.
 """
 

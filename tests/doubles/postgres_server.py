@@ -38,8 +38,8 @@ def _served(folder: Path, databases: tuple[str, ...]) -> Iterator[str]:
     if not os.geteuid():  # PostgreSQL refuses to be root
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         os.chown(folder, 65534, 65534)
-    initialise = [_binary("initdb"), "-D", str(folder), "-U", "myxtts", "-A", "trust", "--no-sync"]
-    subprocess.run([*user, *initialise], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    initialize = [_binary("initdb"), "-D", str(folder), "-U", "myxtts", "-A", "trust", "--no-sync"]
+    subprocess.run([*user, *initialize], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     options = ["-D", str(folder), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-F"]
     process = subprocess.Popen([*user, _binary("postgres"), *options], cwd=folder, stderr=subprocess.DEVNULL)
     try:

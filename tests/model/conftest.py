@@ -29,7 +29,7 @@ def make_voiced(seconds: float, f0: float, seed: int = 0, rate: int = RATE) -> n
     phase = 2 * np.pi * np.cumsum(pitch) / rate
     tone = np.zeros_like(t)
     for k in range(1, int(4000 / f0)):
-        envelope = sum(np.exp(-(((k * f0 - centre) / 250.0) ** 2)) for centre in (600.0, 1300.0, 2600.0))
+        envelope = sum(np.exp(-(((k * f0 - center) / 250.0) ** 2)) for center in (600.0, 1300.0, 2600.0))
         tone += (0.05 + envelope) * np.sin(k * phase)
     syllables = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * t)
     sound = tone * syllables

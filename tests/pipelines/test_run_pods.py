@@ -34,10 +34,10 @@ def test_logs_are_those_of_the_steps_pods_without_drivers(kube):
     assert list(pod_logs("team", "run-1")) == [("train", "one"), ("train", "two"), ("finetune_vocoder", "three")]
 
 
-@pytest.mark.parametrize("spelt", ["finetune_vocoder", "finetune-vocoder"])
-def test_one_steps_log_is_only_its_own(kube, spelt):
+@pytest.mark.parametrize("spelling", ["finetune_vocoder", "finetune-vocoder"])
+def test_one_steps_log_is_only_its_own(kube, spelling):
     kube.pods = [pod("train", log="one\n"), pod("finetune-vocoder", log="three\n")]
-    assert list(pod_logs("team", "run-1", spelt)) == [("finetune_vocoder", "three")]
+    assert list(pod_logs("team", "run-1", spelling)) == [("finetune_vocoder", "three")]
     assert list(pod_logs("team", "run-1", "train")) == [("train", "one")]
 
 

@@ -45,7 +45,7 @@ def golden_texts() -> dict[str, str]:
     )
     texts["study-cluster.yaml"] = compile_study(profiles["training-cluster-big.yaml"], workers=4, then_train=True)
     texts["manifests.yaml"] = manifests(profiles["training-cluster.yaml"], "myxtts", "0" * 40)
-    return {name: normalised(text) for name, text in texts.items()}
+    return {name: normalized(text) for name, text in texts.items()}
 
 
 def cluster_config(changes: dict) -> Config:
@@ -53,7 +53,7 @@ def cluster_config(changes: dict) -> Config:
     return resolve(overrides={**IMAGES, **changes}).config
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Without the line that names the SDK's release."""
     return re.sub(r"(?m)^( *)sdkVersion: .*$", r"\1sdkVersion: kfp", text)
 

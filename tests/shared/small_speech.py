@@ -28,7 +28,7 @@ def surround(samples: np.ndarray, number: int) -> tuple[np.ndarray, float]:
 
     Args:
         samples: Speech from its first to its last sample.
-        number: Of the clip; neighbours differ in level and in both lengths.
+        number: Of the clip; neighbors differ in level and in both lengths.
 
     Returns:
         The longer recording, and the seconds before the speech.

@@ -3,7 +3,7 @@
 A reader is a module of this package, named like its format in `CorpusFormat`, with two functions:
 
     recognizes(folder: Path) -> bool          whether `folder` has this layout
-    read(config: CorpusConfig) -> Source      its utterances, and problems of rows that are none
+    read(config: CorpusConfig) -> Source      its utterances, and problems of rows without an utterance
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ UNREAD = {
     ".json": f"one JSON file per recording is not read, nor a list without names of recordings; {_SAVE}",
     ".trn": f"transcripts in .trn files are not read; {_SAVE}",
 }
-"""Suffix of transcripts that people have and that no reader understands -> what to do."""
+"""Suffix of unsupported transcripts -> why they are not read, and what to do instead."""
 RECORDED = tuple(name for name in get_args(CorpusFormat) if name not in (MIXED, "generated"))
 """Formats of recordings in the order in which a folder is tried, the most specific ones first."""
 

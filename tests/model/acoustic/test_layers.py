@@ -18,8 +18,8 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(p):
     torch.testing.assert_close(out, x * ~hidden / (1 - p))
     (gradient,) = torch.autograd.grad(out.sum(), x)
     torch.testing.assert_close(gradient, ~hidden / (1 - p))
-    neighbours = torch.corrcoef(torch.stack([hidden.float().flatten()[lag : lag - 8] for lag in range(5)]))
-    assert float((neighbours - torch.eye(5)).abs().max()) < 0.02  # decisions from one random number are independent
+    neighbors = torch.corrcoef(torch.stack([hidden.float().flatten()[lag : lag - 8] for lag in range(5)]))
+    assert float((neighbors - torch.eye(5)).abs().max()) < 0.02  # decisions from one random number are independent
 
 
 def test_dropout_follows_the_seed_and_is_off_in_evaluation():

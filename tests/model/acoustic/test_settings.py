@@ -142,7 +142,7 @@ def test_more_dropout_makes_its_module_noisier_in_training(make_model, batch, ke
 
 
 def test_predictors_that_read_embeddings_have_a_limited_receptive_field(make_model, make_batch):
-    """Two convolutions of three tokens have a receptive field of two neighbours on each side."""
+    """Two convolutions of three tokens have a receptive field of two neighbors on each side."""
     batch = make_batch([(9, 41)])
     for reads, sees in (("encoding", True), ("embedding", False)):
         model = make_model(predictors_read=reads)

@@ -151,7 +151,7 @@ def test_a_recording_that_is_too_long_is_refused_while_it_is_decoded(tmp_path, m
     soundfile.write(path, np.zeros(40_000, np.float32), 8000)
     assert len(read_audio(path, 8000)) == 40_000
     monkeypatch.setattr(io, "_BLOCK", 4096)
-    monkeypatch.setattr(io, "MOST_SECONDS", 4)
+    monkeypatch.setattr(io, "MAX_SECONDS", 4)
     with pytest.raises(AudioError, match="longer than"):
         read_audio(path, 8000)
 

@@ -1,4 +1,4 @@
-from model.loop.checkpoints import MOST_SHOWN, describe_differences
+from model.loop.checkpoints import MAX_SHOWN, describe_differences
 
 
 def test_each_difference_is_named_with_both_values():
@@ -13,7 +13,7 @@ def test_each_difference_is_named_with_both_values():
 def test_many_differences_are_counted():
     saved = {str(number): number for number in range(9)}
     message = describe_differences(saved, dict.fromkeys(saved, -1))
-    assert message.count(" instead of ") == MOST_SHOWN
+    assert message.count(" instead of ") == MAX_SHOWN
     assert message.endswith("and 4 more")
 
 
