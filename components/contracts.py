@@ -245,11 +245,11 @@ class RegisterOutput(StepOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class GateOutput(StepOutput):
-    """A passed gate, and the folders in which a reader of the decision looks further.
+    """The decision of a passed gate, and the folders of the results that it is based on.
 
     Attributes:
         name: Registered model.
-        version: Version that was judged.
+        version: Version that was checked.
         champion: Champion after the decision.
         champion_before: Champion that the version was compared with; '' for none.
         report: The gate's report (`gate.json`).

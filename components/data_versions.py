@@ -1,4 +1,4 @@
-"""Records of pushed corpora on the DVC remote: what a run knows of its data before it fetches them.
+"""Records of pushed corpora on the DVC remote, which a run reads before it fetches the data.
 
 `myxtts/data/<hash>.json` describes one version of a corpus, and `<hash>.html` is the report of its validation.
 `myxtts/latest/<corpus>.json` describes the newest version. A run of `latest` reads it when it starts, so that runs of a
@@ -135,7 +135,7 @@ class DataRecords:
             return content
 
     def _folder(self) -> Path | None:
-        """Returns the folder of a remote that is one; `None` on S3."""
+        """Returns the remote as a local folder; `None` if it is on S3."""
         if "://" not in self.remote:
             return Path(self.remote)
         return None

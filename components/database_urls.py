@@ -1,6 +1,6 @@
-"""Addresses of MLflow and of the studies that name a file: made absolute once, since steps run in folders of their own.
+"""Addresses of the databases of MLflow and of studies; those of local files are made absolute.
 
-Relative to the current folder, one address would mean another file in every process.
+Steps run in different folders, in which a relative address would name different files.
 """
 
 import os
@@ -22,7 +22,7 @@ NAMES = ("databricks", "databricks-uc", "uc")
 
 
 def absolute_url(url: str) -> str:
-    """Returns an address whose file or folder, if it names one, is absolute; other addresses are unchanged."""
+    """Returns the address with an absolute path if it names a local file or folder, else unchanged."""
     if found := SQLITE.fullmatch(url):
         scheme, file, options = found.groups()
         memory = not file or file.startswith((":memory:", "file:"))
@@ -42,8 +42,8 @@ def require_server(url: str, variable: str) -> None:
     """Refuses a PostgreSQL server that does not answer within seconds; clients would try for minutes.
 
     Args:
-        url: Address of a database; other schemes than PostgreSQL's, and addresses without a host, are not asked.
-        variable: Environment variable that has the address, for the message.
+        url: Address of a database; other schemes than PostgreSQL's, and addresses without a host, are not checked.
+        variable: Environment variable that contains the address, for the error message.
 
     Raises:
         DatabaseError: nothing accepts a connection there.

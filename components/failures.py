@@ -1,4 +1,4 @@
-"""Tells errors that a user can fix, which are explained in one line, from defects, whose traceback is wanted."""
+"""Explains errors that a user can fix in one line; all other exceptions are defects and keep their traceback."""
 
 import errno
 import os
@@ -68,7 +68,7 @@ def _explained(error: BaseException) -> str:
 
 
 def explain_mlflow(error: BaseException) -> str:
-    """Returns one line with the address of MLflow, what it answered or that it did not, and what to do."""
+    """Returns one line with the address of MLflow, its answer or the lack of one, and the fix."""
     server = os.environ.get("MLFLOW_TRACKING_URI", "in the state folder")
     message = " ".join(str(error).split())
     if len(message) > MAX_CHARACTERS:  # the request stands at the beginning, the reason at the end

@@ -1,9 +1,9 @@
-"""Journal of a registered model: what was done to its aliases, in an order on which all machines agree.
+"""Journal of a registered model: the operations on its aliases, in an order that is the same for all machines.
 
-MLflow moves one alias or tag per request. An operation of several requests is therefore written down first, as one
-entry of the journal, and whoever finds it unfinished finishes it. Entries are parameters of an MLflow run, since MLflow
-never changes a parameter: of two processes that write the same entry, one is refused. The run lies in an experiment of
-its own, made under another name and then renamed, since names of experiments are unique.
+MLflow moves one alias or tag per request. An operation of several requests is therefore first written as one entry of
+the journal, and any process that finds it unfinished completes it. Entries are parameters of an MLflow run, which MLflow
+never changes: of two processes that write the same entry, one is refused. The run lies in an experiment of its own,
+made under another name and then renamed, since names of experiments are unique.
 """
 
 import json
@@ -45,7 +45,7 @@ class Operation:
         replaced: Champion before; '' for none.
         earlier: Champions before this one, newest first, to which a rollback returns.
         metrics: Metrics of the version's evaluation, if the action is `register`.
-        reason: Stored for people.
+        reason: Reason that is shown to users.
         time: In UTC, ISO 8601.
         writer: Process that wrote the entry (`components.process_identity`).
     """
@@ -135,7 +135,7 @@ class Journal:
         try:
             self._client.log_param(self.run_id, key, value, synchronous=True)
         except MlflowException:
-            # Refused, or the answer was lost: the parameter itself tells.
+            # Refused, or the response was lost: the value of the parameter decides.
             present: dict[str, str] = self._client.get_run(self.run_id).data.params
             if key not in present:
                 raise
@@ -174,7 +174,7 @@ def find_journal(client: Any, model: Any) -> Journal | None:
 
 
 def make_journal(client: Any, model: Any, artifacts: str | None = None) -> Journal:
-    """Returns a new journal of a registered model, or that of another process which was faster.
+    """Returns a new journal of a registered model, or the one that another process has made meanwhile.
 
     An experiment with one run is made under a name of its own, and then gets the name that all processes look for.
 

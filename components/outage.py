@@ -30,7 +30,7 @@ def retry_during_outage(
 
     Args:
         action: May be called several times. Its other errors are raised at once.
-        is_outage: Whether an error may be gone in a moment.
+        is_outage: Returns whether an error may be temporary.
         what: Description of the action, for the log.
         seconds: Time after which the last error is raised.
         sleep: Waits so many seconds between two calls.

@@ -1,7 +1,7 @@
-"""Ends a process when the one above it dies, on every launcher.
+"""Ends a process when its parent dies, with every launcher.
 
 A run is a chain of processes: command, KFP's runner, the step's shell, its executor, torchrun, the workers. A signal
-reaches one link; the links below it find out that their parent is gone, save what they can, and end.
+may end only one of them; its descendants detect that their parent has died, save their state, and end.
 """
 
 import logging

@@ -46,4 +46,4 @@ def _started(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     state, started = fields[0], fields[19]
-    return "" if state in "ZX" else started  # a process that its parent has not yet asked for
+    return "" if state in "ZX" else started  # a zombie: its parent has not yet waited for it

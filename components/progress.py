@@ -13,7 +13,7 @@ class ProgressLogger:
     """Run logger of a step: forwards to another logger, and reports the progress on the step's output.
 
     Args:
-        logger: Receives everything. It stays open: whoever opened it knows how the run ended.
+        logger: Receives everything. It is not closed here, since only its owner knows the final status of the run.
         step: Name of the step.
         total: Number of optimizer steps of the run.
         prefix: Put before the names of the forwarded metrics.

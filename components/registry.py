@@ -1,7 +1,7 @@
 """Model registry: versions, and the aliases `candidate`, `champion` and `previous`.
 
-Every change of the aliases is an operation of the model's journal (`components.journal`): decided when its entry is
-written, and carried out afterwards, by its own process or by the next one that looks.
+Every change of the aliases is an operation of the model's journal (`components.journal`). It takes effect when its
+entry is written, and is then carried out by its own process, or by the next one that reads the journal.
 """
 
 import logging
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class RegistryError(MyXTTSError):
-    """A registry operation is not possible; the message says why, and which is."""
+    """A registry operation is not possible; the message says why, and what is possible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ class Registry:
         self._commit(name, plan)
 
     def rollback(self, name: str, reason: str) -> tuple[str, str]:
-        """Makes the champion before this one the champion again; the gate does not promote the one that it replaces.
+        """Makes the previous champion the champion again; the gate does not promote the replaced version again.
 
         A rollback that another process left unfinished is finished instead, since it was meant for the same champion.
 
@@ -363,7 +363,7 @@ class Registry:
         return operation
 
     def _settle(self, name: str, journal: Journal) -> list[Entry]:
-        """Returns the entries of the journal, after a process that is at work, or this one, has finished the last."""
+        """Returns the entries of the journal once the last operation is finished, by its own process or by this one."""
         while True:
             entries = journal.entries()
             if not entries or entries[-1].outcome:
@@ -374,7 +374,7 @@ class Registry:
                 self._finish(name, journal, entries[-1])
 
     def _finish(self, name: str, journal: Journal, entry: Entry) -> None:
-        """Carries out an operation, which any number of processes may do at once or again, and closes its entry."""
+        """Carries out an operation and closes its entry; several processes may do so at once, and repeatedly."""
         while True:
             outcome = APPLIED
             if entry.operation.version in self._versions(name):
@@ -432,9 +432,9 @@ class Registry:
             self.client.delete_registered_model_alias(name, alias)
 
     def _model_state(self, name: str, entries: list[Entry]) -> "ModelState":
-        """Returns what the aliases say, and the earlier champions that the journal remembers.
+        """Returns the champion by its alias, and the earlier champions by the journal.
 
-        The champion may have been moved or deleted in MLflow itself: then the one of the journal is an earlier one.
+        If the alias was moved or deleted in MLflow itself, the journal's last champion is an earlier one.
         """
         aliases = _aliases_of(self._model(name))
         champion = aliases.get(CHAMPION, "")
@@ -510,7 +510,7 @@ def _aliases_of(model: Any) -> dict[str, str]:
 def _may_be_finished(journal: Journal, entry: Entry) -> bool:
     """Waits while the process that wrote an entry works on it; returns False if it has finished it.
 
-    A process that this one cannot see, or that does not get on, is given `GRACE_SECONDS`.
+    A process on another machine, and one that makes no progress, has `GRACE_SECONDS` to finish.
     """
     deadline = time.monotonic() + GRACE_SECONDS
     if entry.operation.writer != this_process() and process_status(entry.operation.writer) is not ProcessStatus.ENDED:

@@ -31,7 +31,7 @@ class OutputArtifact(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Results of a step for people.
+    """Human-readable results of a step.
 
     Attributes:
         metrics: Metrics that are compared across runs. Values that are not finite are left out: KFP cannot store them.
@@ -67,7 +67,7 @@ def fit_html(path: Path, limit: int = MAX_HTML_BYTES) -> str:
 
     Args:
         path: The page.
-        limit: Most bytes.
+        limit: Largest size in bytes.
     """
     page = path.read_text("utf-8")
     size = len(page.encode())
@@ -86,7 +86,7 @@ def fit_html(path: Path, limit: int = MAX_HTML_BYTES) -> str:
 
 
 def keep_results(outputs: Path, folder: Path) -> None:
-    """Copies the results of a run's steps to `<folder>/<step>.<suffix>`, where people find and can open them.
+    """Copies the human-readable results of a run's steps to `<folder>/<step>.<suffix>`.
 
     Args:
         outputs: KFP's folder of output artifacts, `<run>/<task>/<artifact>`.

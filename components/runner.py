@@ -78,7 +78,7 @@ def run_step(
 ) -> None:
     """Runs `components.<step>.run.run(**inputs)` and writes the record that it returns to the output artifact.
 
-    `components.<step>.run.results(record)` returns what people see of it; a failed gate shows its results too.
+    `components.<step>.run.results(record)` returns its human-readable results; those of a failed gate are shown too.
 
     Every component consists of this call. An error that a user can fix becomes one line and exit status 1. A step that
     is terminated reports it at once, whatever it is doing.
@@ -114,10 +114,10 @@ def run_step(
         if not message:
             sys.stdout.write(hide_credentials(traceback.format_exc()))
             message = hide_credentials(f"{error}") or type(error).__name__
-        judged = getattr(error, "output", None)  # of a failed gate
-        report = {"report": str(judged.report)} if judged else {}
-        if judged and shown:
-            _write_results(step, judged, shown)
+        failed = getattr(error, "output", None)  # of a failed gate
+        report = {"report": str(failed.report)} if failed else {}
+        if failed and shown:
+            _write_results(step, failed, shown)
         emit(step, "failed", seconds=seconds(), error=message, **report)
         quick_exit.status = 1
         raise SystemExit(1) from None

@@ -1,4 +1,4 @@
-"""The state folder, which holds everything that runs leave behind, and the place of each kind of result in it."""
+"""The state folder, which holds everything that runs write: its location, layout and locks."""
 
 import fcntl
 import logging

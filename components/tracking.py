@@ -24,7 +24,7 @@ from model.errors import MyXTTSError
 from model.files import parse_record, trim_incomplete_line, write_json
 
 BATCH = 1000
-"""Most metric values of a request, a limit of MLflow."""
+"""Largest number of metric values in a request, a limit of MLflow."""
 KEY_TAG = "myxtts.key"
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def initialize(state: State, uri: str = "") -> None:
         if database.is_file():
             _open_database(uri, state)  # made by another version or by hand
         else:
-            # An interrupt in the middle of making it must not leave a half: it is made beside, and moved when whole.
+            # Made under another name and renamed when complete, so that an interrupt leaves no incomplete database.
             unfinished = database.with_name(f"{database.name}.new")
             for leftover in (unfinished, database.with_name(f"{unfinished.name}-journal")):
                 leftover.unlink(missing_ok=True)
@@ -161,7 +161,7 @@ class MlflowRunLogger:
         tags: Tags of the run.
         params: Parameters of the run, by dotted key.
         parent_run_id: Parent run, whose experiment the run joins; '' for none. One that this MLflow does not have is
-            left out: where Kubeflow Pipelines records in another MLflow, its run is not ours to refer to.
+            left out, such as a run of Kubeflow Pipelines that records in another MLflow.
         dataset: `name`, `digest` (a DVC hash fits MLflow's 36 characters) and `source` of the training data.
         interval: Seconds between deliveries.
     """
@@ -311,7 +311,7 @@ class Delivery:
             write_json(self.spool / "delivered.json", {"position": position})
 
     def _start_over(self) -> None:
-        """Forgets the run and the delivered position, so that a new run gets all records."""
+        """Discards the run and the delivered position, so that a new run gets all records."""
         logger.warning(
             "MLflow does not have the run %s (any more): the records in %s go to a new one", self.run_id, self.spool
         )

@@ -73,7 +73,6 @@ def write_json_lines(path: Path, records: Iterable[Any]) -> Path:
     return write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-
 def sha256_of_file(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:

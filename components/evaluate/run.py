@@ -118,7 +118,7 @@ def evaluation_of(
 
 
 def _about(voice: Path, voice_hash: str, corpus: ResolveDataOutput) -> dict[str, str]:
-    """Returns what the report says of the voice and the data."""
+    """Returns the entries of the report's header: label -> text about the voice and the data."""
     described = read_json(voice / DESCRIPTION)
     size = described["config"].get("model_size", "")
     return {

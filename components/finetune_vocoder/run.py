@@ -1,4 +1,4 @@
-"""Gives a trained voice its vocoder: trained on the recordings, then fine-tuned on the mels that the voice predicts.
+"""Trains a vocoder on the recordings, fine-tunes it on the mels that the voice predicts, and adds it to the voice.
 
 Griffin-Lim needs no training: the voice is copied with the vocoder's settings, and torch is not imported.
 """

@@ -90,8 +90,8 @@ def _starting_weights(
     if settings.checkpoint:
         found = fetch_checkpoint(settings.checkpoint, settings.checkpoint_sha256, state.folder("fetched"))
         return read_vocoder(found, config.audio, settings.type, variant_of(settings))
-    shaping = {name: getattr(settings, name) for name in BASE_KEYS}
-    identity: dict[str, Any] = {"features": store.features_hash, "seed": config.seed, "settings": shaping}
+    base_settings = {name: getattr(settings, name) for name in BASE_KEYS}
+    identity: dict[str, Any] = {"features": store.features_hash, "seed": config.seed, "settings": base_settings}
     start = None
     if base is not None:
         start = read_vocoder(base, config.audio, settings.type, variant_of(settings))

@@ -14,7 +14,7 @@ class Check:
     """One check of the gate.
 
     Attributes:
-        name: What is checked.
+        name: Subject of the check.
         result: `pass`, `fail` or `not applicable`.
         reason: The numbers behind the result.
     """
@@ -54,7 +54,5 @@ def threshold_checks(
             Check(name.replace("_", " "), PASSED if good else FAILED, f"{value:.3f}, must be {sign} {limit:g}")
         )
     if all(value is None for value in metrics.values()):
-        checks.append(
-            Check("measured at all", FAILED, "no metric applies to this corpus, so nothing speaks for promotion")
-        )
+        checks.append(Check("measured at all", FAILED, "no metric of the gate applies to this corpus"))
     return checks

@@ -113,8 +113,8 @@ def best_versions(versions: Iterable[Version], champion: str) -> dict[str, str]:
     """Returns the version number of the best champion so far in each metric.
 
     A champion becomes the reference of a metric when it is better there than the reference before it, beyond the
-    interval of the difference. So any number of candidates, each a little worse, can lose one margin in all. Versions
-    that were rolled back are no references. A forced promotion makes its version the only reference.
+    interval of the difference. A sequence of slightly worse candidates can therefore lose at most one margin in total.
+    Versions that were rolled back are no references. A forced promotion makes its version the only reference.
 
     Args:
         versions: All versions of a model, newest first.
@@ -128,14 +128,14 @@ def best_versions(versions: Iterable[Version], champion: str) -> dict[str, str]:
 
 
 def best_in(rows: Iterable[Comparison] | None) -> str:
-    """Returns the value of the tag `BEST_IN` of a new champion: of the first one, which has no rows, all metrics."""
+    """Returns the value of the tag `BEST_IN` of a new champion; a first champion (None) is the best in all metrics."""
     if rows is None:
         return " ".join(COMPARED)
     return " ".join(row.metric for row in rows if row.superior)
 
 
 def mark_only_reference(registry: Registry, version: Version) -> None:
-    """Makes a version the reference of all metrics, in place of all others: someone decided so against the gate."""
+    """Makes a version the only reference of all metrics, after a promotion that was forced against the gate."""
     for other in registry.versions(version.name):
         if BEST_IN in other.tags and other.number != version.number:
             registry.client.delete_model_version_tag(other.name, other.number, BEST_IN)

@@ -244,7 +244,7 @@ def _champion(version: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Returns a text for the cell of a Markdown table: reasons contain what people typed when they rolled back."""
+    """Returns a text escaped for a cell of a Markdown table, since reasons of rollbacks are free text."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 

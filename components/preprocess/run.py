@@ -15,7 +15,7 @@ from model.features.extract import Progress, build_features
 from model.features.index import INDEX, SHARDS, read_metadata
 
 MAX_EARLIER_STORES = 8
-"""Most earlier stores that are searched for unchanged clips."""
+"""Largest number of earlier stores that are searched for unchanged clips."""
 PARTS = "feature-parts"
 """Folder of the state with the extracted parts of a corpus, until they are joined."""
 

@@ -1,4 +1,4 @@
-"""Extracts one part of a corpus to shards. Several pods do so side by side, and `preprocess` joins their shards."""
+"""Extracts one part of a corpus to shards. Several pods extract parts in parallel; `preprocess` joins their shards."""
 
 from components.contracts import PreprocessPartOutput, ResolveDataOutput
 from components.preprocess.run import PARTS, earlier_stores, extraction_code, report_progress, store_key

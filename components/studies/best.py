@@ -38,7 +38,7 @@ def best_trial(study: "Study") -> FrozenTrial:
 
 
 def best_settings(study: "Study") -> dict[str, Any]:
-    """Returns what the study decided, by dotted key: the settings of the best trial that are not those of its size.
+    """Returns the settings of the best trial that are not presets of its model size, by dotted key.
 
     These are the searched ones, and those that all trials had in common by the user's choice. Steps and schedule of
     validations are not among them: the budget of trials determined them.

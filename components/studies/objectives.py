@@ -1,4 +1,4 @@
-"""Objectives of a study: what is measured at the end of a trial, and minimized."""
+"""Objectives of a study, which are measured at the end of a trial and minimized."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ MEL = "validation/mel"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The end of a trial.
+    """Results of a finished training of a trial, from which the objectives are computed.
 
     Attributes:
         metrics: Metrics of the last validation.

@@ -1,4 +1,4 @@
-"""Page of a study: its trials as a table, and plots of how it went, as one self-contained HTML file."""
+"""Page of a study as one self-contained HTML file: a table of its trials, and plots."""
 
 import base64
 import io
@@ -80,7 +80,7 @@ def _counts(states: list[str]) -> dict[str, int]:
 
 
 def plots(study: "Study") -> Iterator[Plot]:
-    """Yields the plots of a study; what needs more finished trials says so instead."""
+    """Yields the plots of a study; one that needs more finished trials has a reason instead of an image."""
     from optuna.visualization import matplotlib as draw
 
     settings = arguments_of(study).settings.study

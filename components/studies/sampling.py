@@ -25,8 +25,8 @@ RANDOM_TRIALS = 4
 def suggest(study: "Study", number: int, settings: StudySettings, space: Mapping[str, Range]) -> dict[str, Any]:
     """Returns values for the trial with this number.
 
-    Each trial has a random number generator of its own. So random values do not depend on which worker asks when, and
-    workers never repeat each other's.
+    Each trial has its own random number generator. Random values therefore do not depend on the order in which workers
+    start trials, and no two trials have the same ones.
     """
     import optuna
 

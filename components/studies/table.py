@@ -60,7 +60,7 @@ def row(trial: FrozenTrial) -> Row:
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """Returns the state of a trial as people see it."""
+    """Returns the state of a trial as it is shown to users."""
     if trial.state == TrialState.WAITING and rung_values(trial):
         return "paused"
     if trial.state == TrialState.COMPLETE and not is_feasible(trial):
@@ -110,7 +110,7 @@ class Overview:
 
 
 def overview(study: "Study") -> Overview:
-    """Returns how far a study is."""
+    """Returns the progress of a study."""
     trials = counted(study.get_trials(deepcopy=False))
     front = best_trials(study)
     return Overview(

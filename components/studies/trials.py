@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 10.0
 SILENCE_SECONDS = 120.0
-"""Time after which a worker that increases no number any more has died."""
+"""Seconds without a heartbeat after which a worker on another machine counts as dead."""
 POLL_SECONDS = 2.0
 
 
@@ -142,7 +142,7 @@ def this_worker() -> str:
 
 @contextmanager
 def beating(storage: "BaseStorage", trial: FrozenTrial) -> Iterator[None]:
-    """Shows other workers that this one lives while it trains a trial."""
+    """Increases the heartbeat of a trial in the background while the block trains it."""
     ended = Event()
 
     def beat() -> None:

@@ -1,4 +1,4 @@
-"""Trains trials of a study until none is left. Several workers do so side by side."""
+"""Trains trials of a study until none is left. Several workers do so in parallel."""
 
 import logging
 
@@ -28,4 +28,4 @@ def run(data: str, features: str, prepared: str, worker: str) -> StudyWorkerOutp
     study = load_study(state, name)
     context = StudyContext.of(state, study, store.features, corpus.corpus)
     count = work(context, study, lambda trial: log.info(trial_line(trial)))
-    return StudyWorkerOutput(summary=f"worker {worker}: {count} times at a trial", study=name, worker=worker)
+    return StudyWorkerOutput(summary=f"worker {worker}: {count} training runs of trials", study=name, worker=worker)

@@ -1,4 +1,4 @@
-"""Trains the acoustic model in a folder that an interrupted step finds again, and records the training in MLflow."""
+"""Trains the acoustic model, resumes an interrupted training, and records the training in MLflow."""
 
 import os
 from pathlib import Path
@@ -36,9 +36,9 @@ def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput
     """
     corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
     config = parse_settings(TrainSettings, settings)
-    shaping = config.model_dump(mode="json", exclude=set(EXPORT_ONLY))
+    relevant = config.model_dump(mode="json", exclude=set(EXPORT_ONLY))
     code = code_hash("model.training.trainer")
-    identity: dict[str, Any] = {"features": store.features_hash, "settings": shaping, "code": code}
+    identity: dict[str, Any] = {"features": store.features_hash, "settings": relevant, "code": code}
     if data_license := read_license(corpus.corpus):  # it is part of the voice
         identity["license"] = data_license
     key = settings_hash(identity)

@@ -189,9 +189,7 @@ class StartingPoint:
         self.kept = [
             name
             for name, similarity in self.similarities.items()
-            if similarity >= MIN_SIMILARITY
-            and self.base.speaker_languages[name] in self.languages
-            and name not in own
+            if similarity >= MIN_SIMILARITY and self.base.speaker_languages[name] in self.languages and name not in own
         ]
         return {name: self.base.speakers[name] for name in self.kept}
 
