@@ -20,7 +20,7 @@ from model.evaluation import recognizer
 from model.text.normalize import normalize
 
 VOICES = 4
-"""Voices of each engine; more only espeak-ng has."""
+"""Number of voices of each engine; only espeak-ng has more."""
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ RUN = {
 }
 KILLS = 20
 Fault = Callable[[Path, Path], str | None]
-"""Runs a training with a fault, given features and run folder; returns a result, or None for `outcome` to tell."""
+"""Runs a training with a fault, given features and run folder; returns a result, or None if `outcome` describes it."""
 
 
 def settings(**training: Any) -> TrainSettings:

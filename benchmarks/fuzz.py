@@ -105,7 +105,7 @@ class Target:
 
 
 def noise(data: bytes, rng: random.Random) -> bytes:
-    """Returns bytes with a flipped bit, a hole, an end or foreign bytes."""
+    """Returns data with a flipped bit, cut short, with bytes removed or inserted, or other bytes instead."""
     if not data:
         return rng.randbytes(8)
     place = rng.randrange(len(data))
@@ -284,7 +284,7 @@ def state_files(root: Path) -> Iterator[Target]:
 
 
 def checkpoints(root: Path) -> Target:
-    """A damaged checkpoint is never resumed from, and never hides an earlier one."""
+    """Returns the target of checkpoints: a damaged one must not be resumed from, nor hide an earlier one."""
     import torch
 
     pristine, folder = root / "pristine", root / "checkpoints"
@@ -357,7 +357,7 @@ def voices(root: Path) -> Iterator[Target]:
 
 
 def features(root: Path) -> Target:
-    """A feature store with one damaged file is refused before a value of it is used."""
+    """Returns the target of feature stores: one with a damaged file must be refused before its values are used."""
     pristine = small_features(root)
     folder = root / "damaged-features"
 
@@ -377,7 +377,7 @@ def features(root: Path) -> Target:
 
 
 def listings(rng: random.Random) -> str:
-    """A listing of DVC whose hash is right, since an attacker chose it, with names that lead elsewhere."""
+    """Reads a DVC listing with a correct hash (an attacker may choose it) and names that lead out of the folder."""
     import hashlib
 
     names = [rng.choice([*NAMES, "audio/a.flac", "manifest.jsonl", "a/../b", "./a", "a//b"]) for _ in range(3)]
@@ -397,7 +397,7 @@ def listings(rng: random.Random) -> str:
 
 
 def settings_values(rng: random.Random) -> str:
-    """A setting with a value that is none."""
+    """Gives a setting an invalid value."""
     key = rng.choice(known_keys())
     value = rng.choice([*VALUES, *NAMES, True, 1e20, -1e20, float("inf"), "yes", "1e400", b"x", [1, [2]], 1 << 70])
     found = flatten(resolve(overrides={key: value}).config.model_dump())[key]
@@ -409,7 +409,7 @@ def settings_values(rng: random.Random) -> str:
 
 
 def settings_files(root: Path) -> Target:
-    """Damaged and hostile settings files."""
+    """Returns the target of damaged and hostile settings files."""
     path = root / "params.yaml"
     good = yaml.safe_dump(resolve().config.model_dump(mode="json"))
     hostile = [
@@ -430,7 +430,7 @@ def settings_files(root: Path) -> Target:
 
 
 def recordings(root: Path) -> Target:
-    """Damaged recordings, and headers that ask for more than there is."""
+    """Returns the target of damaged recordings, and of headers that declare more samples than the file has."""
     folder = root / "recordings"
     folder.mkdir()
     samples = 0.1 * np.sin(np.arange(8000) / 10)
@@ -462,7 +462,7 @@ def recordings(root: Path) -> Target:
 
 
 def corpora(root: Path) -> Target:
-    """Tables of a corpus with names that lead elsewhere, other bytes, and texts that are none."""
+    """Returns the target of corpus tables with names that lead out of the folder, damaged bytes, and invalid texts."""
     folder = root / "tables"
     (folder / "wavs").mkdir(parents=True)
     for number in range(4):
@@ -495,7 +495,7 @@ def survey_of(folder: Path, table: str) -> dict[str, Any]:
 
 
 def addresses(root: Path) -> Target:
-    """Addresses and hashes of checkpoints; nothing is written outside of the folder."""
+    """Returns the target of addresses and hashes of checkpoints: nothing may be written outside of the folder."""
     folder = root / "fetch" / "inner"
     folder.mkdir(parents=True)
 
@@ -533,7 +533,7 @@ THIS_FILE = Path(__file__)
 
 
 def names(rng: random.Random) -> str:
-    """Names that become file names."""
+    """Converts hostile names to file names."""
     name = rng.choice(NAMES) if rng.random() < 0.5 else "".join(chr(rng.randrange(1, 0x2000)) for _ in range(9))
     for made in (clip_id(name), corpus_name(name[:60])):
         if not stays_inside(made) or "/" in made or len(made.encode("utf-8", "surrogatepass")) > 250:
@@ -543,14 +543,14 @@ def names(rng: random.Random) -> str:
 
 
 def model_addresses(rng: random.Random) -> str:
-    """Addresses of registered models."""
+    """Parses hostile addresses of registered models."""
     parts = ["models:", "/", "@", "name", "champion", "3", "..", "", "\0", " "]
     name, which = parse_uri("".join(rng.choice(parts) for _ in range(rng.randrange(1, 8))))
     return "" if name and which else "an empty name"
 
 
 def registry_tags(rng: random.Random) -> str:
-    """Tags of versions that people or other programs have changed."""
+    """Reads tags of versions that users or other programs have changed."""
     value = rng.choice([*NAMES, "nan", "1e400", "0x3", "1_0", "5.25"])
     version = Version(
         name="m", number="1", tags={f"{METRIC_TAG}x": value}, aliases=(), source="", run_id="", created=0.0
@@ -559,7 +559,7 @@ def registry_tags(rng: random.Random) -> str:
 
 
 def journal(rng: random.Random) -> str:
-    """Entries of the registry's journal."""
+    """Reads hostile entries of the registry's journal."""
     good = {
         "id": "i", "action": "promote", "version": "2", "reason": "r", "time": "t", "writer": "w", "replaced": "1",
         "earlier": ["1"], "metrics": None,
@@ -603,7 +603,7 @@ def targets(root: Path, only: str = "") -> list[Target]:
 
 @dataclass
 class Tally:
-    """Result of the inputs of one reader."""
+    """Outcomes of one reader: their numbers, and an example of each."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -661,7 +661,7 @@ def shares(found: list[Target], inputs: int, seconds: float) -> list[int]:
 @click.option("--seconds", default=600.0, show_default=True, help="Time that the slow readers share.")
 @click.option("--only", default="", help="One reader by name.")
 def main(inputs: int, seed: int, seconds: float, only: str) -> None:
-    """Attack every reader and print what came of it."""
+    """Attack every reader and print the outcomes."""
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     started = time.monotonic()

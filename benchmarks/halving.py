@@ -1,4 +1,4 @@
-"""Training that successive halving saves in a study, and whether it finds as good a trial.
+"""Measures how much training successive halving saves in a study, and whether the best trial is as good.
 
 Runs two studies with the same random trials on the same data, one that trains every trial to its end and one with
 rungs, and prints optimizer steps, seconds and the best values of both. The trials that the second one completes end

@@ -1,9 +1,9 @@
-"""Kills processes at random moments with SIGKILL and checks what is left: `python -m benchmarks.kills`.
+"""Kills processes at random moments with SIGKILL and checks the remaining state: `python -m benchmarks.kills`.
 
-Each round starts an operation in a process of its own, kills it, lets another process look, and runs the operation
-again. An end state is wrong if what the other process sees is neither the state before nor the state after, or if the
-second run does not end in the state after. Promotion, rollback and registration run against one MLflow server from two
-state folders. Exit status: 0 if no end state is wrong, 1 otherwise.
+Each round starts an operation in a process of its own, kills it, reads the state in another process, and runs the
+operation again. An end state is wrong if the state that was read is neither the one before nor the one after the
+operation, or if the second run does not end in the latter. Promotion, rollback and registration run against one MLflow
+server from two state folders. Exit status: 0 if no end state is wrong, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Round:
 
     Attributes:
         act: The operation.
-        look: Returns what another process sees, as comparable data.
-        before: What it sees before the operation; None if nothing needs to be seen in between.
+        look: Reads the state in another process, as comparable data.
+        before: The state before the operation; None if the state between the two runs is not checked.
     """
 
     act: Callable[[], object]
@@ -165,7 +165,7 @@ class Machines:
 
         def act() -> None:
             registry = self.registry(0)
-            if registry.aliases(name)[CHAMPION] == "3":  # what a person checks before going back once more
+            if registry.aliases(name)[CHAMPION] == "3":  # as a user would check before rolling back again
                 registry.rollback(name, "clicks")
 
         before = {CHAMPION: "3", PREVIOUS: "2", "rolled back": ""}
@@ -214,7 +214,7 @@ def step_inputs(state: State, folder: Path) -> dict[str, str]:
 
 
 def first_start(root: Path) -> Round:
-    """MLflow's database is made in a new state folder."""
+    """Returns the round in which MLflow's database is made in a new state folder."""
     state = State(root / "state")
 
     def act() -> str:
@@ -232,7 +232,7 @@ def digest_of(folder: Path) -> str:
 
 
 def ingestion(root: Path) -> Round:
-    """A small recorded corpus is read."""
+    """Returns the round in which a small recorded corpus is ingested."""
     source = root / "source"
     rows = []
     for number in range(24):
@@ -246,7 +246,7 @@ def ingestion(root: Path) -> Round:
 
 
 def splitting(root: Path) -> Round:
-    """A corpus is split."""
+    """Returns the round in which a corpus is split."""
     source, folder = root / "source", root / "stage" / "corpus"
     clips = []
     for number in range(40):
@@ -264,7 +264,7 @@ def splitting(root: Path) -> Round:
 
 
 def extraction(corpus: Path, root: Path) -> Round:
-    """Features are extracted."""
+    """Returns the round in which features are extracted."""
     config, folder = resolve(None, None, SETTINGS).config, root / "features"
 
     def look() -> str:
@@ -276,7 +276,7 @@ def extraction(corpus: Path, root: Path) -> Round:
 
 
 def training(features: Path, root: Path) -> Round:
-    """An acoustic model is trained; its weights are those of a run without interruption."""
+    """Returns the round in which an acoustic model is trained, to the same weights as without interruption."""
     config, folder = faults.settings(checkpoint_interval=1, max_steps=12), root / "run"
 
     def look() -> str:
@@ -317,9 +317,9 @@ def mlflow_server(root: Path) -> Iterator[str]:
 
 
 def wrong_end_states(make: Callable[[Path], Round], rounds: int, root: Path, moments: random.Random) -> Iterator[str]:
-    """Kills an operation in as many rounds; yields '' for each right end state, else what is wrong.
+    """Kills an operation in `rounds` rounds; yields '' for each right end state, else what is wrong.
 
-    The first round runs without a kill: it measures how long the operation takes, and what it leads to.
+    The first round runs without a kill: it measures the duration of the operation and its result.
     """
     folder = root / "whole"
     folder.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""Training step of the acoustic model with its own layers, and with torch's in their place.
+"""Measures the training step of the acoustic model with its own layers, and with torch's in their place.
 
-Prints the processor time of forward and backward pass per variant (least of all rounds; variants take turns) and its
-ratio to that of the model as it is.
+Prints the processor time of forward and backward pass per variant (minimum over all rounds; variants alternate) and its
+ratio to that of the unchanged model.
 
     python -m benchmarks.layers --rounds 15
 """

@@ -1,4 +1,4 @@
-"""Pass rates of the gate's comparison against the true difference of two voices, and the drift over ten promotions.
+"""Measures the gate's pass rate by the true difference of two voices, and the drift over ten promotions.
 
     python -m benchmarks.promotion
     python -m benchmarks.promotion --evaluations <folder>

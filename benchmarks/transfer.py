@@ -1,10 +1,10 @@
 """Measures what a training gains from a base voice: one table, from minutes to seconds of a reader's speech.
 
 A base voice is made of generated speech and adapted to a corpus of one reader: to all of its training clips, and to
-subsets of one minute and of fifteen seconds that are drawn several times. Beside it stand trainings from scratch, the
-recordings and copy-synthesis. The recognizer transcribes every held-out recording, and texts that no corpus here
-contains (`transfer_texts.txt`), on which voices are compared in pairs. Intervals are of 95 %, by bootstrap over
-sentences.
+subsets of one minute and of fifteen seconds that are drawn several times. For comparison, the table has trainings from
+scratch, the recordings and copy-synthesis. The recognizer transcribes every held-out recording, and texts that no
+corpus here contains (`transfer_texts.txt`), on which voices are compared in pairs. Intervals are of 95 %, by bootstrap
+over sentences.
 
 Everything is kept in a folder and reused, so the table can be made in pieces, and an interrupted command resumes.
 Trainings run in one process with the batches of two, which are equal; the time of a training on two cores is given as
@@ -149,7 +149,7 @@ class Experiment:
 
     @cached_property
     def reader(self) -> Path:
-        """Folder of what is made of the recordings, of its own for each corpus."""
+        """Folder of the results for this corpus of recordings."""
         return self.folder / f"reader-{settings_hash(self._reader_settings)[:8]}"
 
     @cached_property
@@ -191,7 +191,12 @@ class Experiment:
         return train_once(self.folder / "trainings" / f"{name}-{identity[:8]}", store, settings, base)
 
     def _subset(self, seconds: float, draw: int) -> FeatureStore:
-        """Returns the features of so many seconds of training clips, split as a corpus of their own."""
+        """Returns the features of a random subset of the training clips, split as a separate corpus.
+
+        Args:
+            seconds: Duration of the subset.
+            draw: Number of the draw, its seed.
+        """
         folder = self.reader / "subsets" / f"{seconds:.0f}-{draw}"
         config = resolve(None, None, self._reader_settings).config
         if not (folder / "features").exists():
@@ -244,7 +249,7 @@ class Experiment:
 
     @property
     def _scores_folder(self) -> Path:
-        """Folder of the scores, of its own for each setting of the vocoder that voices of a training have."""
+        """Folder of the scores under the current settings of the vocoder."""
         return self.reader / "scores" / settings_hash(VocoderConfig())[:8]
 
     @property
@@ -274,7 +279,7 @@ class Experiment:
 
 
 def draw_clips(clips: list[Clip], seconds: float, draw: int) -> list[Clip]:
-    """Returns random clips, in their own order, that last at least so long together, but for the last one of them."""
+    """Returns random clips in their original order, as few as last `seconds` together."""
     chosen: set[str] = set()
     total = 0.0
     for number in np.random.default_rng([draw, round(seconds)]).permutation(len(clips)):

@@ -1,7 +1,7 @@
 """Base voices: made of generated speech once, registered, and reused as the start of later trainings.
 
-Starting from another voice is worth more than any setting: see docs/base_voices.md. Any voice can be the base of the
-next one; these are the ones that are made where there is none yet.
+Any voice can be the base of another training. A base voice is made automatically if none of the languages and the size
+is registered yet (docs/base_voices.md).
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
 def ensure_base(
     state: State, languages: tuple[str, ...], size: str, make: Callable[[dict[str, Any]], None]
 ) -> BaseVoice:
-    """Returns the base voice of these languages and this size, made now where there is none.
+    """Returns the base voice of these languages and this size, which is made first if there is none.
 
     Args:
         state: The state whose registry holds base voices.
@@ -71,7 +71,7 @@ def ensure_base(
         make: Runs the whole pipeline with these settings.
 
     Raises:
-        BaseVoiceError: the run that makes it left no registered version.
+        BaseVoiceError: the run that makes it registered no version.
     """
     with state.lock(f"{base_name(languages, size)}"):
         if found := find_made_base(state, languages, size):
@@ -80,8 +80,8 @@ def ensure_base(
         if found := find_made_base(state, languages, size):
             return found
     raise BaseVoiceError(
-        f"no base voice {base_name(languages, size)} came out of its run; see its log above, choose a voice with "
-        "--start-from, or train from scratch with --start-from none"
+        f"the run that makes the base voice {base_name(languages, size)} registered no version; see its log above, "
+        "choose a voice with --start-from, or train from scratch with --start-from none"
     )
 
 

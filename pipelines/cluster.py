@@ -117,7 +117,7 @@ class Cluster:
         settings: Settings of the cluster.
         sleep: Function that waits between two requests for the status of a run.
         records: Folder that records which runs were cancelled from this machine. The server reports them as failed, and
-            its history shows the cancellation only if it checked the run in between.
+            its history shows a cancellation only if the server checked the run before it ended.
 
     Raises:
         ClusterError: the address or the token is missing, or the API refuses it.

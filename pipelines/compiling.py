@@ -1,4 +1,4 @@
-"""Compiles the pipeline to YAML, the same input to the same bytes, and refuses what one of the targets cannot run."""
+"""Compiles the pipeline to YAML, deterministically, and refuses features that one of the targets cannot run."""
 
 import hashlib
 import re

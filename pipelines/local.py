@@ -34,12 +34,12 @@ from pipelines.profiles import STEPS, Profile, local_profile, study_steps
 from pipelines.run_records import RunRecord, StepRecord
 
 MAX_WORKERS = 2
-"""Number of tasks of a loop that KFP's local runner runs side by side."""
+"""Number of tasks of a loop that KFP's local runner runs in parallel."""
 GRACE_SECONDS = 20.0
 """Time between the interrupt of a run's processes and their kill, in which training saves a checkpoint."""
 STAMP = "%Y%m%d-%H%M%S"
 SAVE_SECONDS = 1.0
-"""Least time between two writes of the progress within a step."""
+"""Shortest time between two writes of the progress within a step."""
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
 
 
@@ -190,7 +190,7 @@ def run_study(
         then_train: Whether a training follows.
 
     Raises:
-        ConfigError: there are more workers than KFP's local runner runs side by side.
+        ConfigError: there are more workers than KFP's local runner runs in parallel.
         PipelineError: a step failed; `run.json` of the run names it.
         KeyboardInterrupt: raised after all processes of the run have ended.
     """
@@ -198,7 +198,7 @@ def run_study(
 
     if workers > MAX_WORKERS:
         raise ConfigError(
-            f"study.workers = {workers}, but on this machine a pipeline runs {MAX_WORKERS} tasks side by side; use "
+            f"study.workers = {workers}, but on this machine a pipeline runs {MAX_WORKERS} tasks in parallel; use "
             f"{MAX_WORKERS}, and start `myxtts study worker {arguments['study']}` for each further one"
         )
     steps = study_steps(then_train)
@@ -278,7 +278,8 @@ def _run(
 def _new_run(state: State) -> tuple[str, Path]:
     """Returns the id of a new run and its new folder.
 
-    Ids begin with the time in UTC and are sorted by it, so a clock that was set back counts on from the newest run.
+    Ids begin with the time in UTC, by which they are sorted. If the clock was set back, the time of the newest run
+    counts on instead.
     """
     with state.lock("runs"):
         stamps = [_seconds(path.name) for path in state.folder("runs").glob("run-*")]
@@ -372,7 +373,7 @@ class _Watcher:
             self._record.save()
 
     def _end(self, name: str, step: StepRecord, happened: str, details: Mapping[str, Any]) -> None:
-        """Records the end of a step, or of one of the workers that run it side by side."""
+        """Records the end of a step, or of one of its parallel workers."""
         self._active[name] -= 1
         self._active += Counter()  # keeps what is above zero
         step.seconds = max(step.seconds, details.get("seconds", 0.0))

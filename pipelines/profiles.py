@@ -1,4 +1,4 @@
-"""Profiles: what differs between a pipeline in processes, in containers and on a cluster, applied to its tasks."""
+"""Profiles: the settings of pipeline tasks that depend on the target (processes, containers or a cluster)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ NOT_RETRIED = ("gate",)
 REGISTRY_STEPS = ("register", "gate")
 """Steps that make versions and move aliases."""
 NOT_CACHED = ("configure", "register", "gate", *STUDY_STEPS)
-"""Steps that depend on what is outside of the run: the newest data, models, aliases or trials may have changed since
-an equal run."""
+"""Steps that depend on external state: the newest data, models, aliases or trials may have changed since an equal
+run."""
 STORAGE_VARIABLE, STORAGE_KEY = "MYXTTS_STUDY_STORAGE", "optuna-uri"
 """Environment variable with the address of the studies' database, and its key in the secret."""
 DATABASE_CLIENT = ("app.kubernetes.io/name", "study")
@@ -60,7 +60,7 @@ class Profile:
 
 
 def study_steps(then_train: bool) -> tuple[str, ...]:
-    """Returns the steps of a study, with those of the training that follows it if wanted."""
+    """Returns the steps of a study and, if `then_train`, of the training with its best settings."""
     after = STEPS[STEPS.index("train") :] if then_train else ()
     return ("resolve_data", "preprocess", *STUDY_STEPS, *after)
 

@@ -258,7 +258,7 @@ class Project:
         if found is None:
             logger.warning(
                 "there is no base voice %s, so training starts from scratch; `myxtts base make --languages %s "
-                "--model-size %s` makes it, and --start-from none says that none is wanted",
+                "--model-size %s` makes it, and --start-from none omits this warning",
                 base_name(chosen, size), ",".join(chosen), size,
             )  # fmt: skip
         return found
@@ -324,7 +324,7 @@ class Project:
         return arguments(config, LATEST, dvc.remote_url(self.folder))
 
     def lineage(self, run_id: str) -> dict[str, str]:
-        """Returns the lineage tags of a run of this project, and keeps the files behind their hashes."""
+        """Returns the lineage tags of a run of this project, and archives the files that they identify by hash."""
         return lineage.collect(self.folder, Path(__file__).parent, run_id, self.state.folder("lineage"))
 
 

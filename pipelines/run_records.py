@@ -139,7 +139,7 @@ class RunRecord:
         now = time.time()
         if not self.is_alive():
             self.state = "interrupted"
-            now = (self.folder / "run.json").stat().st_mtime  # the last sign of life
+            now = (self.folder / "run.json").stat().st_mtime  # its last update
         self.seconds = round(max(now - self.started, 0.0), 2)
         for step in self.steps.values():
             if step.state == "running":

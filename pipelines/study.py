@@ -1,4 +1,4 @@
-"""Workers of a study outside of its pipeline: on another machine, or one more on this one."""
+"""Workers of a study outside of its pipeline: on other machines, or additional ones on this machine."""
 
 import io
 import os
@@ -20,7 +20,7 @@ def join_study(state: State, name: str, output: Callable[[str], None]) -> str:
         output: Called with one line for each trial.
 
     Returns:
-        What the worker did, as one line.
+        Summary of the worker's trials, as one line.
 
     Raises:
         StudyError: there is no such study.

@@ -55,7 +55,7 @@ def study_pipeline(profile: Profile, workers: int, then_train: bool) -> Any:
 
     Args:
         profile: Settings of the target.
-        workers: Number of workers that train trials side by side.
+        workers: Number of workers that train trials in parallel.
         then_train: Whether a training with the best settings follows, through evaluation and gate.
     """
 

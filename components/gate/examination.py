@@ -101,14 +101,14 @@ def examine(
 
 
 def _known_sentences(voice: ComparedVoice, corpus: ResolveDataOutput) -> frozenset[str]:
-    """Returns the training sentences that a voice records; none if it was trained on this corpus (the split is used)."""
+    """Returns the training sentences that a voice records; none if it was trained on this corpus by its split."""
     recorded = read_training_sentences(voice.folder)
     if recorded is not None:
         return recorded
     if voice.data_hash != corpus.data_hash:
         raise ExaminationError(
             f"{voice.name} does not record the sentences it was trained on (an older version of this program made it), "
-            "and was trained on another corpus, so it may have seen these sentences; train it again, or promote by hand "
-            "(`myxtts registry promote`)"
+            "and was trained on another corpus, so it may have seen these sentences; train it again, or promote by "
+            "hand (`myxtts registry promote`)"
         )
     return frozenset()

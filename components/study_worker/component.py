@@ -11,7 +11,7 @@ def study_worker(
     worker: str,
     finished: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Trains trials of a study until none is left; several workers do so side by side."""
+    """Trains trials of a study until none is left; several workers do so in parallel."""
     from components.runner import run_step
 
     run_step("study_worker", finished, data=data.path, features=features.path, prepared=prepared.path, worker=worker)

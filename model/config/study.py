@@ -23,7 +23,7 @@ class StudyConfig(Section):
     trials: Positive = 12
     """Number of trials; a larger one continues a study."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Workers that train trials side by side; two at most on one machine."""
+    """Number of workers that train trials in parallel; two at most on one machine."""
     max_steps: Positive = 300
     """Optimizer steps of one trial at the largest batch of the model size; trials with smaller batches take more steps,
     so that all see equally many clips."""

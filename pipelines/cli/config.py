@@ -61,6 +61,6 @@ def _parameter_count(settings: Resolved) -> int:
         mel_mean=0.0,
         mel_std=1.0,
     )
-    with torch.device("meta"):  # shapes only: no memory, no time
+    with torch.device("meta"):  # shapes only, without memory for the values
         model = AcousticModel(settings.config.model, dimensions)
     return sum(parameter.numel() for parameter in model.parameters())

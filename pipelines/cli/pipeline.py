@@ -389,7 +389,7 @@ def schedule(cron: str, name: str, remove: bool, as_json: bool, **where: Any) ->
 
 
 def refuse_cluster_options(where: dict[str, Any], **options: Any) -> None:
-    """Refuses options that select a cluster where the runs of this machine are asked for."""
+    """Refuses options that select a cluster for commands about the runs of this machine."""
     named = {name: where[name] for name in ("host", "namespace")}
     require_cluster(where["target"], **named, config=where["config_file"], set=where["assignments"], **options)
 

@@ -88,16 +88,14 @@ def compare(name: str, first: str, second: str, as_json: bool) -> None:
 def promote(name: str, version: str, reason: str, force: bool) -> None:
     """Make a version (number or alias) the champion if it passed its gate and can synthesize a sentence."""
     if force and not reason.strip():
-        raise click.UsageError("--force requires --reason: say why this version is to be the champion all the same")
+        raise click.UsageError("--force requires --reason, the reason for promoting this version anyway")
     found = Registry(State.locate())
     item = found.version(name, version)
     obstacles = _obstacles(item)
     if obstacles and not force:
         for obstacle in obstacles:
             click.echo(obstacle, err=True)
-        click.echo(
-            f"{name} version {item.number} is not promoted; --force --reason <why> promotes it all the same", err=True
-        )
+        click.echo(f"{name} version {item.number} is not promoted; --force --reason <why> promotes it anyway", err=True)
         raise SystemExit(1)
     from components.smoke_test import smoke_test
 
@@ -109,7 +107,7 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
 
 
 def _obstacles(item: Version) -> list[str]:
-    """Returns what speaks against the promotion of a version."""
+    """Returns the reasons against the promotion of a version."""
     results = {key: value for key, value in item.tags.items() if key.startswith("gate.")}
     found = [f"{key}: {value}" for key, value in results.items() if value.startswith("fail")]
     if not results:
@@ -152,7 +150,7 @@ def rollback(name: str, reason: str) -> None:
     help="Results that a listener has sent; with this, no page is served. Give it several times for several files.",
 )  # fmt: skip
 def listen(name: str, version: str, port: int, results: tuple[Path, ...]) -> None:
-    """Let people compare a version with the champion without knowing which is which, and record what they prefer."""
+    """Serve a blind listening test of a version against the champion, and record the answers of the listeners."""
     from components.listening import CANDIDATE, CHAMPION, listening_server, open_test
     from model.evaluation.listening import read_results
     from pipelines.cli.options import load_settings

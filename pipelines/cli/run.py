@@ -79,7 +79,7 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
 
 
 def proposals(outcome: "Outcome", options: str) -> list[str]:
-    """Returns what can be done about a candidate that was not promoted; nothing where there is none."""
+    """Returns suggestions for a candidate that was not promoted; none if there is no such candidate."""
     if not outcome.version:
         return []
     found = []
@@ -90,16 +90,14 @@ def proposals(outcome: "Outcome", options: str) -> list[str]:
         found.append("find out why it is not good enough: docs/troubles.md")
     if "listening test" in outcome.failed:
         found.append(f"let people listen: myxtts registry listen {outcome.name} {outcome.version}")
-    found.append(
-        f"promote it all the same: myxtts registry promote {outcome.name} {outcome.version} --force --reason <why>"
-    )
+    found.append(f"promote it anyway: myxtts registry promote {outcome.name} {outcome.version} --force --reason <why>")
     return [f"- {line}" for line in found if line]
 
 
 def _typed_options(
     data: Path | None, model_size: str, config_file: Path | None, assignments: tuple[str, ...], start_from: str
 ) -> str:
-    """Returns the options of this command as they are typed."""
+    """Returns the options of this command as text for a shell."""
     named = (
         ("--data", data),
         ("--model-size", model_size),

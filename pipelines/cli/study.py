@@ -38,7 +38,7 @@ def study() -> None:
 @study.command()
 @study_argument
 @click.option("--trials", type=click.IntRange(min=1), help="Total number of trials [study.trials].")
-@click.option("--workers", type=click.IntRange(min=1), help="Workers side by side [study.workers].")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of parallel workers [study.workers].")
 @click.option(
     "--then-train", is_flag=True, help="Train with the best settings afterwards, through evaluation and gate."
 )
@@ -212,7 +212,7 @@ def show(name: str, as_json: bool, html: Path | None) -> None:
 @study_argument
 @click.option("--output", type=PATH, help="File to write [default: stdout].")
 def best(name: str, output: Path | None) -> None:
-    """Write what a study [default: the newest] decided, as a file for --config."""
+    """Write the best settings of a study [default: the newest] to a file for --config."""
     from components.studies.best import best_file
     from components.studies.study import load_study
 

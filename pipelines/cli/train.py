@@ -109,7 +109,7 @@ def train(
     if first:
         click.echo(f"{result.steps} steps; voice of step {result.exported_step}: {result.voice}")
     if first and config.vocoder.type != "griffin_lim":
-        click.echo(f"it speaks once it has its vocoder: myxtts vocoder finetune --model {result.voice} ...")
+        click.echo(f"synthesis needs a vocoder for it: myxtts vocoder finetune --model {result.voice} ...")
 
 
 def _show_profile(path: Path, profile_steps: int) -> None:

@@ -166,7 +166,7 @@ def _describe(folder: Path, description: dict[str, Any], as_json: bool) -> None:
 def _logger(
     config: FinetuneVocoderSettings, experiment: str, output: Path, track: bool
 ) -> AbstractContextManager["RunLogger"]:
-    """Returns the logger of a run: MLflow's, or one that keeps nothing."""
+    """Returns the logger of a run: MLflow's, or one that discards everything."""
     import contextlib
     import logging
 
