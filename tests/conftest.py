@@ -1,4 +1,4 @@
-"""Settings shared by all tests: one thread per process, no telemetry, real recordings where they are at hand."""
+"""Settings and fixtures shared by all tests: one thread per process, no telemetry, small corpora, an empty state."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_settings() -> dict:
-    """Settings (dotted keys) of a corpus and a model that a test can afford."""
+    """Settings (dotted keys) of a corpus and a model that are small enough for tests."""
     return {
         "model_size": "xtiny",
         "corpus.engine": "espeak",
@@ -79,7 +79,8 @@ def small_settings() -> dict:
 def generated_corpus(tmp_path_factory, small_settings) -> Path:
     """A generated corpus with its splits: 14 sentences each of an English and a Persian voice.
 
-    With silence around the speech and uneven levels; the known times of the phones are those of the longer recordings.
+    Recordings have silence around the speech and uneven levels; the known times of the phones refer to these
+    recordings.
     """
     from model.config.resolution import resolve
     from model.corpus.ingest import ingest

@@ -98,7 +98,7 @@ def test_every_make_target_is_one(page):
 
 
 def test_every_script_and_its_options_exist(page):
-    """Also the files that `pytest` and `TESTS=` name."""
+    """This includes the files that `pytest` and `TESTS=` name."""
     for line in commands(page):
         words = line.replace("TESTS=", "").split()
         assert all((ROOT / word).exists() for word in words if re.fullmatch(r"(tests|benchmarks|infra)/[\w./-]+", word))
@@ -121,7 +121,7 @@ def runnable(lines: list[str]) -> list[str]:
 
 
 def test_quick_commands_run_on_a_fresh_checkout(checkout, state):
-    """All that need neither data nor a voice, of all pages, in one shell."""
+    """Runs the commands of all pages that need neither data nor a voice, in this process."""
     inline = [text for page in PAGES for text in code(page)]
     lines = {line for page in PAGES for line in [*command_lines(page), *inline] if QUICK.match(line)}
     lines = {line for line in lines if "--target" not in line and "..." not in line}

@@ -1,4 +1,4 @@
-"""`make install`: what is optional may fail."""
+"""`make install` succeeds if only an optional package fails to install."""
 
 import os
 import shutil

@@ -22,7 +22,7 @@ def extra(name: str) -> list[str]:
 
 
 def license_of(name: str) -> str:
-    """Returns what the metadata of an installed distribution say about its license."""
+    """Returns the license in the metadata of an installed distribution."""
     metadata = importlib.metadata.metadata(name)
     stated = [metadata.get("License-Expression"), (metadata.get("License") or "").partition("\n")[0]]
     stated += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]

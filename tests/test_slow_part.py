@@ -1,4 +1,4 @@
-"""Parts of the slow tests: a function of the commit, none much longer than the others, and together all of them."""
+"""Parts of the slow tests: determined by the commit, of bounded length, and together all slow tests."""
 
 import re
 from pathlib import Path

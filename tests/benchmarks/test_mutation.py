@@ -1,4 +1,4 @@
-"""Every committed mutant still fits the tree, and the runner tells which mutants the tests notice."""
+"""Every committed mutant still fits the tree, and the runner reports which mutants the tests detect."""
 
 import ast
 import subprocess
@@ -43,7 +43,7 @@ def entry(name: str, find: str, replace: str) -> dict:
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """A program of three functions under version control, and tests that look at one of them."""
+    """A program of three functions under version control, and tests that check one of them."""
     root = tmp_path / "tree"
     root.mkdir()
     (root / "program.py").write_text(
@@ -79,7 +79,7 @@ def outcomes(output: str) -> dict[str, str]:
     return {line.split("area/")[1].split()[0]: line[:20].strip() for line in lines}
 
 
-def test_killed_and_survived_mutants_are_told_apart_and_the_tree_is_restored_between_them(run):
+def test_killed_and_survived_mutants_are_distinguished_and_the_tree_is_restored_between_them(run):
     noticed, unnoticed = entry("doubled", "2 * x", "3 * x"), entry("halved", "x / 2", "x / 3")
     result = run([noticed, unnoticed, entry("unreadable", "2 * x", "2 *")])
     assert outcomes(result.output) == {"doubled": "killed", "halved": "survived", "unreadable": "killed"}

@@ -122,7 +122,7 @@ def scores(error: float) -> Scores:
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """Scores in place of corpora, trainings and recognizer; returns the settings that experiments were given."""
+    """Replaces corpora, trainings and recognizer by scores; returns the list of settings of the experiments."""
     given = []
 
     def result(self, row, draws):

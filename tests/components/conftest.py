@@ -15,9 +15,9 @@ def add_statement(content: bytes) -> bytes:
 
 @pytest.fixture
 def edit(monkeypatch) -> Iterator[Callable[..., None]]:
-    """Function: path of a file of this checkout, change of its content [default: one more statement].
+    """Returns a function that edits a file of this checkout, for readers in this process alone.
 
-    From then on the file reads as if it had been edited.
+    It takes the path and a function that changes the content [default: adds a statement].
     """
     root = Path(hashing.__file__).parents[1]
     changes: dict[Path, Callable[[bytes], bytes]] = {}
@@ -38,7 +38,7 @@ def edit(monkeypatch) -> Iterator[Callable[..., None]]:
 
 
 class S3Server:
-    """An S3 server in this process (moto) at `url`, whose line can be cut after so many writes.
+    """An S3 server in this process (moto) at `url`, which can drop connections after a number of writes.
 
     Attributes:
         writes_left: PUT requests that still succeed; None for no limit. Beyond it connections break off.
@@ -74,7 +74,7 @@ class S3Server:
         return self._app(environ, start_response)
 
     def keys(self) -> set[str]:
-        """Names of all objects; the line is whole for that long."""
+        """Returns the names of all objects; connections are not dropped meanwhile."""
         left, self.writes_left = self.writes_left, None
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket="speech")
         names = {item["Key"] for page in pages for item in page.get("Contents", ())}

@@ -1,4 +1,4 @@
-"""Finding the voice that a training starts from: by folder, version or alias, pinned to its weights."""
+"""The voice that a training starts from is found by folder, version or alias, and pinned to its weights."""
 
 import json
 
@@ -99,7 +99,7 @@ def test_the_features_of_a_base_are_found_by_their_hash(state, voice):
 
 @pytest.fixture
 def with_base(tmp_path, voice):
-    """Function: type and variant of the base's vocoder -> folder of a voice that was trained from the base."""
+    """Returns a function from type and variant of the base's vocoder to the folder of a voice trained from the base."""
 
     def build(kind="hifigan", variant="tiny"):
         (voice / "vocoder").mkdir()

@@ -1,4 +1,4 @@
-"""Keys of the steps' results: everything that shapes a result is part of its key, and nothing else.
+"""Keys of the steps' results: everything that determines a result is part of its key, and nothing else.
 
 The steps run as they are; only the work behind their keys is replaced by a double that writes what the step reads back.
 Each test changes one ingredient at a time and compares the folders of the results.
@@ -75,7 +75,7 @@ class Step:
         inputs: Names of the records that it reads.
         run: (path of each record, settings as JSON) -> folder of the result.
         folder: Folder of the records.
-        worked: Grows by one entry whenever the work is really done.
+        worked: Gets one entry whenever the work is done rather than reused.
         fixed: Settings under which the step does other work.
         changes: Changes of the records that always apply, by `<input>.<field>`.
     """
@@ -93,14 +93,14 @@ class Step:
         return self.run(paths, STEP_SETTINGS[self.name].of(config).to_json())
 
     def unnoticed(self) -> list[str]:
-        """Settings whose change leaves the result where it is."""
+        """Returns the settings whose change does not change the folder of the result."""
         before = self()
         settings = keys(CONFIG, *STEP_SETTINGS[self.name].model_fields)
         return [key for key in settings if key not in FIXED | self.fixed and self(with_another(CONFIG, key)) == before]
 
 
 def write_voice(folder: Path, weights: str = "w") -> Path:
-    """Writes a voice that is only described."""
+    """Writes the description of a voice, without weights."""
     return write_json(folder / "voice.json", {"weights_sha256": weights, "config": {}}).parent
 
 
@@ -296,7 +296,7 @@ def step(request) -> Step:
 
 
 def each(*cases: tuple) -> Any:
-    """Parametrised by cases whose first value names a step's fixture."""
+    """Returns a parametrization by cases whose first value names a step's fixture."""
     names = ("step", "change", "expected")[: len(cases[0])]
     ids = ["-".join(str(value) for value in case if not isinstance(value, tuple)) for case in cases]
     return pytest.mark.parametrize(names, cases, indirect=["step"], ids=ids)

@@ -20,7 +20,7 @@ def code_keys() -> dict[str, str]:
 
 
 def other_words(content: bytes) -> bytes:
-    """Returns a source with another docstring, a comment and blank lines."""
+    """Returns a source with a changed docstring, a comment and blank lines."""
     start = content.startswith(b'"""')
     return (content.replace(b'"""', b'"""Rewritten. ', 1) if start else content) + b"\n\n# A comment.\n\n"
 

@@ -13,13 +13,13 @@ GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignm
 
 
 def evaluation(rows, part="unseen"):
-    """An evaluation with these values of each metric on sentences that the recognizer understands."""
+    """Returns an evaluation with these values of each metric on sentences that the recognizer understands."""
     gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
     return {"gate": gate, "clips": sentence_values(rows, part), "texts": []}
 
 
 def one(metric, ours, theirs, champion=None, **settings):
-    """The comparison of one metric, by its values per sentence."""
+    """Returns the comparison of one metric, given its values per sentence."""
     reference = evaluation({metric: theirs})
     best = evaluation({metric: champion}) if champion is not None else reference
     [row] = compare(evaluation({metric: ours}), {metric: ("1", reference)}, best, RegistryConfig(**settings))

@@ -58,7 +58,7 @@ def test_parameters_are_the_same_wherever_a_setting_comes_from(tmp_path):
 
 
 def test_what_depends_on_the_model_size_follows_it(remote):
-    """Someone who changes only the size on the page gets the steps and the batches of that size."""
+    """Changing only the size on the page also changes the default steps and batch size."""
     settings = json.loads(started(remote, model_size="small").train_settings)
     usual = resolve(overrides={"model_size": "small"}).config.training
     assert settings["training"]["max_steps"] == usual.max_steps
@@ -94,7 +94,7 @@ def test_dangerous_settings_start_no_run(remote):
 
 
 def test_latest_is_the_newest_version_when_the_run_starts(remote):
-    """A nightly run sees data that were pushed after its schedule was made; a hash stays what it is."""
+    """A scheduled run uses data that were pushed after its schedule was made; a hash always means the same data."""
     assert started(remote, LATEST).data_hash == OLD
     DataRecords(remote).write(version(NEW), latest_of="reader")
     assert started(remote, LATEST).data_hash == NEW
@@ -145,7 +145,7 @@ def test_auto_takes_the_base_of_the_languages_or_starts_from_scratch(remote, tmp
 
 
 @pytest.mark.parametrize(("form", "start_from"), [("generated", "none"), ("ljspeech", "auto")])
-def test_auto_means_none_for_generated_speech_which_the_step_knows_nothing_of(form, start_from):
+def test_auto_means_none_for_generated_speech_when_parameters_are_made(form, start_from):
     config = resolve(overrides={"corpus.format": form, "training.start_from": "auto"}).config
     assert arguments(config, LATEST, "s3://bucket/dvc")["start_from"] == start_from
 

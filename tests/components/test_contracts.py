@@ -29,7 +29,7 @@ def test_a_record_is_read_back_as_it_was_written(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_kfp_is_told_every_field_as_text(kind, tmp_path):
+def test_kfp_gets_every_field_as_text(kind, tmp_path):
     assert example(kind, tmp_path).metadata() == {
         field.name: str(tmp_path) if field.type is Path else field.name
         for field in fields(kind)

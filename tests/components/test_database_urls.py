@@ -43,7 +43,7 @@ def test_a_relative_database_is_one_file_for_a_command_and_for_a_step_in_another
     assert [path.name for path in Path(tmp_path).rglob("shared.db")] == ["shared.db"]
 
 
-def test_a_database_server_that_does_not_answer_is_said_at_once_with_its_variable(monkeypatch, state):
+def test_a_database_server_that_does_not_answer_is_named_at_once_with_its_variable(monkeypatch, state):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -31,7 +31,7 @@ def examined(folder, errors, **changes):
 
 @pytest.fixture
 def page(tmp_path):
-    """Function: writes a decision and returns its page."""
+    """Returns a function that writes a decision and returns its page."""
 
     def make(passed=True, champion=True):
         ours = examined(tmp_path / "ours", [0.1] * 7 + [0.5, 0.2])
@@ -79,7 +79,7 @@ def test_the_sentence_that_lost_most_comes_first(page):
     assert "character error 0.500, champion 0.100" in re.sub(r"\s+", " ", page())
 
 
-def test_both_voices_and_the_recording_can_be_heard(page):
+def test_both_voices_and_the_recording_can_be_played(page):
     with_champion, alone = page(), page(champion=False)
     for kind in ("Candidate", "Champion", "Recording"):
         assert with_champion.count(f'aria-label="{kind}: ') == 9

@@ -1,4 +1,4 @@
-"""Recordings on S3: pushed file by file, cut off and gone on with, fetched by their hash."""
+"""Recordings on S3: pushed file by file, resumed after an interruption, fetched by their hash."""
 
 import os
 import shutil

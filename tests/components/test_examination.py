@@ -23,7 +23,7 @@ def registry(state):
 
 @pytest.fixture
 def add(registry, tmp_path):
-    """Function: registers a version with these training sentences; returns it."""
+    """Returns a function that registers a version with these training sentences and returns it."""
 
     def add(sentences, data="theirs"):
         number = str(len(registry.versions(NAME)) + 1)
@@ -54,7 +54,9 @@ def asked(tmp_path, monkeypatch):
     return asked
 
 
-def test_all_are_evaluated_on_the_candidates_data_without_what_any_of_them_knows(state, registry, add, asked, tmp_path):
+def test_all_are_evaluated_on_the_candidates_data_without_sentences_that_any_was_trained_on(
+    state, registry, add, asked, tmp_path
+):
     candidate, champion, best = add(["c"]), add(["a", "b"]), add([])
     ours = step_records(tmp_path)
     settings = EvaluateSettings.of(Config())
@@ -73,7 +75,7 @@ def test_all_are_evaluated_on_the_candidates_data_without_what_any_of_them_knows
         }
 
 
-def test_a_champion_of_another_corpus_that_does_not_say_what_it_knows_is_not_compared(
+def test_a_champion_of_another_corpus_without_recorded_training_sentences_is_not_compared(
     state, registry, add, asked, tmp_path
 ):
     ours = step_records(tmp_path)

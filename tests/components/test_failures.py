@@ -1,4 +1,4 @@
-"""Errors that are explained to a user, and defects that keep their traceback."""
+"""Errors that a user can fix are explained in one line; defects keep their traceback."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ from components.state import StateError
         (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device; free some"),
     ],
 )
-def test_errors_that_a_user_can_mend_say_what_where_and_how(error, explanation):
+def test_errors_that_a_user_can_fix_name_the_place_and_the_fix(error, explanation):
     assert explain(error).startswith(explanation)
 
 
@@ -72,7 +72,7 @@ def test_the_log_of_an_outage_has_no_credentials(caplog):
         ("PERMISSION_DENIED", "MLFLOW_TRACKING_PASSWORD"),
     ],
 )
-def test_what_an_mlflow_server_answers_is_told_and_not_called_silence(code, fix, monkeypatch):
+def test_an_error_response_of_mlflow_is_shown_and_not_called_an_outage(code, fix, monkeypatch):
     from mlflow.exceptions import RestException
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
@@ -94,7 +94,7 @@ def test_a_damaged_database_is_named(tmp_path, monkeypatch):
     assert explain(caught.value).startswith("a database cannot be used: ")
 
 
-def test_defects_stay_defects():
+def test_defects_are_not_explained():
     errors = (ZeroDivisionError(), KeyError("a"), BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("no number"))
     assert [explain(error) for error in errors] == [""] * 4
 

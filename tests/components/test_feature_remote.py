@@ -70,7 +70,7 @@ def test_a_pushed_store_is_read_from_s3_through_a_small_cache(build, state, s3, 
     assert kept <= 100_000
 
 
-def test_a_push_that_is_cut_off_is_gone_on_with(build, state, s3):
+def test_an_interrupted_push_is_resumed(build, state, s3):
     folder = build()
     content = FeatureStore(folder).content_hash
     s3.writes_left = 2
@@ -84,7 +84,7 @@ def test_a_push_that_is_cut_off_is_gone_on_with(build, state, s3):
     assert feature_remote.push(build("twin"), REMOTE, 1000, state) == 0
 
 
-def test_a_wrong_address_and_a_missing_bucket_are_said(build, state, s3):
+def test_a_wrong_address_and_a_missing_bucket_are_named(build, state, s3):
     with pytest.raises(ObjectStoreError, match="not an address of the form"):
         ObjectStore("http://elsewhere")
     with pytest.raises(ObjectStoreError, match=r"s3://nowhere/x.*credentials"):

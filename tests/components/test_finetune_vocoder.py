@@ -28,7 +28,7 @@ class Started(Exception):
 
 @pytest.fixture
 def trained(tmp_path):
-    """Inputs of the step after a training whose voice is only described."""
+    """Inputs of the step, with a voice that has a description but no weights."""
     voice = tmp_path / "training" / "voice"
     voice.mkdir(parents=True)
     (voice / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "w"}))
@@ -56,7 +56,7 @@ def test_another_setting_of_the_vocoder_makes_another_voice(trained, state):
     assert step.run(**trained, settings=step_settings(griffin_lim_iterations=7), experiment="e") == one
 
 
-def test_a_neural_vocoder_is_trained_once_and_heard_in_the_run_of_its_voice(
+def test_a_neural_vocoder_is_trained_once_and_its_audio_is_in_the_run_of_its_voice(
     state, generated_features, generated_corpus, small_settings, tmp_path, monkeypatch
 ):
     steps = {"training.max_steps": 2, "vocoder.type": "hifigan", "vocoder.max_steps": 2, "vocoder.finetune_steps": 2}

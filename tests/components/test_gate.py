@@ -169,7 +169,7 @@ def test_a_reason_that_someone_typed_stays_in_its_cell():
     assert gate._cell("clicks | hums\n<script>") == "clicks \\| hums &lt;script&gt;"
 
 
-def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeypatch):
+def test_a_failure_is_reused_until_one_of_its_inputs_changes(judged, monkeypatch):
     judged(GOOD)
     with pytest.raises(gate.GateFailed) as first:
         judged({**GOOD, "mel_cepstral_distortion": 7.0})
@@ -185,8 +185,8 @@ def test_a_verdict_stands_until_something_that_led_to_it_changes(judged, monkeyp
     assert measured == ["again"]
 
 
-def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
-    """Each change is made on top of the ones before; in between the same question gets the recorded answer."""
+def test_a_change_of_any_input_runs_the_checks_again(judged, edit):
+    """The changes are cumulative; between two of them, the recorded failure is reused."""
     settings, changed, evaluation = {}, {}, {}
 
     def answer() -> str:
@@ -224,7 +224,7 @@ def test_a_verdict_falls_with_any_ingredient_of_it(judged, edit):
     assert answers == dict.fromkeys(["first", *changes], "judged")
 
 
-def test_a_verdict_names_the_champion_that_it_was_compared_with(judged):
+def test_a_decision_names_the_champion_that_it_was_compared_with(judged):
     judged(GOOD)
     for better in (5.0, 4.0):
         with pytest.raises(gate.GateFailed) as caught:
@@ -235,7 +235,7 @@ def test_a_verdict_names_the_champion_that_it_was_compared_with(judged):
         judged({**GOOD, "mel_cepstral_distortion": better})
 
 
-def test_verdicts_of_two_versions_lie_apart(judged):
+def test_decisions_on_two_versions_are_stored_separately(judged):
     with pytest.raises(gate.GateFailed) as one:
         judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
     with pytest.raises(gate.GateFailed) as two:
@@ -304,7 +304,7 @@ def test_the_gate_does_not_undo_a_rollback(judged):
     assert judged.registry.aliases(NAME)[CHAMPION] == "1"
 
 
-def test_old_verdicts_do_not_outlive_a_new_judgement(judged):
+def test_results_of_an_earlier_gate_are_removed_from_the_tags(judged):
     with pytest.raises(gate.GateFailed):
         judged(GOOD, settings={"max_mel_cepstral_distortion": 1.0})
     judged(GOOD, number="1")
@@ -313,7 +313,7 @@ def test_old_verdicts_do_not_outlive_a_new_judgement(judged):
 
 
 class Parrot:
-    """Says the sentences of a store by copy-synthesis; spoils the sound and the alignment of some splits.
+    """Voice that synthesizes the sentences of a store by copy-synthesis, with wrong sound and alignment in some splits.
 
     Args:
         store: Features of the sentences.
@@ -344,7 +344,7 @@ class Parrot:
 
 @pytest.fixture(scope="module")
 def evaluated(generated_features, generated_corpus, tmp_path_factory):
-    """Function: spoiled splits -> metrics of the gate."""
+    """Returns a function from spoiled splits to the metrics of the gate."""
     store = FeatureStore(generated_features)
     config = Config.model_validate({"evaluation": {"max_clips": 2, "recognizer": "none"}})
 
@@ -356,7 +356,7 @@ def evaluated(generated_features, generated_corpus, tmp_path_factory):
 
 
 def test_only_sentences_that_the_voice_never_saw_decide(evaluated, judged):
-    """What a voice learned by heart says nothing of what it will speak, for better or for worse."""
+    """Metrics of sentences that the voice was trained on do not count, whether good or bad."""
     clean, good, bad = evaluated(), evaluated("train"), evaluated("validation", "test")
     assert good == clean
     limits = {

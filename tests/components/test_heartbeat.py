@@ -1,4 +1,4 @@
-"""Workers stop when the heartbeat of the step that started them does."""
+"""Workers end when the heartbeat of the step that started them stops."""
 
 import signal
 import subprocess
@@ -86,7 +86,7 @@ def test_a_file_that_changes_keeps_a_worker_going_and_one_that_does_not_stops_it
     assert stopped == [True, True]
 
 
-def test_a_step_that_takes_over_is_heard_like_the_first(quick, tmp_path):
+def test_the_heartbeat_of_a_retried_step_keeps_workers_running(quick, tmp_path):
     path, stopped = tmp_path / "heartbeat", []
     path.write_text("of the first attempt")
     watch = stop_without(path, lambda: stopped.append(True))

@@ -68,7 +68,7 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 @pytest.fixture
 def as_user(server, tmp_path, monkeypatch):
-    """Function: user -> the registry, with that login."""
+    """Returns a function from a user to the registry with that login."""
     from mlflow.server.auth.client import AuthServiceClient
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)

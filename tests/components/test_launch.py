@@ -1,4 +1,4 @@
-"""Training in this process, in several, and on several nodes: one command, one answer."""
+"""Launchers: training in this process, in several processes, and on several nodes, with the same command and answer."""
 
 import json
 import subprocess
@@ -223,7 +223,7 @@ def kube(tmp_path, monkeypatch):
 
 @pytest.fixture
 def submit(kube, tmp_path):
-    """Function: what happens between two looks -> status of the TrainJob."""
+    """Returns a function that runs a TrainJob, calls its argument between polls, and returns the status."""
 
     def call(sleep=lambda seconds: None) -> int:
         return run_trainjob(["python"], "key", launch_settings(), tmp_path / "answer.json", sleep)
@@ -274,13 +274,13 @@ def trainjob_target(kube, monkeypatch):
 
 
 def existing_job(kube, key: str, *conditions: str) -> None:
-    """A job of this run that an earlier try of the step submitted."""
+    """Adds a job of this run that an earlier attempt of the step submitted."""
     name = job_name("run-1", key)
     status = {"conditions": [{"type": item, "status": "True"} for item in conditions]}
     kube.jobs[name] = {"metadata": {"name": name}, "looks": 0, "status": status}
 
 
-def test_a_job_that_answered_while_its_step_was_away_is_heard(kube, trainjob_target, tmp_path):
+def test_the_answer_of_a_job_that_completed_without_its_step_is_read(kube, trainjob_target, tmp_path):
     """The step's pod was evicted, the job completed, and the step is tried again."""
     existing_job(kube, tmp_path.name, "Complete")
     (tmp_path / "answer.json").write_text('{"value": 6}', "utf-8")
@@ -316,13 +316,13 @@ def test_a_job_that_is_removed_from_outside_is_an_error(kube, submit):
         submit(lambda seconds: kube.jobs.clear())
 
 
-def test_a_missing_role_is_named_with_its_cure(kube, submit):
+def test_a_missing_role_is_named_with_its_fix(kube, submit):
     kube.forbidden = True
     with pytest.raises(TrainJobError, match=r"refused in myxtts: 403 .*runner\.yaml"):
         submit()
 
 
-def test_settings_of_pods_that_the_launcher_reads_are_told_to_it():
+def test_the_launcher_gets_the_settings_of_pods_that_it_reads():
     source = Path(trainjob.__file__).read_text("utf-8")
     read = {name for name in WORKER_KEYS if f'cluster["{name}"]' in source}
     assert read == set(WORKER_KEYS)

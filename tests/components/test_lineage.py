@@ -87,7 +87,7 @@ def test_a_step_passes_on_the_tags_that_its_run_gave_it(monkeypatch):
     assert lineage.current() == given
 
 
-def test_a_pod_knows_its_run_and_its_image(monkeypatch):
+def test_a_pod_adds_its_run_and_its_image(monkeypatch):
     monkeypatch.setenv("MYXTTS_GIT_SHA", "abc123")
     monkeypatch.setenv("KFP_RUN_ID", "0f-1e")
     monkeypatch.setenv("MYXTTS_IMAGE", "registry.example/train@sha256:77")

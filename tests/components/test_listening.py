@@ -53,7 +53,7 @@ def registry(state):
 
 
 def judged(state, tmp_path, champion="1"):
-    """Writes what the gate leaves behind for version 2."""
+    """Writes the report and the evaluations of the gate for version 2."""
     examined = {}
     for name, pitch in (("candidate", 0.2), ("champion", 0.3)):
         folder = tmp_path / name

@@ -60,7 +60,7 @@ def test_a_parameter_is_written_once(client, journal):
     assert found.data.tags["a"] == "b"
 
 
-def test_what_is_missing_is_said_with_its_code(client, journal):
+def test_a_missing_object_is_an_error_with_its_code(client, journal):
     missing = "RESOURCE_DOES_NOT_EXIST"
     assert refusal(client.get_registered_model, NAME) == missing
     assert refusal(client.get_run, "0" * 32) == missing

@@ -1,7 +1,7 @@
-"""Steps that two runs reach at once work in the same folder: one process does the work, the other waits and finds it.
+"""Equal steps of two runs share a folder: one process does the work, the other waits and reuses the result.
 
-The first process is this one. In the middle of its work it lets the second begin, and waits for its first word: that it
-waits, or that it works.
+The first process is this one. In the middle of its work it starts the second one, and waits for the message that this
+waits or works.
 """
 
 import json
@@ -33,7 +33,7 @@ WAITS, WORKS = "waits", "works"
 
 
 class Tell(logging.Handler):
-    """Tells over a connection that this process waits for a lock."""
+    """Log handler that reports over a connection that this process waits for a lock."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class Tell(logging.Handler):
 
 
 class Meeting:
-    """Work in whose midst a second process is let go; that one is started before, since a fork inherits held locks.
+    """Work during which a second process runs. It is forked before the work, since a fork inherits held locks.
 
     Attributes:
-        result: Of the work.
-        first_word: First word of the second process.
+        result: Computes the result of the work.
+        first_word: First message of the second process.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Meeting:
         self._second: multiprocessing.Process | None = None
 
     def run(self, first: Callable[[], Any], second: Callable[[], Any] | None = None) -> Any:
-        """Answer of `first`, which calls `work`; there a second process begins with `second` [default: the same]."""
+        """Runs `first`, which calls `work`; there the second process runs `second` [default: the same]."""
         context = multiprocessing.get_context("fork")
         self._second = context.Process(target=self._in_second, args=(second or first,))
         self._second.start()
@@ -82,7 +82,7 @@ class Meeting:
         return self.result(*arguments, **named)
 
     def rest(self) -> list[str]:
-        """Words of the second process after its first; it must end well."""
+        """Returns the further messages of the second process, which must succeed."""
         self._second.join()
         assert self._second.exitcode == 0
         words = []
@@ -105,7 +105,7 @@ def meeting() -> Iterator[Meeting]:
 
 @pytest.fixture
 def voice(tmp_path) -> Path:
-    """A voice that is only described."""
+    """A voice with a description but no weights."""
     folder = tmp_path / "voice"
     folder.mkdir()
     (folder / "voice.json").write_text(json.dumps({"config": {"vocoder": {}}, "weights_sha256": "w"}))
@@ -193,7 +193,7 @@ def test_a_base_vocoder_is_one_processs_at_a_time_whatever_the_voice(state, inpu
 
 
 class Untracked:
-    """Stands for a run in MLflow, whose connections do not outlive a fork."""
+    """Double of a run in MLflow, whose connections cannot be used after a fork."""
 
     def __init__(self, *_, **__) -> None:
         pass
@@ -205,7 +205,7 @@ class Untracked:
         pass
 
 
-def test_an_evaluation_is_made_once_for_all_who_ask(state, inputs, voice, meeting, monkeypatch, tmp_path):
+def test_an_evaluation_is_made_once_for_all_processes(state, inputs, voice, meeting, monkeypatch, tmp_path):
     def evaluated(voice, store, corpus, config, output, progress, *, exclude, about):
         write_json(output / "metrics.json", {})
 

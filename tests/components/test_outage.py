@@ -1,4 +1,4 @@
-"""A server that is away for a while delays a step and fails it only when it stays away."""
+"""A short outage of a server delays a step; a long one fails it."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from components.outage import PAUSE_SECONDS, retry_during_outage
 
 
 class Clock:
-    """Time that passes only in sleep."""
+    """Clock that advances only in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -58,5 +58,5 @@ def test_another_error_passes_at_once():
         ),
     ],
 )
-def test_of_dvcs_errors_only_an_absent_server_is_waited_for(text, away):
+def test_only_outages_among_dvcs_errors_are_retried(text, away):
     assert is_outage(DvcError(text)) == away

@@ -1,4 +1,4 @@
-"""The step: whole or in parts the same features, found again, and grown from the stores of earlier runs."""
+"""The step `preprocess`: the same features whole or in parts, reused, and extended from stores of earlier runs."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ SETTINGS = PreprocessSettings.of(Config()).to_json()
 
 @pytest.fixture
 def data(generated_corpus, tmp_path, state):
-    """Function: data hash and folder of a corpus -> path of its record."""
+    """Returns a function from data hash and folder of a corpus to the path of its record."""
 
     def data(digest="0" * 32 + ".dir", folder=generated_corpus):
         record = ResolveDataOutput(

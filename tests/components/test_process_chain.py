@@ -1,4 +1,4 @@
-"""A process ends within seconds when the one above it dies, after it has saved, and says which link died."""
+"""A process saves and ends within seconds when its parent dies, and logs which process died."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The step that makes a model version of a trained voice: its lineage, its metrics, its alias."""
+"""The step `register`: a trained voice becomes a model version with lineage, metrics and alias."""
 
 import json
 import os
@@ -33,7 +33,7 @@ METRICS = {"mel_cepstral_distortion": 6.25, "character_error_increase": 0.125, "
 
 @pytest.fixture
 def voice(tmp_path) -> Path:
-    """A voice whose weights nobody reads."""
+    """A voice with placeholder weights."""
     folder = tmp_path / "voice"
     folder.mkdir()
     config = {"model": {"use_pretrained_speaker_encoder": False}, "features": {}}
@@ -44,7 +44,7 @@ def voice(tmp_path) -> Path:
 
 @pytest.fixture
 def register(state, voice, tmp_path, monkeypatch):
-    """Function: values of the metrics -> the answer of the step for this voice."""
+    """Returns a function from values of the metrics to the output of the step for this voice."""
     monkeypatch.setenv(lineage.VARIABLE, json.dumps(GIVEN))
     for name in ("KFP_RUN_ID", "MYXTTS_IMAGE", "MYXTTS_GIT_SHA"):
         monkeypatch.delenv(name, raising=False)
@@ -117,7 +117,7 @@ def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register,
 
 
 def test_of_two_machines_that_register_one_voice_both_name_the_older_version(register, voice, monkeypatch, tmp_path):
-    """The other one, with a state folder of its own, makes its version while this one uploads."""
+    """The other machine, with its own state folder, registers its version during the upload of this one."""
     created = module._create
     files = tmp_path / "of-the-other"
     files.mkdir()

@@ -81,7 +81,7 @@ def test_equal_runs_that_promote_the_same_version_at_once_both_succeed(registry)
     assert aliases(registry) == ("2", "1")
 
 
-def test_rollbacks_walk_back_and_stop_at_the_first(registry):
+def test_rollbacks_return_to_earlier_champions_one_by_one(registry):
     for number in ("1", "2", "3"):
         registry.promote(NAME, number, None, "next")
     assert registry.rollback(NAME, "clicks") == ("3", "2")
@@ -93,7 +93,7 @@ def test_rollbacks_walk_back_and_stop_at_the_first(registry):
         registry.rollback(NAME, "once more")
 
 
-def test_promotion_by_hand_forgives_a_rollback(registry):
+def test_promotion_by_hand_removes_the_mark_of_a_rollback(registry):
     registry.promote(NAME, "1", None, "first")
     registry.promote(NAME, "2", None, "second")
     registry.rollback(NAME, "mistaken")
@@ -162,7 +162,7 @@ def test_models_beyond_the_first_page_are_listed(registry):
 
 
 def everything(registry: Registry) -> tuple[dict[str, str], list[Version]]:
-    """All that a registry says of the model."""
+    """Returns the aliases and versions of the model."""
     return registry.aliases(NAME), registry.versions(NAME)
 
 
@@ -185,7 +185,7 @@ def test_rollback_keeps_no_previous_champion_that_was_deleted(registry):
 
 
 def test_a_rollback_that_mlflow_interrupts_is_finished_by_the_next_who_looks(registry, monkeypatch):
-    """Without the tag the gate would promote the version again at the next run."""
+    """Without the tag of the rollback, the gate would promote the version again at the next run."""
     for number in ("1", "2", "3"):
         registry.promote(NAME, number, None, "next")
 

@@ -37,7 +37,7 @@ class Machine(Registry):
         return Machine(self.client.other(), self.state)
 
     def kill_at(self, place: int) -> None:
-        """Kills the process at a place: twice the number of a write, plus one for after it."""
+        """Kills the process at a place: 2 n is before and 2 n + 1 after the n-th write."""
         seen = -1
 
         def on_write(name: str, when: str) -> None:
@@ -62,14 +62,14 @@ class Machine(Registry):
 
 
 def standing(registry: Registry) -> dict[str, str]:
-    """Aliases, and the versions that were rolled back, as a person sees them."""
+    """Returns the aliases, and the versions that were rolled back, as `registry list` shows them."""
     rolled_back = [item.number for item in registry.versions(NAME) if "rolled_back" in item.tags]
     return {**registry.aliases(NAME), "rolled back": " ".join(sorted(rolled_back))}
 
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch) -> Callable[..., Machine]:
-    """Function: numbers to promote in turn -> a machine with four versions of the model, and nothing else done."""
+    """Returns a function that makes a machine with four versions of a model and promotes the given ones in turn."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.invalid")
 
     def make(*promoted: str) -> Machine:
@@ -108,7 +108,7 @@ OPERATIONS = [
 
 
 def places(machine: Machine, action: Action) -> Iterator[int]:
-    """Every place at which an operation of a like machine can be killed or paused."""
+    """Yields every place at which an operation of an equal machine can be killed or paused."""
     action(machine)
     yield from range(2 * len(machine.client.writes))
 
@@ -137,7 +137,7 @@ def test_a_kill_at_any_write_leaves_all_of_a_change_or_nothing(fresh, promoted, 
 
 @pytest.mark.parametrize(("promoted", "action"), OPERATIONS)
 def test_the_command_again_after_a_kill_completes_the_same_change(fresh, promoted, action):
-    """Without anybody who looked in between: a rollback must not go back twice."""
+    """No other process reads the registry in between. A rollback must not return to the champion before the last."""
     after = fresh(*promoted)
     action(after)
     expected = standing(after)
@@ -164,7 +164,7 @@ def test_metrics_of_an_interrupted_registration_are_those_of_one_evaluation(fres
 @pytest.mark.parametrize(("promoted", "action"), OPERATIONS)
 @pytest.mark.parametrize("other", [promote("4"), roll_back, register])
 def test_a_slow_machine_does_not_undo_what_others_did_meanwhile(fresh, promoted, action, other):
-    """Another machine finds a change under way, finishes it and makes its own; then the slow one goes on."""
+    """Another machine completes an unfinished change and makes its own before the slow machine continues."""
     for place in places(fresh(*promoted), action):
         slow = fresh(*promoted)
 
@@ -316,7 +316,7 @@ def test_who_may_only_read_sees_a_decided_change_as_done(fresh):
 
 @pytest.mark.parametrize("life", [ProcessStatus.RUNNING, ProcessStatus.UNKNOWN])
 def test_a_process_that_may_still_work_is_waited_for(fresh, monkeypatch, life):
-    """It is not overtaken as long as it may need for the rest, but no longer."""
+    """Its operation is completed by another process only after the grace time."""
     machine = fresh("1", "2")
     machine.kill_at(2)
     with pytest.raises(Killed):

@@ -119,7 +119,7 @@ def files_below(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("own_hash", [True, False])
 def test_a_listing_whose_path_leads_outside_plants_nothing(pushed, state, tmp_path, own_hash):
-    """Not even if the hash is right, since whoever makes the corpus chooses it."""
+    """Even if the hash is correct, since an attacker who makes the corpus can compute it."""
     digest, remote = pushed
     listing = json.loads((Path(remote) / object_path(digest)).read_text())
     listing[0]["relpath"] = "../../../planted"

@@ -20,7 +20,7 @@ SECRET = "hunter2hunter2"
 
 
 class Server:
-    """An S3 server that can go away and come back on the same address, keeping what it holds."""
+    """An S3 server that can be stopped and restarted on the same address without losing objects."""
 
     def __init__(self) -> None:
         self._server = None
@@ -150,7 +150,7 @@ def test_nothing_of_a_secret_is_written_to_the_state(state, project):
 
 
 def test_artifacts_reach_s3_after_an_outage(state, bucket, server, monkeypatch, tmp_path):
-    """The spool keeps what the store did not take, and nothing of the training is held up."""
+    """The spool keeps what the store has not accepted, and training does not wait for it."""
     client = tracking.client(state)
     client.create_experiment("on-s3", artifact_location=f"s3://{bucket}/mlflow")
     (tmp_path / "plot.txt").write_text("x")

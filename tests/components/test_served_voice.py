@@ -12,7 +12,7 @@ from model.synthesis import SynthesisError
 
 
 class Voice:
-    """Speaks English only, by one speaker."""
+    """Double of a voice with one English speaker."""
 
     def synthesize(self, text, *, reference=None, language="en", speaker="anna", reference_language="", prosody=None):
         if language != "en":

@@ -1,4 +1,4 @@
-"""Termination of a step, with real processes and signals."""
+"""Termination of a step, tested with real processes and signals."""
 
 import json
 import os
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 """
 
 SOON = 20.0
-"""Seconds in which a step that is told to end has recorded it; its workers sleep three times as long."""
+"""Longest time in seconds until a terminated step has recorded it; its workers sleep three times as long."""
 
 POOL = """
 import multiprocessing, time
@@ -92,7 +92,7 @@ def run():
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a step whose work is this text; yields (process, words after `ready`)."""
+    """Returns a function that starts a step with this source of `run`; returns (process, words after `ready`)."""
     started = []
 
     def begin(work: str, **variables: str) -> tuple[subprocess.Popen, list[str]]:

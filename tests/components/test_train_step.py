@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def inputs(tmp_path, generated_features) -> dict[str, str]:
-    """Paths of the records that `resolve_data` and `preprocess` leave."""
+    """Paths of the records that `resolve_data` and `preprocess` write."""
     return step_inputs(tmp_path, ("data", "features"), {"features.features": generated_features})
 
 

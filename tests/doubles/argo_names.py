@@ -8,7 +8,7 @@ DRIVER = "system-container-driver"
 
 
 def fnv32a(text: str) -> int:
-    """FNV-1a, 32 bits: Go's hash/fnv."""
+    """Returns the 32-bit FNV-1a hash of a text, as Go's hash/fnv."""
     value = 0x811C9DC5
     for byte in text.encode():
         value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -16,33 +16,33 @@ def fnv32a(text: str) -> int:
 
 
 def node_id(workflow: str, name: str) -> str:
-    """Workflow.NodeID in pkg/apis/workflow/v1alpha1/workflow_types.go."""
+    """Returns the id of a node (Workflow.NodeID in pkg/apis/workflow/v1alpha1/workflow_types.go)."""
     return workflow if name == workflow else f"{workflow}-{fnv32a(name)}"
 
 
 def pod_name(workflow: str, template: str, name: str) -> str:
-    """GeneratePodName (v2) in workflow/util/pod_name.go: the workflow, the template and a hash; no step's name."""
+    """Returns the name of a pod: workflow, template and a hash (GeneratePodName v2 in workflow/util/pod_name.go)."""
     return f"{f'{workflow}-{template}'[:242]}-{fnv32a(name)}"
 
 
 def executor_node(workflow: str, step: str, attempt: int = 0, retried: bool = True) -> str:
-    """Name of the node of a step's pod: DAG tasks joined by dots, attempts of a node with retries in brackets."""
+    """Returns the name of the node of a step's pod: DAG tasks joined by dots, the attempt in brackets."""
     return f"{workflow}.root.{step}.executor" + (f"({attempt})" if retried else "")
 
 
 def driver_node(workflow: str, step: str) -> str:
-    """Name of the node of a step's driver, which decides on caching before the step runs."""
+    """Returns the name of the node of a step's driver, which decides on caching before the step runs."""
     return f"{workflow}.root.{step}-driver"
 
 
 def step_pod(run_id: str, workflow: str, step: str, attempt: int = 0, phase: str = "Succeeded", log: str = "") -> dict:
-    """A step's pod as the Kubernetes API lists it; `log` is kept beside for the double."""
+    """Returns a step's pod as the Kubernetes API lists it, with its log for the double."""
     name = executor_node(workflow, step, attempt)
     return _pod(run_id, workflow, pod_name(workflow, RETRIED_EXECUTOR, name), name, phase, log)
 
 
 def driver_pod(run_id: str, workflow: str, step: str) -> dict:
-    """A driver's pod."""
+    """Returns a driver's pod."""
     name = driver_node(workflow, step)
     return _pod(run_id, workflow, pod_name(workflow, DRIVER, name), name, "Succeeded", "driver execution: 1\n")
 

@@ -1,4 +1,4 @@
-"""A server that answers like the part of a Docker engine's API that naming images uses; anything else is refused."""
+"""A server for the part of a Docker engine's API that names images; other requests are refused."""
 
 import json
 import re
@@ -26,7 +26,7 @@ class DockerDouble:
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def build(self, name: str, content: str, commit: str) -> None:
-        """An image of this name; its content is one hex digit."""
+        """Adds an image with this name; its content is one hex digit."""
         self.images[name] = f"sha256:{content * 64}"
         self.labels[self.images[name]] = {"org.opencontainers.image.revision": commit}
 
@@ -50,7 +50,7 @@ class DockerDouble:
 
     @contextmanager
     def serving(self) -> Iterator[str]:
-        """Serve on a port of this machine; yields the value of DOCKER_HOST."""
+        """Serves on a port of this machine; yields the value of DOCKER_HOST."""
         double = self
 
         class Handler(BaseHTTPRequestHandler):

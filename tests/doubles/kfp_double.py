@@ -91,7 +91,7 @@ class Request:
         query, body: As sent.
         upload: Text of the uploaded file.
         filename: Its name.
-        allowed: Namespaces that the sender may use; `None`: nobody is known by this token.
+        allowed: Namespaces that the sender may use; `None` for an unknown token.
     """
 
     query: dict = field(default_factory=dict)
@@ -102,23 +102,23 @@ class Request:
 
 
 class Double:
-    """State of the server and what a test may set.
+    """State of the server, and its behavior, which tests may change.
 
     Attributes:
         multi_user: Whether namespaces are kept apart and access is checked.
-        tag_name: Release that healthz tells; `unknown` as in images that were built without one.
-        through_ui: Whether the web interface's server stands in front: it answers healthz itself.
+        tag_name: Release that healthz reports; `unknown` as in images that were built without one.
+        through_ui: Whether requests pass through the server of the web interface, which answers healthz itself.
         ui_ready: Whether that server reaches the API server.
         pod_namespace: Where the server runs; in single-user mode its runs too.
-        tokens: Token -> namespaces that it may use; empty means that none is asked for.
-        namespaces: Namespaces that there are.
-        script: States that a run goes through, one at each look.
-        current: The step at which a run that is going on stands, or at which it fails.
-        attempts: Step -> attempts that its pod took.
+        tokens: Token -> namespaces that it may use; empty means that no token is required.
+        namespaces: Existing namespaces.
+        script: States that a run goes through, one at each request for it.
+        current: The step that a running run executes, or at which it fails.
+        attempts: Step -> number of its attempts.
         reports_canceling: Whether the persistence agent reports a terminated workflow before it ended.
         before_row: Called after a run's time of creation is set and before the run can be listed.
-        outages: Answers still to be refused with 503.
-        internal_errors: Answers still to be refused with 500.
+        outages: Number of the next requests to refuse with 503.
+        internal_errors: Number of the next requests to refuse with 500.
         calls: (method, path) of every request.
     """
 
@@ -150,7 +150,7 @@ class Double:
         self._indices = itertools.count(1)
 
     def answer(self, method: str, path: str, request: Request, token: str) -> dict:
-        """The answer to a request.
+        """Returns the response to a request.
 
         Raises:
             Refused: with the status and the text of the real server.
@@ -282,7 +282,7 @@ class Double:
         return self.versions.setdefault(made["pipeline_version_id"], made)
 
     def _platform(self, text: str) -> dict:
-        """S/apiserver/template/v2_template.go: a platform document with an unknown field is dropped without a word."""
+        """S/apiserver/template/v2_template.go: a platform document with an unknown field is silently dropped."""
         documents = [item for item in yaml.load_all(text, YamlLoader) if "platforms" in (item or {})]
         if not documents:
             return {}
@@ -342,7 +342,7 @@ class Double:
         return self.specs[body["pipeline_version_reference"]["pipeline_version_id"]]
 
     def _check_job(self, request: Request, body: dict) -> dict:
-        """The experiment of a run or a schedule, whose inputs are valid."""
+        """Checks the inputs of a run or a schedule and returns its experiment."""
         if self.multi_user and not body.get("experiment_id"):
             raise Refused(400, "Invalid input error: Experiment id can not be empty in multi-user mode")
         experiment = self.experiments.get(body.get("experiment_id", ""))
@@ -384,7 +384,7 @@ class Double:
             return self._shown(run)
 
     def _advance(self, run: dict) -> None:
-        """What the persistence agent has reported since the last look."""
+        """Applies the states that the persistence agent has reported since the last request."""
         hidden = run["_"]
         if run["state"] in FINAL:
             return
@@ -406,7 +406,7 @@ class Double:
             run["state_history"].append({"update_time": self._now(), "state": state})
 
     def _run(self, request: Request, run_id: str) -> dict:
-        """canAccessRun: the run's own namespace is checked for every read and every act."""
+        """canAccessRun: the run's own namespace is checked for every request."""
         if run_id not in self.runs:
             raise Refused(404, f"ResourceNotFoundError: Run {run_id} not found")
         self._access(request, self.runs[run_id]["_"]["namespace"])
@@ -467,7 +467,7 @@ class Double:
         return node
 
     def terminate_run(self, request: Request, run_id: str) -> None:
-        """run_store.go, TerminateRun: only runs that are not over, nor already terminated; anything else is 400."""
+        """run_store.go, TerminateRun: runs that have ended or are being terminated are refused with 400."""
         run = self._run(request, run_id)
         if run["state"] not in TERMINABLE:
             raise Refused(400, f"Invalid input error: Failed to terminate a run {run_id}. Row not found")
@@ -487,7 +487,7 @@ class Double:
         return shown(self.recurring.setdefault(made["recurring_run_id"], made))
 
     def fire(self, recurring_id: str) -> str:
-        """The clock strikes: the run of a schedule is named after its workflow (ReportWorkflowResource)."""
+        """Starts a scheduled run, which is named after its workflow (ReportWorkflowResource)."""
         job = self.recurring[recurring_id]
         body = {key: job[key] for key in ("experiment_id", "pipeline_version_reference", "runtime_config")}
         run = self._new_run(body, self.experiments[job["experiment_id"]], self._now())
@@ -531,12 +531,12 @@ ROUTES = [
 
 @functools.cache
 def spec_of(text: str) -> dict | None:
-    """The pipeline's own document in an uploaded file, if it has one."""
+    """Returns the document of the pipeline spec in an uploaded file, or None."""
     return next((item for item in yaml.load_all(text, YamlLoader) if "pipelineInfo" in (item or ())), None)
 
 
 def strict(body: dict, definition: type) -> dict:
-    """The body, held to the API's definition at every depth that it types (S/apiserver/common/utils.go)."""
+    """Returns the body after a check against the API's definition, also of nested types (S/apiserver/common/utils.go)."""
     known = {definition.attribute_map[name]: kind for name, kind in definition.openapi_types.items()}
     for key, value in body.items():
         if key not in known:
@@ -548,7 +548,7 @@ def strict(body: dict, definition: type) -> dict:
 
 
 def shown(item: dict) -> dict:
-    """Fields without a value are left out of answers (utils.go, EmitUnpopulated: false)."""
+    """Returns a response without the fields that have no value (utils.go, EmitUnpopulated: false)."""
     return {key: value for key, value in item.items() if value not in ("", None, [], {}, 0)}
 
 
@@ -557,7 +557,7 @@ NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri
 
 
 def check_cron(text: str) -> None:
-    """robfig/cron 1.2.0, Parse: seconds first, the weekday optional, so that five fields are accepted with a surprise.
+    """Checks a schedule as robfig/cron 1.2.0 does: seconds first, weekday optional, so that five fields are accepted.
 
     Raises:
         Refused: the server would not parse it.
@@ -645,7 +645,7 @@ def _predicates(key: str, text: str) -> list:
 
 
 def _matches(item: dict, predicates: list) -> bool:
-    """SQL's comparison: a column without a value neither equals nor differs from anything."""
+    """Returns whether an item satisfies predicates, with SQL's comparison: NULL neither equals nor differs."""
     for operation, key, value in predicates:
         column = item.get(key)
         if column is None or (column == value) != (operation == "EQUALS"):
@@ -655,7 +655,7 @@ def _matches(item: dict, predicates: list) -> bool:
 
 @contextlib.contextmanager
 def serving(double: Double, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The double on a port of this machine; yields its address."""
+    """Serves the double on a port of this machine; yields its address."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _handler(double))
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)

@@ -1,6 +1,6 @@
-"""A server that answers like the part of the Kubernetes API that a training step uses, with Kubeflow Trainer's types.
+"""A server for the part of the Kubernetes API that a training step uses, with Kubeflow Trainer's types.
 
-TrainJobs are held to the types of `kubeflow-trainer-api` with unknown fields refused, which those types let pass.
+TrainJobs are validated by the types of `kubeflow-trainer-api`; unknown fields, which those types accept, are refused.
 """
 
 import json
@@ -25,7 +25,7 @@ class UnknownField(ValueError):
 
 
 def check_trainjob(body: dict) -> None:
-    """Refuse what the TrainJob's definition does not know or types otherwise.
+    """Refuses a TrainJob with unknown fields or values of the wrong type.
 
     Raises:
         UnknownField, pydantic.ValidationError.
@@ -34,7 +34,7 @@ def check_trainjob(body: dict) -> None:
 
 
 def _typed(value: Any, annotation: Any, where: str) -> Any:
-    """`value` with its quantities as the generated types want them; unknown fields are refused on the way."""
+    """Returns a value with its quantities as the generated types require them; refuses unknown fields."""
     if annotation is Quantity:
         return Quantity(value)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(value, dict):
@@ -56,13 +56,13 @@ class KubeDouble:
     """Jobs, pods and logs of one namespace.
 
     Attributes:
-        namespace: The one that it holds; any other one has nothing in it.
+        namespace: Namespace of the objects; others are empty.
         jobs: TrainJobs by name.
         pods: Pods of workflows, as `argo_names.step_pod` makes them: named by template and hash, with Argo's
-            annotations. Each TrainJob has one pod more, of its first node.
+            annotations. The pod of each TrainJob's first node is added to them.
         logs: Lines of the first node, with their time stamps.
-        script: Conditions that a job shows, one at each look: "", "Complete" or "Failed".
-        forbidden: Whether creating is refused, as to a service account without the role.
+        script: Conditions of a job, one for each request: "", "Complete" or "Failed".
+        forbidden: Whether creation is refused, as for a service account without the role.
         config_maps: Data of ConfigMaps by namespace and name.
     """
 
@@ -117,7 +117,7 @@ class KubeDouble:
         return 200, job
 
     def _pods(self) -> list[dict]:
-        """Workflows' pods and those of the first nodes: job sets label them with the TrainJob's name, not the run's."""
+        """Returns the pods of workflows and of first nodes; job sets label the latter with the TrainJob's name."""
         first = [
             {
                 "metadata": {
@@ -140,7 +140,7 @@ class KubeDouble:
         return [item for item in items if wanted.items() <= item["metadata"].get("labels", {}).items()]
 
     def _log(self, namespace: str, name: str, query: dict) -> tuple[int, object]:
-        """A pod has the containers `init`, `wait` and `main` (workflow/common/common.go); without a choice, 400."""
+        """Returns a pod's log. Pods have several containers (workflow/common/common.go); a request must name one."""
         pod = next((item for item in self._pods() if item["metadata"]["name"] == name), None)
         if namespace != self.namespace or pod is None:
             return 404, {"message": f'pods "{name}" not found'}
@@ -152,7 +152,7 @@ class KubeDouble:
 
     @contextmanager
     def serving(self, folder: Path) -> Iterator[Path]:
-        """Serve on a port of this machine; yields a kubeconfig that leads there."""
+        """Serves on a port of this machine; yields a kubeconfig for it."""
         double = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""MLflow's tracking server and registry in memory, as far as the registry needs them, with a hook at every write.
+"""In-memory double of the part of MLflow's server that the registry uses, with a hook at every write.
 
 Stricter than the real one: names of experiments are unique even when two clients rename at once, parameters are written
-once, and a method or argument that it does not know is an error.
+once, and an unknown method or argument is an error.
 """
 
 import re
@@ -21,7 +21,7 @@ class Page(list):
 
 @dataclass
 class Content:
-    """Contents of the server."""
+    """Objects stored on the server, which all of its clients share."""
 
     models: dict[str, SimpleNamespace] = field(default_factory=dict)
     versions: dict[tuple[str, str], SimpleNamespace] = field(default_factory=dict)

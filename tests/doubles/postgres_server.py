@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, where PostgreSQL is installed."""
+"""A PostgreSQL server for one test, where PostgreSQL is installed."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ import pytest
 
 @contextmanager
 def postgres_server(*databases: str) -> Iterator[str]:
-    """Serve these databases; yields the address before a database's name. Skips the test where it cannot."""
+    """Serves databases; yields the address without the database's name. Skips the test where that is impossible."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         yield from _served(Path(name), databases)
 

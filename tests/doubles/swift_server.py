@@ -73,7 +73,7 @@ HASHES = "[swift-hash]\nswift_hash_path_suffix = tests\n[storage-policy:0]\nname
 
 @contextlib.contextmanager
 def swift_server(folder: Path) -> Iterator[str]:
-    """Yields the address; the test is skipped where Swift is not installed."""
+    """Serves S3 and yields the address; skips the test where Swift is not installed."""
     search = os.pathsep.join([os.environ.get("MYXTTS_SWIFT", ""), os.environ.get("PATH", os.defpath)])
     programs = {name: shutil.which(f"swift-{name}", path=search) for name in ("ring-builder", "proxy-server")}
     if not all(programs.values()):

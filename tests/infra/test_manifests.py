@@ -1,4 +1,4 @@
-"""The Kubernetes objects of infra/: they build without a network, and Kubernetes 1.32 would take every field."""
+"""The Kubernetes objects of infra/ build without a network, and Kubernetes 1.32 accepts every field."""
 
 import json
 import re

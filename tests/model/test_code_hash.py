@@ -22,7 +22,7 @@ def test_evaluation_code_does_not_make_features_stale():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Function: file of a package `model` -> its new text; returns the hash of `model.start` after that."""
+    """Returns a function that rewrites a file of a package `model` and returns the hash of `model.start`."""
     folder = tmp_path / "model"
     (folder / "part").mkdir(parents=True)
     (folder / "unrelated").mkdir()

@@ -1,4 +1,4 @@
-"""The reader of the program's own files: what does not fit its schema is one error with file, field and fix."""
+"""Reading of the program's own files: any violation of the schema is one error with file, field and fix."""
 
 import json
 import math
@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_one_error_with_file_field_and_fix(tmp_path, conten
     assert "\n" not in message
 
 
-def test_a_missing_file_is_said(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DamagedError, match=r"f\.json is missing; make it again"):
         read(tmp_path / "f.json")
 

@@ -82,7 +82,7 @@ def test_the_stored_style_of_a_speaker_is_its_default_style(voice, monkeypatch):
 
 @pytest.fixture
 def synthesize(voice, monkeypatch):
-    """Function: controls -> (speaker embedding, style, speech), the inputs of the model and the result."""
+    """Returns a function from controls to (speaker embedding, style, speech): inputs of the model, and its output."""
     original, calls = voice.voice.model.synthesize, []
 
     def recording(ids, lengths, vector, language, style, *others):

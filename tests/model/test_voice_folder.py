@@ -10,7 +10,7 @@ from model.voice_folder import voice_hash, with_vocoder
 
 @pytest.fixture
 def make_voice(tmp_path):
-    """Function: name, settings and hashes -> folder of a voice with a vocoder, whose weights are placeholders."""
+    """Returns a function from name, settings and hashes to the folder of a voice with a vocoder, without real weights."""
 
     def make(name="one", weights="w", generator="g", loudness=-23.0, **settings):
         trained, vocoder = tmp_path / name / "trained", tmp_path / name / "vocoder"

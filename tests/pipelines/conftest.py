@@ -1,4 +1,4 @@
-"""A double of the cluster's API, and what is asked of it."""
+"""A double of the cluster's API, and requests to it."""
 
 import logging
 import signal
@@ -56,7 +56,7 @@ def untrained_voice(tmp_path_factory, generated_features, small_settings) -> Pat
 
 @pytest.fixture
 def myxtts(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Function: arguments of `myxtts`, run in this process -> (exit status, standard output, standard error)."""
+    """Returns a function from arguments of `myxtts`, run in this process, to (exit status, stdout, stderr)."""
     from pipelines.cli.main import main
 
     # What a command changes for the life of its process ends with the test.

@@ -46,7 +46,7 @@ def test_tasks_without_name_or_state_are_left_out():
 
 @pytest.mark.parametrize("step", sorted(KNOWN))
 @pytest.mark.parametrize("attempt", [0, 2])
-def test_a_pods_step_is_told_by_its_annotation(step, attempt):
+def test_a_pods_step_is_read_from_its_annotation(step, attempt):
     name = argo_names.executor_node("myxtts-training-abcde", step.replace("_", "-"), attempt)
     assert step_of_pod({argo_names.NODE_NAME: name}) == (step, attempt)
 

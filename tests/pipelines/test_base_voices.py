@@ -1,4 +1,4 @@
-"""Base voices: which one a project starts from, made once, and what follows from it for the settings."""
+"""Base voices: the choice for a project, making one once, and the settings that follow from it."""
 
 import json
 from dataclasses import replace

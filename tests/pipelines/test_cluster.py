@@ -44,7 +44,7 @@ def test_an_equal_run_is_not_started_twice(host, double, pipeline, run_arguments
 
 @pytest.mark.parametrize("asked", ["list_experiments", "list_runs", "list_pipelines", "list_pipeline_versions"])
 def test_two_triggers_at_one_moment_leave_one_run(host, double, pipeline, run_arguments, monkeypatch, asked):
-    """The other trigger comes in between: ours has just been run_arguments that there is none of it yet."""
+    """The other client starts its run after this one has found no equal run."""
     ours, other = connect(host), connect(host)
     ask, began = getattr(ours._client, asked), []
 
@@ -67,9 +67,9 @@ def test_two_triggers_at_one_moment_leave_one_run(host, double, pipeline, run_ar
 
 
 def test_a_run_that_is_listed_long_after_it_was_created_stays_the_only_one(host, double, pipeline, run_arguments):
-    """A row is written once the workflow exists: the run that is first by its time is the last that one can see.
+    """A run is listed once its workflow exists, so the run that was created first may be listed last.
 
-    `linger` is over by then; whoever watches finds out, and watches the run that stays.
+    It is found after `linger`, by the client that watches, which then watches the first run.
     """
     ours, other = connect(host), connect(host)
     second = []
@@ -256,16 +256,14 @@ def test_a_refused_upload_says_what_is_probably_wrong(host, double, pipeline, ru
         connect(host).trigger(pipeline + "# changed\n", run_arguments, "generated", COMMIT)
 
 
-def test_the_reason_of_an_upload_handler_is_told_and_it_is_not_called_unreachable(
-    host, double, run_arguments, monkeypatch
-):
+def test_the_reason_of_an_upload_handler_is_shown_and_not_called_an_outage(host, double, run_arguments, monkeypatch):
     monkeypatch.setattr("pipelines.cluster._pipeline_name", lambda pipeline: "none")
     with pytest.raises(ClusterError, match="400: invalid v2 pipeline spec") as caught:
         connect(host).trigger("no: pipeline\n", run_arguments, "generated", COMMIT)
     assert not isinstance(caught.value, Unreachable)
 
 
-def test_a_plain_text_error_is_told(host, double, pipeline, run_arguments, monkeypatch):
+def test_a_plain_text_error_is_shown(host, double, pipeline, run_arguments, monkeypatch):
     monkeypatch.setattr("pipelines.cluster._pipeline_name", lambda pipeline: "n" * 129)
     with pytest.raises(ClusterError, match=r"400: Pipeline\.Name length cannot exceed 128"):
         connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
@@ -389,7 +387,7 @@ def test_an_unknown_namespace_is_named(host):
         connect(host, namespace="nowhere").runs(1)
 
 
-def test_no_server_is_said_in_one_line():
+def test_a_server_that_does_not_answer_is_one_line():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         host = f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("logged_out")
     ("script", "token", "status", "said"),
     [(["SUCCEEDED"], "right", 0, "SUCCEEDED"), (["FAILED"], "right", 1, "step train failed"), ([], "wrong", 2, "401")],
 )
-def test_the_programs_exit_status_tells_how_it_went(
+def test_the_exit_status_is_that_of_the_run(
     host, double, pipeline, run_arguments, myxtts, monkeypatch, script, token, status, said
 ):
     double.tokens = {"right": {"team"}}
@@ -223,7 +223,7 @@ def test_a_cancelled_run_is_shown_as_cancelled_without_a_reason(checkout, host, 
     assert "has ended: CANCELED" in invoke(host, "cancel", run.id).output
 
 
-def test_pods_that_go_on_are_a_finding(checkout, host, double, kube, pipeline, run_arguments, monkeypatch):
+def test_pods_that_keep_running_are_a_finding(checkout, host, double, kube, pipeline, run_arguments, monkeypatch):
     run = training(host, double, kube, pipeline, run_arguments)
     monkeypatch.setattr(run_pods, "STOP_SECONDS", 0.0)
     done = invoke(host, "cancel", run.id)
@@ -231,7 +231,7 @@ def test_pods_that_go_on_are_a_finding(checkout, host, double, kube, pipeline, r
     assert f"still running in team: {kube.pods[0]['metadata']['name']}" in done.output
 
 
-def test_where_kubernetes_cannot_be_asked_the_command_to_do_it_is_told(checkout, host, double, pipeline, run_arguments):
+def test_without_access_to_kubernetes_the_command_for_it_is_printed(checkout, host, double, pipeline, run_arguments):
     run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     done = invoke(host, "cancel", run.id)
     assert done.exit_code == 1
@@ -306,7 +306,7 @@ def test_containers_are_compiled_for_without_an_engine(monkeypatch, tmp_path):
     assert images == {"myxtts-python-data:v7", "myxtts-python-train:v7"}
 
 
-def test_a_schedule_tells_its_next_times_before_it_is_made(checkout, host, double, pushed):
+def test_the_next_times_of_a_schedule_are_printed_before_it_is_made(checkout, host, double, pushed):
     done = invoke(host, "schedule", "--cron", "0 0 3 * * *")
     times = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
     assert len(times) == 3

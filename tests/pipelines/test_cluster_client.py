@@ -121,7 +121,9 @@ def test_from_another_machine_the_service_is_reached_through_the_kubernetes_api(
     assert client.get_user_namespace() != "kubeflow"
 
 
-def test_a_server_that_does_not_tell_its_release_is_used_with_a_warning(host, double, pipeline, run_arguments, caplog):
+def test_a_server_that_does_not_report_its_release_is_used_with_a_warning(
+    host, double, pipeline, run_arguments, caplog
+):
     double.tag_name = "unknown"
     with caplog.at_level(logging.WARNING):
         assert connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)[1]

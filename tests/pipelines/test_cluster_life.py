@@ -19,14 +19,14 @@ FAILED = '::step:: {"step": "evaluate", "state": "failed", "error": "no speaker 
 
 
 class Life:
-    """The installation, who works with it, and its pods.
+    """An installation with its pods, and the credentials and records of its user.
 
     Attributes:
         double: Kubeflow Pipelines.
         kube: Kubernetes, in the namespace in which runs execute.
-        port: Of the API, which a restarted server keeps.
+        port: Port of the API, which a restarted server keeps.
         token: File of the user's token.
-        records: Folder of what was cancelled.
+        records: Folder with the records of cancelled runs.
     """
 
     def __init__(self, multi_user: bool, kube, folder) -> None:
@@ -40,12 +40,12 @@ class Life:
             self.port = probe.getsockname()[1]
 
     def cluster(self, sleep=lambda seconds: None) -> Cluster:
-        """A user's own view, as of a new process."""
+        """Returns a new client of the user, as in a new process."""
         changes = {"namespace": self.kube.namespace, "token_file": str(self.token)}
         return Cluster(settings(f"http://127.0.0.1:{self.port}", **changes), sleep, self.records)
 
     def pods(self, run_id: str, phases: dict[str, str], log: str = "") -> None:
-        """Pods of a run appear: step -> phase."""
+        """Adds the pods of a run, given the phase of each step."""
         workflow = self.double.runs[run_id]["_"]["workflow"]
         assert self.double.runs[run_id]["_"]["workflow_namespace"] == self.kube.namespace
         for step, phase in phases.items():
@@ -58,7 +58,7 @@ def life(request, kube, tmp_path):
     return Life(request.param, kube, tmp_path)
 
 
-def test_a_life(life, pipeline, run_arguments):
+def test_a_session_from_the_first_run_to_a_schedule(life, pipeline, run_arguments):
     double, kube = life.double, life.kube
     server = serving(double, life.port)
     server.__enter__()

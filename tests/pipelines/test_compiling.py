@@ -77,7 +77,7 @@ def test_no_forbidden_feature_of_kfp_is_used(cluster):
 
 
 def test_a_run_can_be_started_on_the_page(cluster):
-    """Parameters of a few words with their meaning, whose defaults are the settings of the project."""
+    """Every parameter has a short description, and the default is the setting of the project."""
     config = cluster_config(training__max_steps=77, loss__mel_loss_weight=3.0)
     suggested = arguments(config, LATEST, "s3://bucket/dvc")
     parameters = documents(compile_training(cluster_profile(config), suggested))[0]["root"]["inputDefinitions"][
@@ -212,7 +212,7 @@ def test_a_setting_reaches_the_steps_that_it_concerns_and_no_other(key, value, s
     assert changed_steps(key, value) == steps
 
 
-def test_every_setting_is_told_to_a_step_or_acts_elsewhere():
+def test_every_setting_reaches_a_step_or_acts_elsewhere():
     elsewhere = {"corpus", "validation", "split", "study", "launch", "docker", "cluster"}
     read_by_steps = {section for settings in STEP_SETTINGS.values() for section in settings.model_fields}
     assert {key.partition(".")[0] for key in known_keys()} == read_by_steps | elsewhere
@@ -235,7 +235,7 @@ def test_a_deadline_is_compiled_only_for_clusters_that_know_it(release):
 
 
 def executors(text: str) -> tuple[dict, dict]:
-    """(containers, what their pods get) of a compiled pipeline, by step."""
+    """Returns the containers and the pod settings of a compiled pipeline, each by step."""
     pipeline, platform = documents(text)
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     containers = pipeline["deploymentSpec"]["executors"]
@@ -277,7 +277,7 @@ OF_REGISTRY_STEPS = {"registry_secret": ("registry-login", '"secretName": "regis
 
 @pytest.fixture(scope="module")
 def dressed() -> str:
-    """A pipeline with all of these settings."""
+    """The compiled pipeline with all of these settings."""
     changes = {
         f"cluster__{key}": value for key, (value, _) in {**OF_TRAINING, **OF_OTHER_STEPS, **OF_EVERY_STEP}.items()
     }
@@ -302,7 +302,7 @@ def test_what_the_other_pods_are_given_reaches_them_alone(cluster, dressed, key)
 
 
 def test_every_setting_of_the_cluster_is_held_to_its_effect_somewhere():
-    """On a pod here; on the client, the launcher, the run or the whole pipeline in tests of their own."""
+    """Settings of pods are tested here; those of client, launcher, run or whole pipeline in other tests."""
     of_the_client = {
         "host",
         "ui_host",
@@ -395,7 +395,7 @@ def test_an_image_without_digest_is_no_setting(image):
         cluster_config(cluster__train_image=image)
 
 
-def test_a_missing_image_is_named_with_its_cure():
+def test_a_missing_image_is_named_with_the_fix():
     with pytest.raises(ConfigError, match=r"cluster.data_image is not set; .*make images"):
         cluster_profile(resolve().config)
 

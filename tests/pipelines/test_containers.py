@@ -179,7 +179,7 @@ def test_every_step_runs_in_a_container_of_its_own_as_an_ordinary_user(state):
 
 
 @pytest.mark.docker
-def test_a_killed_container_is_replaced_and_training_goes_on(state):
+def test_a_killed_container_is_replaced_and_training_resumes(state):
     import docker
 
     before = set(state.runs.iterdir()) if state.runs.is_dir() else set()

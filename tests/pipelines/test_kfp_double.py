@@ -1,4 +1,4 @@
-"""The double of Kubeflow Pipelines is as strict as the server, or the tests that use it would prove nothing."""
+"""The double of Kubeflow Pipelines is as strict as the server."""
 
 import pytest
 from kfp_double import Double, Refused, Request, UploadRefused, check_cron, page
@@ -92,7 +92,7 @@ def test_a_run_of_a_deleted_version_is_an_internal_error(double, host, pipeline,
     assert refused.value.status == 500
 
 
-def test_only_a_run_that_goes_on_is_terminated(double, host, pipeline, run_arguments):
+def test_only_a_running_run_is_terminated(double, host, pipeline, run_arguments):
     run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     asked(double, "POST", f"runs/{run.id}:terminate")
     for state in ("CANCELING", "FAILED"):

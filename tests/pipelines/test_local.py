@@ -1,4 +1,4 @@
-"""The local target with steps that only pretend: what is reported, what is cached, what is left when it is stopped."""
+"""The local target with doubles of the steps: reports, caching, and processes and files after an interruption."""
 
 import calendar
 import json
@@ -202,7 +202,7 @@ def test_every_step_gets_the_records_of_the_steps_that_it_depends_on(complete):
 
 
 def test_parts_are_preprocessed_side_by_side_and_joined(state, tmp_path):
-    """The loop of a large corpus, which a cluster's profile asks for, under the local runner."""
+    """The parallel loop of a large corpus, as in a cluster's profile, under the local runner."""
     folder = state.folder("runs", "parts")
     pipeline = folder / "pipeline.yaml"
     pipeline.write_text(compile_training(replace(local_profile(), preprocess_parts=2)))
@@ -283,7 +283,7 @@ except KeyboardInterrupt:
 
 
 def alive_with(marker: str) -> list[str]:
-    """Command lines of living processes whose environment names `marker`."""
+    """Returns the command lines of running processes whose environment contains `marker`."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -319,7 +319,7 @@ def test_a_run_is_cancelled_from_another_terminal(state):
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "inline"])
-def test_steps_are_told_how_training_starts(launcher):
+def test_steps_get_the_settings_of_the_launcher(launcher):
     config = resolve(overrides={"launch.launcher": launcher, "launch.processes": 2 if launcher == "torchrun" else 1})
     environment = make_target("local", config.config).environment(State(Path("/state")), {})
     assert ("MYXTTS_LAUNCH" in environment) == (launcher == "torchrun")
@@ -330,7 +330,7 @@ def test_several_nodes_need_a_cluster():
         make_target("local", resolve(overrides={"launch.launcher": "trainjob"}).config)
 
 
-def test_a_mistyped_vocoder_checkpoint_is_said_before_training(tmp_path):
+def test_a_mistyped_vocoder_checkpoint_is_refused_before_training(tmp_path):
     with pytest.raises(ConfigError, match=r"vocoder\.checkpoint: .*nowhere does not exist"):
         make_target("local", resolve(overrides={"vocoder.checkpoint": str(tmp_path / "nowhere")}).config)
     for there in (str(tmp_path), "s3://bucket/g_02500000"):  # what is elsewhere is found when it is fetched
@@ -380,7 +380,7 @@ def test_subprocesses_have_no_image(tmp_path):
     assert json.loads(environment[LINEAGE]) == TAGS
 
 
-def test_steps_are_told_of_a_launcher_other_than_their_own_process(tmp_path):
+def test_steps_get_a_launcher_other_than_inline(tmp_path):
     assert LAUNCH not in make_target("local", resolve().config).environment(State(tmp_path), TAGS)
     config = resolve(overrides={"launch.launcher": "torchrun", "launch.processes": 3}).config
     launch = json.loads(make_target("local", config).environment(State(tmp_path), TAGS)[LAUNCH])["launch"]
@@ -405,7 +405,7 @@ def test_ids_of_runs_do_not_depend_on_the_zone_or_the_direction_of_the_clock(tmp
 
 
 def watched(tmp_path: Path, lines: list[dict]) -> tuple[RunRecord, list[str]]:
-    """The record of a run after these events, and the states that were reported."""
+    """Returns the record of a run after these events, and the states that were reported."""
     record = RunRecord(id="run-1", folder=tmp_path, arguments={"study": "s", "name": "m"})
     record.steps = {step: StepRecord() for step in study_steps(then_train=False)}
     reported = []
@@ -430,7 +430,7 @@ def test_workers_side_by_side_are_one_step_that_ends_with_the_last_of_them(tmp_p
     assert RunRecord.load(record.folder).steps == record.steps
 
 
-def test_a_worker_that_fails_makes_the_step_fail_whoever_ends_after_it(tmp_path):
+def test_a_worker_that_fails_makes_the_step_fail_even_if_another_ends_later(tmp_path):
     failed = {"state": "failed", "seconds": 1.0, "error": "3 trials in a row failed"}
     record, _ = watched(tmp_path, [STARTED, STARTED, failed, FINISHED])
     assert record.steps["study_worker"].state == "failed"

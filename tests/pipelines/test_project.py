@@ -57,7 +57,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_pushed_data_are_the_newest_of_their_corpus(root, monkeypatch):
-    """Also data that were pushed before: whoever goes back to an earlier version means it."""
+    """This includes data that were pushed before, so that returning to an earlier version takes effect."""
     (root / "data" / "corpus").mkdir(parents=True)
     (root / "data" / "corpus" / "manifest.jsonl").write_text(CLIP)
     pushes = []
@@ -336,7 +336,7 @@ def clones(tmp_path, monkeypatch) -> tuple[Path, Path]:
     return first, second
 
 
-def test_a_clone_without_recordings_goes_on_with_the_data_of_its_lock(clones, monkeypatch, caplog):
+def test_a_clone_without_recordings_uses_the_data_of_its_lock(clones, monkeypatch, caplog):
     first, second = clones
     monkeypatch.chdir(second)
     project = open_project()
@@ -346,7 +346,7 @@ def test_a_clone_without_recordings_goes_on_with_the_data_of_its_lock(clones, mo
     assert f"{second}/recordings does not exist; using the data" in caplog.text
 
 
-def test_a_clone_without_recordings_is_told_which_setting_its_data_lacks(clones, monkeypatch):
+def test_a_clone_without_recordings_names_the_setting_in_which_its_data_differ(clones, monkeypatch):
     _, second = clones
     monkeypatch.chdir(second)
     (second / "params.yaml").write_text("seed: 2\ncorpus: {path: recordings}\n")

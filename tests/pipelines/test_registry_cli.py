@@ -1,4 +1,4 @@
-"""`myxtts registry` on a registry with a voice that really speaks."""
+"""`myxtts registry` on a registry with a voice that can synthesize."""
 
 import json
 
@@ -15,7 +15,7 @@ GOOD = {"mel_cepstral_distortion": 6.25, "character_error_increase": 0.125, "ali
 
 @pytest.fixture
 def registry(state) -> Registry:
-    """Three versions that hold nothing; the third is the candidate and failed its gate."""
+    """Three versions without files; the third is the candidate and failed its gate."""
     found = Registry(state)
     found.client.create_registered_model(NAME)
     for number, data in ((1, "d1"), (2, "d1"), (3, "d3")):
@@ -30,7 +30,7 @@ def registry(state) -> Registry:
 
 
 def test_a_registered_voice_is_promoted_after_it_has_spoken(state, untrained_voice, tmp_path, myxtts):
-    """The path of success: registered, loaded as a server loads it, smoke-tested, promoted."""
+    """The voice is registered, loaded as by a server, smoke-tested and promoted."""
     register(**evaluated_voice(state, untrained_voice, tmp_path / "evaluation", GOOD), name=NAME)
     assert myxtts("registry", "promote", NAME, "--reason", "sounds well")[0] == 1  # its gate has not run
     forced = myxtts("registry", "promote", NAME, "--force", "--reason", "sounds well")
@@ -54,7 +54,7 @@ def test_a_voice_that_cannot_be_loaded_is_not_promoted(registry, myxtts):
 
 @pytest.fixture
 def speaking(monkeypatch) -> list[str]:
-    """Versions that were let speak before their promotion; all do."""
+    """Returns the list of versions whose smoke test ran; all of them pass."""
 
     smoke_tested: list[str] = []
     monkeypatch.setattr("components.smoke_test.smoke_test", lambda version: smoke_tested.append(version.number))

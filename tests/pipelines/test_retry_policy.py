@@ -20,7 +20,7 @@ spec:
 
 @pytest.fixture
 def configured(kube):
-    """Function: sets the data of the controller's ConfigMap in the namespace of Kubeflow Pipelines."""
+    """Returns a function that sets the controller's ConfigMap in the namespace of Kubeflow Pipelines."""
 
     def configure(**data: str) -> None:
         kube.config_maps["kubeflow", CONFIG_MAP] = data
@@ -46,7 +46,7 @@ def test_the_policy_is_read_where_argo_reads_it(configured, data, policy):
 @pytest.mark.parametrize(
     ("policy", "said"), [("OnError", "exits with an error is not retried"), ("OnFailure", "pod is deleted")]
 )
-def test_retries_that_the_controller_would_not_make_are_said_with_the_fix(configured, policy, said):
+def test_retries_that_the_controller_would_not_make_are_named_with_the_fix(configured, policy, said):
     configured(workflowDefaults=STOCK.replace("OnError", policy))
     warning = retry_warning(settings("", retries=3))
     assert f"cluster.retries = 3, but the workflow controller's retry policy is {policy}: " in warning
@@ -54,12 +54,12 @@ def test_retries_that_the_controller_would_not_make_are_said_with_the_fix(config
     assert "`retryPolicy: Always`" in warning
 
 
-def test_nothing_is_said_if_every_failed_step_is_retried_or_none_is_meant_to_be(configured):
+def test_there_is_no_warning_if_every_failed_step_is_retried_or_retries_are_off(configured):
     configured(workflowDefaults=STOCK.replace("OnError", "Always"))
     assert retry_warning(settings("")) == ""
     configured(workflowDefaults=STOCK)
     assert retry_warning(settings("", retries=0)) == ""
 
 
-def test_a_policy_that_cannot_be_read_is_said(kube):
+def test_a_policy_that_cannot_be_read_is_a_warning(kube):
     assert "could not be checked: cannot read the ConfigMap" in retry_warning(settings(""))

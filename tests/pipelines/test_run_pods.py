@@ -41,7 +41,7 @@ def test_one_steps_log_is_only_its_own(kube, spelling):
     assert list(pod_logs("team", "run-1", "train")) == [("train", "one")]
 
 
-def test_lines_of_later_attempts_are_told_apart(kube):
+def test_lines_of_later_attempts_are_labeled(kube):
     kube.pods = [pod("train", 0, "Failed", "first\n"), pod("train", 1, "Succeeded", "second\n")]
     assert list(pod_logs("team", "run-1")) == [("train", "first"), ("train(2)", "second")]
 
@@ -104,7 +104,7 @@ def test_pods_that_do_not_end_are_named(kube, monkeypatch):
     assert wait_until_stopped("team", "run-1", [], lambda seconds: None) == [kube.pods[0]["metadata"]["name"]]
 
 
-def test_a_kubernetes_api_that_is_away_is_said_in_one_line(kube, tmp_path, monkeypatch):
+def test_a_kubernetes_api_that_does_not_answer_is_one_line(kube, tmp_path, monkeypatch):
     from kubernetes.config import kube_config
 
     config = (tmp_path / "kubeconfig").read_text()

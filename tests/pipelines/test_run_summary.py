@@ -1,4 +1,4 @@
-"""The summary of `myxtts run` after a gate that failed: what was heard, and what can be done."""
+"""The summary of `myxtts run` after a gate that failed: the samples, and suggestions."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,6 +1,6 @@
 """The whole run against servers: data and models on S3, MLflow on PostgreSQL, secrets only where they belong.
 
-S3 is moto, which lets anybody in and keeps everything in memory, or OpenStack Swift, which checks signatures.
+S3 is moto, which accepts any credentials and keeps objects in memory, or OpenStack Swift, which checks signatures.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ def s3(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def servers(s3, tmp_path_factory):
-    """S3, and MLflow on PostgreSQL with its artifacts there; yields the variables that lead to them."""
+    """S3, and MLflow on PostgreSQL with its artifacts on S3; yields the environment variables of both."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -160,7 +160,7 @@ def test_data_runs_and_models_lie_on_the_servers(servers, checkout, tmp_path, ta
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_a_wrong_signature_is_refused_with_its_cure(state, tmp_path, monkeypatch):
+def test_a_wrong_signature_is_refused_with_the_fix(state, tmp_path, monkeypatch):
     with swift_server(tmp_path / "swift") as address:
         variables = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
         for name, value in {**variables, "AWS_DEFAULT_REGION": "us-east-1"}.items():

@@ -17,7 +17,7 @@ SPACE = {"loss.mel_loss_weight": 3.5, "training.batch_size": 8}
 
 @pytest.fixture
 def study(state, monkeypatch):
-    """A study with a complete trial besides those that wait."""
+    """A study with one complete trial and two waiting ones."""
     monkeypatch.delenv("MYXTTS_STUDY_STORAGE", raising=False)
     monkeypatch.setattr(module, "_open_parent_run", lambda study, *_: study.set_user_attr(PARENT_RUN, "parent"))
     found = create_study(state, study_arguments({"study.name": "mine", "study.trials": 2}))

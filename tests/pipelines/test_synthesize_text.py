@@ -41,7 +41,7 @@ def voice(monkeypatch, tmp_path) -> list[str]:
 
 @pytest.fixture
 def say(voice, tmp_path):
-    """Function: run the command with these arguments and standard input; returns (exit status, output, text spoken)."""
+    """Returns a function from arguments and standard input to (exit status, output, spoken text) of the command."""
 
     def run(*arguments, given=None):
         voice.clear()

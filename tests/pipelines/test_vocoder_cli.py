@@ -1,4 +1,4 @@
-"""`myxtts vocoder`: from recordings to a voice with its vocoder, out and in again, in three steps each."""
+"""`myxtts vocoder`: training, fine-tuning, export and import, in trainings of three steps."""
 
 import hashlib
 import json

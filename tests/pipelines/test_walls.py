@@ -29,17 +29,17 @@ def imported(path: Path, module_level_only: bool = False) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sources("model"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_model_knows_nothing_of_the_platform(path):
+def test_model_imports_nothing_of_the_platform(path):
     assert not imported(path) & (PLATFORM | {"components", "pipelines"})
 
 
 @pytest.mark.parametrize("path", sources("components"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_components_know_nothing_of_pipelines(path):
+def test_components_import_nothing_of_pipelines(path):
     assert "pipelines" not in imported(path)
 
 
 @pytest.mark.parametrize("path", sources("components"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_steps_of_a_study_know_optuna(path):
+def test_only_the_steps_of_a_study_import_optuna(path):
     assert "optuna" not in imported(path) or path.parent.name == "studies"
 
 

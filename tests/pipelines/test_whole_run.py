@@ -1,4 +1,4 @@
-"""The real thing, small: generated speech, DVC, the pipeline with every real step, MLflow, a voice that speaks."""
+"""A whole run without doubles: generated speech, DVC, every step of the pipeline, MLflow, and synthesis."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def steps(state: State) -> dict[str, str]:
 
 @pytest.fixture
 def ask(state, myxtts, monkeypatch) -> Callable[..., Any]:
-    """Function: arguments of `myxtts`, run in this process on the state of the runs -> its JSON."""
+    """Returns a function from arguments of `myxtts`, run in this process on the state of the runs, to its JSON."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MYXTTS_STATE", str(state.root))
@@ -106,7 +106,7 @@ def rewritten(first, state) -> set[Path]:
 
 @pytest.fixture(scope="module")
 def promoted(first, rewritten, state) -> subprocess.CompletedProcess:
-    """The same with a gate that it passes."""
+    """The second run, with a threshold that the voice passes."""
     before = times_of_change(state)
     done = run(state)
     after = times_of_change(state)
@@ -135,7 +135,7 @@ def test_the_summary_leads_to_speech_report_and_plot(promoted):
     assert all(soundfile.info(path).duration > 0.1 for path in spoken)
 
 
-def test_a_version_knows_where_it_comes_from(promoted, state, ask):
+def test_a_version_has_its_lineage(promoted, state, ask):
     shown = ask("registry", "show", NAME)
     tags = shown["tags"]
     lock = (state.root / "projects" / "toy" / "dvc.lock").read_text()
@@ -211,7 +211,7 @@ def trained_steps(state: State, beyond: int = 0) -> int:
     return int(found[-1]) if found and int(found[-1]) > beyond else 0
 
 
-def test_an_interrupted_training_leaves_no_process_and_goes_on(promoted, state):
+def test_an_interrupted_training_leaves_no_process_and_resumes(promoted, state):
     """A changed training setting also shows here that nothing before training runs again."""
     reached = 0
     for attempt, program in enumerate((("run",), ("pipeline", "run"))):
@@ -236,7 +236,7 @@ def test_an_interrupted_training_leaves_no_process_and_goes_on(promoted, state):
 
 
 def living(state: State) -> list[int]:
-    """Processes of this test's runs that are still there."""
+    """Returns the processes of this test's runs that still exist."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -28,7 +28,7 @@ SEVERAL_NODES = {"model_size": "big", "launch.launcher": "trainjob", "launch.nod
 
 
 def golden_texts() -> dict[str, str]:
-    """File name -> compiled pipeline, with images that do not change with the code."""
+    """Returns file name -> compiled pipeline, with images that do not change with the code."""
     images = dict.fromkeys(STEPS, "local-python:code-hash")
     profiles = {
         "training-local.yaml": Profile(name="local", images=images),
@@ -49,12 +49,12 @@ def golden_texts() -> dict[str, str]:
 
 
 def cluster_config(changes: dict) -> Config:
-    """Settings of a cluster, with made-up images."""
+    """Returns the settings of a cluster with images that do not exist."""
     return resolve(overrides={**IMAGES, **changes}).config
 
 
 def normalized(text: str) -> str:
-    """Without the line that names the SDK's release."""
+    """Returns a compiled pipeline without the release of the SDK."""
     return re.sub(r"(?m)^( *)sdkVersion: .*$", r"\1sdkVersion: kfp", text)
 
 

@@ -48,7 +48,7 @@ SMALL = {
 PIPELINE = re.compile(r"\b(make run|myxtts run|myxtts base make)\b")
 """Commands that run the whole pipeline."""
 PIPELINES_AT_ONCE = 2
-"""So many of them one test runs, which keeps it within a few minutes."""
+"""Largest number of them in one test, so that it takes a few minutes at most."""
 
 FINDINGS = "myxtts diagnose "
 """Beginning of the commands whose exit status 1 reports a finding."""
@@ -120,7 +120,7 @@ def _small_vocoder() -> VocoderWeights:
 
 
 def read_aloud(folder: Path) -> None:
-    """Writes the recordings that a reader of the prompts in a folder would make."""
+    """Writes synthesized recordings of the prompts in a folder."""
     with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="|"):
             samples, rate, _ = speak(row["text"], row["language"])

@@ -15,10 +15,12 @@ WAITING = "waiting for another process"
 
 
 class OtherProcess:
-    """A process that acts once `meet` is called, which returns when it waits for this process, or has ended.
+    """Second process, which runs an action when `meet` is called.
+
+    `meet` returns once that process waits for a lock of this one, or has ended.
 
     Args:
-        action: Its statements; `Registry` and `State` are at hand.
+        action: Python statements, with `Registry` and `State` imported.
     """
 
     def __init__(self, action: str) -> None:
@@ -43,7 +45,7 @@ class OtherProcess:
         return any(WAITING in line for line in self.lines)
 
     def finish(self) -> int:
-        """Its exit status."""
+        """Waits for the process and returns its exit status."""
         self.lines += self._process.stderr
         self._process.stderr.close()
         return self._process.wait()

@@ -1,4 +1,4 @@
-"""Other values of settings: what a test changes to see who depends on a setting."""
+"""Other valid values of settings, with which tests find what depends on a setting."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -12,7 +12,7 @@ STRINGS = ("another", "1" * 64, "s3://bucket/another", "1" * 32 + ".dir")
 
 
 def keys(config: Config, *sections: str) -> list[str]:
-    """Dotted keys of the settings in these sections; a section that is a single setting counts as its own key."""
+    """Returns the dotted keys of the settings in these sections; a top-level setting is its own key."""
     found = []
     for section in sections:
         value = getattr(config, section)
@@ -23,7 +23,7 @@ def keys(config: Config, *sections: str) -> list[str]:
 
 
 def with_another(config: Config, key: str) -> Config:
-    """The same configuration with another valid value of one setting.
+    """Returns the configuration with another valid value of one setting.
 
     Raises:
         ValueError: no candidate is valid; add one, or change what the setting depends on in `config`.

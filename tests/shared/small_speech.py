@@ -1,7 +1,7 @@
-"""Small corpora that are nowhere neutral: what trimming, loudness, languages and uneven sizes do shows in every test.
+"""Small corpora in which trimming, loudness, languages and sizes have an effect, so that tests detect errors in them.
 
-The recordings begin and end with silence of uneven length and are of uneven level; the features are brought to a
-loudness that is nobody's own. So every clip is trimmed at its start, and multiplied by a gain of its own.
+The recordings begin and end with silence of different lengths and have different levels; the features are normalized to
+another loudness. Every clip is therefore trimmed, and multiplied by a different gain.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from model.corpus.timings import read_alignments, write_alignments
 
 RATE = 22050
 LOUDNESS = -27.0
-"""LUFS that the features of both corpora are brought to."""
+"""Loudness in LUFS to which the features of both corpora are normalized."""
 CONFIG = Config.model_validate({"features": {"target_loudness": LOUDNESS}})
 """The settings that the features of the small corpus are made with."""
 LEVELS = (0.9, 0.16, 0.08, 0.6)
@@ -24,11 +24,11 @@ LEVELS = (0.9, 0.16, 0.08, 0.6)
 
 
 def surround(samples: np.ndarray, number: int) -> tuple[np.ndarray, float]:
-    """Put a recording (N,) at a level of its own between two stretches of near silence.
+    """Scales a recording (N,) and puts it between two stretches of near silence.
 
     Args:
         samples: Speech from its first to its last sample.
-        number: Of the clip; neighbors differ in level and in both lengths.
+        number: Number of the clip; consecutive clips differ in level and in the lengths of silence.
 
     Returns:
         The longer recording, and the seconds before the speech.
@@ -40,7 +40,7 @@ def surround(samples: np.ndarray, number: int) -> tuple[np.ndarray, float]:
 
 
 def surround_corpus(folder: Path) -> None:
-    """`surround` every recording of an ingested corpus, and move the known times of its phones along."""
+    """Applies `surround` to every recording of an ingested corpus, and shifts the known times of its phones."""
     clips, times = read_manifest(folder), read_alignments(folder)
     changed = []
     for number, clip in enumerate(clips):

@@ -1,4 +1,4 @@
-"""Arguments of a small study, its context, and a training that can get stuck, for workers in other processes."""
+"""Arguments of a small study, its context, and a double of training that can hang, for workers in other processes."""
 
 import json
 import sys
@@ -45,7 +45,7 @@ def context_of(state, study) -> StudyContext:
 
 
 class NoTracker:
-    """Stands for the MLflow run of a trial, and records nothing."""
+    """Double of the MLflow run of a trial that records nothing."""
 
     run_id = ""
 
@@ -61,12 +61,12 @@ class NoTracker:
 
 
 class SlowTrainer:
-    """Stands for `train` in a worker process: resumes from its folder, and writes a line at the end of each training.
+    """Double of `train` in a worker process: resumes from its folder, and writes a line at the end of each training.
 
-    With the argument `stuck` the process never ends its first training.
+    With the argument `stuck` the first training of the process never ends.
 
     Args:
-        folder: Receives `ends.txt` and a file for each stuck training.
+        folder: Folder for `ends.txt` and a file for each training that hangs.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ def audio():
 
 @pytest.fixture
 def make_weights(audio):
-    """Function: (kind, variant, audio) -> random weights, loud enough for differences to be measurable."""
+    """Returns a function from (kind, variant, audio) to random weights, loud enough for measurable differences."""
 
     def build(kind="hifigan", variant="xtiny", audio=audio, discriminators=False):
         torch.manual_seed(3)
@@ -44,5 +44,5 @@ def make_weights(audio):
 
 @pytest.fixture
 def settings():
-    """Function: keys of section `vocoder` -> settings of an xtiny HiFi-GAN."""
+    """Returns a function from keys of section `vocoder` to the settings of an xtiny HiFi-GAN."""
     return lambda **keys: VocoderConfig(**{"type": "hifigan", "variant": "xtiny", **keys})

@@ -1,4 +1,4 @@
-"""A study in an empty state, and a stand-in of training that obeys the contract of the trainer."""
+"""A study in an empty state, and a double of training that obeys the contract of the trainer."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from model.training.trainer import TrainingResult
 
 @dataclass
 class FakeTrainer:
-    """Stands for `train`: an error that falls towards a floor, lower where the mel weight is near 3.
+    """Double of `train` whose error falls towards a floor, which is lowest for a mel weight of 3.
 
     Like the trainer it keeps a history and its last validated step in the output folder, resumes from there, refuses
     to resume with other settings, and validates at multiples of the interval and at the last step.
@@ -95,7 +95,7 @@ def fake(monkeypatch) -> FakeTrainer:
 
 @pytest.fixture
 def begin(state: State, fake: FakeTrainer, tmp_path: Path):
-    """Function: settings (dotted keys) -> a study with these settings, created or continued, and its context."""
+    """Returns a function that creates or continues a study with settings (dotted keys); returns its context and it."""
 
     def call(changes: Mapping[str, Any] | None = None) -> tuple[StudyContext, Any]:
         arguments = study_arguments(changes)

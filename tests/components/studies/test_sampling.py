@@ -1,4 +1,4 @@
-"""Values of new trials: they do not depend on who asks when, except on what other trials have shown."""
+"""Values of new trials: they depend on results of other trials, but not on the order of the workers."""
 
 import pytest
 

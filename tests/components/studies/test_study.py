@@ -79,7 +79,7 @@ def test_a_named_study_refuses_other_settings_and_names_the_difference(begin):
     assert len(load_study(begin.state, "mine").get_trials()) == 9
 
 
-def test_a_study_knows_the_arguments_with_which_it_is_continued(begin):
+def test_a_study_stores_the_arguments_with_which_it_is_continued(begin):
     begin({"study.name": "mine"})
     arguments = arguments_of(load_study(begin.state, "mine"))
     assert arguments == study_arguments({"study.name": "mine"})

@@ -1,4 +1,4 @@
-"""Workers: what a trial is trained with, and that no trial is lost, repeated or added."""
+"""Workers: the settings of a trial's training; no trial is lost, repeated or added."""
 
 import pytest
 from optuna.trial import TrialState
@@ -152,7 +152,7 @@ def test_rungs_that_end_while_their_worker_dies_are_not_trained_again(begin, fak
 
 
 @without_mlflow
-def test_a_trial_that_fails_is_replaced_and_the_study_goes_on(begin, fake):
+def test_a_trial_that_fails_is_replaced_and_the_study_continues(begin, fake):
     fake.failing = {1}
     context, study = begin({"study.rungs": 1})
     work(context, study)

@@ -44,7 +44,7 @@ def feature(request) -> dict:
 
 @pytest.fixture
 def make_model():
-    """Function: settings of `model` -> xtiny model in evaluation mode.
+    """Returns a function from settings of `model` to an xtiny model in evaluation mode.
 
     Its modulation weights and gates are not at their (nearly) zero initialization, so that conditions have an effect.
     """
@@ -117,11 +117,11 @@ def batch():
 
 @pytest.fixture
 def make_batch():
-    """Function: ((tokens, frames) of each clip, seed) -> random batch."""
+    """Returns a function from (tokens, frames) of each clip and a seed to a random batch."""
     return _make_batch
 
 
 @pytest.fixture
 def alone():
-    """Function: (batch, index) -> batch of that clip alone, without padding."""
+    """Returns a function from a batch and an index to the batch of that clip alone, without padding."""
     return _alone

@@ -276,7 +276,7 @@ def test_every_loss_setting_is_in_a_table():
 
 @pytest.fixture
 def losses(make_model, make_batch):
-    """Function: loss settings -> (weighted sum, terms, weights) at `PROGRESS`, all from the same model output."""
+    """Returns a function from loss settings to (weighted sum, terms, weights) at `PROGRESS` of one model output."""
     batch = replace(make_batch([(5, 20), (9, 41), (6, 30)]), speaker=torch.tensor([0, 1, 0]))
     with torch.no_grad():
         output = make_model(**EVERYTHING)(batch)

@@ -1,4 +1,4 @@
-"""Files as recorders, streams and converters leave them are decoded to the end; truncated files are detected."""
+"""Files as recorders, streams and converters write them are decoded to the end; truncated files are detected."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ MP3_RATE = 44100
 
 @pytest.fixture(scope="module")
 def speech_like():
-    """Three seconds that start simple and end complex, so that a variable bit rate varies."""
+    """Three seconds of increasing complexity, so that a variable bit rate varies."""
     time = np.arange(3 * MP3_RATE) / MP3_RATE
     tone = 0.3 * np.sin(2 * np.pi * 200 * time)
     return np.where(time < 2, tone, 0.2 * np.random.default_rng(0).standard_normal(len(time))).astype(np.float32)
@@ -30,7 +30,7 @@ def mp3(samples, mode):
 
 
 def without_first_frame(data):
-    """An MP3 without its Xing or Info header, which is a frame of its own."""
+    """Returns an MP3 without its Xing or Info header, which is the first frame."""
     return data[data.index(data[:2], 4) :]
 
 
@@ -41,7 +41,7 @@ def wav(samples, subtype="PCM_16", rate=RATE):
 
 
 def with_data_size(data, size):
-    """The WAV file with another declared size of its samples."""
+    """Returns a WAV file with another declared size of its samples."""
     place = data.index(b"data") + 4
     return (
         data[:4]
@@ -53,7 +53,7 @@ def with_data_size(data, size):
 
 
 def encoded(samples, rate, container, codec):
-    """Samples in a container that FFmpeg writes."""
+    """Returns samples in a container that FFmpeg writes."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout="mono")

@@ -100,7 +100,7 @@ def test_other_audio_settings_work_too(settings, voiced):
     [
         (np.zeros((10, 40)), r"reads \(frames, 80\)"),
         (np.zeros(80), r"reads \(frames, 80\)"),
-        (np.zeros((0, 80)), "without frames"),
+        (np.zeros((0, 80)), "has no frames"),
         (np.full((10, 80), np.nan), "10 of 10 mel frames are not finite"),
         (np.full((10, 80), 50.0), "no log-mel"),
     ],

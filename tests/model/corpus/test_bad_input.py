@@ -22,12 +22,12 @@ VOICES = itertools.count(1)
 
 
 def text(number):
-    """No two clips say the same."""
+    """Returns a different text for each number."""
     return f"{TEXT[:-1]}, {chr(ord('a') + number)}."
 
 
 def sound(seconds=3.0, rate=22050, level=0.3):
-    """A voiced buzz with pauses, not silent and not clipped, unlike every other."""
+    """Returns a voiced buzz with pauses, neither silent nor clipped, and different at every call."""
     time = np.arange(int(seconds * rate)) / rate
     pitch = 120 + 0.7 * next(VOICES)
     return level * np.sin(2 * np.pi * pitch * time) * np.maximum(0.02, np.sin(2 * np.pi * 3 * time))

@@ -23,7 +23,7 @@ LIMITS = ValidationConfig()
 
 
 def speech(seconds=2.0, level=0.2, noise=1e-4, seed=0):
-    """Noise in syllables over a quiet floor: (N,) float32."""
+    """Returns noise in syllables over a quiet floor, (N,) float32."""
     generator = np.random.default_rng(seed)
     t = np.arange(int(seconds * RATE)) / RATE
     syllables = np.maximum(0, np.sin(2 * np.pi * 3 * t)) * level * generator.standard_normal(len(t)) / 3

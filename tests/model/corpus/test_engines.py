@@ -152,7 +152,7 @@ def test_picos_voices_differ_and_none_is_clipped(pico):
 
 
 def test_pico_reads_what_the_tokens_say(pico):
-    """Numbers and marks are written out before, and markup is no command."""
+    """Numbers and signs are written out before, and markup is not interpreted."""
     numbers, words = (
         pico.speak(text, "en-US", "en").samples for text in ("It is 25 < 30.", "It is twenty five less than thirty.")
     )
@@ -194,7 +194,7 @@ def test_a_sentence_that_pico_cannot_speak_is_an_error_that_names_it(monkeypatch
 
 @pytest.fixture
 def flite(tmp_path, monkeypatch):
-    """A program `flite` that accepts exactly what the real one is given and writes a second of noise."""
+    """A program `flite` that accepts exactly the arguments of the real one, and writes a second of noise."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16000)
     soundfile.write(tmp_path / "noise.wav", noise, 16000, subtype="PCM_16")
     program = tmp_path / "bin" / "flite"

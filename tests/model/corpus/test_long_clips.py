@@ -17,7 +17,7 @@ VOICES = {"en": "en-us", "fa": "fa"}
 
 
 def reading(language, seed, count=6):
-    """Sentences read one after another: (samples, sentences, (start, end) of the pause after each)."""
+    """Returns sentences read one after another: (samples, sentences, (start, end) of the pause after each)."""
     choice, noise = random.Random(seed), np.random.default_rng(seed)
     sentences = choice.sample(read_sentences("", language), count)
     parts, pauses, position = [], [], 0
@@ -80,7 +80,7 @@ def test_ingest_divides_only_when_asked(tmp_path, longest, clips):
 
 
 def spoken_at(*seconds):
-    """Bursts of noise of these lengths, half a second of silence between them."""
+    """Returns bursts of noise of these lengths, with half a second of silence between them."""
     noise = np.random.default_rng(0)
     bursts = (0.3 * noise.standard_normal(int(length * RATE)) for length in seconds)
     parts = [np.concatenate([burst, np.zeros(RATE // 2)]) for burst in bursts]

@@ -18,7 +18,7 @@ RATE = 22050
 
 
 def sounds(texts, language="en"):
-    """The phones and pairs of phones of some sentences, by the symbols of the model."""
+    """Returns the phones and pairs of phones of sentences, as symbols of the model."""
     found = set()
     for text in texts:
         phones = [phone for phone in encode(text, language).phones if phone.isalpha() and len(phone) < 4]

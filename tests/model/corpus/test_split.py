@@ -20,7 +20,7 @@ SHARES = SplitConfig(validation_share=0.1, test_share=0.1, min_held_out=4)
 
 
 def clips(count, speakers=("a",), first=0):
-    """`count` sentences, each said by every speaker."""
+    """Returns clips of `count` sentences, each said by every speaker."""
     return [
         Clip(
             id=f"{speaker}{n}",
@@ -43,7 +43,7 @@ def sizes(assigned):
 
 
 def varied(corpus, number):
-    """The corpus with other texts and speakers, whose hashes fall elsewhere."""
+    """Returns the corpus with other texts and speakers, and therefore other hashes."""
     return [replace(clip, text=f"{number}: {clip.text}", speaker=f"{number}{clip.speaker}") for clip in corpus]
 
 
@@ -93,7 +93,7 @@ def test_order_of_the_clips_does_not_matter():
 
 
 def test_the_texts_alone_choose_the_clips_that_are_held_out(tmp_path):
-    """Neither the seed of the training nor the ids of the clips: every training is judged on the same sentences."""
+    """Neither the seed nor the ids of the clips matter, so that all trainings are evaluated on the same sentences."""
     corpus = clips(60)
     for clip in corpus:
         write_audio(tmp_path / "source" / clip.audio, np.zeros(200, np.float32), 22050)
@@ -142,7 +142,7 @@ def test_every_speaker_of_many_clips_is_held_out_somewhere():
 
 
 def crowd(count, per_speaker=3, shared=2):
-    """Speakers who each say sentences of their own, and some that all of them say."""
+    """Returns clips of many speakers: sentences of their own, and sentences that all of them say."""
     own = [
         Clip(
             id=f"s{n}-{k}",

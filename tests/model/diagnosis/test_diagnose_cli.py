@@ -46,8 +46,8 @@ def test_many_shapes_and_slow_data_are_found_with_their_fixes(run, monkeypatch):
     code, output = run("gpu", *STEPS, "--batch-size", "2", "--buffer-size", "0", "--json")
     assert code == 1
     found = {item["check"]: item for item in json.loads(output)}
-    assert found["data does not hold up training"]["severity"] == "warning"
-    assert "buffer_size" in found["data does not hold up training"]["fix"]
+    assert found["training does not wait for data"]["severity"] == "warning"
+    assert "buffer_size" in found["training does not wait for data"]["fix"]
     assert found["shapes are few"]["severity"] == "warning"
     assert "enable_static_shapes" in found["shapes are few"]["fix"]
 

@@ -258,7 +258,7 @@ def test_clips_are_chosen_from_each_speaker_in_turn_in_both_parts(store):
 
 
 def remembers(store, *splits):
-    """A voice that was trained on the sentences of these splits."""
+    """Returns a voice that was trained on the sentences of these splits."""
     voice = Parrot(store)
     clips = [store.clips[position] for split in splits for position in store.split(split)]
     voice.training_sentences = frozenset(sentence_hash(clip.text) for clip in clips)
@@ -266,7 +266,7 @@ def remembers(store, *splits):
 
 
 def parts(store, voice, exclude=frozenset()):
-    """Part -> sentences of its clips, without limits; and what is left out."""
+    """Returns the sentences of the chosen clips by part, without limits, and the numbers of clips left out."""
     limits = EvaluationConfig(max_clips=1000, max_training_clips=1000, max_seconds=1e6)
     chosen, left_out = choose(store, voice, limits, exclude)
     found = {part: {store.clips[i].text for i, name in chosen if name == part} for part in PARTS}
@@ -559,7 +559,7 @@ def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind(
 
 
 def test_few_held_out_clips_are_joined_by_texts_without_recordings(store, small_corpus, tmp_path, monkeypatch):
-    """The voice says nothing that is understood; the recordings are understood but for one letter in four."""
+    """The transcripts of the voice are empty; those of the recordings lack one letter in four."""
     monkeypatch.setattr(recognizer, "character_error", lambda text, transcript: 0.25 if transcript == "heard" else 1.0)
     voice = Parrot(store)
     original = voice.synthesize

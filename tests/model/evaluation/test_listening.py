@@ -1,4 +1,4 @@
-"""Blind listening test: what the page gives away, what listeners can do in a browser, and what follows from answers."""
+"""Blind listening test: anonymity of the page, its use in a browser, and the analysis of answers."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def content(page):
 
 
 def answers(key, trials, better="candidate", reference=100):
-    """Answers to all trials of a listener who prefers one voice."""
+    """Returns the answers to all trials of a listener who prefers one voice."""
     names = key["key"]
     quality = {"recording": reference, "anchor": 20, "candidate": 60, "champion": 60, better: 80}
     given = []
@@ -159,8 +159,8 @@ def test_the_last_results_of_a_listener_count(test):
     ("change", "message"),
     [
         ({"test": "another"}, "results of the test another"),
-        ({"format": 2}, "no results of a listening test"),
-        ({"listener": " "}, "name no listener"),
+        ({"format": 2}, "not the results of a listening test"),
+        ({"listener": " "}, "lack the name of the listener"),
         ({"answers": [{"kind": PREFERENCE, "sounds": ["x", "y"], "choice": "z"}]}, "is not an answer"),
         ({"answers": [{"kind": QUALITY, "sounds": ["x"], "scores": {"x": 200}}]}, "is not an answer"),
         ({"answers": [{"kind": QUALITY, "sounds": ["x"], "scores": {"x": 20}}]}, "is not an answer"),
@@ -177,7 +177,7 @@ def test_a_file_of_results_is_read_back(test, tmp_path):
     path = write_json(tmp_path / "results.json", results(key, page))
     assert read_results(path, key) == results(key, page)
     path.write_text("{")
-    with pytest.raises(ListeningError, match=r"results\.json: no results"):
+    with pytest.raises(ListeningError, match=r"results\.json: not the results"):
         read_results(path, key)
 
 

@@ -56,7 +56,7 @@ def test_equal_voices_pass_as_often_as_the_power_says():
 
 
 def test_a_single_difference_among_equal_values_has_a_finite_interval():
-    """As between two good voices, which are understood alike but for one sentence."""
+    """As between two good voices with equal error rates in all sentences but one."""
     for count in (2, 8, 20):
         estimate = estimate_mean([0.1] + [0.0] * (count - 1))
         assert -1.0 < estimate.low < estimate.mean < estimate.high < 1.5

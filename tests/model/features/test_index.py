@@ -10,7 +10,7 @@ from model.features.index import ROW, ClipTable, FeatureIndex
 
 LOCATIONS = {"shard", "mel_start", "token_start"}
 LENGTHS = {"frames", "tokens"}
-"""Covered by the digest of the clip's values."""
+"""Columns that the content hash omits, since the digest of the clip's values covers them."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Rehearsal: each batch has clips of the corpus and of the base, in the stated shares, and resumes exactly."""
+"""Rehearsal: each batch has clips of the corpus and of the base in the configured shares; resuming is exact."""
 
 import numpy as np
 import pytest

@@ -17,6 +17,6 @@ def test_many_differences_are_counted():
     assert message.endswith("and 4 more")
 
 
-def test_a_checkpoint_of_an_older_version_and_one_of_other_code_are_told_apart():
+def test_a_checkpoint_of_an_older_version_is_distinguished_from_one_of_other_code():
     assert "settings or its data" in describe_differences({}, {"seed": 1})
     assert "version of the program" in describe_differences({"seed": 1}, {"seed": 1})

@@ -1,4 +1,4 @@
-"""Deep Speaker: reads weights of the published layout and no others, hears as published, never speaks at random."""
+"""Deep Speaker reads weights of the published layout only, equals the published network, and is never untrained."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from model.speaker_encoder.deep_speaker import BANDS, CHANNELS, PIECE_FRAMES, fi
 
 
 def layers_of_the_paper() -> dict[str, dict[str, tuple[int, ...]]]:
-    """Layer -> variable -> shape, as the published file has them (Keras: height, width, inputs, outputs)."""
+    """Returns layer -> variable -> shape of the published file (Keras: height, width, inputs, outputs)."""
 
     def norm(channels: int) -> dict[str, tuple[int, ...]]:
         return dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (channels,))
@@ -43,7 +43,7 @@ def write_keras(path: Path, layers: dict[str, dict[str, np.ndarray]], root: str 
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, dict[str, np.ndarray]]:
-    """Made-up weights in the published layout, in proportions that keep every layer alive."""
+    """Random weights in the published layout, scaled so that no layer's output vanishes."""
     generator = np.random.default_rng(0)
     layers = {}
     for layer, variables in layers_of_the_paper().items():
@@ -72,7 +72,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def test_has_the_published_shapes(encoder):
-    """The paper's network at 64 bands: 24 million parameters; statistics of the norms are none."""
+    """The paper's network at 64 bands has 24 million parameters, without the statistics of the norms."""
     assert sum(parameter.numel() for parameter in encoder.parameters()) == sum(
         int(np.prod(shape))
         for variables in layers_of_the_paper().values()
@@ -121,7 +121,7 @@ def test_computes_what_keras_would(encoder, published):
 
 
 def test_filters_are_the_published_ones():
-    """Triangles between floor((n + 1) f / rate), written as the loops of their definition."""
+    """Triangles between the bins floor((n + 1) f / rate), computed by the loops of their definition."""
     edges = [0.0] * (BANDS + 2)
     for i in range(BANDS + 2):
         mel = i * 2595 * np.log10(1 + 8000 / 700) / (BANDS + 1)

@@ -1,4 +1,4 @@
-"""Text as people type it: what cannot be spoken is counted, nothing is read as something else, white space is cheap."""
+"""Signs and markup in texts: unspeakable characters are counted, no sign is misread, white space costs little time."""
 
 import time
 import unicodedata

@@ -139,7 +139,7 @@ def listed(folder):
 
 @pytest.fixture
 def others_recordings(store):
-    """The features of the base as if other people had spoken them."""
+    """The features of the base under other speaker names and embeddings."""
     index = store.index
     names = [f"new_{name}" for name in index.speakers]
     by_speaker = {

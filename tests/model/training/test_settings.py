@@ -23,8 +23,8 @@ class Run:
     """A finished run and records of its steps.
 
     Attributes:
-        config, folder: Of the run.
-        steps: What each step says of itself.
+        config, folder: Settings and folder of the run.
+        steps: Result of each step.
         clips: Clips of each batch.
         shapes: (clips, tokens, frames) of each batch, padding included.
         norms, largest: Of the clipped gradient of each step: its joint norm, and its largest element.

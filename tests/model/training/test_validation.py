@@ -1,4 +1,4 @@
-"""Validation: style in use is counted, a perfect voice has no error, a slow one is long."""
+"""Validation metrics: style tokens and latents in use, no error for a perfect voice, length of slow speech."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_latent_dimensions_in_use_are_counted():
 
 @pytest.fixture
 def metrics_of(store, monkeypatch):
-    """Returns a function that validates a voice whose speech repeats every recorded frame so many times."""
+    """Returns a function that validates a voice whose speech repeats every recorded frame `repeat` times."""
     config = resolve(None, None, {"model_size": "xtiny", "training.batch_size": 3}).config
     model = AcousticModel(config.model, model_dimensions(store))
 

@@ -119,7 +119,7 @@ def test_official_univnet_settings_are_refused_with_both_named(make_weights, tmp
 
 @pytest.fixture
 def official_vocos(make_weights, tmp_path):
-    """Config and weights of Vocos as its own program saves them, but for the mel extractor."""
+    """Config and weights of Vocos as the official program saves them, without the mel extractor."""
     return write_official(tmp_path / "official", make_weights("vocos"))
 
 

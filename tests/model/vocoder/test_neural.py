@@ -95,7 +95,7 @@ def test_bfloat16_is_similar_but_not_equal(make_weights, settings):
     [
         (np.full((5, 80), np.nan, dtype=np.float32), "not finite numbers"),
         (np.zeros((5, 40), dtype=np.float32), "does not fit"),
-        (np.zeros((0, 80), dtype=np.float32), "without frames"),
+        (np.zeros((0, 80), dtype=np.float32), "has no frames"),
         (np.full((5, 80), 30.0, dtype=np.float32), "no log-mel"),
     ],
 )

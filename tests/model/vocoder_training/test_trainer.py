@@ -338,12 +338,12 @@ class Run:
     """A finished run and records of its steps.
 
     Attributes:
-        settings: Of the run.
-        vocoder: Its export.
+        settings: Settings of the run.
+        vocoder: The exported vocoder.
         checkpoint: Folder of its last checkpoint.
-        shapes: Of the mels of each batch.
-        terms: What each step returns.
-        losses: What the generator descends in each step.
+        shapes: Shape of the mels of each batch.
+        terms: Loss terms that each step returns.
+        losses: Loss that the generator minimizes in each step.
         norms: Joint norm of each clipped gradient, of both networks in turn.
     """
 
