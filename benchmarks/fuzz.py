@@ -91,7 +91,7 @@ class Target:
     """A reader under attack.
 
     Attributes:
-        name: What is read.
+        name: Name of the reader in the table.
         attack: Writes one input with a random generator, reads it and returns '' or why the accepted value is bad.
         cost: Seconds of one input, which decide its share of the inputs.
     """
@@ -159,7 +159,7 @@ class JsonFile:
 
     Attributes:
         path: The file.
-        good: What it should hold.
+        good: A valid content.
         read: Reads it.
         free: First keys below which a value may be anything, and optional keys, as paths; `*` is any key.
         lines: Whether it holds lines.
@@ -615,7 +615,7 @@ class Tally:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises `Hang` in the block after so many seconds."""
+    """Raises `Hang` in the block after `seconds`."""
 
     def ring(*_: object) -> None:
         raise Hang
@@ -630,7 +630,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def outcome_of(target: Target, rng: random.Random) -> tuple[str, str]:
-    """Attacks a reader once; returns the outcome and an example of what happened."""
+    """Attacks a reader once; returns the outcome and a description of it."""
     try:
         with time_limit(HANG_SECONDS):
             bad = target.attack(rng)

@@ -22,7 +22,7 @@ from pipelines.study import join_study
 
 
 def measure(data: Path | None, start_from: str, trials: int, max_steps: int, rungs: int, space: list[str]) -> dict:
-    """Runs a study with this number of rungs and returns what it trained and found."""
+    """Runs a study with this number of rungs; returns its steps, its time and the best values."""
     settings: dict[str, Any] = {
         "training.start_from": start_from,
         "study.trials": trials,

@@ -57,7 +57,7 @@ class Mutant:
         area: Name of the list that it is from.
         name: Unique among all areas.
         file: Source file, relative to the root of the tree.
-        find, replace: The text that is replaced, and by what.
+        find, replace: Text to replace, and its replacement.
         tests: Arguments of pytest.
     """
 

@@ -1,4 +1,4 @@
-"""Measures what a training gains from a base voice: one table, from minutes to seconds of a reader's speech.
+"""Compares trainings from a base voice with trainings from scratch, on minutes to seconds of one reader's speech.
 
 A base voice is made of generated speech and adapted to a corpus of one reader: to all of its training clips, and to
 subsets of one minute and of fifteen seconds that are drawn several times. For comparison, the table has trainings from
@@ -59,7 +59,7 @@ from pipelines.base_voices import base_settings
 LANGUAGE, SIZE = "en", "tiny"
 TEXTS = Path(__file__).with_name("transfer_texts.txt")
 PROCESSES = 2
-"""Training processes of a run on two cores, whose batches the one process here computes."""
+"""Number of training processes of a run on two cores. One process here computes the batches of all of them."""
 RESAMPLES = 2000
 """Resamples of a bootstrap interval."""
 

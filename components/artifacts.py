@@ -11,7 +11,7 @@ ARTIFACT_TAG = "artifact.sha256"
 """Tag of a version: hash of all of its files."""
 VOICE_TAG = "voice.sha256"
 GENERATED = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
-"""Files that MLflow writes beside those that it was given."""
+"""Files that MLflow adds to the uploaded ones."""
 META = "registered_model_meta"
 """File that MLflow adds to a download of some stores."""
 COMPILED = "__pycache__"

@@ -32,7 +32,7 @@ class StepOutput:
     """Base of the records.
 
     Attributes:
-        summary: One line for people, shown beside the step.
+        summary: One line of text, which is shown with the step.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)

@@ -68,7 +68,7 @@ class Entry:
 
     Attributes:
         number: Place, from 1.
-        operation: What is done.
+        operation: The operation.
         outcome: `applied`, `abandoned: <reason>`, or '' while it is not finished.
     """
 
@@ -203,7 +203,7 @@ def make_journal(client: Any, model: Any, artifacts: str | None = None) -> Journ
 
 
 def _delete_unfinished(client: Any, name: str) -> None:
-    """Deletes what other processes began to make: experiments that never got the journal's name."""
+    """Deletes incomplete journals of other processes: experiments that never got the journal's name."""
     from mlflow.exceptions import MlflowException
 
     for experiment in client.search_experiments(filter_string=f"name LIKE '{name}.%'"):

@@ -97,11 +97,11 @@ class ListeningTest:
 
 
 def listening_server(test: ListeningTest, config: RegistryConfig, port: int = 0) -> ThreadingHTTPServer:
-    """Returns a server, on this machine only, of the page of a test, which stores what listeners answer.
+    """Returns a server of the page of a test, for this machine only, which stores the answers of listeners.
 
     Args:
         test: The test.
-        config: What a promotion requires.
+        config: Requirements of a promotion.
         port: 0 for any free one.
     """
 

@@ -33,7 +33,7 @@ def retry_during_outage(
         is_outage: Returns whether an error may be temporary.
         what: Description of the action, for the log.
         seconds: Time after which the last error is raised.
-        sleep: Waits so many seconds between two calls.
+        sleep: Waits a number of seconds between two calls.
         clock: Returns the time in seconds.
     """
     deadline = clock() + seconds

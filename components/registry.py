@@ -151,7 +151,7 @@ class Registry:
     def aliases(self, name: str) -> dict[str, str]:
         """Returns the version number of each alias of a model, after any change that a process left unfinished.
 
-        The change is finished first; a user who may only read gets the aliases as they will be.
+        The change is finished first; without write permission, the aliases are returned as they will be after it.
         """
         from mlflow.exceptions import MlflowException
 

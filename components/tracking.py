@@ -1,7 +1,7 @@
 """Records runs in MLflow without slowing or stopping the work.
 
 Metrics and artifacts are appended to a spool on disk, and a background thread delivers them in batches. While the
-server does not answer they wait; what is left at the end is delivered when the same run is opened again.
+server does not answer they wait; undelivered records are sent when the same run is opened again.
 """
 
 import hashlib

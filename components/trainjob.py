@@ -157,7 +157,7 @@ def run_trainjob(
         settings: Sections `launch` and `cluster`.
         answer: File that the workers write their answer to. Removed before a job is submitted, so that the answer of
             an earlier job is not read; kept when a job is adopted, since it may have answered already.
-        sleep: Waits so many seconds between two polls.
+        sleep: Waits a number of seconds between two polls.
 
     Returns:
         0 if the job completed, 1 if it failed.

@@ -1,4 +1,4 @@
-"""Addresses without credentials: what a setting may contain, and what a message may print."""
+"""Credentials in addresses: detection in settings, and removal from messages."""
 
 import re
 from collections.abc import Callable

@@ -25,7 +25,7 @@ from model.errors import MyXTTSError
 Record = TypeVar("Record")
 
 MAX_CHARACTERS = 200
-"""Longest description of what is wrong."""
+"""Longest description of an error."""
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes what killed processes of this machine began to write beside `path` with `atomic_write`."""
+    """Removes temporary files of killed processes of this machine, which `atomic_write` made beside `path`."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         process = partial.name.removesuffix(".partial").split(".")[-2]
         if process.isdecimal() and not Path("/proc", process).exists():

@@ -151,7 +151,7 @@ class _Request:
 
 
 def _encoded(pieces: Sequence[str], language: str) -> Iterator[TokenSequence]:
-    """Yields the tokens of the pieces of a text, but for pieces without a word.
+    """Yields the tokens of the pieces of a text, without pieces that have no word.
 
     Raises:
         TextError: no piece has a word, or the language is unknown.
@@ -297,7 +297,7 @@ class Synthesizer:
         prosody: ProsodyControls,
         style: StyleControls,
     ) -> _Request:
-        """Resolves the arguments of `synthesize`: what is the same for all sentences of a text."""
+        """Resolves the arguments of `synthesize` to the inputs that all sentences of a text share."""
         if reference_language and reference is None:
             raise SynthesisError("reference_language requires reference; give a reference, or leave it out")
         speaker = speaker or self._default_speaker(language or reference_language)
@@ -351,9 +351,9 @@ class Synthesizer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns log-mel and samples with exactly the requested changes of pitch and energy.
 
-        A model of minutes of speech follows pitch and energy only within the range of its speakers. The difference to
-        the prediction without changes, `plain`, shows how far it did; the rest of the energy is applied as a gain, the
-        rest of the pitch is scaled on the waveform.
+        A model that was trained on minutes of speech follows changes only within the range of its speakers. The
+        difference from `plain`, the prediction without changes, measures the achieved change. The missing change of
+        energy is applied as a gain, that of pitch by scaling the waveform.
         """
         gained = float(np.mean(frame_energy(mel) - frame_energy(plain)))
         mel = mel + np.float32(math.log(energy_scale) - gained)

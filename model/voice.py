@@ -37,7 +37,7 @@ from model.voice_folder import (
 
 FORMAT = 4
 MAX_DIMENSION = 100_000
-"""Largest dimension of a model that is read from a file, so that a damaged one does not ask for all memory."""
+"""Largest dimension of a model that is read from a file, so that a damaged file does not exhaust the memory."""
 
 
 class VoiceError(MyXTTSError):
@@ -203,7 +203,7 @@ def _read_description(folder: Path) -> VoiceDescription:
 
 
 def _inconsistency(voice: VoiceDescription) -> str:
-    """Returns what in a description does not fit together; '' if all does."""
+    """Returns the first inconsistency of a description; '' if there is none."""
     sizes = asdict(voice.dimensions)
     if bad := [name for name, size in sizes.items() if isinstance(size, int) and not 0 < size <= MAX_DIMENSION]:
         return f"`dimensions.{bad[0]}` is {sizes[bad[0]]}, not 1 to {MAX_DIMENSION}"

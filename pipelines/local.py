@@ -147,7 +147,7 @@ def run_training(
 ) -> RunRecord:
     """Runs the pipeline; steps with unchanged inputs and code are taken from the cache, except those of `NOT_CACHED`.
 
-    `results` in the run's folder holds what KFP's page would show: metrics, the listening report, the gate's decision.
+    `results` in the run's folder holds the results that KFP's page would show: metrics, listening report, decision.
 
     Args:
         state: State folder.
@@ -177,7 +177,7 @@ def run_study(
     target: Target | None = None,
     then_train: bool = False,
 ) -> RunRecord:
-    """Runs the study pipeline, and a training with the best settings after it if wanted.
+    """Runs the study pipeline and, if `then_train`, a training with the best settings.
 
     Args:
         state: State folder.
@@ -319,7 +319,7 @@ def _holds(metadata: Any) -> bool:
 
 
 def reported_lines(log: str) -> list[str]:
-    """Returns what the steps of a run reported in its log: starts, ends with time and summary, and errors."""
+    """Returns the reports of the steps in the log of a run: starts, ends with time and summary, and errors."""
     lines = []
     for found in map(STEP_LINE.search, log.splitlines()):
         event = json.loads(found[1]) if found else {"state": "progress"}

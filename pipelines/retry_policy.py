@@ -46,7 +46,7 @@ def retry_policy(namespace: str) -> str:
 
 
 def retry_warning(settings: ClusterConfig) -> str:
-    """Returns what `cluster.retries` will not do in this installation; '' if every failed step is retried."""
+    """Returns a warning about failures that this installation does not retry; '' if every failed step is retried."""
     if not settings.retries:
         return ""
     try:

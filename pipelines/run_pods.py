@@ -1,4 +1,4 @@
-"""The pods of a cluster's run, over the Kubernetes API: their logs, and what is left to stop after a termination.
+"""The pods of a cluster's run, over the Kubernetes API: their logs, and stopping them after a termination.
 
 Kubeflow Pipelines has no call for the logs of a step. When it terminates a run, it stops the run's pods but keeps them
 until their time to live, so that the objects that they own are not deleted: a TrainJob would continue training.
@@ -22,7 +22,7 @@ TRAINJOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
 """Label of a TrainJob's pods: Kubeflow Trainer gives the job set the name of the TrainJob."""
 POLL_SECONDS = 1.0
 STOP_SECONDS = 120.0
-"""Kubernetes kills a pod 30 s after it asked it to end; on a node that does not answer this takes longer."""
+"""Time limit for pods to end. Kubernetes kills a pod 30 s after SIGTERM; on an unresponsive node it takes longer."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The study pipeline: trials of hyperparameters in parallel workers, and a training with the best ones if wanted."""
+"""The study pipeline: trials in parallel workers, and optionally a training with the best settings."""
 
 from typing import Any
 

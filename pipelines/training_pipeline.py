@@ -33,7 +33,7 @@ def arguments(
     name: str = "",
     derived: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, str]:
-    """Returns the arguments of a run: data, names and settings, as people see them on the page of the run.
+    """Returns the arguments of a run: data, names and settings, as they are shown on the page of the run.
 
     Args:
         config: Resolved settings.
@@ -43,7 +43,7 @@ def arguments(
         derived: Settings that follow from the base voice (see `to_parameters`).
 
     Raises:
-        ConfigError: an argument contains an address with credentials, which everyone who sees the run could read.
+        ConfigError: an argument contains an address with credentials, which every user of the page could read.
     """
     if config.training.start_from == AUTO and config.corpus.format == "generated":
         scratch = config.training.model_copy(update={"start_from": NONE})

@@ -14,7 +14,7 @@ NOTICE = (ROOT / "NOTICE").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 COPYLEFT = re.compile(r"GPL|MPL|EPL|Mozilla|Eclipse|Affero|European Union", re.IGNORECASE)
 UNSTATED = {"espeakng-loader"}
-"""Packages whose metadata do not state the license of what they bundle."""
+"""Packages whose metadata do not state the license of bundled files."""
 
 
 def extra(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Parameters of the pipeline, which people see and change on its page, and the settings that they stand for."""
+"""Parameters of the pipeline, which users change on the page of Kubeflow Pipelines, and the settings behind them."""
 
 import json
 from collections.abc import Mapping
@@ -115,7 +115,7 @@ def pin_checkpoints(config: Config) -> Config:
 
 
 def refuse_credentials(values: Mapping[str, str]) -> None:
-    """Refuses addresses with credentials in the arguments of a run, which everyone who sees the run could read.
+    """Refuses addresses with credentials in the arguments of a run, which every user of the page can read.
 
     Raises:
         ConfigError: an argument contains one.

@@ -134,7 +134,7 @@ def _sentences(corpus: Path) -> frozenset[str]:
 
 
 def mlflow_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the finite numbers of `metrics.json` under the names of MLflow; what does not apply is left out."""
+    """Returns the finite numbers of `metrics.json` under the names of MLflow; metrics without a value are left out."""
     return {
         f"evaluation/{name.removesuffix('.value').replace('.', '/')}": float(value)
         for name, value in flatten(metrics).items()

@@ -1,4 +1,4 @@
-"""Check of the gate: whether people have listened to the candidate, and do not prefer the champion."""
+"""Check of the gate: enough listeners have compared the candidate with the champion, and do not prefer the latter."""
 
 import json
 
@@ -16,9 +16,9 @@ def listening_check(tag: str, champion: str, config: RegistryConfig) -> Check:
     more than `registry.listening_margin` below one half.
 
     Args:
-        tag: Value of the tag `LISTENING` of the candidate; '' where nobody has listened.
+        tag: Value of the tag `LISTENING` of the candidate; '' before any listening test.
         champion: Version number of the champion.
-        config: What a promotion requires.
+        config: Requirements of a promotion.
     """
     name = "listening test"
     if not tag:

@@ -35,7 +35,7 @@ class VoiceModel(PythonModel):
             Columns `audio` (bytes of a 16-bit WAV file), `sample_rate` (Hz) and `seconds`.
 
         Raises:
-            MlflowException: a row asks for what the voice cannot do; a server answers 400 with the reason.
+            MlflowException: the voice cannot fulfill the request of a row; a server answers 400 with the reason.
         """
         records = model_input.to_dict("records")
         rows = [self._answer(number, row, params or {}) for number, row in enumerate(records, start=1)]

@@ -22,7 +22,7 @@ from model.corpus.manifest import read_manifest
 from model.files import md5_of_file, write_text
 
 MISSING = "missing"
-"""Name of the page that stands for a missing report."""
+"""Name of the page that replaces a missing report."""
 NAME = "corpus"
 """Name of the folder in the temporary DVC project."""
 
@@ -110,7 +110,7 @@ def results(output: ResolveDataOutput) -> Results:
 
 
 def _fetch_report(state: State, data_hash: str, remote: str) -> None:
-    """Fetches the report of the stage `validate`. A run goes on without it: it is for people only."""
+    """Fetches the report of the stage `validate`; a run continues without it, since no step reads it."""
     path = state.data_report(data_hash)
     if path.is_file():
         return

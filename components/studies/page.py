@@ -144,7 +144,7 @@ def _plot(title: str, explanation: str, source: "Study", draw: Callable[[], Any]
 
 
 def _figure_of(axes: Any) -> "Figure":
-    """Returns the figure of what Optuna returns: axes, or an array of them."""
+    """Returns the figure of axes, or of an array of axes, as Optuna returns them."""
     first = axes.flat[0] if hasattr(axes, "flat") else axes
     figure: Figure = first.figure
     return figure

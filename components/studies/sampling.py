@@ -67,7 +67,7 @@ def sampler(kind: str, seed: int) -> "BaseSampler":
 
 
 def _observed(trial: FrozenTrial, objectives: int) -> list[FrozenTrial]:
-    """Returns what a sampler learns from a trial: its error at the first rung, or its values where it has no rung.
+    """Returns a trial as the sampler's observation: its error at the first rung, or its values without rungs.
 
     A trial that is being trained counts too, so that the next one gets other values.
     """

@@ -36,7 +36,7 @@ LEARNING_RATE_FACTOR = 3.0
 
 
 class SpaceError(MyXTTSError):
-    """`study.space` names no setting that can be searched, or an impossible range; the message says what is."""
+    """`study.space` names no setting that can be searched, or an impossible range; the message names the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def create_study(state: State, arguments: StudyArguments) -> "Study":
     """Creates a study with its trials and its MLflow run, or adds the trials that an existing one lacks.
 
     One process does this before the workers start, so that they only take trials that exist: a study has exactly the
-    trials that were asked for, however many workers it has.
+    requested trials, independent of the number of workers.
 
     Raises:
         StudyError: there is a study of this name with another identity; the message names the differences.

@@ -74,7 +74,7 @@ def is_feasible(trial: FrozenTrial) -> bool:
 
 
 def best_trials(study: "Study") -> list[FrozenTrial]:
-    """Returns the feasible trials that no other one beats in all objectives, in the order of their values."""
+    """Returns the Pareto front of the feasible trials, sorted by their values."""
     complete = [trial for trial in complete_trials(study) if is_feasible(trial)]
     front = [trial for trial in complete if not any(_dominates(other, trial) for other in complete)]
     return sorted(front, key=lambda trial: (trial.values, trial.number))

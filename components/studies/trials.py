@@ -86,7 +86,7 @@ def rung_values(trial: FrozenTrial) -> list[float]:
 
 
 def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, list[FrozenTrial]]:
-    """Returns what there is to do, and the trials that it can be done with, the preferred one first.
+    """Returns the next action of a worker, and the trials that it applies to, the preferred one first.
 
     New trials come first. When every trial has passed a rung, the best ones of it are trained further, and the others
     are pruned.

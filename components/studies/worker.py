@@ -195,7 +195,7 @@ def suggest_value(trial: "Trial", key: str, interval: Range) -> Any:
 
 
 def _train(context: StudyContext, study: "Study", trial: "Trial") -> Measured | None:
-    """Trains a trial; returns what was measured at its end, or `None` if it pauses at a rung.
+    """Trains a trial; returns the results at its end, or `None` if it pauses at a rung.
 
     Raises:
         TrainingError: training failed.

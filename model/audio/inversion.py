@@ -85,7 +85,7 @@ class MelInverter(nn.Module):
     def stream(
         self, mel: Tensor, magnitudes: Callable[[int, int], Tensor], chunks: Iterable[tuple[int, int]]
     ) -> Iterator[Tensor]:
-        """Yields the samples of consecutive chunks of a log-mel; together they equal the samples of a single one.
+        """Yields the samples of consecutive chunks of a log-mel; joined, they equal those of a single chunk.
 
         Args:
             mel: (S, M) log-mel.

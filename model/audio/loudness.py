@@ -54,7 +54,7 @@ def decibels(power: np.ndarray | float) -> np.ndarray:
 
 @lru_cache
 def _meter(sample_rate: int, block: int) -> Meter:
-    """Returns a meter with blocks of so many samples; `DeMan` has the filters of the standard at any sample rate."""
+    """Returns a meter with blocks of `block` samples; `DeMan` has the standard's filters at any sample rate."""
     import pyloudnorm
 
     return pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=block / sample_rate)

@@ -18,7 +18,7 @@ TINY = 1e-6
 def continue_phases(magnitudes: np.ndarray, n_fft: int, hop: int, previous: np.ndarray | None = None) -> np.ndarray:
     """Returns the phases (S, K) of a magnitude spectrogram (S, K), in radians at the center of each frame, float64.
 
-    Frame by frame, the same phases result when the spectrogram comes in pieces and `previous` carries them over.
+    Phases are computed frame by frame: a spectrogram in pieces gives the same ones if `previous` carries them over.
 
     Args:
         magnitudes: (S, K) magnitudes of the lowest K frequencies of frames that are `hop` samples apart.

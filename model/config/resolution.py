@@ -80,8 +80,8 @@ def resolve(
         params_file: The project's `params.yaml`; `None` leaves the layer out.
         config_file: A `--config` file of the same form, with higher precedence.
         overrides: Command-line values by dotted key (`training.batch_size`).
-        derived: Layers between the presets and the user's: name -> values by dotted key, such as what follows from a
-            base voice (`base_layers`).
+        derived: Layers between the presets and the user's: name -> values by dotted key, such as the settings that
+            follow from a base voice (`base_layers`).
         source: Origin of the overrides, which errors name.
 
     Raises:
@@ -122,7 +122,7 @@ def resolve(
 
 
 def with_layers(resolved: Resolved, derived: Mapping[str, Mapping[str, Any]]) -> Resolved:
-    """Returns settings with further layers between the presets and what the user gave.
+    """Returns settings with further layers between the presets and the user's settings.
 
     Args:
         resolved: Settings.
@@ -155,7 +155,7 @@ def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, 
 
 
 def adaptation_preset(seconds: float) -> dict[str, Any] | None:
-    """Returns the row of `presets/adaptation.yaml` for so much speech; None where it is unknown or plentiful."""
+    """Returns the row of `presets/adaptation.yaml` for an amount of speech; None if it is unknown (0) or plentiful."""
     rows = yaml.safe_load((Path(__file__).parent / "presets" / "adaptation.yaml").read_text("utf-8"))
     return next((row for row in rows if 0 < seconds <= row["up_to_seconds"]), None)
 
@@ -194,7 +194,7 @@ def field_of(key: str) -> FieldInfo | None:
 
 
 def nearest_key(key: str) -> str:
-    """Returns the known key most similar to `key`, or '': by its last part first, since people forget the section."""
+    """Returns the known key most similar to `key`, or ''. The last part is compared first; the section is often omitted."""
     leaves = {known.rsplit(".", 1)[-1]: known for known in reversed(known_keys())}  # the first section wins
     if match := difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1):
         return leaves[match[0]]

@@ -16,7 +16,7 @@ or the character error rate of held-out sentences minus that of their recordings
 
 
 class StudyConfig(Section):
-    """Hyperparameter studies: what is searched, with which budget, and which trials are trained to their end."""
+    """Hyperparameter studies: search space, objectives, sampler, budget, and successive halving."""
 
     name: Annotated[str, Field(pattern=r"^([\w.-]*)$", max_length=100)] = ""
     """Name of the study [default: model size, corpus and a hash of all that its trials depend on]."""

@@ -42,8 +42,8 @@ class DockerConfig(Section):
     shared_memory: Quantity = "1G"
     """Size of /dev/shm, through which data workers pass batches."""
     user: str = ""
-    """`uid:gid` of the containers [default: yours; for root, the user of the images, who becomes owner of the
-    state]."""
+    """`uid:gid` of the containers [default: those of the current user; for root, those of the images, which then own
+    the state]."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs of the steps that compute."""
     pass_environment: tuple[str, ...] = ()
@@ -90,8 +90,8 @@ class ClusterConfig(Section):
     tracking_secret: Name = ""
     """Secret of an MLflow server with authentication: `username` and `password`, or `token`."""
     registry_secret: Name = ""
-    """The same for the steps that write to the registry, `register` and `gate`: a user who may change models. Empty:
-    `tracking_secret`. With both, the user of the other steps needs to write runs only."""
+    """Secret of the same form for the steps that write to the registry, `register` and `gate`; its user may change
+    models [default: `tracking_secret`]. With both, the user of the other steps needs to write runs only."""
     s3_secret: Name = "myxtts-s3"
     """Secret with `access-key` and `secret-key`; empty where pods have their own identity."""
     s3_endpoint: S3Endpoint = ""
@@ -127,8 +127,8 @@ class LaunchConfig(Section):
     """How training processes are launched, on any target."""
 
     launcher: Literal["inline", "torchrun", "trainjob"] = "inline"
-    """In the process of the step, in several processes on its node, or on several nodes by Kubeflow Trainer
-    (cluster)."""
+    """Where training runs: in the process of the step, in several processes on its node, or on several nodes by
+    Kubeflow Trainer (cluster)."""
     processes: Annotated[int, Field(ge=0)] = 1
     """Training processes per node, one per accelerator. 0 (`torchrun`): one per GPU; without a GPU two, given two
     cores: two processes of one thread are nearly twice as fast as one process of two threads, also beside a busy

@@ -253,5 +253,5 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """Returns a value for a table that people open in a spreadsheet, which would execute a text such as `=cmd|...`."""
+    """Returns a value that is safe in a spreadsheet, which would execute a text such as `=cmd|...`."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

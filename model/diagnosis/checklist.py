@@ -33,7 +33,7 @@ class Finding:
         check: Property that was checked, as a statement.
         severity: `ok`, `warning`, or `error`, which forbids training.
         evidence: Values that the severity is based on.
-        fix: What to change; empty where nothing needs to be.
+        fix: Change to make; empty if none is needed.
     """
 
     check: str

@@ -231,7 +231,7 @@ class _Evaluator:
         self.synthesis_seconds = self.speech_seconds = 0.0
 
     def synthesize(self, position: int, part: str) -> SentenceResult:
-        """Synthesizes the text of a clip; a speaker that the voice does not know is cloned from another clip."""
+        """Synthesizes the text of a clip; a speaker that the voice lacks is cloned from another clip."""
         clip = self.store.clips[position]
         reference = None if clip.speaker in self.voice.speakers else self._reference(position)
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Chooses the sentences that a voice is evaluated on, by the hashes of their texts and what it was trained on."""
+"""Chooses the sentences that a voice is evaluated on, by the hashes of their texts and its training sentences."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def bradley_terry(wins: Mapping[tuple[str, str], tuple[float, int]], rounds: int
 
 
 def low_pass(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Returns the anchor: samples (N,) without what lies above 3.5 kHz."""
+    """Returns the anchor: samples (N,) without frequencies above 3.5 kHz."""
     if sample_rate <= 2 * ANCHOR_HZ:
         return samples
     filtered = sosfiltfilt(butter(8, ANCHOR_HZ, fs=sample_rate, output="sos"), samples)

@@ -70,7 +70,7 @@ def write_report(
         result: As returned by `evaluate_voice`.
         sentences: The same sentences with audio and spectrograms.
         texts: Texts without recordings, with audio.
-        about: What is evaluated, on what and when; the first entry is the title.
+        about: Entries of the header, such as voice, data and date: label -> text; the first one is the title.
         sample_rate: Of the audio, in Hz.
         recognizer, vocoder: Their names.
     """

@@ -282,7 +282,7 @@ def _positions(values: list[str], names: Sequence[str]) -> list[int]:
 
 
 def _collect(packer: Packer, keys: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, Counter[str]]:
-    """Collects from the packed shards what the index holds of each clip.
+    """Collects the index entries, moments and speaker vectors of all clips from the packed shards.
 
     Returns:
         Index rows (clips,) with the columns of extraction and storage filled, moments (clips, features, 3), speaker

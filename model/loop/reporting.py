@@ -60,7 +60,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLogger(Protocol):
-    """Receives what a run produces. Must neither block nor raise when a server is slow or down."""
+    """Receives the metrics and files of a run. Must neither block nor raise when a server is slow or down."""
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Records named values at an optimizer step."""
@@ -69,7 +69,7 @@ class RunLogger(Protocol):
         """Records a file (plot, audio, report) under a folder name."""
 
     def close(self) -> None:
-        """Flushes what is pending."""
+        """Delivers all pending records."""
 
 
 class NullLogger:

@@ -92,7 +92,7 @@ class Resemblyzer(SpeakerEncoder):
 
 
 def window_starts(samples: int) -> list[int]:
-    """Returns the first frames of the windows of a recording with so many samples at 16 kHz; at least one."""
+    """Returns the first frame of each window of a recording of `samples` samples at 16 kHz; at least one."""
     frames = math.ceil((samples + 1) / HOP_LENGTH)
     starts = list(range(0, max(1, frames - WINDOW_FRAMES + WINDOW_STEP + 1), WINDOW_STEP))
     covered = (samples - starts[-1] * HOP_LENGTH) / (WINDOW_FRAMES * HOP_LENGTH)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 LONGEST_PIECE = 500
-"""Characters that are spoken at once: more than any clip of a corpus has, so that training saw pieces of any length."""
+"""Largest number of characters of a piece, which is synthesized as a whole. Clips of a corpus are rarely longer."""
 
 _END = re.compile(r"[.!?…؟۔。！？।]+[\"'»”’)\]]*(?=\s)|[。！？]|\n\s*\n")
 _NO_END = re.compile(r"(?:^|[\s(])(?:[^\W\d_]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|cf|No|bzw|ca|Nr|Hr|Fr)\.$")

@@ -152,7 +152,7 @@ class StartingPoint:
         return self.lineage[0]["weights_sha256"] if self.lineage else ""
 
     def check_rehearsal(self, rehearsed: FeatureStore | None) -> None:
-        """Checks that the features to rehearse are given if they are wanted, and that they are those of the base.
+        """Checks that rehearsal has features, and that they are those of the base.
 
         Raises:
             AdaptationError: they are not.
@@ -303,6 +303,6 @@ def write_report(folder: Path, report: AdaptationReport) -> Path:
 
 
 def _language_rows(table: torch.Tensor, known: Sequence[str], wanted: Sequence[str]) -> torch.Tensor:
-    """(known, D) embeddings -> (wanted, D): rows by name; a new language starts at the mean of the known ones."""
+    """Returns the embeddings (wanted, D) of languages, by name from (known, D); a new one is the mean of the known."""
     rows = {name: table[index] for index, name in enumerate(known)}
     return torch.stack([rows.get(name, table.mean(0)) for name in wanted])

@@ -186,7 +186,7 @@ MAX_CHANGE = 0.05
 DEAD_BAND = 0.25
 """Relative growth (natural log) that counts as noise: about four deviations of a mean over `AVERAGING_STEPS` steps."""
 AVERAGING_STEPS = 100
-"""Length of the running mean of a term; the mean over the first so many steps is the reference."""
+"""Length of the running mean of a term; the mean over the first steps, as many as this, is the reference."""
 
 
 class AdaptiveLossWeights:

@@ -37,7 +37,7 @@ class Clipping:
 def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipping:
     """Clips each gradient element to +-`value`, then the whole gradient to an L2 norm of `norm`.
 
-    The gradients must not be multiplied by a loss scale any more.
+    The gradients must be unscaled (free of the loss scale) before.
     """
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     largest = torch.stack(torch._foreach_norm(gradients, torch.inf))

@@ -64,7 +64,7 @@ class TrainingState:
 
     Attributes:
         start: Starting point: the base voice, the languages and the dimensions of the model.
-        adaptation: Report of what was copied from the base voice; None from scratch.
+        adaptation: Report on the weights copied from the base voice; None from scratch.
         identity: Settings and data that determine the weights, by dotted key.
         constant_weights: Weights of the loss terms without a schedule.
         micro_batches: Number of micro-batches that a batch is computed in.
@@ -274,7 +274,7 @@ def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") 
 
 
 def run_identity(config: TrainSettings, store: FeatureStore, base: str = "") -> dict[str, Any]:
-    """Returns what `run_fingerprint` hashes, by dotted key, for the message about a run that cannot be resumed."""
+    """Returns the values that `run_fingerprint` hashes, by dotted key, for errors about runs that cannot be resumed."""
     settings = _weight_settings(config)
     sections = {name: value for name, value in settings.items() if isinstance(value, dict)}
     named = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}

@@ -26,7 +26,7 @@ GENERATOR, DISCRIMINATORS, DESCRIPTION = "generator.safetensors", "discriminator
 
 
 def write_vocoder(folder: Path, weights: VocoderWeights) -> Path:
-    """Writes a vocoder folder, replacing what was there atomically, and returns it."""
+    """Writes a vocoder folder, atomically replacing an existing one, and returns it."""
     with atomic_write(folder) as partial:
         partial.mkdir()
         save_file(_contiguous(weights.generator), partial / GENERATOR)

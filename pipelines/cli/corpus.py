@@ -218,7 +218,7 @@ def pin(folder: Path) -> None:
 
 
 def _all_stages(settings: Resolved, output: Path, as_json: bool) -> None:
-    """Runs ingest, validate and split, and prints what each of them found."""
+    """Runs ingest, validate and split, and prints the results of each."""
     ingested, validated, final = (output / folder.name for folder in (INGESTED, VALIDATED, CORPUS))
     result = _ingest(settings, ingested)
     result |= {"validation": _validate(settings, ingested, validated)}

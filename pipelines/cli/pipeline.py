@@ -317,7 +317,7 @@ def _cancel_on_cluster(cluster: "Cluster", run_id: str) -> None:
 @click.option("--step", default="", help="Only the log of this step (cluster).")
 @target_options()
 def logs(run_id: str | None, step: str, **where: Any) -> None:
-    """Print the log of a run [default on this machine: the newest]: what the steps report, then all their output."""
+    """Print the log of a run [default on this machine: the newest]: reports of the steps, then all their output."""
     if where["target"] != "cluster":
         refuse_cluster_options(where, step=step)
         print_logs(find_run(State.locate(), run_id))
@@ -331,7 +331,7 @@ def logs(run_id: str | None, step: str, **where: Any) -> None:
 
 
 def print_logs(record: RunRecord) -> None:
-    """Prints the log of a run of this machine: what the steps report, then all their output."""
+    """Prints the log of a run of this machine: reports of the steps, then all their output."""
     from pipelines.local import reported_lines
 
     log = (record.folder / "log.txt").read_text("utf-8")

@@ -1,6 +1,6 @@
 """Keys of the steps' results: everything that determines a result is part of its key, and nothing else.
 
-The steps run as they are; only the work behind their keys is replaced by a double that writes what the step reads back.
+The real steps run; only the work behind their keys is replaced by doubles, which write the files that the step reads.
 Each test changes one ingredient at a time and compares the folders of the results.
 """
 
@@ -245,7 +245,7 @@ def evaluate_step(state, tmp_path, evaluated_voices) -> Step:
 
 @pytest.fixture
 def champion_step(state, tmp_path, evaluated_voices) -> Step:
-    """The evaluation of the champion on the candidate's data, which the gate asks for; its key is read from the state.
+    """The evaluation of the champion on the candidate's data, which the gate needs; its key is read from the state.
 
     The record `finetuning` is that of the champion.
     """

@@ -41,7 +41,7 @@ def add(registry, tmp_path):
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """Arguments of the evaluations that were asked for."""
+    """Arguments of the requested evaluations."""
     asked = []
 
     def evaluation_of(**arguments):

@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def worker(tmp_path, monkeypatch) -> str:
-    """Name of a module that stands for training."""
+    """Name of a module that replaces training."""
     (tmp_path / "standin_worker.py").write_text(WORKER)
     monkeypatch.syspath_prepend(str(tmp_path))
     root = Path(__file__).parents[2]

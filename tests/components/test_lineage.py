@@ -1,4 +1,4 @@
-"""The tags that say where a run and a model version come from."""
+"""Lineage tags of runs and model versions."""
 
 import hashlib
 import json

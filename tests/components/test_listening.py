@@ -1,4 +1,4 @@
-"""Listening tests of registered versions: the gate's condition, the page's server, what is recorded."""
+"""Listening tests of registered versions: the check of the gate, the server of the page, and recorded results."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The training step with its launchers: two processes of `torchrun` make what one makes of the doubled batch."""
+"""The training step with its launchers: two processes of `torchrun` train the voice of one with twice the batch."""
 
 import json
 from pathlib import Path

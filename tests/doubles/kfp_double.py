@@ -64,7 +64,7 @@ class Refused(Exception):
         self.status = status
 
     def body(self) -> tuple[str, str]:
-        """(content type, text)."""
+        """Returns (content type, text) of the response."""
         return "application/json", json.dumps({"code": GRPC[self.status], "message": str(self), "details": []})
 
 
@@ -72,7 +72,7 @@ class UploadRefused(Refused):
     """An error of the upload handlers, which are plain HTTP (S/apiserver/server/pipeline_upload_server.go)."""
 
     def body(self) -> tuple[str, str]:
-        """writeErrorToResponse: the fields of the v1 API's error, and a content type only if one was set before."""
+        """Returns the fields of the v1 API's error; a content type is not set here (writeErrorToResponse)."""
         return "text/plain", json.dumps({"error_message": str(self), "error_details": str(self)})
 
 
@@ -170,7 +170,7 @@ class Double:
         raise Refused(404, "Not Found")
 
     def _access(self, request: Request, namespace: str) -> None:
-        """IsAuthorized: no identity is 401, no permission in the namespace 403; single-user mode checks nothing."""
+        """Checks access: 401 without identity, 403 without permission; nothing in single-user mode (IsAuthorized)."""
         if not self.multi_user:
             return
         if request.allowed is None:
@@ -179,7 +179,7 @@ class Double:
             raise Refused(403, f"PermissionDenied: User is not authorized with reason: (namespace {namespace})")
 
     def _replaced(self, namespace: str) -> str:
-        """ReplaceNamespace in resource_manager.go: single-user mode ignores the namespace of a request."""
+        """Returns the namespace of a request, which single-user mode ignores (resource_manager.go, ReplaceNamespace)."""
         return namespace if self.multi_user else ""
 
     def _required(self, namespace: str, what: str) -> str:
@@ -188,12 +188,12 @@ class Double:
         return namespace
 
     def _now(self) -> str:
-        """Whole seconds, as the server's columns hold them."""
+        """Returns the time in whole seconds, as the server's database stores it."""
         self._clock += timedelta(seconds=1)
         return self._clock.isoformat().replace("+00:00", "Z")
 
     def healthz(self, request: Request) -> dict:
-        """S/apiserver/main.go, newHealthzResponse; not behind authorization."""
+        """Returns mode and release, without authorization (S/apiserver/main.go, newHealthzResponse)."""
         if self.through_ui:  # frontend/server/handlers/healthz.ts; nothing of the API server before it was reached
             healthz = {"buildDate": "2026", "frontendTagName": "2.18.0", "apiServerReady": self.ui_ready}
             known = {"apiServerTagName": self.tag_name, "apiServerMultiUser": self.multi_user}
@@ -219,7 +219,7 @@ class Double:
         return shown(self.experiments.setdefault(made["experiment_id"], made))
 
     def list_pipelines(self, request: Request) -> dict:
-        """pipeline_server.go: without a namespace only shared pipelines are listed, and anybody may read those."""
+        """Lists pipelines; without a namespace only the shared ones, which every user may read (pipeline_server.go)."""
         namespace = self._replaced(request.query.get("namespace", ""))
         if namespace:
             self._access(request, namespace)
@@ -227,7 +227,7 @@ class Double:
         return page("pipelines", found, request.query)
 
     def upload_pipeline(self, request: Request) -> dict:
-        """pipeline_upload_server.go, uploadPipeline."""
+        """Uploads a pipeline with its first version (pipeline_upload_server.go, uploadPipeline)."""
         self._readable(request)
         namespace = self._replaced(request.query.get("namespace", ""))
         self._may_upload(request, namespace, "Failed to create a pipeline")
@@ -244,7 +244,7 @@ class Double:
         return shown(made)
 
     def upload_version(self, request: Request) -> dict:
-        """pipeline_upload_server.go, uploadPipelineVersion; an unknown pipeline is 400 there."""
+        """Uploads a version; an unknown pipeline is 400 (pipeline_upload_server.go, uploadPipelineVersion)."""
         refusal = "Failed to create a pipeline version"
         self._readable(request)
         pipeline = self.pipelines.get(request.query.get("pipelineid", ""))
@@ -266,7 +266,7 @@ class Double:
             raise UploadRefused(400, "Failed to read a pipeline spec file")
 
     def _may_upload(self, request: Request, namespace: str, refusal: str) -> None:
-        """canUploadVersionedPipeline: whatever forbids it, no identity included, is 400 without a reason."""
+        """Refuses a forbidden upload, also without identity, as 400 without a reason (canUploadVersionedPipeline)."""
         if self.multi_user and namespace and namespace not in (request.allowed or ()):
             raise UploadRefused(400, refusal)
 
@@ -282,7 +282,7 @@ class Double:
         return self.versions.setdefault(made["pipeline_version_id"], made)
 
     def _platform(self, text: str) -> dict:
-        """S/apiserver/template/v2_template.go: a platform document with an unknown field is silently dropped."""
+        """Returns the platform document; one with an unknown field is silently dropped (template/v2_template.go)."""
         documents = [item for item in yaml.load_all(text, YamlLoader) if "platforms" in (item or {})]
         if not documents:
             return {}
@@ -318,7 +318,7 @@ class Double:
         del self.versions[version_id], self.specs[version_id]
 
     def create_run(self, request: Request) -> dict:
-        """S/apiserver/server/run_server.go and resource_manager.go, CreateRun."""
+        """Creates a run (S/apiserver/server/run_server.go and resource_manager.go, CreateRun)."""
         body = strict(request.body, kfp_server_api.V2beta1Run)
         if not body.get("display_name"):
             raise Refused(400, "Invalid input error: The run name is empty. Please specify a valid name")
@@ -400,20 +400,20 @@ class Double:
         hidden["looks"] += 1
 
     def _enter(self, run: dict, state: str) -> None:
-        """run_store.go, UpdateRun: the history is appended to only here."""
+        """Sets the state of a run and appends it to the history (run_store.go, UpdateRun)."""
         run["state"] = state
         if run["state_history"][-1]["state"] != state:
             run["state_history"].append({"update_time": self._now(), "state": state})
 
     def _run(self, request: Request, run_id: str) -> dict:
-        """canAccessRun: the run's own namespace is checked for every request."""
+        """Returns a run after a check of access to its namespace (canAccessRun)."""
         if run_id not in self.runs:
             raise Refused(404, f"ResourceNotFoundError: Run {run_id} not found")
         self._access(request, self.runs[run_id]["_"]["namespace"])
         return self.runs[run_id]
 
     def _shown(self, run: dict) -> dict:
-        """S/apiserver/server/api_converter.go, toApiRun: `error` is never set for a run that failed."""
+        """Returns a run as the API shows it; a failed run has no `error` (server/api_converter.go, toApiRun)."""
         answer = {key: value for key, value in run.items() if key != "_"}
         if tasks := self._tasks(run):
             answer["run_details"] = {"task_details": tasks}
@@ -423,7 +423,7 @@ class Double:
         """Argo's nodes as NodeStatuses lists them (S/common/util/workflow.go): by pod name, without saying which.
 
         The workflow, `root` and its attempts, drivers, steps, `executor` and its attempts are tasks alike; children are
-        node ids, and a task does not tell its own. The launcher's cache adds tasks without name and state.
+        node ids, but a task does not contain its own. The launcher's cache adds tasks without name and state.
         """
         if run["state"] == "PENDING":
             return []
@@ -467,7 +467,7 @@ class Double:
         return node
 
     def terminate_run(self, request: Request, run_id: str) -> None:
-        """run_store.go, TerminateRun: runs that have ended or are being terminated are refused with 400."""
+        """Terminates a run; one that has ended or is being terminated is 400 (run_store.go, TerminateRun)."""
         run = self._run(request, run_id)
         if run["state"] not in TERMINABLE:
             raise Refused(400, f"Invalid input error: Failed to terminate a run {run_id}. Row not found")
@@ -475,7 +475,7 @@ class Double:
         run["_"]["terminated"] = True
 
     def create_recurring(self, request: Request) -> dict:
-        """S/apiserver/server/job_server.go and api_converter.go, toModelJob."""
+        """Creates a schedule (S/apiserver/server/job_server.go and api_converter.go, toModelJob)."""
         body = strict(request.body, kfp_server_api.V2beta1RecurringRun)
         if not 1 <= int(body.get("max_concurrency", 0)) <= 10:
             raise Refused(400, "Invalid input error: Max concurrency of a recurring run must be at least 1")
@@ -536,7 +536,7 @@ def spec_of(text: str) -> dict | None:
 
 
 def strict(body: dict, definition: type) -> dict:
-    """Returns the body after a check against the API's definition, also of nested types (S/apiserver/common/utils.go)."""
+    """Returns the body after a check against the API's definition, nested types included (apiserver/common/utils.go)."""
     known = {definition.attribute_map[name]: kind for name, kind in definition.openapi_types.items()}
     for key, value in body.items():
         if key not in known:
@@ -623,7 +623,7 @@ def _sorted(items: list[dict], key: str, criteria: dict) -> list[dict]:
 
 
 def _predicates(key: str, text: str) -> list:
-    """parseAPIFilter in list_request_util.go: the text is unescaped once more than HTTP does it."""
+    """Parses a filter, unescaped once more than HTTP requires (parseAPIFilter in list_request_util.go)."""
     if not text:
         return []
     decoded = urllib.parse.unquote_plus(text)

@@ -10,7 +10,7 @@ from model.voice_folder import voice_hash, with_vocoder
 
 @pytest.fixture
 def make_voice(tmp_path):
-    """Returns a function from name, settings and hashes to the folder of a voice with a vocoder, without real weights."""
+    """Returns a function from name, settings and hashes to the folder of a voice with placeholder weights."""
 
     def make(name="one", weights="w", generator="g", loudness=-23.0, **settings):
         trained, vocoder = tmp_path / name / "trained", tmp_path / name / "vocoder"

@@ -269,7 +269,7 @@ OF_EVERY_STEP = {
     "s3_endpoint": ("http://s3:8333", '"http://s3:8333"'),
     "step_timeout_seconds": (77, '"activeDeadlineSeconds": "77"'),
 }
-"""Setting -> (a value, what it looks like in the compiled pipeline)."""
+"""Setting -> (a value, its text in the compiled pipeline)."""
 
 
 OF_REGISTRY_STEPS = {"registry_secret": ("registry-login", '"secretName": "registry-login"')}

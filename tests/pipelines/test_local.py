@@ -86,7 +86,7 @@ def run(data, settings, part):
 
 
 def stand_ins(folder: Path) -> State:
-    """Makes a state, and beside it a copy of the code whose steps are stand-ins."""
+    """Makes a state, and in the same folder a copy of the code whose steps are doubles."""
     root = Path(__file__).parents[2]
     code = folder / "code"
     code.mkdir()
@@ -105,7 +105,7 @@ def stand_ins(folder: Path) -> State:
 
 
 def use(state: State, patch: pytest.MonkeyPatch) -> State:
-    """Lets runs find this state and the code beside it."""
+    """Makes runs use this state and the copy of the code in its folder."""
     patch.setenv("PYTHONPATH", str(state.root.parent / "code"))
     patch.setenv("MYXTTS_STATE", str(state.root))
     return state

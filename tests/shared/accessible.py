@@ -1,4 +1,4 @@
-"""Checks of HTML pages: what a screen reader, a keyboard and a narrow screen need."""
+"""Accessibility checks of HTML pages: screen readers, keyboards and narrow screens."""
 
 import re
 from html.parser import HTMLParser
@@ -41,7 +41,7 @@ class _Page(HTMLParser):
 
 
 def problems(page: str) -> list[str]:
-    """Returns what makes a page hard to use; none for a good one."""
+    """Returns the accessibility problems of a page."""
     parser = _Page()
     parser.feed(page)
     found = list(parser.problems)

@@ -1,4 +1,4 @@
-"""Custom layers compute what torch's layers compute."""
+"""Custom layers give the same results as torch's layers."""
 
 import pytest
 import torch

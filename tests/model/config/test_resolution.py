@@ -163,7 +163,7 @@ CANONICAL = {
     "audio.fmin": 0.0,
     "audio.fmax": 8000.0,
 }
-"""What the evaluation document advises, which every size from `small` on starts from."""
+"""Values that the evaluation document recommends, the defaults of every size from `small` on."""
 
 
 @pytest.mark.parametrize("size", ["small", "normal", "big"])

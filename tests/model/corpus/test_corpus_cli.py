@@ -76,7 +76,7 @@ def test_import_keeps_the_name_of_the_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """One recorded corpus, and beside it a project with the shipped dvc.yaml whose stages have run."""
+    """A recorded corpus, and a project with the shipped dvc.yaml whose stages have run on it."""
     if shutil.which("dvc", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("dvc is not installed beside this Python")
     parent = tmp_path_factory.mktemp("stages")
@@ -107,7 +107,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def project(made, tmp_path):
-    """A copy of the project, with its recordings beside it."""
+    """A copy of the project and of its recordings."""
     shutil.copytree(made, tmp_path / "stages", symlinks=True)
     return tmp_path / "stages" / "project"
 

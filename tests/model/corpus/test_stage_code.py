@@ -1,4 +1,4 @@
-"""Code hashes of the data stages follow what a stage runs, and nothing else."""
+"""Code hashes of the data stages depend on the code that a stage runs, and on nothing else."""
 
 from model.code_hash import relative_name, source_files
 from model.config.data import CorpusConfig

@@ -1,4 +1,4 @@
-"""Starting a training from another voice: what is copied, added, kept and refused."""
+"""Starting a training from another voice: copied, added and kept weights and speakers, and refused bases."""
 
 import json
 import shutil
