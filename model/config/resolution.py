@@ -194,7 +194,7 @@ def field_of(key: str) -> FieldInfo | None:
 
 
 def nearest_key(key: str) -> str:
-    """Returns the known key most similar to `key`, or ''. The last part is compared first; the section is often omitted."""
+    """Returns the known key whose last part (else whole) is most similar to `key`, or ''; sections are often omitted."""
     leaves = {known.rsplit(".", 1)[-1]: known for known in reversed(known_keys())}  # the first section wins
     if match := difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1):
         return leaves[match[0]]

@@ -179,7 +179,7 @@ class Double:
             raise Refused(403, f"PermissionDenied: User is not authorized with reason: (namespace {namespace})")
 
     def _replaced(self, namespace: str) -> str:
-        """Returns the namespace of a request, which single-user mode ignores (resource_manager.go, ReplaceNamespace)."""
+        """Returns the namespace of a request, which single-user mode ignores (ReplaceNamespace)."""
         return namespace if self.multi_user else ""
 
     def _required(self, namespace: str, what: str) -> str:
@@ -536,7 +536,7 @@ def spec_of(text: str) -> dict | None:
 
 
 def strict(body: dict, definition: type) -> dict:
-    """Returns the body after a check against the API's definition, nested types included (apiserver/common/utils.go)."""
+    """Returns the body after a check against the API's definition, nested types included (common/utils.go)."""
     known = {definition.attribute_map[name]: kind for name, kind in definition.openapi_types.items()}
     for key, value in body.items():
         if key not in known:
