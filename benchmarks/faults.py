@@ -45,7 +45,7 @@ def settings(**training: Any) -> TrainSettings:
 
 
 def nan_in_data(features: Path, folder: Path) -> None:
-    """One clip of the corpus is NaN."""
+    """Trains on a corpus with one clip that is NaN."""
     original = step.loss_terms
 
     def spoiled(output: Any, batch: Any, losses: Any) -> Any:
@@ -60,7 +60,7 @@ def nan_in_data(features: Path, folder: Path) -> None:
 
 
 def nan_in_weight(features: Path, folder: Path) -> None:
-    """A weight becomes NaN at step 13."""
+    """Trains with a weight that becomes NaN at step 13."""
     built = []
 
     def build(*arguments: Any) -> Any:
@@ -77,7 +77,7 @@ def nan_in_weight(features: Path, folder: Path) -> None:
 
 
 def nan_in_gradient(features: Path, folder: Path) -> None:
-    """A gradient is NaN at step 13."""
+    """Trains with a gradient that is NaN at step 13."""
     original, calls = step.clip_gradients, 0
 
     def spoiled(module: torch.nn.Module, *bounds: float) -> Any:
@@ -92,7 +92,7 @@ def nan_in_gradient(features: Path, folder: Path) -> None:
 
 
 def rate_too_high(features: Path, folder: Path) -> None:
-    """The learning rate is a thousand times too high."""
+    """Trains with a learning rate that is a thousand times too high."""
     train(settings(learning_rate=2.0, max_steps=200), features, folder)
 
 
@@ -109,14 +109,14 @@ def corrupt_features(name: str) -> Fault:
 
 
 def corrupt_checkpoint(features: Path, folder: Path) -> None:
-    """A bit of the last checkpoint is flipped."""
+    """Resumes a training from a checkpoint with a flipped bit."""
     train(settings(), features, folder)
     flip(list_checkpoints(folder / "checkpoints")[-1].path / "model.safetensors")
     train(settings(), features, folder)
 
 
 def out_of_memory(features: Path, folder: Path) -> None:
-    """Memory holds one clip at a time only."""
+    """Trains with memory for a single clip."""
     original = step.accumulate_gradients
 
     def scarce(context: Any, batch: Any, weights: Any, micro_batches: int) -> Any:

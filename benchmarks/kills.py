@@ -146,7 +146,7 @@ class Machines:
         return name
 
     def standing(self, name: str) -> dict[str, str]:
-        """Returns aliases and rolled-back versions as the other machine sees them."""
+        """Returns aliases and rolled-back versions, read from the other machine."""
         registry = self.registry(1)
         versions = registry.versions(name)
         aliases = {alias: number for alias, number in registry.aliases(name).items() if alias in (CHAMPION, PREVIOUS)}

@@ -74,7 +74,7 @@ def worker_command(module: str, request: Path) -> list[str]:
 
 
 def worker_main(work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-    """Main function of a worker: runs `work`; the first process writes its result or error to the answer file.
+    """Runs `work` as the main function of a worker; the first process writes its result or error to the answer file.
 
     The worker stops when torchrun dies, when the step's process does on this machine, or when its heartbeat stops.
     """

@@ -114,7 +114,7 @@ class State:
         return self.root / "data" / md5.removesuffix(".dir")
 
     def data_report(self, data_hash: str) -> Path:
-        """Report of the validation of the corpus with this DVC hash."""
+        """Returns the path of the validation report of the corpus with this DVC hash."""
         return self.root / "data-reports" / f"{data_hash.removesuffix('.dir')}.html"
 
     def features(self, key: str) -> Path:

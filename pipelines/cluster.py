@@ -374,7 +374,7 @@ class Cluster:
         return min(found, key=_order, default=None)
 
     def _is_of(self, source: Any, pipeline: str) -> bool:
-        """Whether the pipeline version that a run refers to was uploaded from this text."""
+        """Returns whether the pipeline version that a run refers to was uploaded from this text."""
         import kfp_server_api
 
         if source is None:
@@ -468,7 +468,7 @@ class Cluster:
                 }
 
     def _run(self, item: Any) -> ClusterRun:
-        """Converts a run of KFP's client."""
+        """Converts a run of KFP's client to a `ClusterRun`."""
         tasks = item.run_details.task_details if item.run_details else None
         steps = step_statuses(tasks or ())
         states = {step: status.state for step, status in steps.items()}
@@ -491,7 +491,7 @@ class Cluster:
         return replace(run, error=_error(item, run)) if state == "FAILED" else run
 
     def _cancelled(self, item: Any) -> bool:
-        """Whether a failed run was cancelled, by the server's history or the record of this machine."""
+        """Returns whether a failed run was cancelled, by the server's history or the record of this machine."""
         before = [status.state for status in item.state_history or () if status.state != "FAILED"]
         asked = self._records is not None and (self._records / item.run_id).exists()
         return asked or before[-1:] == ["CANCELING"]

@@ -464,7 +464,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def _alive(process: subprocess.Popen[str]) -> bool:
-    """Whether a process of the group still runs."""
+    """Returns whether a process of the group still runs."""
     process.poll()  # reaps the leader: as a zombie it would keep the group alive
     return _signal(process.pid, 0)
 

@@ -391,7 +391,7 @@ def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
 
 
 def _is_of_another(project: Path, recordings: Path) -> bool:
-    """Whether the project of this name belongs to another folder of recordings."""
+    """Returns whether the project of this name belongs to another folder of recordings."""
     params = project / "params.yaml"
     if not params.is_file():
         return False

@@ -97,7 +97,7 @@ class RunRecord:
         return ", ".join(parts) or "no step started"
 
     def is_alive(self) -> bool:
-        """Whether the process of the run still exists; a later process with the same id does not count."""
+        """Returns whether the process of the run still exists; a later process with the same id does not count."""
         started = process_start(self.process)
         return started is not None and started <= self.started + CLOCK_SLACK_SECONDS
 

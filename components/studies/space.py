@@ -68,7 +68,7 @@ class Range:
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def contains(self, value: Any) -> bool:
-        """Whether a trial can have this value."""
+        """Returns whether a trial can have this value."""
         if self.choices:
             return value in self.choices
         on_grid = not self.step or (value - self.low) % self.step == 0
@@ -80,7 +80,7 @@ class Range:
         return self.choices or (kind(self.low), kind(self.high))
 
     def __str__(self) -> str:
-        """The range as `study.space` writes it."""
+        """Returns the range in the notation of `study.space`."""
         if self.choices:
             return "|".join(map(str, self.choices))
         step = f" in steps of {self.step}" if self.step > 1 else ""

@@ -69,7 +69,7 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial satisfies all constraints."""
+    """Returns whether a trial satisfies all constraints."""
     return all(value <= 0 for value in trial.constraints.values())
 
 

@@ -130,7 +130,7 @@ def put_back(storage: "BaseStorage", trial: FrozenTrial) -> None:
 
 
 def is_own(storage: "BaseStorage", trial: FrozenTrial) -> bool:
-    """Whether this worker still has the trial; others take those of workers that seem to have died."""
+    """Returns whether this worker still owns the trial; others take trials of workers without a heartbeat."""
     now = storage.get_trial(trial._trial_id)
     return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == this_worker()
 

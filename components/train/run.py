@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # launched by its name, perhaps in other processes; importing
 MLFLOW_RUN = "MLFLOW_RUN_ID"
 """Variable of the MLflow run of this task, which the MLflow plugin of Kubeflow Pipelines (2.17) creates."""
 EXPORT_ONLY = ("optimization_level", "features")
-"""Sections of the exported voice that are not part of the key: the features' hash covers how they were made."""
+"""Sections of the exported voice that are not part of the key, since the hash of the features covers them."""
 
 
 def run(data: str, features: str, settings: str, experiment: str) -> TrainOutput:

@@ -80,7 +80,7 @@ def forward_sum_loss(log_emission: Tensor, token_lengths: Tensor, mel_lengths: T
 def best_path(
     log_emission: Tensor, token_lengths: Tensor, mel_lengths: Tensor, advance: Tensor | None = None
 ) -> Tensor:
-    """Monotonic alignment search: returns the frames per token on the most probable path.
+    """Returns the frames per token on the most probable path (monotonic alignment search).
 
     Runs compiled on a CPU, and as tensor operations without synchronization on any other device.
 

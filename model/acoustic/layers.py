@@ -147,7 +147,7 @@ class RotaryAttention(nn.Module):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention over (B, heads, T, D / heads) with a mask (B, T).
+    """Computes scaled dot-product attention over (B, heads, T, D / heads) with a mask (B, T).
 
     Uses the fused kernel on a GPU and without padding. On a CPU its masked backward pass is slow: written out, a
     training step of the tiny model takes a fifth less time.

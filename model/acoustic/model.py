@@ -155,7 +155,7 @@ class AcousticModel(nn.Module):
         self.mel_head = nn.Linear(dim, config.frames_per_step * dimensions.n_mels)
 
     def forward(self, batch: Batch) -> ModelOutput:
-        """Teacher-forced pass: durations from the aligner or the batch, pitch and energy from the recording."""
+        """Predicts mels with teacher forcing: durations of aligner or batch, pitch and energy of the recording."""
         mask = sequence_mask(batch.token_lengths, batch.ids.shape[1])
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
         embedded = self._embed(batch.ids, mask)
@@ -196,7 +196,7 @@ class AcousticModel(nn.Module):
         speaker_language: Tensor | None = None,
         shift: ProsodyShift = AS_PREDICTED,
     ) -> Synthesis:
-        """Free-running pass: predicts prosody and mel from text, speaker, language and style.
+        """Predicts prosody and mel from text, speaker, language and style (free-running).
 
         Args:
             ids: (B, T, 2) symbol and stress.
@@ -236,7 +236,7 @@ class AcousticModel(nn.Module):
 
     @torch.no_grad()
     def synthesize_batch(self, batch: Batch) -> Synthesis:
-        """Free-running pass over the texts of a batch, with the speakers and styles of its reference clips."""
+        """Calls `synthesize` on the texts of a batch, with the speakers and styles of its reference clips."""
         reference = Reference(batch.reference_mel, batch.reference_lengths)
         vector = batch.speaker_vector
         if not self.config.use_pretrained_speaker_encoder:

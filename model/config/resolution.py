@@ -74,7 +74,7 @@ def resolve(
     derived: Mapping[str, Mapping[str, Any]] | None = None,
     source: str = COMMAND_LINE,
 ) -> Resolved:
-    """Merge all layers.
+    """Merges the layers of settings, validates the result, and records the origin of each value.
 
     Args:
         params_file: The project's `params.yaml`; `None` leaves the layer out.
@@ -194,7 +194,7 @@ def field_of(key: str) -> FieldInfo | None:
 
 
 def nearest_key(key: str) -> str:
-    """Returns the known key whose last part (else whole) is most similar to `key`, or ''; sections are often omitted."""
+    """Returns the known key whose last part, or else the whole of it, is most similar to `key`; '' if none is."""
     leaves = {known.rsplit(".", 1)[-1]: known for known in reversed(known_keys())}  # the first section wins
     if match := difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1):
         return leaves[match[0]]

@@ -98,7 +98,7 @@ class BatchSampler:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Resumes where a sampler of the same clips, batch size and seed was."""
+        """Restores the position of a sampler of the same clips, batch size and seed."""
         self.epoch, self.position = state["epoch"], state["position"]
         self._order = self.order(self.epoch)
 

@@ -140,7 +140,7 @@ def chosen_project(
 
 
 def given_settings(values: Mapping[str, Any]) -> bool:
-    """Whether any of the values of `project_options` chooses data or settings."""
+    """Returns whether any of the values of `project_options` chooses data or settings."""
     return any(values[name] for name in ("data", "model_size", "config_file", "assignments", "start_from"))
 
 

@@ -39,7 +39,7 @@ from pipelines.training_pipeline import STEP_SETTINGS
 
 
 def with_settings(**overrides: Any) -> Config:
-    """Settings in which every other one can be changed alone."""
+    """Returns settings in which every other setting can be changed alone."""
     given = {
         "seed": 77,
         "features.target_loudness": -23.0,

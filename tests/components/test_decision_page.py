@@ -15,7 +15,7 @@ from model.config.evaluation import RegistryConfig
 
 
 def examined(folder, errors, **changes):
-    """An evaluation whose sentences have these character errors, with audio."""
+    """Returns an evaluation with audio, whose sentences have these character errors."""
     clips = sentence_values({"character_error": errors})
     for number, clip in enumerate(clips):
         for kind in ("synthesised", "recording"):

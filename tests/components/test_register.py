@@ -57,7 +57,7 @@ def register(state, voice, tmp_path, monkeypatch):
 
 
 def another(voice: Path, name: str) -> Path:
-    """A voice with other settings."""
+    """Makes a copy of a voice with other settings."""
     folder = voice.with_name(name)
     folder.mkdir()
     described = json.loads((voice / "voice.json").read_text())
@@ -67,7 +67,7 @@ def another(voice: Path, name: str) -> Path:
 
 
 def documented_tags() -> set[str]:
-    """Tags of the table of lineage in the docs."""
+    """Returns the tags in the table of lineage in the docs."""
     section = DOCS.read_text("utf-8").partition("## Lineage")[2].partition("\n## ")[0]
     return {tag for row in re.findall(r"(?m)^\| (`.*?) \|", section) for tag in re.findall(r"`([^`]+)`", row)}
 

@@ -579,9 +579,9 @@ def check_cron(text: str) -> None:
 
 
 def page(key: str, items: list[dict], query: dict, show: Callable[[dict], dict] = shown) -> dict:
-    """One page of a list, sorted and filtered (S/apiserver/list/list.go, server/list_request_util.go).
+    """Returns one page of a list, sorted and filtered (S/apiserver/list/list.go, server/list_request_util.go).
 
-    A token names the first item of the next page with the criteria of the list: other criteria with it are 400.
+    A token holds the first item of the next page and the criteria of the list; a request with other criteria is 400.
     """
     criteria = _criteria(key, query)
     after: dict = {}

@@ -91,7 +91,7 @@ def test_every_version_is_locked(contents, image):
 
 
 def stages() -> dict[str, str]:
-    """Stage -> its lines."""
+    """Returns the lines of each stage of the Dockerfile."""
     found = re.split(r"(?m)^FROM \S+ AS (\S+)$", DOCKERFILE)
     return dict(zip(found[1::2], found[2::2], strict=True))
 

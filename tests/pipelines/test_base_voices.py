@@ -144,7 +144,7 @@ def test_generated_speech_starts_from_scratch(recordings, tmp_path):
 
 
 def features(seconds):
-    """A feature store of one training clip of Persian speech."""
+    """Returns a feature store of one training clip of Persian speech."""
     clip = SimpleNamespace(seconds=seconds)
     return SimpleNamespace(clips=[clip], languages=["fa"], split=lambda name: [0] if name == "train" else [])
 

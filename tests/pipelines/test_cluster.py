@@ -408,7 +408,7 @@ def test_the_servers_certificate_is_checked_against_the_given_authority(double, 
 
 
 def make_certificate(folder):
-    """A self-signed certificate for this machine."""
+    """Makes a self-signed certificate for this machine."""
     import ipaddress
 
     from cryptography import x509

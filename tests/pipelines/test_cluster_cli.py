@@ -179,7 +179,7 @@ WORKFLOW = "myxtts-training-abcde"
 
 
 def training(host, double, kube, pipeline, run_arguments):
-    """A run whose step `train` waits for a TrainJob."""
+    """Starts a run whose step `train` waits for a TrainJob."""
     double.script = ["RUNNING"]
     run, _ = connect(host).trigger(pipeline, run_arguments, "generated", COMMIT)
     kube.pods = [argo_names.step_pod(run.id, WORKFLOW, "train", 0, "Running")]

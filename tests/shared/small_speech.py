@@ -20,7 +20,7 @@ LOUDNESS = -27.0
 CONFIG = Config.model_validate({"features": {"target_loudness": LOUDNESS}})
 """The settings that the features of the small corpus are made with."""
 LEVELS = (0.9, 0.16, 0.08, 0.6)
-"""Peaks of recordings, in turn."""
+"""Peak amplitudes of consecutive recordings, repeated."""
 
 
 def surround(samples: np.ndarray, number: int) -> tuple[np.ndarray, float]:

@@ -94,7 +94,7 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
 
 
 def _steady(samples: np.ndarray) -> np.ndarray:
-    """The middle of a recording, where the resampler's filter has settled."""
+    """Returns the middle of a recording, where the resampler's filter has settled."""
     return samples[len(samples) // 4 : -len(samples) // 4].astype(np.float64)
 
 
@@ -130,7 +130,7 @@ def test_resampling_moves_nothing_in_time():
 
 
 def wav_with(rate: int, channels: int = 1) -> bytes:
-    """A WAV file of 2,000 silent frames whose header has this sample rate and number of channels."""
+    """Returns a WAV file of 2,000 silent frames whose header has this sample rate and number of channels."""
     samples = bytes(2 * 2000 * channels)
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * 2 * channels % 2**32, 2 * channels, 16)
     body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(samples)) + samples

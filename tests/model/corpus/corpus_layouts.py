@@ -9,7 +9,7 @@ RATES = {".mp3": 32000, ".opus": 48000}
 
 
 def write_sound(path: Path, seconds: float = 1.5, rate: int = 16000, pitch: float = 150.0) -> Path:
-    """A voiced buzz in the format that the suffix names."""
+    """Writes a voiced buzz in the format of the suffix."""
     rate = RATES.get(path.suffix, rate)
     time = np.arange(int(seconds * rate)) / rate
     samples = 0.3 * np.sin(2 * np.pi * pitch * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))
