@@ -21,7 +21,7 @@ help: ## this list
 install: $(STAMP) ## the virtual environment with everything
 
 # The speaker encoder's own requirements (a compiled voice activity detector) are not used: its weights are.
-# ttspico is optional: without a C compiler the installation goes on.
+# ttspico is optional: without a C compiler the installation continues.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -60,5 +60,5 @@ images: ## the images of the steps and of the client; IMAGE=, TAG=, PIP_EXTRA_IN
 	done
 	@docker images --filter reference='$(IMAGE)-*:$(TAG)' --format 'table {{.Repository}}\t{{.ID}}\t{{.Size}}'
 
-clean-runs: ## remove what runs can make again (keeps data, trainings, models, MLflow, studies)
+clean-runs: ## remove output that runs can make again (keeps data, trainings, models, MLflow, studies)
 	rm -rf $(STATE)/runs $(STATE)/kfp-cache $(STATE)/features $(STATE)/evaluations $(STATE)/gates $(STATE)/samples
