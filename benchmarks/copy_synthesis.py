@@ -35,7 +35,7 @@ from model.vocoder_training.perceptual import wide_band_pesq
 AUDIO = AudioConfig()
 COLUMNS = ("CER", "PESQ", "DNSMOS", "mel distance")
 HELD_OUT = 8
-"""One in this many recordings is held out."""
+"""Number of recordings of which one is held out."""
 RESAMPLES = 2000
 """Bootstrap resamples of an interval."""
 

@@ -51,7 +51,7 @@ class MutantError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """One bug and the tests that should notice it.
+    """One bug and the tests that should detect it.
 
     Attributes:
         area: Name of the list that it is from.

@@ -50,7 +50,7 @@ def crossing(voice: Synthesizer, store: FeatureStore, background: recognizer.Rec
             cosines = encoder.embed_many([each.samples for each in speech], voice.sample_rate) @ centroids.T
             right = (cosines.argmax(1) == index).mean()
             error = f"{'-':>6}"
-            if recognizer.understands(language):
+            if recognizer.supports(language):
                 pairs = zip(TEXTS[language], speech, strict=True)
                 error = f"{np.mean([character_error(text, each, background) for text, each in pairs]):6.3f}"
             means = ", ".join(f"{cosine:.2f}" for cosine in cosines.mean(0))

@@ -12,7 +12,7 @@ from model.addresses import hide_credentials
 Result = TypeVar("Result")
 
 OUTAGE_SECONDS = 120.0
-"""A longer outage fails the step; a cluster then retries the step."""
+"""Longest outage in seconds that a step tolerates; after a longer one it fails, and a cluster retries it."""
 PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ class ProcessStatus(Enum):
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
-    """It runs or ran on another machine or in another container, where this process cannot see it."""
+    """The process was started on another machine or in another container, so its status cannot be read here."""
 
 
 def this_process() -> str:

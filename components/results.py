@@ -14,10 +14,11 @@ METRICS, HTML, MARKDOWN, MODEL = "metrics", "html", "markdown", "model"
 SUFFIXES = {METRICS: ".json", HTML: ".html", MARKDOWN: ".md", MODEL: ".json"}
 """Output artifact of a component -> suffix of its file on this machine; KFP names files without one."""
 MAX_HTML_BYTES = 20_000_000
-"""The page loads an HTML artifact as a whole, as text, before it shows anything, and itself sets no limit
-(`getHtmlViewerConfig` in frontend/src/components/viewers/MetricsVisualizations.tsx of kubeflow/pipelines)."""
+"""Largest HTML artifact that is stored whole. The page of Kubeflow Pipelines loads it as one text and sets no limit
+itself (`getHtmlViewerConfig` in frontend/src/components/viewers/MetricsVisualizations.tsx of kubeflow/pipelines)."""
 MAX_MARKDOWN_CHARACTERS = 400_000
-"""The page cuts longer texts off (`MAX_MARKDOWN_STR_LENGTH` in frontend/src/components/viewers/MarkdownViewer.tsx)."""
+"""Length beyond which the page cuts texts off (`MAX_MARKDOWN_STR_LENGTH` in
+frontend/src/components/viewers/MarkdownViewer.tsx)."""
 DATA_URL = re.compile(r'"data:(?:audio|image)/[\w.+-]+;base64,[A-Za-z0-9+/=]*"')
 
 

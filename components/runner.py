@@ -24,7 +24,7 @@ from model.config import StepSettings
 from model.files import write_text
 
 EVENT = "::step::"
-"""Starts the lines of a step's output that a program reads."""
+"""Prefix of the lines of a step's output that programs read."""
 EXECUTOR = "kfp.dsl.executor_main"
 """Module that KFP runs in a step's process."""
 

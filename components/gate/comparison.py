@@ -157,7 +157,7 @@ def paired(metric: str, candidate: Evaluation, reference: Evaluation) -> Pairs:
 def _values(metric: str, evaluation: Evaluation) -> dict[tuple[str, str], float]:
     """Returns (sentence, clip) -> value of a metric."""
     if metric == "character_error" and evaluation["gate"]["character_error_increase"]["value"] is None:
-        return {}  # the recognizer does not understand the recordings either
+        return {}  # the recognizer cannot transcribe the recordings either
     values = {
         (clip["sentence"], clip["id"]): clip["metrics"].get(metric, {}).get("synthesised", {}).get("value")
         for clip in evaluation["clips"]

@@ -44,7 +44,7 @@ class Measured:
         value = gate_metrics(metrics)["character_error_increase"]
         if value is None:
             raise StepError(
-                "the objective character_error has no value: the recognizer does not understand the recordings, or "
+                "the objective character_error has no value: the recognizer cannot transcribe the recordings, or "
                 "evaluation.recognizer is none; leave it out of study.objectives"
             )
         return value

@@ -26,7 +26,7 @@ class ModelConfig(Section):
     """Dropout in the duration, pitch and energy predictors, which overfit first on small corpora."""
     predictors_read: Literal["encoding", "embedding"] = "encoding"
     """Input of the predictors: the encoder's output, or the embeddings of symbols and speaker alone. On minutes of
-    speech the encoder overfits to the training sentences, and predictors that read its output with it."""
+    speech the encoder overfits to the training sentences, and so do predictors that read its output."""
     predictor_input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the input of the predictors."""
     aligner_dim: Positive = 80

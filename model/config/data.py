@@ -19,11 +19,11 @@ class SourceConfig(Section):
     """One source of a mixed corpus."""
 
     format: CorpusFormat
-    """Its layout."""
+    """Layout of the source."""
     path: str
-    """Its folder, relative to `corpus.path`."""
+    """Folder of the source, relative to `corpus.path`."""
     name: Annotated[str, Field(pattern=r"^\w*$")] = ""
-    """Prefix of its clip ids and speaker names [default: name of the folder]."""
+    """Prefix of the source's clip ids and speaker names [default: name of the folder]."""
     language: str = ""
     """Language of clips without one [default: `corpus.language`]."""
     speaker: str = ""
@@ -36,8 +36,7 @@ class CorpusConfig(Section):
     name: Annotated[str, Field(pattern=r"^[\w-]+$")] = "generated"
     """Name of the corpus in reports, experiments and the registry."""
     format: CorpusFormat = "generated"
-    """`generated` has a synthesizer speak sentences; `mixed` reads `corpus.sources`; others are layouts of
-    recordings."""
+    """`generated` synthesizes sentences; `mixed` reads `corpus.sources`; others are layouts of recordings."""
     path: str = ""
     """Folder of the recordings; for `generated`, of the lists `sentences_<language>.txt` (empty: those shipped)."""
     sources: tuple[SourceConfig, ...] = ()
@@ -47,8 +46,8 @@ class CorpusConfig(Section):
     speaker: str = "speaker"
     """Speaker of recordings without one."""
     license: str = ""
-    """License of the recordings, such as CC0-1.0. Voices that are trained on them carry it, and so do voices that start
-    from those."""
+    """License of the recordings, such as CC0-1.0. It is recorded in voices that are trained on them, and in voices that
+    start from those."""
     split_longer_than: Annotated[float, Field(ge=0)] = 0.0
     """Longer recordings (seconds) are divided at pauses that match their punctuation; 0 divides none."""
     engine: Literal["auto", "flite", "pico", "espeak"] = "auto"
@@ -184,7 +183,7 @@ class FeaturesConfig(Section):
     wheel]."""
     speaker_encoder_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of that file; a file with another one is refused. Required for Deep Speaker, otherwise computed when
-    features are built, so that other weights under the same path are noticed."""
+    features are built, so that other weights under the same path are detected."""
     shard_megabytes: Positive = 256
     """Size at which a shard is closed."""
     remote: Annotated[str, Field(pattern=r"^(s3://[^/]+(/.*)?)?$")] = ""

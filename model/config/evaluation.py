@@ -32,7 +32,7 @@ class EvaluationConfig(Section):
     recognizer: Literal["pocketsphinx", "none"] = "pocketsphinx"
     """Offline recognizer for the character error rate (English only)."""
     max_recording_error: Annotated[float, Field(gt=0)] = 0.4
-    """Character error rate of the recordings above which the recognizer does not understand them, so that the gate does
+    """Character error rate of the recordings above which the recognizer is not reliable for them, so that the gate does
     not check the character error of the voice. Read speech has 0.05 to 0.2, espeak-ng's English about 0.6."""
 
 
@@ -49,17 +49,17 @@ class RegistryConfig(Section):
     min_sentences: Annotated[int, Field(ge=2)] = 8
     """Gate: fewest sentences on which a candidate is compared with the champion; neither has seen them in training."""
     character_error_margin: Margin = 0.1
-    """Gate: largest accepted loss against the best champion so far, in CER."""
+    """Gate: largest accepted increase of the CER over that of the best champion so far; so are the margins below."""
     mel_cepstral_distortion_margin: Margin = 0.3
-    """Likewise, in dB."""
+    """Gate: largest accepted increase of the mel-cepstral distortion, in dB."""
     pitch_error_margin: Margin = 60.0
-    """Likewise, in cents."""
+    """Gate: largest accepted increase of the pitch error, in cents."""
     voicing_error_margin: Margin = 0.04
-    """Likewise, as a share of the frames."""
+    """Gate: largest accepted increase of the voicing error, as a share of the frames."""
     length_error_margin: Margin = 0.05
-    """Likewise, as a share of the length of a sentence."""
+    """Gate: largest accepted increase of the length error, as a share of the length of a sentence."""
     speaker_similarity_margin: Margin = 0.05
-    """Likewise, in cosine."""
+    """Gate: largest accepted decrease of the speaker similarity (cosine)."""
     require_listening: Annotated[int, Field(ge=0)] = 0
     """Gate: number of listeners who must have taken a blind listening test against the champion; 0 requires no test."""
     listening_margin: Annotated[float, Field(ge=0, le=0.5)] = 0.15

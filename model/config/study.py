@@ -39,10 +39,10 @@ class StudyConfig(Section):
     """Successive halving: after each rung only the best trials are trained further, from their checkpoints; 1 trains
     all trials to their end."""
     reduction_factor: Annotated[int, Field(ge=2, le=4)] = 3
-    """A rung has this many times the steps of the rung before, and one in this many trials reaches it."""
+    """Ratio of the steps of consecutive rungs, and of the numbers of trials that reach them."""
     min_alignment_sharpness: Share = 0.6
-    """Least `validation/sharpness` at the end of a trial. Below, text and audio do not match: the trial is infeasible
-    and never the best one."""
+    """Smallest accepted `validation/sharpness` at the end of a trial. Below it, text and audio do not match: the trial
+    is infeasible and never the best one."""
 
     @field_validator("objectives")
     @classmethod

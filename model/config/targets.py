@@ -82,8 +82,8 @@ class ClusterConfig(Section):
     image_pull_secret: Name = ""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     preprocess_parts: Annotated[int, Field(ge=1, le=64)] = 1
-    """Pods that extract features in parallel, each from a part of the corpus; useful from tens of hours of speech
-    on."""
+    """Pods that extract features in parallel, each from a part of the corpus; useful for tens of hours of
+    speech or more."""
     state_volume: Name = "myxtts-state"
     """Persistent volume claim (ReadWriteMany) with the state folder, mounted into every pod."""
     tracking_uri: TrackingUri = "http://mlflow:5000"

@@ -67,7 +67,7 @@ class TrainingConfig(Section):
     `none`, or `auto`: for recordings the base voice of their languages, which `myxtts run` makes from generated speech
     if there is none yet, and none for generated speech. Sizes of the model come from it unless they are given."""
     start_from_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    """SHA-256 of the weights of `start_from`; runs record it, so that another voice under the same name is noticed."""
+    """SHA-256 of the weights of `start_from`; runs record it, so that another voice under the same name is detected."""
     keep_languages: bool = True
     """Keep the languages of `start_from` that the corpus lacks."""
     keep_speakers: bool = False
@@ -126,7 +126,7 @@ class TrainingConfig(Section):
     """On a plateau the learning rate is divided by this for half of `plateau_patience`. If the loss falls, it stays
     there; if not, it rises to this multiple of `learning_rate` and returns to the schedule by a cosine."""
     plateau_boost_steps: Positive = 200
-    """Length in steps of that rise and return."""
+    """Steps in which the learning rate rises to its multiple and returns to the schedule."""
     enable_evaluation: bool = True
     """Validate every `evaluation_interval` steps; otherwise the last weights are exported without validation."""
     evaluation_interval: Positive = 200

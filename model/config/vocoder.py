@@ -41,7 +41,7 @@ class VocoderConfig(Section):
     """Pretrained weights: a folder of `myxtts vocoder`, or a published file (a path, `https://` or `s3://`)."""
     checkpoint_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
     """SHA-256 of `checkpoint`, the file or the folder's `generator.safetensors`; required for downloads, otherwise
-    computed by the pipeline, so that another checkpoint under the same path is noticed."""
+    computed by the pipeline, so that another checkpoint under the same path is detected."""
     start_from_base: bool = True
     """Start from the vocoder of the voice that the training started from (`training.start_from`), if it has one of this
     type and variant and no `checkpoint` is given."""

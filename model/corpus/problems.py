@@ -14,11 +14,11 @@ REMAKE = "run `dvc repro` to make it again"
 """Fix of a damaged file of a stage."""
 
 BAD = "bad"
-"""The clip is left out and counts against `validation.tolerated_bad_share`."""
+"""Severity of a problem: the clip is left out and counts against `validation.tolerated_bad_share`."""
 SUSPECT = "suspect"
-"""The clip is probably wrong, but kept: listen to it."""
+"""Severity of a problem: the clip is probably wrong, but kept; listen to it."""
 NOTE = "note"
-"""The clip is kept."""
+"""Severity of a problem: the clip is kept and needs no action."""
 SEVERITIES = (BAD, SUSPECT, NOTE)
 
 

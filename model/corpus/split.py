@@ -19,7 +19,7 @@ from model.text import spoken_form
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CLIPS_PER_HELD_OUT = 8
-"""Speakers with at least this many clips are in each held-out split. Small corpora hold out one of this many clips."""
+"""Number of clips from which a speaker is in each held-out split. Of small corpora, one in this many is held out."""
 SALT = 1234
 """Constant input of the hash. It is the former default seed, so that existing splits do not change."""
 SPEAKERS_PER_HELD_OUT = 10

@@ -125,7 +125,7 @@ def evaluate_voice(
     if not chosen:
         raise FeatureError(f"{store.path}: no clip can be evaluated ({left_out}); give another corpus")
     evaluator = _Evaluator(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
-    recognized = [recognizer.understands(store.clips[position].language) for position, _ in chosen]
+    recognized = [recognizer.supports(store.clips[position].language) for position, _ in chosen]
     needed = settings.evaluation.recognizer != "none" and any(recognized)
     seen = exclude | known_sentences(store, voice)
     missing = choose_texts(store, voice, chosen, settings.evaluation, seen) if needed else []
@@ -199,7 +199,7 @@ def few_clips(sentences: Sequence[SentenceResult], texts: Sequence[SpokenText], 
             f"Distances to recordings and speaker similarity rest on {unseen} held-out recording{'s' * (unseen != 1)}: "
             "small differences between voices are not significant"
         )
-    if texts and sum(recognizer.understands(clip.language) for clip in clips) < enough:
+    if texts and sum(recognizer.supports(clip.language) for clip in clips) < enough:
         notes.append(f"Intelligibility is measured on {len(texts)} further texts too, which have no recording")
     elif few:
         notes.append(
@@ -278,7 +278,7 @@ class _Evaluator:
         pending: list[tuple[SentenceResult, dict[str, Future[str]]]] = []
         for sentence, position in zip(sentences, positions, strict=True):
             self.add_references(sentence, position)
-            if background is not None and recognizer.understands(sentence.clip.language):
+            if background is not None and recognizer.supports(sentence.clip.language):
                 resampled = {
                     kind: resample(samples, self.store.audio.sample_rate, recognizer.SAMPLE_RATE)
                     for kind, samples in sentence.audio.items()
@@ -358,8 +358,8 @@ def _character_errors(sentence: SentenceResult, settings: EvaluationConfig) -> d
     clip = sentence.clip
     if settings.recognizer == "none":
         return _no_character_error("no recognizer (evaluation.recognizer: none)")
-    if not recognizer.understands(clip.language):
-        return _no_character_error(f"the recognizer understands English only, not {clip.language}")
+    if not recognizer.supports(clip.language):
+        return _no_character_error(f"the recognizer supports English only, not {clip.language}")
     spoken = normalize(clip.text, clip.language).text
     if not recognizer.letters(spoken):
         return _no_character_error("the text has no letters to recognize")

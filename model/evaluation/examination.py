@@ -106,7 +106,7 @@ def choose_texts(
 ) -> list[tuple[str, str, str]]:
     """Returns texts without recordings as (text, language, speaker): `texts`, or more where few clips are held out.
 
-    The trained speakers of languages that the recognizer understands speak them in turn.
+    The trained speakers of languages that the recognizer supports speak them in turn.
 
     Args:
         store: Features of the corpus.
@@ -116,13 +116,11 @@ def choose_texts(
         seen: Hashes of the sentences that this voice, or one that it is compared with, was trained on.
     """
     unseen = [store.clips[position] for position, part in chosen if part == UNSEEN]
-    lacking = min(limits.min_sentences, limits.max_clips) - sum(
-        recognizer.understands(clip.language) for clip in unseen
-    )
+    lacking = min(limits.min_sentences, limits.max_clips) - sum(recognizer.supports(clip.language) for clip in unseen)
     speakers = [
         (language, name)
         for name, language in store.speaker_languages.items()
-        if name in voice.speakers and language in voice.languages and recognizer.understands(language)
+        if name in voice.speakers and language in voice.languages and recognizer.supports(language)
     ]
     count = max(limits.texts, lacking)
     texts = further_texts(count, (clip.text for clip in store.clips), seen) if count and speakers else []

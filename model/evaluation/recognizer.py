@@ -27,7 +27,7 @@ class RecognizerError(MyXTTSError):
     """The recognizer cannot be used; the message names the fix."""
 
 
-def understands(language: str) -> bool:
+def supports(language: str) -> bool:
     """Returns whether the recognizer has a model of a language (`en`, `en-us`, ...)."""
     return re.split("[-_]", language)[0] in LANGUAGES
 

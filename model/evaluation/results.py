@@ -111,7 +111,7 @@ def _increase_with_texts(
 ) -> Metric:
     """Returns the mean character error rate of unseen sentences and texts, minus that of all evaluated recordings.
 
-    How well the recognizer understands a recording does not depend on whether the voice was trained on it.
+    How well the recognizer transcribes a recording does not depend on whether the voice was trained on it.
     """
     recordings = _recording_error(sentences, max_recording_error)
     if recordings.value is None:
@@ -127,14 +127,14 @@ def _recording_error(sentences: list[SentenceResult], max_recording_error: float
     error = mean_of(sentence.metrics["character_error"][RECORDING] for sentence in sentences)
     if error.value is not None and error.value > max_recording_error:
         return not_applicable(
-            f"the recognizer does not understand the recordings: their own character error rate is {error.value:.3f}, "
+            f"the recognizer cannot transcribe the recordings: their own character error rate is {error.value:.3f}, "
             f"above evaluation.max_recording_error ({max_recording_error:g})"
         )
     return error
 
 
 def _mean_character_error_increase(sentences: list[SentenceResult], max_recording_error: float) -> Metric:
-    """Returns the mean increase, or why it does not apply: the recognizer does not understand the recordings."""
+    """Returns the mean increase, or why it does not apply: the recognizer cannot transcribe the recordings."""
     recordings = _recording_error(sentences, max_recording_error)
     return recordings if recordings.value is None else mean_of(map(_character_error_increase, sentences))
 

@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 TAIL = 0.025
 """Probability that a mean lies beyond one end of its interval; of skewed samples up to twice that."""
 FAILURE = 0.05
-"""Largest probability that an equal voice fails, with as many sentences as `sentences_needed` says."""
+"""Largest probability that an equal voice fails, with the number of sentences that `sentences_needed` returns."""
 SKEW_ALLOWANCE = 1.3
 """Factor on the number of sentences, since differences of error rates are skewed (`benchmarks/promotion.py`)."""
 RESAMPLES = 2000

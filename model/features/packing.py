@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 PIECES = "pieces"
 MIN_REUSED_SHARE = 0.5
-"""An earlier shard is kept as a file if its needed clips fill this fraction of the capacity; otherwise they are copied.
-So small shards and unneeded clips do not accumulate."""
+"""Smallest fraction of the capacity that the needed clips of an earlier shard fill if the file is kept; otherwise the
+clips are copied. So small shards and unneeded clips do not accumulate."""
 MAX_REUSED_SIZE = 1.5
 """Earlier shards larger than the capacity by this factor are repacked."""
 

@@ -49,7 +49,7 @@ class DamagedCheckpoint(CheckpointError):
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """Everything that a run needs to resume as if it had never stopped.
+    """Everything that a run needs to resume with the result of an uninterrupted one.
 
     Attributes:
         step: Optimizer steps done.

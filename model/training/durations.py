@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 CONVERGED = 0.35
 """Running mean of the binarization term, nats per frame, below which the soft alignment equals the hard one."""
 EMA_DECAY = 0.95
-"""Decay of that running mean per step."""
+"""Decay per step of the running mean of the binarization loss."""
 
 
 class DurationCache:

@@ -180,7 +180,7 @@ def constant_weights(config: LossConfig) -> dict[str, float]:
 
 
 MAX_FACTOR = 3.0
-"""A weight stays between its base value divided and multiplied by this."""
+"""Largest factor of an adapted weight on its base value; its smallest is the inverse."""
 MAX_CHANGE = 0.05
 """Largest relative change of a weight at one update."""
 DEAD_BAND = 0.25

@@ -13,7 +13,7 @@ GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignm
 
 
 def evaluation(rows, part="unseen"):
-    """Returns an evaluation with these values of each metric on sentences that the recognizer understands."""
+    """Returns an evaluation with these values of each metric on sentences in a language of the recognizer."""
     gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
     return {"gate": gate, "clips": sentence_values(rows, part), "texts": []}
 

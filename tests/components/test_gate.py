@@ -64,7 +64,7 @@ def test_what_does_not_apply_is_neither_good_nor_bad():
 
 
 def test_the_gate_states_the_evaluations_reason_for_a_check_that_does_not_apply(judged):
-    reason = "the recognizer does not understand the recordings"
+    reason = "the recognizer cannot transcribe the recordings"
     answer = judged({**GOOD, "character_error_increase": None}, reason=reason)
     tags = judged.registry.version(NAME, answer.champion).tags
     assert tags["gate.character_error_increase"] == f"not applicable: {reason}"

@@ -22,7 +22,7 @@ Action = Callable[[Registry], object]
 
 
 class Killed(BaseException):
-    """Ends a process of a test without any of its handlers."""
+    """Stands for SIGKILL in these tests: no handler of the program catches it."""
 
 
 class Machine(Registry):

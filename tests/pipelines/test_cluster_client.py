@@ -114,7 +114,7 @@ def test_a_login_page_in_place_of_the_api_is_named(host, double, monkeypatch, pa
 
 
 def test_from_another_machine_the_service_is_reached_through_the_kubernetes_api(kube):
-    """In the namespace of Kubeflow Pipelines, not in that of the runs."""
+    """The service is in the namespace of Kubeflow Pipelines, not in that of the runs."""
     client = make_client(settings("", kfp_namespace="pipelines"))
     address = client._existing_config.host
     assert address.endswith("/api/v1/namespaces/pipelines/services/ml-pipeline:http/proxy/")

@@ -88,7 +88,7 @@ def spoken_at(*seconds):
 
 
 CLAUSES = "a" * 14 + ". " + "b" * 41 + ". " + "c" * 42 + "."
-"""Clauses of 15, 42 and 43 letters and marks: 1.5, 4.2 and 4.3 of ten seconds, were they spoken evenly."""
+"""Clauses of 15, 42 and 43 letters and marks: 1.5, 4.2 and 4.3 of ten seconds, if spoken evenly."""
 
 
 @pytest.mark.parametrize(

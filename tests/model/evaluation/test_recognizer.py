@@ -14,8 +14,8 @@ from model.evaluation.recognizer import (
     RecognizerError,
     character_error,
     letters,
+    supports,
     transcribe,
-    understands,
 )
 
 WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=1, max_size=8)
@@ -45,10 +45,10 @@ def test_a_text_without_letters_has_no_error_rate():
 
 
 def test_only_english_is_understood():
-    assert understands("en")
-    assert understands("en-us")
-    assert not understands("fa")
-    assert not understands("ens")
+    assert supports("en")
+    assert supports("en-us")
+    assert not supports("fa")
+    assert not supports("ens")
 
 
 def test_a_missing_recognizer_names_the_fix(monkeypatch):

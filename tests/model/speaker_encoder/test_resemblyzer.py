@@ -50,7 +50,7 @@ def monkeypatch_module():
 
 
 def voice_like(seconds: float, f0: float = 140.0, seed: int = 0) -> np.ndarray:
-    """Harmonics with a moving pitch, loud enough not to be raised in level."""
+    """Returns harmonics with a moving pitch, loud enough not to be amplified."""
     generator = np.random.default_rng(seed)
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     phase = 2 * np.pi * np.cumsum(f0 * (1 + 0.1 * np.sin(3 * t))) / SAMPLE_RATE

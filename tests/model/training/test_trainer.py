@@ -1,4 +1,4 @@
-"""Training: the loss falls, resuming equals never stopping, checkpoints are kept, a voice is exported."""
+"""Training: the loss falls, a resumed run equals an uninterrupted one, checkpoints are kept, a voice is exported."""
 
 import json
 import os
