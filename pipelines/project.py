@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from model.config.resolution import Resolved, base_layers, flatten, nest, resolv
 from model.config.schema import Config
 from model.config.study import StudySettings
 from model.corpus.readers import survey
-from model.corpus.recordings import corpus_name
+from model.corpus.recordings import corpus_name, walk_folders
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
@@ -501,13 +500,7 @@ def mirror_of(recordings: Path, project: Path) -> Path:
 
 def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yields the files below a folder and whether DVC can hash each; linked folders are entered, each once."""
-    seen: set[str] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders[:] = []
-            continue
-        seen.add(real)
+    for root, _, files in walk_folders(folder):
         for name in files:
-            path = Path(root) / name
+            path = root / name
             yield path, path.is_file() and name != IGNORE_FILE

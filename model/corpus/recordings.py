@@ -32,7 +32,7 @@ class Recordings:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.paths = sorted(_walk(folder))
+        self.paths = sorted(_audio_files(folder))
         self._tails: dict[tuple[str, ...], list[Path]] = defaultdict(list)
         for path in self.paths:
             parts = _key(path.relative_to(folder).as_posix())
@@ -157,8 +157,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yields the audio files below a folder, also through symbolic links, each folder once."""
+def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yields the path, folders and files of a folder and of all below it, also through symbolic links, each once.
+
+    As with `os.walk`, changes to the list of folders determine which of them are visited.
+    """
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -166,7 +169,13 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders[:] = []
             continue
         seen.add(real)
+        yield Path(root), folders, files
+
+
+def _audio_files(folder: Path) -> Iterator[Path]:
+    """Yields the audio files below a folder."""
+    for root, folders, files in walk_folders(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(root) / name
+                yield root / name

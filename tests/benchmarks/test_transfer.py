@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from clips import make_clip
 
 from benchmarks import transfer
 from benchmarks.transfer import (
@@ -27,19 +28,7 @@ from model.training.trainer import TrainingResult
 
 
 def clips(count: int, seconds: float = 3.0) -> list[Clip]:
-    return [
-        Clip(
-            id=f"clip-{number}",
-            audio=f"{number}.flac",
-            text=f"text {number}",
-            language="en",
-            speaker="reader",
-            seconds=seconds,
-            sample_rate=22050,
-            source_sample_rate=22050,
-        )
-        for number in range(count)
-    ]
+    return [make_clip(f"clip-{number}", f"text {number}", seconds=seconds) for number in range(count)]
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(15, 5), (60, 20), (1, 1)])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clips import make_clip
 from step_records import step_inputs
 
 import model.features.extract
@@ -11,7 +12,7 @@ from components.object_store import ObjectStore, ObjectStoreError
 from model.audio.io import write_audio
 from model.config.data import PreprocessSettings
 from model.config.schema import Config
-from model.corpus.manifest import Clip, write_manifest
+from model.corpus.manifest import write_manifest
 from model.features import shards as shard_cache
 from model.features.extract import build_features
 from model.features.store import FeatureStore
@@ -27,19 +28,7 @@ def corpus(tmp_path):
         sound = np.sin(np.cumsum(0.05 + 0.01 * generator.standard_normal(22050))) * 0.3
         write_audio(tmp_path / "corpus" / f"{number}.flac", sound, 22050)
         split = "train" if number < 10 else "validation"
-        clips.append(
-            Clip(
-                id=f"c{number}",
-                audio=f"{number}.flac",
-                text="Good morning.",
-                language="en",
-                speaker="one",
-                seconds=1.0,
-                sample_rate=22050,
-                source_sample_rate=22050,
-                split=split,
-            )
-        )
+        clips.append(make_clip(f"c{number}", "Good morning.", audio=f"{number}.flac", seconds=1.0, split=split))
     write_manifest(tmp_path / "corpus", clips)
     return tmp_path / "corpus"
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import make_clip
 from small_speech import CONFIG, RATE, surround
 
 from model.audio.io import write_audio
-from model.corpus.manifest import Clip, write_manifest
+from model.corpus.manifest import write_manifest
 from model.features.extract import build_features
 from model.features.store import FeatureStore
 
@@ -59,19 +60,7 @@ def small_corpus(tmp_path_factory) -> Path:
         write_audio(folder / "audio" / f"{name}.flac", samples, RATE)
         text = TEXTS[language][number % 11 if speaker != "unheard" else 11 + number % 2]
         seconds = len(samples) / RATE
-        clips.append(
-            Clip(
-                id=name,
-                audio=f"audio/{name}.flac",
-                text=text,
-                language=language,
-                speaker=speaker,
-                seconds=seconds,
-                sample_rate=RATE,
-                source_sample_rate=RATE,
-                split=split,
-            )
-        )
+        clips.append(make_clip(name, text, rate=RATE, language=language, speaker=speaker, seconds=seconds, split=split))
 
     for speaker, f0, language in (("anna", 210.0, "en"), ("bob", 110.0, "de")):
         for split, count in (("train", 8), ("validation", 2), ("test", 1)):

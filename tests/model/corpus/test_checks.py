@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clips import make_clip
 
 from model.audio.io import write_audio
 from model.config.data import ValidationConfig
 from model.config.schema import Config
 from model.corpus.checks import check_audio, check_text, compare_audio, compare_speakers, compare_texts
-from model.corpus.manifest import Clip, write_manifest
+from model.corpus.manifest import write_manifest
 from model.corpus.metrics import clip_metrics
 from model.corpus.split import assign_splits
 from model.corpus.validate import TABLE, check_metadata, validate
@@ -28,20 +29,6 @@ def speech(seconds=2.0, level=0.2, noise=1e-4, seed=0):
     t = np.arange(int(seconds * RATE)) / RATE
     syllables = np.maximum(0, np.sin(2 * np.pi * 3 * t)) * level * generator.standard_normal(len(t)) / 3
     return (syllables + noise * generator.standard_normal(len(t))).astype(np.float32)
-
-
-def clip(name="a", text="Some words that are said here.", language="en", speaker="s", seconds=2.0, **rest):
-    return Clip(
-        id=name,
-        audio=f"audio/{name}.flac",
-        text=text,
-        language=language,
-        speaker=speaker,
-        seconds=seconds,
-        sample_rate=RATE,
-        source_sample_rate=RATE,
-        **rest,
-    )
 
 
 def origins(clips):
@@ -81,7 +68,7 @@ def test_metrics_are_those_of_a_known_sound():
     ids=["good", "offset", "noisy", "edge_silence", "clipped", "silent"],
 )
 def test_a_recording_is_checked_by_its_metrics(sound, reason, severity):
-    problems = found(check_audio(clip(), "", clip_metrics(sound, RATE), LIMITS))
+    problems = found(check_audio(make_clip(), "", clip_metrics(sound, RATE), LIMITS))
     assert problems == ({("a", reason, severity)} if reason else set())
 
 
@@ -98,18 +85,23 @@ def test_a_recording_is_checked_by_its_metrics(sound, reason, severity):
 )
 def test_every_threshold_of_a_recording_acts(key, value, sound):
     metrics = clip_metrics(sound, RATE)
-    assert list(check_audio(clip(), "", metrics, LIMITS))
-    assert not list(check_audio(clip(), "", metrics, LIMITS.model_copy(update={key: value})))
+    assert list(check_audio(make_clip(), "", metrics, LIMITS))
+    assert not list(check_audio(make_clip(), "", metrics, LIMITS.model_copy(update={key: value})))
 
 
 @pytest.mark.parametrize(
     ("key", "value", "said", "reason"),
     [
-        ("min_seconds", 0.2, clip(text="Words.", seconds=0.4), "too_short"),
-        ("max_seconds", 30.0, clip(text="Words of a long clip. " * 12, seconds=20.0), "too_long"),
-        ("min_sample_rate", 8000, replace(clip(), source_sample_rate=8000), "low_sample_rate"),
-        ("min_characters_per_second", 1.0, clip(text="Words.", seconds=3.0), "text_duration_mismatch"),
-        ("max_characters_per_second", 60.0, clip(text="Words said fast. " * 4, seconds=1.5), "text_duration_mismatch"),
+        ("min_seconds", 0.2, make_clip(text="Words.", seconds=0.4), "too_short"),
+        ("max_seconds", 30.0, make_clip(text="Words of a long clip. " * 12, seconds=20.0), "too_long"),
+        ("min_sample_rate", 8000, replace(make_clip(), source_sample_rate=8000), "low_sample_rate"),
+        ("min_characters_per_second", 1.0, make_clip(text="Words.", seconds=3.0), "text_duration_mismatch"),
+        (
+            "max_characters_per_second",
+            60.0,
+            make_clip(text="Words said fast. " * 4, seconds=1.5),
+            "text_duration_mismatch",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -134,7 +126,7 @@ def test_every_threshold_of_the_manifest_acts(key, value, said, reason):
     ],
 )
 def test_a_text_of_another_language_is_suspect(language, text, reason):
-    said = clip(text=text, language=language, seconds=spoken_length(text) / 14)
+    said = make_clip(text=text, language=language, seconds=spoken_length(text) / 14)
     problems = check_metadata([said], {"a": ""}, LIMITS)
     assert [(problem.reason, problem.severity) for problem in problems] == ([(reason, "suspect")] if reason else [])
 
@@ -146,9 +138,9 @@ def test_a_chinese_character_counts_for_three_letters():
 
 def test_a_speed_far_from_its_languages_is_suspect():
     generator = np.random.default_rng(1)
-    clips = [clip(f"en{n}", seconds=2.0 + 0.1 * generator.standard_normal()) for n in range(30)]
-    clips += [clip(f"fa{n}", language="fa", seconds=4.0 + 0.2 * generator.standard_normal()) for n in range(30)]
-    clips.append(clip("slow", seconds=4.0))
+    clips = [make_clip(f"en{n}", seconds=2.0 + 0.1 * generator.standard_normal()) for n in range(30)]
+    clips += [make_clip(f"fa{n}", language="fa", seconds=4.0 + 0.2 * generator.standard_normal()) for n in range(30)]
+    clips.append(make_clip("slow", seconds=4.0))
     limits = LIMITS.model_copy(update={"max_foreign_share": 1.0})
     reasons = found(p for p in compare_texts(clips, origins(clips), limits) if p.reason != "repeated_text")
     assert reasons == {("slow", "unusual_speed", "suspect")}
@@ -157,12 +149,12 @@ def test_a_speed_far_from_its_languages_is_suspect():
 
 
 def test_a_text_that_a_speaker_repeats_is_noted():
-    clips = [clip("a"), clip("b"), clip("c", speaker="other")]
+    clips = [make_clip("a"), make_clip("b"), make_clip("c", speaker="other")]
     assert found(compare_texts(clips, origins(clips), LIMITS)) == {("b", "repeated_text", "note")}
 
 
 def test_copies_of_a_recording_are_found_and_bad_where_texts_differ():
-    clips = [clip("a"), clip("b"), clip("c", text="Other words."), clip("d", text="More words.")]
+    clips = [make_clip("a"), make_clip("b"), make_clip("c", text="Other words."), make_clip("d", text="More words.")]
     one, two = clip_metrics(speech(seed=1), RATE), clip_metrics(speech(seed=2), RATE)
     same = compare_audio(clips[:2], origins(clips), {"a": one, "b": one}, LIMITS)
     assert found(same) == {("b", "duplicate_audio", "suspect")}
@@ -171,7 +163,7 @@ def test_copies_of_a_recording_are_found_and_bad_where_texts_differ():
 
 
 def test_a_level_far_from_its_speakers_is_suspect():
-    clips = [clip(f"c{n}") for n in range(25)]
+    clips = [make_clip(f"c{n}") for n in range(25)]
     sounds = {item.id: replace(clip_metrics(speech(seed=1), RATE), level=-20.0, fingerprint=item.id) for item in clips}
     sounds["c7"] = replace(sounds["c7"], level=-34.0)
     assert found(compare_audio(clips, origins(clips), sounds, LIMITS)) == {("c7", "unusual_level", "suspect")}
@@ -182,8 +174,8 @@ def test_a_level_far_from_its_speakers_is_suspect():
 def test_a_clip_nearer_to_another_speaker_is_suspect():
     generator = np.random.default_rng(3)
     centers = {"anna": generator.standard_normal(64), "bob": generator.standard_normal(64)}
-    clips = [clip(f"{speaker}{n}", speaker=speaker) for speaker in centers for n in range(6)]
-    clips.append(clip("wrong", speaker="bob"))
+    clips = [make_clip(f"{speaker}{n}", speaker=speaker) for speaker in centers for n in range(6)]
+    clips.append(make_clip("wrong", speaker="bob"))
     said_by = [item.speaker for item in clips[:-1]] + ["anna"]
     vectors = np.stack([centers[speaker] + 0.2 * generator.standard_normal(64) for speaker in said_by])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -198,7 +190,7 @@ def test_a_clip_nearer_to_another_speaker_is_suspect():
 def ingested(tmp_path):
     """Ten clips of two speakers, one of them recorded with an offset."""
     folder = tmp_path / "ingested"
-    clips = [clip(f"c{n}", text=f"Words of sentence {n} are here.", speaker="ab"[n % 2]) for n in range(10)]
+    clips = [make_clip(f"c{n}", text=f"Words of sentence {n} are here.", speaker="ab"[n % 2]) for n in range(10)]
     for number, item in enumerate(clips):
         write_audio(folder / item.audio, speech(seed=number) + 0.05 * (number == 4), RATE)
     write_manifest(folder, clips)
@@ -235,7 +227,9 @@ def test_a_hundred_thousand_clips_are_checked_and_split_in_a_minute():
     generator = np.random.default_rng(0)
     words = np.array(["boat", "river", "the", "and", "morning", "late", "to", "garden", "blue", "seven"])
     clips = [
-        clip(f"c{n}", text=f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.", speaker=f"s{n % 500}", seconds=3.0)
+        make_clip(
+            f"c{n}", text=f"{' '.join(words[generator.integers(0, 10, 9)])} {n}.", speaker=f"s{n % 500}", seconds=3.0
+        )
         for n in range(100_000)
     ]
     start = time.process_time()

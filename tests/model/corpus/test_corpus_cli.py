@@ -12,7 +12,9 @@ import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner
+from clips import make_clip
 
+from model.corpus.manifest import write_manifest
 from pipelines.cli.corpus import corpus as command
 
 pytestmark = pytest.mark.xdist_group("corpus_cli")  # one process makes what these tests share
@@ -40,23 +42,7 @@ def test_make_goes_from_nothing_to_a_split_corpus_and_stats_describe_it(tmp_path
 
 
 def test_stats_show_examples_of_normalization(tmp_path):
-    from model.corpus.manifest import Clip, write_manifest
-
-    write_manifest(
-        tmp_path,
-        [
-            Clip(
-                id="a",
-                audio="audio/a.flac",
-                text="Dr. No has 25 ☃.",
-                language="en",
-                speaker="s",
-                seconds=2.0,
-                sample_rate=22050,
-                source_sample_rate=22050,
-            )
-        ],
-    )
+    write_manifest(tmp_path, [make_clip(text="Dr. No has 25 ☃.")])
     output = run("stats", tmp_path).output
     assert "written out in en" in output
     assert "'25' -> 'twenty five' (1x)" in output

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clips import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.audio.io import write_audio
 from model.config.data import SplitConfig
 from model.config.schema import Config
-from model.corpus.manifest import Clip, read_license, read_manifest, write_manifest
+from model.corpus.manifest import read_license, read_manifest, write_manifest
 from model.corpus.problems import Problem, read_problems, write_problems
 from model.corpus.split import assign_splits, held_out_speakers, split
 from model.corpus.timings import read_alignments, write_alignments
@@ -22,16 +23,7 @@ SHARES = SplitConfig(validation_share=0.1, test_share=0.1, min_held_out=4)
 def clips(count, speakers=("a",), first=0):
     """Returns clips of `count` sentences, each said by every speaker."""
     return [
-        Clip(
-            id=f"{speaker}{n}",
-            audio=f"audio/{speaker}{n}.flac",
-            text=f"Sentence number {n}.",
-            language="en",
-            speaker=speaker,
-            seconds=2.0,
-            sample_rate=22050,
-            source_sample_rate=22050,
-        )
+        make_clip(f"{speaker}{n}", f"Sentence number {n}.", speaker=speaker)
         for speaker in speakers
         for n in range(first, first + count)
     ]
@@ -61,18 +53,7 @@ def test_every_clip_has_a_split_and_no_sentence_has_two(count, seed, voices):
 
 
 def test_a_text_may_hold_every_end_of_line_that_is_no_line_feed(tmp_path):
-    clips = [
-        Clip(
-            id="one",
-            audio="a.flac",
-            text="before\u2028after\x85end",
-            language="en",
-            speaker="anna",
-            seconds=1.0,
-            sample_rate=22050,
-            source_sample_rate=22050,
-        )
-    ]
+    clips = [make_clip("one", "before\u2028after\x85end")]
     write_manifest(tmp_path, clips)
     assert read_manifest(tmp_path) == clips
     found = [Problem(id="one", file="a.flac:1", reason="unknown_characters", detail="\u2028 x1")]
@@ -144,32 +125,12 @@ def test_every_speaker_of_many_clips_is_held_out_somewhere():
 def crowd(count, per_speaker=3, shared=2):
     """Returns clips of many speakers: sentences of their own, and sentences that all of them say."""
     own = [
-        Clip(
-            id=f"s{n}-{k}",
-            audio="a.flac",
-            text=f"Own sentence {n} {k}.",
-            language="en",
-            speaker=f"s{n}",
-            seconds=2.0,
-            sample_rate=22050,
-            source_sample_rate=22050,
-        )
+        make_clip(f"s{n}-{k}", f"Own sentence {n} {k}.", speaker=f"s{n}")
         for n in range(count)
         for k in range(per_speaker)
     ]
     everyones = [
-        Clip(
-            id=f"s{n}-all{k}",
-            audio="a.flac",
-            text=f"Everyone says {k}.",
-            language="en",
-            speaker=f"s{n}",
-            seconds=2.0,
-            sample_rate=22050,
-            source_sample_rate=22050,
-        )
-        for n in range(count)
-        for k in range(shared)
+        make_clip(f"s{n}-all{k}", f"Everyone says {k}.", speaker=f"s{n}") for n in range(count) for k in range(shared)
     ]
     return own + everyones
 
@@ -199,17 +160,7 @@ def test_without_a_share_no_speaker_is_held_out():
 
 def test_speakers_of_a_language_with_few_are_all_trained_on():
     corpus = crowd(9, per_speaker=10) + [
-        Clip(
-            id=f"de{n}",
-            audio="a.flac",
-            text=f"Satz {n}.",
-            language="de",
-            speaker=f"german{n}",
-            seconds=2.0,
-            sample_rate=22050,
-            source_sample_rate=22050,
-        )
-        for n in range(9)
+        make_clip(f"de{n}", f"Satz {n}.", language="de", speaker=f"german{n}") for n in range(9)
     ]
     assert not held_out_speakers(corpus, 1.0)
 

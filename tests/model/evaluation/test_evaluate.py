@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from accessible import problems
+from clips import make_clip
 from small_speech import CONFIG, LOUDNESS, RATE
 
 from model.audio.io import read_audio
@@ -342,7 +343,6 @@ def test_a_corpus_that_does_not_match_the_features_is_refused(store, small_corpu
 @pytest.mark.real_data
 def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
     from model.audio.io import read_audio, write_audio
-    from model.corpus.manifest import Clip
     from model.features.extract import build_features
     from model.features.store import FeatureStore
 
@@ -352,19 +352,7 @@ def test_recognition_of_real_speech_reaches_the_gate(real_data, tmp_path):
         samples = read_audio(real_data / "kathleen" / "wavs" / f"{name}.wav", 22050)
         write_audio(tmp_path / "corpus" / f"{name}.flac", samples, 22050)
         seconds = len(samples) / 22050
-        clips.append(
-            Clip(
-                id=name,
-                audio=f"{name}.flac",
-                text=text,
-                language="en",
-                speaker="k",
-                seconds=seconds,
-                sample_rate=22050,
-                source_sample_rate=22050,
-                split=("train", "test")[number],
-            )
-        )
+        clips.append(make_clip(name, text, audio=f"{name}.flac", seconds=seconds, split=("train", "test")[number]))
     write_manifest(tmp_path / "corpus", clips)
     build_features(tmp_path / "corpus", tmp_path / "features", Config())
     store = FeatureStore(tmp_path / "features")
