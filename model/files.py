@@ -101,11 +101,6 @@ def trim_incomplete_line(path: Path) -> None:
             file.truncate(data.rfind(b"\n") + 1)
 
 
-def complete_lines(path: Path) -> list[bytes]:
-    """Returns the lines of a file without their newlines; a last line that a crash cut off is left out."""
-    return path.read_bytes().split(b"\n")[:-1]
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -136,7 +131,7 @@ def read_records(path: Path, kind: type[Record], error: type[MyXTTSError], fix: 
         path, kind, error, fix: As in `read_record`; the message names the line, too.
     """
     try:
-        lines = complete_lines(path)
+        lines = path.read_bytes().split(b"\n")[:-1]  # without a last line that a crash cut off
     except FileNotFoundError as missing:
         raise error(f"{path} is missing; {fix}") from missing
     return [parse_record(line, kind, f"{path}:{number}", error, fix) for number, line in enumerate(lines, 1)]

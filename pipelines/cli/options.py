@@ -136,16 +136,13 @@ def chosen_project(
     from pipelines.project import open_project
 
     named = {"model_size": model_size, "training.start_from": start_from, **(overrides or {})}
-    return open_project(data, config_file, {**_without_empty(named), **parse_assignments(assignments)})
+    given = {key: value for key, value in named.items() if value}
+    return open_project(data, config_file, {**given, **parse_assignments(assignments)})
 
 
 def given_settings(values: Mapping[str, Any]) -> bool:
     """Returns whether any of the values of `project_options` chooses data or settings."""
     return any(values[name] for name in ("data", "model_size", "config_file", "assignments", "start_from"))
-
-
-def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value}
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
