@@ -214,7 +214,7 @@ def _inconsistency(voice: VoiceDescription) -> str:
     if not voice.speakers:
         return "`speakers` is empty"
     if voice.speakers.keys() != voice.speaker_languages.keys():
-        return "`speaker_languages` and `speakers` have other names"
+        return "`speaker_languages` and `speakers` differ in their names"
     if len({len(speaker.vector) for speaker in voice.speakers.values()}) != 1:
         return "the vectors of `speakers` differ in length"
     if not voice.energy_std > 0 or any(not speaker.log_f0_std > 0 for speaker in voice.speakers.values()):

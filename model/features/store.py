@@ -188,7 +188,7 @@ class FeatureStore:
             made, asked = self.audio.model_dump(), audio.model_dump()
             differing = ", ".join(f"audio.{k} {made[k]} there, {asked[k]} here" for k in made if made[k] != asked[k])
             raise FeatureError(
-                f"{self.path}: made by extractor {self.index.extractor_hash}, but the settings ask for "
+                f"{self.path}: made by extractor {self.index.extractor_hash}, but the settings require "
                 f"{extractor_hash(audio)} ({differing}); build the features again with these settings, or set them back"
             )
         if symbols_hash() != self.index.symbols_hash:

@@ -20,7 +20,7 @@ MEMORY_FRACTION = 0.9
 
 
 class DeviceError(MyXTTSError):
-    """The settings ask for a device that this machine lacks; the message names the devices that it has."""
+    """The settings require a device that this machine lacks; the message names the devices that it has."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Devices:
 
 
 def choose_devices(settings: TrainingConfig, local_rank: int = 0, world_size: int = 1) -> Devices:
-    """Returns the devices that the settings ask for.
+    """Returns the devices that the settings require.
 
     Args:
         settings: `device`, `model_gpu`, `data_gpu`, `enable_memory_isolation`.
@@ -48,7 +48,7 @@ def choose_devices(settings: TrainingConfig, local_rank: int = 0, world_size: in
     available = f"this machine has {count} GPU{'' if count == 1 else 's'}"
     if settings.device == "cpu" and requested:
         raise DeviceError(
-            f"training.device is cpu, but training.{next(iter(requested))} asks for a GPU; leave one of the two out"
+            f"training.device is cpu, but training.{next(iter(requested))} requires a GPU; leave one of the two out"
         )
     for name, number in requested.items():
         if number >= count:
@@ -63,7 +63,7 @@ def choose_devices(settings: TrainingConfig, local_rank: int = 0, world_size: in
         raise DeviceError(f"{world_size} processes use the GPUs of their local ranks; leave training.model_gpu out")
     if world_size > max(count, 1) and count and settings.device != "cpu":
         raise DeviceError(
-            f"{world_size} processes want a GPU each, but {available}; start fewer, or set training.device to cpu"
+            f"{world_size} processes need a GPU each, but {available}; start fewer, or set training.device to cpu"
         )
 
     if settings.device == "cpu" or not count:
@@ -81,7 +81,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], key: str) -> torch.dev
     """Returns the CPU, or the default GPU of this process.
 
     Raises:
-        DeviceError: setting `key` asks for a GPU, and there is none.
+        DeviceError: setting `key` requires a GPU, and there is none.
     """
     has_gpu = torch.cuda.device_count() > 0
     if wanted == "cuda" and not has_gpu:

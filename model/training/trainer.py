@@ -92,7 +92,7 @@ def train(
         AdaptationError: the base, or its features, do not fit.
         TrainingError: the folder belongs to another run, or too many steps in a row were bad.
         CheckpointError: the checkpoints have another format, or none is left to roll back to.
-        DeviceError: the settings ask for a device that this machine lacks.
+        DeviceError: the settings require a device that this machine lacks.
         FeatureError: the store was made with another extractor or symbol table, or is damaged.
         KeyboardInterrupt: after an interrupt, once the current step is done and saved.
     """

@@ -28,7 +28,7 @@ def gpus(monkeypatch):
         ({"model_gpu": 1}, "training.model_gpu is 1, but this machine has 0 GPUs"),
         ({"data_gpu": 0}, "training.data_gpu is 0, but this machine has 0 GPUs"),
         ({"enable_memory_isolation": True}, "give training.model_gpu and training.data_gpu, or leave it out"),
-        ({"device": "cpu", "model_gpu": 0}, "training.device is cpu, but training.model_gpu asks for a GPU"),
+        ({"device": "cpu", "model_gpu": 0}, "training.device is cpu, but training.model_gpu requires a GPU"),
     ],
 )
 def test_a_missing_gpu_is_named(gpus, asked, message):
@@ -58,7 +58,7 @@ def test_memory_isolation_uses_two_gpus_and_limits_their_memory(gpus, monkeypatc
 def test_each_process_takes_the_gpu_of_its_number(gpus):
     gpus(2)
     assert [choose_devices(settings(), rank, 2).model.index for rank in (0, 1)] == [0, 1]
-    with pytest.raises(DeviceError, match="4 processes want a GPU each"):
+    with pytest.raises(DeviceError, match="4 processes need a GPU each"):
         choose_devices(settings(), 0, 4)
     with pytest.raises(DeviceError, match=r"leave training\.model_gpu out"):
         choose_devices(settings(model_gpu=0), 0, 2)
