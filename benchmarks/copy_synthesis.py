@@ -51,7 +51,12 @@ class Clip:
 
 @dataclass
 class Scores:
-    """Scores of a vocoder, clip by clip, by name, and its processor time in seconds."""
+    """Scores of a vocoder.
+
+    Attributes:
+        values: Score -> its value on each clip.
+        seconds: Processor time of the synthesis.
+    """
 
     values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
     seconds: float = 0.0

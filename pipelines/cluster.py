@@ -40,7 +40,7 @@ UNWANTED = (*FAILED, "CANCELING")
 SETTLED_SECONDS = 1.5
 """Time between the start of a run and a look for equal runs that were started at the same moment."""
 OVERLAP_SECONDS = 10.0
-"""A run may be listed this long after its creation: the server stores it once the workflow exists."""
+"""Longest delay until a new run is listed: the server stores it once the workflow exists."""
 PAGE = 50
 """Number of objects in one answer of the server."""
 

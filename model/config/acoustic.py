@@ -13,15 +13,21 @@ class ModelConfig(Section):
     """Architecture of the acoustic model; `presets/sizes.yaml` sets it by `model_size`."""
 
     hidden_dim: Positive = 128
+    """Channels of encoder and decoder."""
     num_heads: Positive = 2
+    """Attention heads per layer."""
     ffn_dim: Positive = 512
+    """Channels between the two convolutions of a feed-forward block."""
     encoder_layers: Positive = 3
+    """Transformer layers of the encoder."""
     decoder_layers: Positive = 3
+    """Transformer layers of the decoder."""
     frames_per_step: Annotated[int, Field(ge=1, le=4)] = 2
     """Reduction factor: mel frames per decoder position; 2 halves the decoder's work."""
     kernel_size: Positive = 3
     """Kernel of the first convolution of each feed-forward block (odd)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout in encoder and decoder."""
     predictor_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout in the duration, pitch and energy predictors, which overfit first on small corpora."""
     predictors_read: Literal["encoding", "embedding"] = "encoding"
@@ -45,8 +51,11 @@ class ModelConfig(Section):
     use_duration_predictor: Literal[True] = True
     """Always true: a parallel model cannot synthesize without its duration predictor."""
     duration_predictor_layers: Positive = 3
+    """Convolutions of the duration predictor."""
     duration_predictor_hidden_dim: Positive = 256
+    """Channels of the duration predictor."""
     prosody_predictor_hidden_dim: Positive = 128
+    """Channels of the pitch and energy predictors."""
     enable_prosody_prediction: bool = True
     """Predict pitch and energy and condition the decoder on them."""
     speaker_embedding_dim: Literal[256, 512] = 256
@@ -65,11 +74,13 @@ class ModelConfig(Section):
     gst_num_style_tokens: Annotated[int, Field(ge=2)] = 10
     """10 as published; 12 is a usual alternative."""
     gst_num_heads: Positive = 4
+    """Heads of the attention to the style tokens."""
     gst_style_token_dim: Positive = 128
     """Width of the style embedding."""
     use_variational_encoder: bool = False
     """A latent variable for variation that text and speaker do not explain; its prior is conditioned on both."""
     vae_latent_dim: Positive = 16
+    """Width of the latent variable."""
 
     @property
     def has_style(self) -> bool:

@@ -65,12 +65,15 @@ class ValidationConfig(Section):
     """Limits that a clip must satisfy: settings of the `validate` stage. Times in seconds."""
 
     min_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """Shorter clips are left out."""
     max_seconds: Annotated[float, Field(gt=0)] = 15.0
     """Longer clips are left out, never cut: a cut clip would keep its whole text."""
     min_sample_rate: Positive = 16000
     """Recordings below this rate have no content in the upper mel bands."""
     min_characters_per_second: float = 4.0
+    """Slowest plausible speech; a Chinese character counts for three."""
     max_characters_per_second: float = 30.0
+    """Fastest plausible speech; a Chinese character counts for three."""
     max_clipped_share: Share = 0.001
     """Largest fraction of samples at full scale."""
     min_level_db: float = -45.0
@@ -78,7 +81,7 @@ class ValidationConfig(Section):
     max_offset: Annotated[float, Field(gt=0)] = 0.02
     """DC offset, as a fraction of full scale, above which a clip is suspect."""
     min_contrast_db: float = 15.0
-    """Least difference between the 5th and the 95th percentile of frame levels; below, a clip has noise, echo or
+    """Smallest difference between the 5th and the 95th percentile of frame levels; below it, a clip has noise, echo or
     music."""
     max_edge_silence: Annotated[float, Field(ge=0)] = 1.0
     """Longer silence before or after the speech is noted."""
@@ -91,7 +94,8 @@ class ValidationConfig(Section):
     check_speakers: bool = False
     """Compare the voice of each clip with its speaker's other clips; runs a network, 30 times real time on one core."""
     min_speaker_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.8
-    """A clip less similar than this to its speaker's others, and more similar to another speaker's, is suspect."""
+    """Cosine similarity to the other clips of its speaker below which a clip is suspect, if it is more similar to those
+    of another speaker."""
     tolerated_bad_share: Share = 0.05
     """Fraction of bad clips above which the stage fails."""
 
@@ -113,7 +117,9 @@ class SplitConfig(Section):
     """Held-out clips: settings of the `split` stage. Clips are assigned by hash, so new clips do not move others."""
 
     validation_share: Share = 0.06
+    """Fraction of the sentences in the validation split."""
     test_share: Share = 0.06
+    """Fraction of the sentences in the test split."""
     min_held_out: Positive = 4
     """Smallest number of clips of each held-out split, in corpora of at least eight times as many clips. Smaller ones
     hold out an eighth of their clips for each, and at least one for validation."""
@@ -129,12 +135,19 @@ class AudioConfig(Section):
     """The mel extractor (HiFi-GAN convention). Features, checkpoints and vocoders contain the hash of this section."""
 
     sample_rate: Annotated[int, Field(gt=0, le=768_000)] = 22050
+    """Sample rate in Hz to which recordings are resampled."""
     n_fft: Window = 1024
+    """Length of the Fourier transform in samples."""
     hop_length: Window = 256
+    """Distance of two frames in samples."""
     win_length: Window = 1024
+    """Length of the analysis window in samples."""
     n_mels: Annotated[int, Field(gt=0, le=1024)] = 80
+    """Number of mel bands."""
     fmin: Annotated[float, Field(ge=0)] = 0.0
+    """Lower end of the lowest mel band in Hz."""
     fmax: Annotated[float, Field(gt=0)] = 8000.0
+    """Upper end of the highest mel band in Hz."""
 
     @model_validator(mode="after")
     def _consistent(self) -> AudioConfig:
@@ -165,6 +178,7 @@ class FeaturesConfig(Section):
     """Settings that do not change the values of features (weights are identified by their checksum)."""
 
     pitch_fmin: Annotated[float, Field(gt=0)] = 60.0
+    """Lowest F0 of the search in Hz."""
     pitch_fmax: Annotated[float, Field(gt=0)] = 500.0
     """Search range of the fundamental frequency in Hz."""
     trim_silence_db: Annotated[float, Field(ge=0)] = 40.0

@@ -17,10 +17,15 @@ class LossConfig(Section):
     mel_loss_weight: Annotated[float, Field(gt=0)] = 2.5
     """Weight of the mel reconstruction loss; safe from 2.5 to 5."""
     duration_loss_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the squared errors of log durations and of the length of a clip."""
     pitch_loss_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the squared error of the predicted pitch."""
     energy_loss_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the squared error of the predicted energy."""
     forward_sum_loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the negative log-likelihood of the alignment."""
     binarization_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the loss that pulls the soft alignment onto its best path."""
     binarization_start: Share = 0.3
     """Fraction of training at which the binarization loss starts, which pulls the soft alignment towards the hard one.
     At 0.1, sentences of seven seconds stayed in a wrong alignment (held-out forward-sum loss 0.89 after 400 steps, 0.71
@@ -48,7 +53,9 @@ class LossConfig(Section):
     """Pull embeddings of one speaker together and those of different speakers apart, in batches of several clips per
     speaker."""
     contrastive_loss_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the contrastive speaker loss."""
     contrastive_loss_temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Temperature of the similarities in the contrastive speaker loss."""
     contrastive_clips_per_speaker: Annotated[int, Field(ge=2)] = 4
     """Clips per speaker in a batch, which has `training.batch_size` divided by this many speakers."""
     speaker_consistency_loss_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -91,8 +98,11 @@ class TrainingConfig(Section):
     learning_rate_schedule: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
     """Learning rate after the linear warm-up: constant, one cosine to `final_learning_rate_ratio`, or four of them."""
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Learning rate at the end as a fraction of `learning_rate`."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of the linear rise of the learning rate at the start."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Decoupled weight decay of AdamW."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 0.5
     """Largest norm of the gradient; larger ones are scaled down."""
     gradient_clip_value: Annotated[float, Field(gt=0)] = 1.0
@@ -122,6 +132,7 @@ class TrainingConfig(Section):
     plateau_patience: Positive = 200
     """Window in steps: on a plateau, its second half is not better than its first by `plateau_threshold`."""
     plateau_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Relative decrease of the loss below which `plateau_patience` steps are a plateau."""
     plateau_rate_boost: Annotated[float, Field(gt=1)] = 4.0
     """On a plateau the learning rate is divided by this for half of `plateau_patience`. If the loss falls, it stays
     there; if not, it rises to this multiple of `learning_rate` and returns to the schedule by a cosine."""
@@ -143,6 +154,7 @@ class TrainingConfig(Section):
     """Fraction of the variance that predicted mels lack against held-out recordings which the voice restores: 0 none, 1
     all of it."""
     log_interval: Positive = 20
+    """Steps between two records in `history.jsonl`."""
     buffer_size: Annotated[int, Field(ge=0)] = 4
     """Batches to prefetch; 0 prepares each when it is requested."""
     num_workers: Positive = 1
@@ -150,6 +162,7 @@ class TrainingConfig(Section):
     enable_static_shapes: bool = False
     """Pad every batch to one of `num_shape_buckets` shapes (tokens, frames) with one batch size each."""
     num_shape_buckets: Positive = 6
+    """Largest number of static shapes."""
     enable_compile: bool = False
     """`torch.compile` of the encoder and decoder stacks, one graph per shape; use with `enable_static_shapes`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -166,7 +179,7 @@ class TrainingConfig(Section):
     """Consecutive bad steps (skipped because they are not finite, or diverged) after which the run rolls back to its
     last good checkpoint."""
     divergence_factor: Annotated[float, Field(gt=1)] = 4.0
-    """A step has diverged when its loss is this many times the best median so far."""
+    """Ratio of a loss to its best median so far from which a step has diverged."""
     max_rollbacks: Annotated[int, Field(ge=0)] = 3
     """Rollbacks after which a run stops with a report."""
     rollback_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -49,8 +49,9 @@ class VocoderConfig(Section):
     """Phases that Griffin-Lim starts from: `continued` from frame to frame, which makes 8 iterations as good as 32 from
     `random` ones, and allows streaming."""
     griffin_lim_iterations: Positive | None = None
-    """[default: 8 from continued phases, 60 from random ones]"""
+    """Iterations of Griffin-Lim [default: 8 from continued phases, 60 from random ones]."""
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Momentum of the iterations of Griffin-Lim."""
     refinement_iterations: Annotated[int, Field(ge=0)] | None = None
     """Griffin-Lim iterations on the magnitudes that Vocos predicts, from continued phases; 0 takes its own phases
     [default: 4, and 0 for `full`]"""
@@ -70,22 +71,22 @@ class VocoderConfig(Section):
     finetune_steps: Annotated[int, Field(ge=0)] = 20000
     """Steps of fine-tuning on the mels that the acoustic model predicts for the recordings; 0 skips it."""
     batch_size: Positive = 16
+    """Segments per step."""
     segment_frames: Annotated[int, Field(ge=8)] = 32
     """Mel frames of a training segment (32 are 8192 samples)."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """[default: as published for the type: 2e-4 for HiFi-GAN, 1e-4 for UnivNet, 5e-4 for Vocos]"""
+    """Initial learning rate [default: as published: 2e-4 for HiFi-GAN, 1e-4 for UnivNet, 5e-4 for Vocos]."""
     final_learning_rate_ratio: Annotated[float, Field(gt=0, le=1)] = 0.2
     """The learning rate decays to this fraction of its initial value: exponentially, for Vocos along a cosine."""
     finetune_learning_rate_ratio: Annotated[float, Field(gt=0)] = 0.2
     """Initial learning rate of fine-tuning as a fraction of `learning_rate`: at the full learning rate, pretrained
     weights get worse first (mel loss from 0.51 to 0.84 in twenty steps of `tiny`)."""
     mel_loss_weight: Weight | None = None
-    """[default: as published: 45 for HiFi-GAN and Vocos, 0 for UnivNet]"""
+    """Weight of the L1 distance of log-mels [default: as published: 45 for HiFi-GAN and Vocos, 0 for UnivNet]."""
     feature_matching_loss_weight: Weight | None = None
-    """[default: as published: 2 for HiFi-GAN, 0 for UnivNet, 1 for Vocos]"""
+    """Weight of the feature matching loss [default: as published: 2 for HiFi-GAN, 0 for UnivNet, 1 for Vocos]."""
     stft_loss_weight: Weight | None = None
-    """Multi-resolution STFT loss [default: as published: 0 for HiFi-GAN and Vocos, 2.5 for
-    UnivNet]"""
+    """Weight of the multi-resolution STFT loss [default: as published: 0 for HiFi-GAN and Vocos, 2.5 for UnivNet]."""
     adversarial_start: Share = 0.0
     """Fraction of training at which new discriminators start; before, the generator learns from spectral losses
     alone."""
@@ -100,7 +101,9 @@ class VocoderConfig(Section):
     use_mixed_precision: bool = False
     """Train in bfloat16, with losses and spectra in float32, where the processor supports it."""
     evaluation_interval: Positive = 1000
+    """Steps between validations."""
     checkpoint_interval: Positive = 500
+    """Steps between checkpoints."""
 
     @model_validator(mode="after")
     def _consistent(self) -> VocoderConfig:

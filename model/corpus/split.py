@@ -23,7 +23,7 @@ CLIPS_PER_HELD_OUT = 8
 SALT = 1234
 """Constant input of the hash. It is the former default seed, so that existing splits do not change."""
 SPEAKERS_PER_HELD_OUT = 10
-"""Speakers are held out in languages with at least this many speakers."""
+"""Number of speakers of a language from which some of them are held out."""
 
 
 def split(source: Path, destination: Path, config: Config) -> list[Clip]:

@@ -33,7 +33,7 @@ MIN_REUSED_SHARE = 0.5
 """Smallest fraction of the capacity that the needed clips of an earlier shard fill if the file is kept; otherwise the
 clips are copied. So small shards and unneeded clips do not accumulate."""
 MAX_REUSED_SIZE = 1.5
-"""Earlier shards larger than the capacity by this factor are repacked."""
+"""Ratio of the size of an earlier shard to the capacity above which it is repacked."""
 
 
 class Packer:

@@ -26,7 +26,7 @@ WINDOW_FRAMES = 160
 WINDOW_STEP = round(SAMPLE_RATE / 1.3 / HOP_LENGTH)
 """Frames between the starts of two windows: 1.3 windows per second."""
 MIN_COVERAGE = 0.75
-"""A last window that the recording fills to less than this fraction is left out."""
+"""Fraction of the last window that the recording must fill; otherwise the window is left out."""
 MIN_LEVEL = 10 ** (-30 / 20)
 """Root mean square (-30 dB full scale) to which quieter recordings are amplified."""
 FIX = "install its wheel, which contains them: `pip install --no-deps resemblyzer==0.1.4`"

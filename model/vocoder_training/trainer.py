@@ -31,7 +31,7 @@ from model.vocoder_training.state import TrainingPlan, VocoderTrainingError, Voc
 log = logging.getLogger(__name__)
 
 MAX_SKIPPED = 20
-"""Training stops with an error after this many non-finite steps in a row."""
+"""Number of consecutive non-finite steps after which training stops with an error."""
 VALIDATION_CLIPS = 8
 """Largest number of held-out clips that a validation uses."""
 LOG_INTERVAL = 20

@@ -344,7 +344,7 @@ class Parrot:
 
 @pytest.fixture(scope="module")
 def evaluated(generated_features, generated_corpus, tmp_path_factory):
-    """Returns a function from spoiled splits to the metrics of the gate."""
+    """Returns a function from the splits whose clips are synthesized badly to the metrics of the gate."""
     store = FeatureStore(generated_features)
     config = Config.model_validate({"evaluation": {"max_clips": 2, "recognizer": "none"}})
 

@@ -91,7 +91,7 @@ def test_a_study_that_is_complete_trains_no_more_and_a_larger_one_only_what_it_l
 @without_mlflow
 @pytest.mark.parametrize("rungs", [1, 3])
 def test_interrupted_studies_end_with_the_trials_of_an_uninterrupted_one(begin, fake, rungs):
-    """The same values, errors and states, and no step is trained twice."""
+    """Values, errors and states are the same, and no step is trained twice."""
 
     def outcome(study):
         return [(trial.state, trial.params, trial.value, rung_values(trial)) for trial in study.get_trials()]
