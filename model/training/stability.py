@@ -138,7 +138,8 @@ class ParameterMonitor:
     """
 
     EXPLODED, VANISHED = 100.0, 1e-3
-    """Factors on the root mean square at the start (at least 1 where explosion is checked)."""
+    """Ratios of a parameter's root mean square to that at the start above and below which it has exploded or vanished;
+    for the former, the start counts as at least 1."""
 
     def __init__(self, model: nn.Module) -> None:
         self._initial = _root_mean_squares(model)

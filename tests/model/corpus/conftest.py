@@ -12,7 +12,7 @@ from corpus_layouts import LAYOUTS
 
 @pytest.fixture(params=LAYOUTS, ids=lambda layout: layout[1].__name__)
 def published(request, tmp_path) -> tuple[str, Path, dict[str, tuple[str, str, str]]]:
-    """(format, folder, clip -> text, language, speaker) of a corpus in a published layout."""
+    """A small corpus in each layout: its format, its folder, and clip -> (text, language, speaker)."""
     name, write = request.param
     folder = tmp_path / write.__name__
     return name, folder, write(folder)

@@ -41,7 +41,7 @@ def many_shards(built, tmp_path):
 
 @pytest.fixture
 def streamed(many_shards, tmp_path, monkeypatch):
-    """(store of remote shards whose cache holds about half of them, names of the fetched shards)."""
+    """A store of remote shards whose cache holds about half of them, and the names of the fetched shards."""
     monkeypatch.setattr(model.features.shards, "MEGABYTE", 1000)
     elsewhere = tmp_path / "elsewhere"
     (many_shards / SHARDS).rename(elsewhere)

@@ -46,7 +46,7 @@ class Planned(Exception):
 
 @pytest.fixture
 def planned(monkeypatch, tmp_path, make_weights):
-    """Functions: (start weights or None, settings, features, voice) -> fingerprint of a training or fine-tuning."""
+    """Returns the functions that compute the fingerprint of a base training and of a fine-tuning without running it."""
 
     def stop(plan, *_):
         raise Planned(plan)
