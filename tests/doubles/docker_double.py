@@ -1,13 +1,12 @@
 """A server for the part of a Docker engine's API that names images; other requests are refused."""
 
-import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
+
+import http_double
 
 VERSION = {"ApiVersion": "1.47", "MinAPIVersion": "1.24", "Version": "27.0", "Os": "linux", "Arch": "amd64"}
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -30,7 +29,7 @@ class DockerDouble:
         self.images[name] = f"sha256:{content * 64}"
         self.labels[self.images[name]] = {"org.opencontainers.image.revision": commit}
 
-    def answer(self, method: str, path: str, query: dict[str, str]) -> tuple[int, object]:
+    def answer(self, method: str, path: str, query: dict[str, str], _body: object) -> tuple[int, object]:
         path = re.sub(r"^/v[\d.]+", "", unquote(path))
         if (method, path) == ("GET", "/version"):
             return 200, VERSION
@@ -46,35 +45,10 @@ class DockerDouble:
                 return 400, {"message": "invalid reference format"}
             self.images[f"{query['repo']}:{query['tag']}"] = found[1]
             return 201, ""
-        return 501, {"message": f"the double knows no {method} {path}"}
+        return 501, {"message": f"the double does not implement {method} {path}"}
 
     @contextmanager
     def serving(self) -> Iterator[str]:
         """Serves on a port of this machine; yields the value of DOCKER_HOST."""
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _serve(self) -> None:
-                address = urlsplit(self.path)
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                query = {key: values[0] for key, values in parse_qs(address.query).items()}
-                status, answer = double.answer(self.command, address.path, query)
-                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = _serve
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"tcp://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
+        with http_double.serving(self.answer) as port:
+            yield f"tcp://127.0.0.1:{port}"

@@ -3,16 +3,13 @@
 TrainJobs are validated by the types of `kubeflow-trainer-api`; unknown fields, which those types accept, are refused.
 """
 
-import json
-import threading
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Union
-from urllib.parse import parse_qs, urlsplit
 
+import http_double
 import yaml
 from kubeflow_trainer_api import models
 from pydantic import BaseModel
@@ -153,41 +150,16 @@ class KubeDouble:
     @contextmanager
     def serving(self, folder: Path) -> Iterator[Path]:
         """Serves on a port of this machine; yields a kubeconfig for it."""
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _serve(self) -> None:
-                address = urlsplit(self.path)
-                raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                query = {key: values[0] for key, values in parse_qs(address.query).items()}
-                status, answer = double.answer(self.command, address.path, query, json.loads(raw or b"{}"))
-                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = do_PATCH = do_DELETE = _serve
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        entry = {"server": f"http://127.0.0.1:{server.server_port}"}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": entry}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        try:
+        with http_double.serving(self.answer) as port:
+            entry = {"server": f"http://127.0.0.1:{port}"}
+            config = {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": entry}],
+                "users": [{"name": "u", "user": {}}],
+            }
+            path = folder / "kubeconfig"
+            path.write_text(yaml.safe_dump(config))
             yield path
-        finally:
-            server.shutdown()
-            server.server_close()
