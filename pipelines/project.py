@@ -204,11 +204,14 @@ class Project:
         """Refuses dangerous settings before the data is made, since that may take long.
 
         Raises:
+            BaseVoiceError: `training.start_from` names no voice.
             ChecklistError: the checklist has an error.
-            RegistryError: the name of the model is not valid.
+            RegistryError: the name of the model is not valid, or the registry lacks the voice to start from.
         """
         refuse(checklist(self.config))
         _ = self.model_name  # raises RegistryError
+        if self.config.training.start_from != AUTO:
+            find_base(self.config.training.start_from, self.state)
 
     def require_space(self) -> None:
         """Refuses a search space that a study cannot have, before the data is made.

@@ -91,6 +91,11 @@ def test_settings_follow_from_the_base_and_the_amount_of_speech(recordings, tmp_
     assert own.training.max_steps == 7
 
 
+def test_a_voice_that_does_not_exist_is_refused_before_the_data_is_made(recordings, tmp_path):
+    with pytest.raises(BaseVoiceError, match=r"no-voice holds no voice\.json"):
+        recordings(start_from=str(tmp_path / "no-voice")).require_sound()
+
+
 def test_from_scratch_nothing_changes(recordings):
     plain = recordings(start_from="none")
     assert plain.with_base() is plain
