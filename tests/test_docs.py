@@ -17,6 +17,7 @@ from pipelines.cli.main import program
 TAGS = {"features.hash"}
 """Tags of lineage whose names begin like a section of the settings."""
 SECTIONS = {key.split(".")[0] for key in known_keys() if "." in key}
+PACKAGES = ("model", "components", "pipelines", "benchmarks", "tests", "infra")
 PROGRAMS = {"cp", "curl", "docker", "dvc", "export", "for", "kubectl", "make", "myxtts", "pip", "pytest", "python"}
 PROGRAMS |= {"torchrun"}
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -59,6 +60,21 @@ def test_every_test_is_one(page):
     sources = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
     known = {path.stem for path in sources} | set(re.findall(r"def (test_\w+)", "".join(sources.values())))
     assert [text for text in code(page) if re.fullmatch(r"test_\w+", text) and text not in known] == []
+
+
+def test_every_source_file_is_one(page):
+    """A page may leave out the folders of a file that it has named before."""
+    known = [f"/{path.relative_to(ROOT)}" for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    named = [text for text in code(page) if re.fullmatch(r"[\w./-]+\.py", text)]
+    assert [text for text in named if not any(path.endswith(f"/{text}") for path in known)] == []
+
+
+@pytest.mark.parametrize(("flow", "most"), [("one training step", 15), ("one synthesis", 12), ("one pipeline run", 20)])
+def test_few_files_have_to_be_read_to_follow_a_flow(flow, most):
+    """The last row names eight steps, each of which has a file `run.py`."""
+    row = next(line for line in (ROOT / "docs" / "code.md").read_text("utf-8").splitlines() if f"| {flow} |" in line)
+    files, _, steps = row.partition("; then `run.py` of ")
+    assert 10 < len(re.findall(r"`[\w/]+\.py`", files)) + len(re.findall(r"`[\w/]+`", steps)) <= most
 
 
 def test_every_link_leads_somewhere(page):
