@@ -5,6 +5,7 @@ server does not answer they wait; undelivered records are sent when the same run
 """
 
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -278,6 +279,7 @@ class Delivery:
 
     def attempt(self) -> bool:
         """Tries to deliver everything; returns False, after a log line, if the server did not accept it."""
+        importlib.import_module("mlflow")  # waits for a thread that imports it, which the import of a part does not
         from mlflow.exceptions import MlflowException
 
         outages: list[type[Exception]] = [MlflowException, OSError, *storage_errors()]

@@ -41,6 +41,8 @@ STAMP = "%Y%m%d-%H%M%S"
 SAVE_SECONDS = 1.0
 """Shortest time between two writes of the progress within a step."""
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
+KFP_LINE = re.compile(r"\s*Wrote executor output file to ")
+"""What KFP writes when a task ends, also while another one of the same loop still runs."""
 
 
 logger = logging.getLogger(__name__)
@@ -348,7 +350,7 @@ class _Watcher:
         """Processes one line of output."""
         if not (found := STEP_LINE.search(line)):
             self._tail.append(line.rstrip())
-            if self._active and line.strip():  # between steps only KFP itself writes
+            if self._active and line.strip() and not KFP_LINE.match(line):  # between steps only KFP itself writes
                 self._output(line.strip())
             return
         details = json.loads(found.group(1))

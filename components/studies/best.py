@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 
 from components.studies.attributes import USED
 from components.studies.identity import ELSEWHERE
-from components.studies.space import BUDGET, with_values
+from components.studies.space import BUDGET, batch_frames, with_values
 from components.studies.storage import StudyError
 from components.studies.study import arguments_of
 from components.studies.table import best_trials, complete_trials
@@ -18,6 +18,8 @@ from model.config.training import TrainSettings
 
 if TYPE_CHECKING:
     from optuna import Study
+
+START_FROM = "training.start_from"
 
 
 def best_trial(study: "Study") -> FrozenTrial:
@@ -43,18 +45,21 @@ def best_settings(study: "Study") -> dict[str, Any]:
     These are the searched ones, and those that all trials had in common by the user's choice. Steps and schedule of
     validations are not among them: the budget of trials determined them.
     """
-    settings, trial = arguments_of(study).settings, best_trial(study)
-    return {**common_settings(settings), **trial.user_attrs[USED]}
+    settings, used = arguments_of(study).settings, best_trial(study).user_attrs[USED]
+    return {**common_settings(settings), **batch_frames(settings, used), **used}
 
 
 def common_settings(settings: StudySettings) -> dict[str, Any]:
-    """Returns the settings of all trials that differ from the presets of their model size."""
+    """Returns the settings of all trials that differ from the presets of their model size, and what they start from.
+
+    The latter always, since `auto` in `params.yaml` may mean another voice than the one of the trials, or than none.
+    """
     size = {"model_size": settings.model_size, "optimization_level": settings.optimization_level}
     default = StudySettings.of(resolve(overrides=size).config)
     values, usual = (_of_training(item) for item in (settings, default))
-    left_out = {*BUDGET, *ELSEWHERE} - {"training.start_from"}
+    left_out = {*BUDGET, *ELSEWHERE}
     chosen = {key: value for key, value in values.items() if value != usual[key] and key not in left_out}
-    return {**size, **chosen}
+    return {**size, **chosen, START_FROM: values[START_FROM]}
 
 
 def _of_training(settings: StudySettings) -> Mapping[str, Any]:

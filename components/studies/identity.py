@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from components.studies.space import BUDGET, search_space
+from components.studies.space import BUDGET, batch_frames, search_space
 from model.config import settings_hash
 from model.config.data import PreprocessSettings
 from model.config.resolution import flatten
@@ -66,6 +66,8 @@ def identity(settings: StudySettings, preprocess: PreprocessSettings, data_hash:
     left_out = {*space, *ELSEWHERE, *BUDGET} - {"training.warmup_steps"}
     values = {**flatten(preprocess.model_dump(mode="json")), **flatten(settings.model_dump(mode="json"))}
     kept = {key: value for key, value in values.items() if key not in left_out}
+    if sizes := space.get("training.batch_size"):  # the bound on frames follows from the batch size of a trial
+        kept |= batch_frames(settings, {"training.batch_size": sizes.high})
     return {**kept, "study.space": {key: str(interval) for key, interval in space.items()}, "data": data_hash}
 
 

@@ -43,15 +43,18 @@ def suggest(study: "Study", number: int, settings: StudySettings, space: Mapping
 def comparable(study: "Study") -> "Study":
     """Returns a study in memory with the values of all trials that have passed the first rung, at its end.
 
-    Under successive halving, final values exist of few trials, and those of other rungs are not comparable.
+    Under successive halving, final values exist of few trials, and those of other rungs are not comparable. Trials
+    keep their numbers; those without a value have failed in it.
     """
     import optuna
 
     copy = optuna.create_study(directions=study.directions)
     for trial in study.get_trials(deepcopy=False):
-        for item in _observed(trial, len(study.directions)):
-            if item.values:  # without constraints, which are known of finished trials only
-                copy.add_trial(create_trial(values=item.values, params=item.params, distributions=item.distributions))
+        found = next((item for item in _observed(trial, len(study.directions)) if item.values), None)
+        if found:  # without constraints, which are known of finished trials only
+            copy.add_trial(create_trial(values=found.values, params=found.params, distributions=found.distributions))
+        else:
+            copy.add_trial(create_trial(state=TrialState.FAIL))
     return copy
 
 

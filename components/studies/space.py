@@ -18,6 +18,8 @@ SECTIONS = ("loss", "model", "training")
 """Sections whose settings can be searched."""
 BUDGET = ("training.max_steps", "training.evaluation_interval", "training.warmup_steps", "training.keep_top_k")
 """Settings that the budget of a trial determines."""
+FRAMES = "training.max_batch_frames"
+"""It changes in proportion to the batch size, unless it is searched itself."""
 CATALOGUE = {
     "loss.mel_loss_weight": "2.5:5",
     "loss.kl_loss_weight": "0.5:2",
@@ -224,4 +226,15 @@ def with_values(settings: StudySettings, values: Mapping[str, Any]) -> TrainSett
         ValueError: the schema refuses a value.
     """
     plain = settings.model_dump(mode="json", include=set(TrainSettings.model_fields))
-    return TrainSettings.model_validate(nest({**flatten(plain), **values}))
+    return TrainSettings.model_validate(nest({**flatten(plain), **batch_frames(settings, values), **values}))
+
+
+def batch_frames(settings: StudySettings, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the bound on the frames of a batch that belongs to the batch size among values; {} if there is none.
+
+    A bound that stayed the same would leave batches of long clips as they are, whatever their size.
+    """
+    own, size = settings.training, values.get("training.batch_size")
+    if size is None or not own.max_batch_frames or FRAMES in values:
+        return {}
+    return {FRAMES: math.ceil(own.max_batch_frames * size / own.batch_size)}

@@ -27,7 +27,7 @@ def storage(state: State) -> "BaseStorage":
         StudyError: the database cannot be used, or the variable is not set in a pod.
     """
     import optuna
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the caller reports trials, without tracebacks
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -39,9 +39,14 @@ def storage(state: State) -> "BaseStorage":
             "the studies' database, under the key `optuna-uri`"
         )
     path = state.prepare().study_journal
-    with state.lock("study-journal"):
-        trim_incomplete_line(path)  # of a killed worker: the next record would be appended to it
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    lock = JournalFileSymlinkLock(str(path))
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):  # a worker was killed, or is just writing
+        lock.acquire()
+        try:
+            trim_incomplete_line(path)  # the next record would be appended to it
+        finally:
+            lock.release()
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
 
 
 def _database(url: str) -> "RDBStorage":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import lineage
+from components.base_voice import base_folder
 from components.state import State
 from components.studies.attributes import ARGUMENTS, BASELINE, IDENTITY, PARENT_RUN
 from components.studies.identity import StudyArguments, identity
@@ -20,6 +21,7 @@ from model.config.study import StudySettings
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import BaseStorage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class StudyContext:
         space: Searched settings.
         features: Feature store to train on.
         corpus: Corpus that the features were made of.
+        base: Folder of the voice that all trials start from; `None` for training from scratch.
         experiment: MLflow experiment.
         name: Name of the study.
     """
@@ -41,12 +44,17 @@ class StudyContext:
     space: Mapping[str, Range]
     features: Path
     corpus: Path
+    base: Path | None
     experiment: str
     name: str
 
     @classmethod
     def of(cls, state: State, study: "Study", features: Path, corpus: Path) -> "StudyContext":
-        """Returns the context of a study whose data lies in these folders."""
+        """Returns the context of a study whose data lies in these folders.
+
+        Raises:
+            BaseVoiceError, RegistryError: the voice that trials start from is missing, or another one.
+        """
         arguments = arguments_of(study)
         return cls(
             state=state,
@@ -54,6 +62,7 @@ class StudyContext:
             space=search_space(arguments.settings),
             features=features,
             corpus=corpus,
+            base=base_folder(arguments.settings.training, state),
             experiment=arguments.experiment,
             name=arguments.study,
         )
@@ -106,7 +115,7 @@ def _require_same(name: str, known: Mapping[str, Any], own: Mapping[str, Any]) -
     if known != own:
         raise StudyError(
             f"the study {name} was made under other conditions: {describe_differences(known, own)}; change them back, "
-            "or give the study another name (--name)"
+            "or give the study another name (`myxtts study run <name>`)"
         )
 
 
@@ -136,19 +145,27 @@ def load_study(state: State, name: str = "") -> "Study":
     """
     import optuna
 
-    found = study_names(state)
+    opened = storage(state)
+    found = _names(opened)
     if not found:
         raise StudyError("there is no study yet; `myxtts study run` makes one")
     if name and name not in found:
         raise StudyError(f"there is no study {name}; there are: {', '.join(found)}")
-    return optuna.load_study(study_name=name or found[0], storage=storage(state))
+    return optuna.load_study(study_name=name or found[0], storage=opened)
 
 
-def study_names(state: State) -> list[str]:
-    """Returns the names of all studies, the newest first."""
+def load_studies(state: State) -> "list[Study]":
+    """Loads all studies, the newest first."""
     import optuna
 
-    summaries = optuna.get_all_study_summaries(storage(state))
+    opened = storage(state)
+    return [optuna.load_study(study_name=name, storage=opened) for name in _names(opened)]
+
+
+def _names(opened: "BaseStorage") -> list[str]:
+    import optuna
+
+    summaries = optuna.get_all_study_summaries(opened)
     order = sorted(summaries, key=lambda item: item.datetime_start or datetime.max, reverse=True)
     return [item.study_name for item in order]
 

@@ -4,21 +4,19 @@ A study has its trials from the start, waiting. A worker takes one, and returns 
 the end of a rung; then it waits again, with the values that it has. So trials keep their numbers, and none is lost.
 """
 
-import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from components.studies.attributes import BASELINE, BEAT, REPLACED, RUNG_VALUES, WORKER
+from components.process_identity import ProcessStatus, process_status, this_process
+from components.studies.attributes import BASELINE, BEAT, DEATHS, ERROR, REPLACED, RUNG_VALUES, WORKER
 from model.config.study import StudyConfig
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ BEAT_SECONDS = 10.0
 SILENCE_SECONDS = 120.0
 """Seconds without a heartbeat after which a worker on another machine counts as dead."""
 POLL_SECONDS = 2.0
+MAX_DEATHS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ def take(storage: "BaseStorage", trials: Sequence[FrozenTrial]) -> FrozenTrial |
     for trial in trials:
         try:
             if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                storage.set_trial_user_attr(trial._trial_id, WORKER, this_worker())
+                storage.set_trial_user_attr(trial._trial_id, WORKER, this_process())
                 return trial
         except UpdateFinishedTrialError:
             continue
@@ -126,18 +125,27 @@ def take(storage: "BaseStorage", trials: Sequence[FrozenTrial]) -> FrozenTrial |
 
 def put_back(storage: "BaseStorage", trial: FrozenTrial) -> None:
     """Returns a trial that is being trained to those that wait, with its values and its checkpoint."""
+    storage.set_trial_user_attr(trial._trial_id, WORKER, "")  # the next one writes its name after it has taken it
     storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
+def give_up(study: "Study", storage: "BaseStorage", trial: FrozenTrial, error: str) -> None:
+    """Ends a trial as failed; another one takes its place."""
+    storage.set_trial_user_attr(trial._trial_id, ERROR, error)
+    storage.set_trial_user_attr(trial._trial_id, REPLACED, True)
+    study.tell(trial.number, state=TrialState.FAIL)
+    study.enqueue_trial({})
 
 
 def is_own(storage: "BaseStorage", trial: FrozenTrial) -> bool:
     """Returns whether this worker still owns the trial; others take trials of workers without a heartbeat."""
+    return _has(storage, trial, this_process())
+
+
+def _has(storage: "BaseStorage", trial: FrozenTrial, worker: str) -> bool:
+    """Returns whether a worker is training this trial now."""
     now = storage.get_trial(trial._trial_id)
-    return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == this_worker()
-
-
-def this_worker() -> str:
-    """Returns host and process of this worker."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER, "") == worker
 
 
 @contextmanager
@@ -164,26 +172,34 @@ def beating(storage: "BaseStorage", trial: FrozenTrial) -> Iterator[None]:
 class DeadWorkers:
     """Finds trials whose worker has died, and returns them to those that wait.
 
-    A worker on this machine is dead if its process is gone; one on another machine if it has been silent for
-    `SILENCE_SECONDS` by the clock of this one.
+    A trial whose `MAX_DEATHS` workers have died fails: its settings may need more memory than there is.
+    A worker that this process could see is dead if its process is gone; one on another machine or in a container, if
+    it has been silent for `SILENCE_SECONDS` by the clock of this one.
     """
 
     seen: dict[int, tuple[Any, float]] = field(default_factory=dict)
 
     def put_back(self, study: "Study", storage: "BaseStorage") -> list[int]:
-        """Returns the numbers of the trials that wait again."""
+        """Returns the numbers of the trials whose worker has died."""
         found = []
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_dead(trial):
+            if not self._is_dead(trial) or not _has(storage, trial, trial.user_attrs.get(WORKER, "")):
+                continue  # or another worker has found it first
+            deaths = trial.user_attrs.get(DEATHS, 0) + 1
+            storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
+            if deaths < MAX_DEATHS:
                 put_back(storage, trial)
-                found.append(trial.number)
+            else:
+                give_up(study, storage, trial, f"{deaths} workers died while they trained it, perhaps out of memory")
+            found.append(trial.number)
         return found
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
-        host, _, process = trial.user_attrs.get(WORKER, "").partition(":")
-        if host == socket.gethostname():
-            return not Path(f"/proc/{process}").is_dir()
-        sign = (host, process, trial.user_attrs.get(BEAT, 0))
+        worker = trial.user_attrs.get(WORKER, "")
+        status = process_status(worker)
+        if status is not ProcessStatus.UNKNOWN:
+            return status is ProcessStatus.ENDED
+        sign = (worker, trial.user_attrs.get(BEAT, 0))
         known, since = self.seen.get(trial.number, (None, 0.0))
         if known != sign:
             self.seen[trial.number] = (sign, time.monotonic())

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import lineage
-from components.base_voice import base_folder
 from components.feature_remote import open_store
 from components.runner import emit
-from components.studies.attributes import ERROR, PARENT_RUN, REPLACED, RUN, RUNG_VALUES, SECONDS, STEPS, USED
+from components.studies.attributes import ERROR, PARENT_RUN, RUN, RUNG_VALUES, SECONDS, STEPS, USED
 from components.studies.objectives import Measured, objective_values
 from components.studies.sampling import suggest
 from components.studies.space import Range, with_values
@@ -25,6 +24,8 @@ from components.studies.trials import (
     Halving,
     Next,
     beating,
+    counted,
+    give_up,
     is_own,
     next_trials,
     put_back,
@@ -110,7 +111,7 @@ def work(context: StudyContext, study: "Study", report: Callable[["FrozenTrial"]
     failures, trained = 0, 0
     while True:
         for number in dead.put_back(study, storage):
-            log.warning("the worker of trial %d has died; the trial waits again", number)
+            log.warning("the worker of trial %d has died", number)
         what, candidates = next_trials(study.get_trials(deepcopy=False), halving)
         if what is Next.STOP:
             return trained
@@ -144,21 +145,17 @@ def _prune(context: StudyContext, study: "Study", taken: "FrozenTrial") -> None:
 
 def _run(context: StudyContext, study: "Study", taken: "FrozenTrial") -> bool:
     """Trains a trial to the end of its rung or of its training; returns False if its training failed."""
-    from optuna.trial import TrialState
-
     storage = study._storage
     try:
         trial = _open(context, study, taken)
         measured = _train(context, study, trial)
     except TrainingError as error:
-        storage.set_trial_user_attr(taken._trial_id, ERROR, str(error))
-        storage.set_trial_user_attr(taken._trial_id, REPLACED, True)
-        study.tell(taken.number, state=TrialState.FAIL)
-        study.enqueue_trial({})
+        give_up(study, storage, taken, str(error))
         shutil.rmtree(_folder(context, taken.number) / "checkpoints", ignore_errors=True)
         return False
     except BaseException:
-        put_back(storage, taken)
+        if is_own(storage, taken):
+            put_back(storage, taken)
         raise
     if not is_own(storage, taken):
         log.warning("trial %d was given to another worker, since this one had been silent", taken.number)
@@ -228,7 +225,8 @@ def _train(context: StudyContext, study: "Study", trial: "Trial") -> Measured | 
 
     try:
         with tracker:  # ends as finished at a rung, too, and is continued after it
-            logger = TrialProgress(tracker, study, trial.number, budget.steps, context.settings.study.trials)
+            rungs = f" (rung {rung + 1} of {budget.halving.rungs})" if budget.halving.rungs > 1 else ""
+            logger = TrialProgress(tracker, study, end, f"of trial {trial.number}{rungs}")
             result = _fit(context, config, folder, logger, on_validation)
             trial.set_user_attr(STEPS, result.steps if result else end)
     finally:
@@ -254,7 +252,6 @@ def _fit(
     on_validation: Callable[[int, dict[str, float]], None],
 ) -> TrainingResult | None:
     """Trains in the folder of a trial from its last checkpoint; returns `None` if it ends at a rung."""
-    base = base_folder(config.training, context.state)
     try:
         return train(
             config,
@@ -262,7 +259,7 @@ def _fit(
             folder,
             logger,
             on_validation,
-            base=base,
+            base=context.base,
             compare_speakers=speaker_similarities,
         )
     except StopTraining:
@@ -302,24 +299,18 @@ class TrialProgress:
     Args:
         logger: Receives everything. It stays open.
         study: The study.
-        number: Number of the trial.
-        steps: Optimizer steps of the trial.
-        trials: Number of trials of the study.
+        end: Optimizer step at which the trial pauses or ends.
+        name: What is trained until then.
     """
 
-    def __init__(self, logger: MlflowRunLogger, study: "Study", number: int, steps: int, trials: int) -> None:
-        self._logger, self._study, self._number, self._steps, self._trials = logger, study, number, steps, trials
+    def __init__(self, logger: MlflowRunLogger, study: "Study", end: int, name: str) -> None:
+        self._logger, self._study, self._end, self._name = logger, study, end, name
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self._logger.metrics(step, values)
-        done = sum(trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False))
-        emit(
-            STEP,
-            "progress",
-            done=min(done, self._trials),
-            total=self._trials,
-            **{f"of trial {self._number}": f"{step}/{self._steps}"},
-        )
+        trials = counted(self._study.get_trials(deepcopy=False))
+        done = sum(trial.state.is_finished() for trial in trials)
+        emit(STEP, "progress", done=done, total=len(trials), **{self._name: f"{step}/{self._end}"})
 
     def artifact(self, path: Path, folder: str = "") -> None:
         self._logger.artifact(path, folder)

@@ -23,6 +23,7 @@ def run(data: str, features: str, prepared: str, worker: str) -> StudyWorkerOutp
     Raises:
         StudyError: several trials in a row failed.
     """
+    logging.getLogger("model").setLevel(logging.WARNING)  # the lines of trainings side by side name no trial
     corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
     name, state = PrepareStudyOutput.read(prepared).study, State.locate()
     study = load_study(state, name)

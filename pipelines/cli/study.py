@@ -110,7 +110,9 @@ def run(
     if then_train:
         click.echo(f"gate:          {record.steps['gate'].message}")
     else:
-        click.echo(f"best settings: {folder / 'best.yaml'} (myxtts run --config ...)")
+        file = folder / "best.yaml"
+        data = f" --data {where['data']}" if where["data"] else ""
+        click.echo(f"best settings: {file}\ntrain with it: myxtts run{data} --config {file}")
 
 
 def _project(where: dict[str, Any], named: dict[str, Any]) -> "Project":
@@ -142,11 +144,14 @@ def _continued(
 ) -> "tuple[StudyArguments, Lineage] | None":
     """Returns the arguments of a study that is named without further settings; `None` for any other study."""
     from components import lineage
-    from components.studies.study import arguments_of, load_study, study_names
+    from components.studies.study import arguments_of, load_studies
 
-    if not name or given_settings(where) or name not in study_names(project.state):
+    if not name or given_settings(where):
         return None
-    arguments = arguments_of(load_study(project.state, name)).with_amounts(trials, workers)
+    known = next((study for study in load_studies(project.state) if study.study_name == name), None)
+    if known is None:
+        return None
+    arguments = arguments_of(known).with_amounts(trials, workers)
     return arguments, lambda run_id: {"kfp.run_id": run_id, **lineage.git_state(Path(__file__).parent)}
 
 
@@ -167,11 +172,10 @@ def worker(name: str) -> None:
 @json_option
 def list_command(as_json: bool) -> None:
     """List studies, the newest first."""
-    from components.studies.study import load_study, study_names
+    from components.studies.study import load_studies
     from components.studies.table import overview
 
-    state = State.locate()
-    found = [overview(load_study(state, name)) for name in study_names(state)]
+    found = [overview(study) for study in load_studies(State.locate())]
     if as_json:
         click.echo(json.dumps([vars(item) for item in found], indent=1))
         return

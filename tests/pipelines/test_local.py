@@ -436,6 +436,17 @@ def test_a_worker_that_fails_makes_the_step_fail_even_if_another_ends_later(tmp_
     assert record.steps["study_worker"].state == "failed"
 
 
+def test_what_kfp_writes_when_one_of_two_workers_ends_is_not_shown(tmp_path):
+    shown = []
+    record = RunRecord(id="run-1", folder=tmp_path, arguments={"study": "s", "name": "m"})
+    record.steps = {"study_worker": StepRecord()}
+    watcher = _Watcher(record, lambda *_: None, shown.append)
+    started = json.dumps({"step": "study_worker", **STARTED})
+    for line in (f"{EVENT} {started}", "Wrote executor output file to x.", "trial 1"):
+        watcher.read(f"            {line}\n")
+    assert shown == ["trial 1"]
+
+
 def test_more_workers_than_the_local_runner_runs_side_by_side_are_refused(state):
     with pytest.raises(ConfigError, match=r"study.workers = 3.*`myxtts study worker mine`"):
         run_study(state, {"study": "mine", "name": "m"}, 3, lambda run_id: {})

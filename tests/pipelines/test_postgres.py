@@ -50,13 +50,13 @@ import sys
 from pathlib import Path
 from small_study import SlowTrainer, context_of
 from components.state import State
-from components.studies import worker
+from components.studies import study as module, worker
 from components.studies.study import load_study
 
 folder = Path(sys.argv[1])
 trainer = SlowTrainer(folder)
 worker.train, worker.MlflowRunLogger = trainer, trainer.tracker
-worker.open_store, worker.base_folder = (lambda features, state: features), (lambda settings, state: None)
+worker.open_store, module.base_folder = (lambda features, state: features), (lambda settings, state: None)
 worker.POLL_SECONDS = 0.1
 state = State(folder / "state")
 study = load_study(state, "shared")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,52 @@ def test_a_study_is_continued_by_its_name_alone(studied, state, ask):
     listed = ask("study", "list")
     assert [(item["name"], item["trials"], item["finished"]) for item in listed] == [("small", 3, 3)]
     assert ask("study", "status", "small")["steps"]["study_worker"]["state"] == "done"
+
+
+def trials(ask, name: str) -> list[dict[str, Any]]:
+    """What a trial is: its number, settings, state, value and steps."""
+    kept = ("trial", "settings", "state", "values", "steps")
+    return [{key: trial[key] for key in kept} for trial in ask("study", "show", name)["trials"]]
+
+
+@pytest.mark.slow  # three minutes: four runs of a study
+def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(state, ask):
+    """By Ctrl-C, and by the death of all its processes."""
+
+    def study(name: str) -> list[str]:
+        return command("study", "run", name, "--trials", "12", "--workers", "2", **STUDY)
+
+    def finished() -> int:
+        listed = [item for item in ask("study", "list") if item["name"] == "interrupted"]
+        return sum(bool(trial["steps"]) for trial in trials(ask, "interrupted")) if listed else 0
+
+    def interrupt(after: int, end: Callable[[subprocess.Popen], None]) -> None:
+        process = subprocess.Popen(
+            study("interrupted"),
+            cwd=ROOT,
+            env=environment(state),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: finished() >= after)
+        end(process)
+        process.wait(120)
+        assert not living(state)
+
+    def kill(process: subprocess.Popen) -> None:
+        process.kill()  # first, so that it starts nothing any more
+        process.wait()
+        for number in living(state):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        wait_until(lambda: not living(state))
+
+    whole = subprocess.run(study("at-once"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    interrupt(2, lambda process: process.send_signal(signal.SIGINT))
+    interrupt(6, kill)
+    end = subprocess.run(study("interrupted"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    assert end.returncode == 0, end.stdout + end.stderr
+    assert len(trials(ask, "interrupted")) == 12
+    assert trials(ask, "interrupted") == trials(ask, "at-once")
+    assert {trial["state"] for trial in trials(ask, "at-once")} == {"complete", "pruned"}

@@ -86,7 +86,7 @@ def without_mlflow(monkeypatch) -> None:
 def fake(monkeypatch) -> FakeTrainer:
     found = FakeTrainer()
     monkeypatch.setattr(worker, "train", found)
-    monkeypatch.setattr(worker, "base_folder", lambda settings, state: None)
+    monkeypatch.setattr(module, "base_folder", lambda settings, state: None)
     monkeypatch.setattr(worker, "open_store", lambda features, state: features)
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("MYXTTS_STUDY_STORAGE", raising=False)

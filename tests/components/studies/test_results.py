@@ -52,6 +52,13 @@ def test_the_best_file_holds_what_the_study_decided_and_nothing_else(begin, fake
     assert best_settings(study)["training.batch_size"] == best.params["training.batch_size"]
 
 
+def test_the_best_file_says_from_scratch_too(begin, fake):
+    """`params.yaml` may say `auto`, which starts from a voice where there is one."""
+    context, study = begin({"study.rungs": 1, "study.trials": 1})
+    work(context, study)
+    assert yaml.safe_load(best_file(study))["training"]["start_from"] == "none"
+
+
 def test_no_best_without_a_complete_or_without_a_feasible_trial(begin, fake):
     context, study = begin({"study.trials": 2})
     with pytest.raises(StudyError, match="no complete trial"):

@@ -80,6 +80,19 @@ def test_what_cannot_be_searched_is_refused_with_the_reason(entry, reason):
     assert reason in str(caught.value)
 
 
+def test_the_bound_on_frames_follows_the_batch_size_unless_it_is_searched():
+    """With the same bound, batches of long clips would be equal whatever their size."""
+    study = settings(model_size="tiny")
+    frames = study.training.max_batch_frames
+    assert frames
+    assert with_values(study, {"training.batch_size": 16}).training.max_batch_frames == 2 * frames
+    assert with_values(study, {"model.dropout": 0.2}).training.max_batch_frames == frames
+    both = {"training.batch_size": 16, "training.max_batch_frames": 3000}
+    assert with_values(study, both).training.max_batch_frames == 3000
+    unbounded = settings(model_size="tiny", training__max_batch_frames=0)
+    assert with_values(unbounded, {"training.batch_size": 16}).training.max_batch_frames == 0
+
+
 def test_a_setting_is_named_once():
     with pytest.raises(SpaceError, match="twice"):
         search_space(settings("model.dropout", "model.dropout=0:0.1"))

@@ -10,7 +10,7 @@ from components.studies import storage as storage_module
 from components.studies.identity import ELSEWHERE, identity
 from components.studies.space import BUDGET
 from components.studies.storage import StudyError
-from components.studies.study import arguments_of, create_study, load_study, study_names
+from components.studies.study import arguments_of, create_study, load_studies, load_study
 from components.studies.table import overview
 from model.config.data import PreprocessSettings
 from model.config.resolution import flatten
@@ -59,6 +59,13 @@ def test_whatever_they_do_not_depend_on_continues_it(changes):
     assert name(**changes) == name()
 
 
+def test_a_bound_on_frames_is_part_of_the_identity_as_it_is_in_the_trials():
+    """It follows from the batch size of a trial, so only frames per clip count where the batch size is searched."""
+    bounded = name(training__batch_size=4, training__max_batch_frames=1024)
+    assert name(training__batch_size=8, training__max_batch_frames=2048) == bounded
+    assert name(training__batch_size=8, training__max_batch_frames=1024) != bounded
+
+
 def test_other_data_start_another_study():
     assert study_arguments(data_hash="1" * 32 + ".dir").study != study_arguments().study
 
@@ -73,7 +80,7 @@ def test_every_setting_of_a_trial_is_part_of_the_identity_or_named_as_an_excepti
 
 def test_a_named_study_refuses_other_settings_and_names_the_difference(begin):
     begin({"study.name": "mine"})
-    with pytest.raises(StudyError, match=r"study mine .*study.max_steps is 40 instead of 9.*--name"):
+    with pytest.raises(StudyError, match=r"study mine .*study.max_steps is 40 instead of 9.*study run <name>"):
         begin({"study.name": "mine", "study.max_steps": 40})
     begin({"study.name": "mine", "study.trials": 9})
     assert len(load_study(begin.state, "mine").get_trials()) == 9
@@ -92,7 +99,7 @@ def test_studies_are_found_by_their_name_and_the_newest_without(begin):
         load_study(begin.state)
     begin({"study.name": "first"})
     begin({"study.name": "second"})
-    assert set(study_names(begin.state)) == {"first", "second"}
+    assert {study.study_name for study in load_studies(begin.state)} == {"first", "second"}
     assert load_study(begin.state, "first").study_name == "first"
     with pytest.raises(StudyError, match="there is no study third; there are: "):
         load_study(begin.state, "third")

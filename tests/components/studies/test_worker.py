@@ -1,12 +1,16 @@
 """Workers: the settings of a trial's training; no trial is lost, repeated or added."""
 
+import json
+
 import pytest
 from optuna.trial import TrialState
 
 from components import tracking
+from components.process_identity import this_process
+from components.runner import EVENT
 from components.studies import trials as trials_module
 from components.studies import worker
-from components.studies.attributes import PARENT_RUN, RUN, USED
+from components.studies.attributes import PARENT_RUN, RUN, USED, WORKER
 from components.studies.storage import StudyError
 from components.studies.table import row
 from components.studies.trials import Halving, counted, rung_values
@@ -134,6 +138,19 @@ def test_promoted_trials_resume_from_their_checkpoints_and_the_rest_is_pruned(be
 
 
 @without_mlflow
+def test_progress_counts_trials_and_the_steps_within_a_rung(begin, fake, capsys):
+    fake.failing = {1}
+    context, study = begin({"study.trials": 3, "study.max_steps": 9})
+    work(context, study)
+    events = [json.loads(line.partition(EVENT)[2]) for line in capsys.readouterr().out.splitlines()]
+    steps = trial_settings(context.settings, study.get_trials()[0].params)[1]
+    end = steps.halving.end(0, steps.steps)
+    first = {"step": "study_worker", "state": "progress", "done": 0, "total": 3}
+    assert events[0] == {**first, "of trial 0 (rung 1 of 3)": f"{end}/{end}"}
+    assert all(event["done"] < event["total"] == 3 for event in events)  # the failed trial counts no more
+
+
+@without_mlflow
 def test_rungs_that_end_while_their_worker_dies_are_not_trained_again(begin, fake, monkeypatch):
     context, study = begin({"study.trials": 2, "study.max_steps": 90})
     real = worker._pause
@@ -197,9 +214,11 @@ def test_trials_that_do_not_align_are_infeasible(begin, fake):
 
 @without_mlflow
 def test_the_trial_of_a_dead_worker_on_this_machine_is_trained_at_once(begin, fake):
+    """Even if another process has got the number of the dead one, as this one has here."""
     context, study = begin({"study.rungs": 1, "study.trials": 2})
     taken = trials_module.take(study._storage, study.get_trials(deepcopy=False))
-    study._storage.set_trial_user_attr(taken._trial_id, "worker", f"{trials_module.socket.gethostname()}:999999999")
+    place, process, started = this_process().split()
+    study._storage.set_trial_user_attr(taken._trial_id, WORKER, f"{place} {process} {int(started) - 1}")
     work(context, study)
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 2
     assert len(fake.calls) == 2
@@ -209,7 +228,7 @@ def test_the_trial_of_a_dead_worker_on_this_machine_is_trained_at_once(begin, fa
 def test_the_trial_of_a_silent_worker_elsewhere_is_trained_after_a_while(begin, fake, monkeypatch):
     _, study = begin({"study.rungs": 1, "study.trials": 2})
     taken = trials_module.take(study._storage, study.get_trials(deepcopy=False))
-    study._storage.set_trial_user_attr(taken._trial_id, "worker", "elsewhere:7")
+    study._storage.set_trial_user_attr(taken._trial_id, WORKER, "elsewhere 7 1")
     clock = iter(range(0, 10_000, 50))
     monkeypatch.setattr(trials_module.time, "monotonic", lambda: next(clock))
     dead = trials_module.DeadWorkers()
@@ -217,6 +236,40 @@ def test_the_trial_of_a_silent_worker_elsewhere_is_trained_after_a_while(begin, 
     study._storage.set_trial_user_attr(taken._trial_id, "beat", 1)  # it lives
     assert [dead.put_back(study, study._storage) for _ in range(3)] == [[], [], []]
     assert [dead.put_back(study, study._storage)] == [[taken.number]]
+
+
+@without_mlflow
+def test_a_trial_that_ends_every_worker_is_given_up_and_replaced(begin, fake):
+    """Without a limit, a trial that needs more memory than there is would end each worker of the study."""
+    context, study = begin({"study.rungs": 1, "study.trials": 2})
+    dead = trials_module.DeadWorkers()
+    place, process, started = this_process().split()
+    for _ in range(trials_module.MAX_DEATHS):
+        (taken, *_) = [trial for trial in study.get_trials(deepcopy=False) if trial.number == 1]
+        assert trials_module.take(study._storage, [taken])
+        study._storage.set_trial_user_attr(taken._trial_id, WORKER, f"{place} {process} {int(started) - 1}")
+        assert dead.put_back(study, study._storage) == [1]
+    work(context, study)
+    rows = [row(trial) for trial in study.get_trials(deepcopy=False)]
+    assert [item.state for item in rows] == ["complete", "failed", "complete"]
+    assert "3 workers died" in rows[1].error
+
+
+@without_mlflow
+def test_a_trial_that_another_worker_has_just_taken_stays_with_it(begin, monkeypatch):
+    """Two workers find the same dead one; the second one looks again before it puts the trial back."""
+    _, study = begin()
+    storage, dead = study._storage, trials_module.DeadWorkers()
+    taken = trials_module.take(storage, study.get_trials(deepcopy=False))
+    place, process, started = this_process().split()
+    storage.set_trial_user_attr(taken._trial_id, WORKER, f"{place} {process} {int(started) - 1}")
+    stale = [storage.get_trial(taken._trial_id)]
+    assert dead.put_back(study, storage) == [0]
+    assert storage.get_trial(taken._trial_id).user_attrs[WORKER] == ""
+    assert trials_module.take(storage, [taken])
+    monkeypatch.setattr(study, "get_trials", lambda **_: stale)
+    assert dead.put_back(study, storage) == []
+    assert trials_module.is_own(storage, taken)
 
 
 @without_mlflow
