@@ -30,14 +30,18 @@ def suggest(study: "Study", number: int, settings: StudySettings, space: Mapping
     """
     import optuna
 
-    copy = optuna.create_study(
-        directions=study.directions, sampler=sampler(settings.study.sampler, settings.seed * 10_000 + number)
-    )
+    seed, kind = settings.seed * 10_000 + number, settings.study.sampler
+    copy = optuna.create_study(directions=study.directions, sampler=sampler(kind, seed))
     distributions = {key: interval.distribution() for key, interval in space.items()}
-    for trial in study.get_trials(deepcopy=False):
-        if trial.number != number and trial.params.keys() == distributions.keys():
-            copy.add_trials(_observed(trial, len(study.directions)))
-    return dict(copy.ask(distributions).params)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != number]
+    others = [trial for trial in trials if trial.params.keys() == distributions.keys()]
+    for trial in others:
+        copy.add_trials(_observed(trial, len(study.directions)))
+    values = dict(copy.ask(distributions).params)
+    if kind != "random" and any(values == trial.params for trial in others):
+        copy.sampler = sampler("random", seed + 5_000)  # a training is deterministic: the same again shows nothing
+        values = dict(copy.ask(distributions).params)
+    return values
 
 
 def comparable(study: "Study") -> "Study":

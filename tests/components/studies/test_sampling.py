@@ -1,6 +1,7 @@
 """Values of new trials: they depend on results of other trials, but not on the order of the workers."""
 
 import pytest
+from optuna.trial import create_trial
 
 from components.studies.sampling import suggest
 from components.studies.trials import rung_values
@@ -29,6 +30,16 @@ def test_samplers_learn_from_the_first_rung(begin, fake, kind):
     assert all(rung_values(trial) for trial in study.get_trials())
     late = [abs(weight - 3) for weight in weights[8:]]
     assert sum(late) / len(late) < 0.6  # 0.9 at random
+
+
+@pytest.mark.parametrize("kind", ["gp", "tpe"])
+def test_values_that_a_trial_has_had_are_not_suggested_again(begin, kind):
+    """The Gaussian process returns to the corner that it thinks best, where the same training would run again."""
+    context, study = begin({"study.sampler": kind})
+    values = suggest(study, 5, context.settings, context.space)
+    distributions = {key: interval.distribution() for key, interval in context.space.items()}
+    study.add_trial(create_trial(value=1.0, params=values, distributions=distributions))
+    assert suggest(study, 5, context.settings, context.space) != values
 
 
 def test_random_values_do_not_depend_on_other_trials(begin, fake):
