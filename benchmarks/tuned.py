@@ -1,10 +1,9 @@
-"""Gain of a study: its best trial against its baseline, on sentences that neither training nor the study has seen.
+"""Gain of a study: its best trial against its baseline, on the recordings of the test split.
 
-If the baseline is the best trial, the second best one is compared with it. Both voices speak the sentences of the test
-split, and texts without recordings. The study chose by the validation split, which is left out. Intervals are of 95 %,
-of the mean of the differences per sentence.
+If the baseline is the best trial, the second best one is compared with it. Neither training nor the study has seen the
+test split. Intervals are of 95 %, of the mean of the differences per sentence.
 
-    python -m benchmarks.tuned <study> --texts 60
+    python -m benchmarks.tuned <study>
 """
 
 import argparse
@@ -13,48 +12,44 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from components.feature_remote import open_store
-from components.gate.comparison import COMPARED, paired
 from components.state import State
 from components.studies.attributes import BASELINE
-from components.studies.objectives import MEL
-from components.studies.study import StudyContext, load_study
+from components.studies.study import load_study
 from components.studies.table import complete_trials, is_feasible
-from model.config.evaluation import EvaluateSettings
-from model.evaluation.evaluate import evaluate
+from model.audio.dtw import dtw_path
+from model.audio.io import resample
+from model.audio.mel import MelExtractor
+from model.evaluation import metrics, recognizer
 from model.evaluation.statistics import estimate_mean
-from model.loop.reporting import read_history
+from model.features.store import FeatureStore
+from model.synthesis import Synthesizer
+from model.text.normalize import normalize
 from pipelines.study import fetch_data
 
-
-def evaluated(context: StudyContext, trial: int, texts: int) -> dict[str, Any]:
-    """Returns the metrics of a trial's voice on all clips of the test split, and on texts without recordings."""
-    settings = EvaluateSettings.of(context.settings)
-    limits = {"max_clips": 10_000, "max_training_clips": 1, "max_seconds": 1e6, "texts": texts}
-    settings = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update=limits)})
-    folder = context.folder / f"trial-{trial}"
-    with tqdm(desc=f"trial {trial}", unit="step", file=sys.stderr, mininterval=5.0) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        store = open_store(context.features, context.state)
-        found = evaluate(folder / "voice", store, context.corpus, settings, folder / "test", progress)
-    return {**found, "clips": [clip for clip in found["clips"] if clip["split"] == "test"]}
+METRICS = ("character_error", "mel_cepstral_distortion")
 
 
-def validation_mel(folder: Path) -> float:
-    """Returns the mel error of the validation split at the end of a trial."""
-    return float([record[MEL] for record in read_history(folder / "history.jsonl") if MEL in record][-1])
+def score(voice: Path, store: FeatureStore) -> np.ndarray:
+    """Returns the `METRICS` (clip, metric) of a voice that speaks the clips of the test split."""
+    synthesizer, extractor, rows = Synthesizer(voice), MelExtractor(store.audio), []
+    for position in tqdm(store.split("test"), desc=voice.parent.name, file=sys.stderr, mininterval=5.0):
+        clip, recorded = store.clips[position], np.asarray(store.clip(position).mel)
+        speech = synthesizer.synthesize(clip.text, language=clip.language, speaker=clip.speaker)
+        transcript = recognizer.transcribe(resample(speech.samples, store.audio.sample_rate, recognizer.SAMPLE_RATE))
+        error = recognizer.character_error(normalize(clip.text, clip.language).text, transcript)
+        mel = extractor.numpy(speech.samples)
+        path = dtw_path(metrics.mel_cepstrum(mel), metrics.mel_cepstrum(recorded))
+        rows.append((error, metrics.mel_cepstral_distortion(mel, recorded, path).value))
+    return np.array(rows, np.float64)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="name of the study")
-    parser.add_argument("--texts", type=int, default=60, help="number of texts without recordings")
     given = parser.parse_args()
     state = State.locate().prepare()
     study = load_study(state, given.study)
@@ -64,23 +59,19 @@ def main() -> None:
     other = next((trial.number for trial in ranked if trial.number != baseline), None)
     if other is None:
         sys.exit(f"no trial of {given.study} but its baseline is complete and feasible")
-    voices = {trial: evaluated(context, trial, given.texts) for trial in (baseline, other)}
-    rows = {}
-    for metric in COMPARED:
-        values = list(paired(metric, voices[other], voices[baseline]).values())
-        if not values:
-            continue
-        estimate = estimate_mean([ours - theirs for ours, theirs in values])
-        rows[metric] = {
-            "baseline": sum(theirs for _, theirs in values) / len(values),
-            "other": sum(ours for ours, _ in values) / len(values),
-            "difference": estimate.mean,
-            "interval": [estimate.low, estimate.high],
-            "sentences": estimate.count,
-        }
-    mel = {trial: validation_mel(context.folder / f"trial-{trial}") for trial in voices}
-    trials = {"best": ranked[0].number, "baseline": baseline, "other": other}
-    print(json.dumps({**trials, MEL: mel, "held out": rows}, indent=1))
+    store = open_store(context.features, state)
+    scores = {number: score(context.folder / f"trial-{number}" / "voice", store) for number in (baseline, other)}
+    found: dict[str, Any] = {
+        "baseline": baseline,
+        "other": other,
+        "study": {trial.number: trial.values for trial in ranked},
+        "sentences": len(scores[other]),
+    }
+    for column, name in enumerate(METRICS):
+        estimate = estimate_mean((scores[other] - scores[baseline])[:, column].tolist())
+        means = {f"trial {number}": float(values[:, column].mean()) for number, values in scores.items()}
+        found[name] = {**means, "difference": estimate.mean, "low": estimate.low, "high": estimate.high}
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
