@@ -117,8 +117,8 @@ def _with_values(source: "Study") -> list[FrozenTrial]:
     return source.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def _number(axes: "Axes", trial: FrozenTrial, x: float, y: float) -> None:
-    """Writes the number of a trial beside a point."""
+def _number(axes: "Axes", trial: FrozenTrial, x: Any, y: float) -> None:
+    """Writes the number of a trial beside a point; `x` may be a choice."""
     axes.annotate(str(trial.number), (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
 
 
@@ -147,12 +147,14 @@ def _line(axes: "Axes", color: str, label: str) -> Any:
 
 
 def _history(source: "Study", name: str) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure()
     axes, trials = figure.subplots(), _with_values(source)
     numbers, values = [trial.number for trial in trials], [trial.values[0] for trial in trials]
     axes.scatter(numbers, values, color=BASE, label="trial")
     axes.step(numbers, np.minimum.accumulate(values), where="post", color=BEST, label="best so far")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=name)
     axes.legend()
     return figure
