@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE := $(if $(MYXTTS_STATE),$(MYXTTS_STATE),.myxtts)
 STAMP := $(VENV)/installed
-RESEMBLYZER := $(shell sed -n 's/^[Rr]esemblyzer==/resemblyzer==/p' constraints.txt)
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+LISTS := $(VENV)/requirements
 # Images: their prefix and tag; where pip finds a CPU or CUDA build of torch; options of `docker build`.
 IMAGE ?= myxtts-python
 TAG ?= latest
@@ -13,22 +14,35 @@ DOCKER_BUILD ?= docker build
 RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-docker slow-seconds lint format goldens images clean-runs
+.PHONY: help install constraints run test test-slow test-docker slow-seconds lint format goldens images clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMP) ## the virtual environment with everything
 
-# The speaker encoder's own requirements (a compiled voice activity detector) are not used: its weights are.
-# ttspico is optional: without a C compiler the installation continues.
-$(STAMP): pyproject.toml constraints.txt
+# Everything is installed at the versions of constraints.txt, and compared with the hashes there. An older pip ignores
+# hashes of constraints, so pip comes first; then it is asked which build of torch it finds (infra/requirements.py). The
+# wheel with the weights of the speaker encoder stays a file: its code and its requirements (a compiled voice activity
+# detector) are not used. ttspico is optional: without a C compiler the installation continues.
+$(STAMP): pyproject.toml constraints.txt infra/requirements.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(RESEMBLYZER)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pico]' >$(VENV)/pico.log 2>&1 \
+	@mkdir -p $(LISTS)
+	@for list in dev pico torch weights; do $(PYTHON) infra/requirements.py $$list >$(LISTS)/$$list.txt || exit 1; done
+	@$(PYTHON) infra/requirements.py --locked install >$(LISTS)/install.txt
+	$(PIP) install --require-hashes -r $(LISTS)/install.txt
+	$(PIP) install --dry-run --ignore-installed --no-deps -r $(LISTS)/torch.txt --report $(LISTS)/torch.json
+	@$(PYTHON) infra/requirements.py --build $(LISTS)/torch.json $(LISTS)/dev.txt >$(LISTS)/dev-build.txt
+	$(PIP) install --require-hashes -c constraints.txt -r $(LISTS)/dev-build.txt
+	$(PIP) download --require-hashes --no-deps -c constraints.txt -r $(LISTS)/weights.txt --dest $(VENV)/share/myxtts
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --require-hashes -c constraints.txt -r $(LISTS)/pico.txt >$(VENV)/pico.log 2>&1 \
 	  || echo "ttspico was not built (it needs a C compiler; log: $(VENV)/pico.log): the generated corpus uses flite or espeak-ng"
+	$(PIP) check
 	@touch $@
+
+constraints: $(STAMP) ## rewrite constraints.txt after a change of pyproject.toml; UPGRADE=1 takes the newest versions
+	$(BIN)/python infra/lock.py $(if $(UPGRADE),--upgrade)
 
 run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET="key=value ..."
 	@$(BIN)/myxtts run $(RUN_OPTIONS)

@@ -209,6 +209,17 @@ def own_files(root: Path) -> Iterator[Target]:
     manifest = JsonFile(folder / "manifest.jsonl", [clip, {**clip, "id": "b"}], lambda: read_manifest(folder), (), True)
     manifest.free = (("*", "split"),)  # may be missing
     yield Target("manifest", manifest.attack)
+
+    def leads_elsewhere(rng: random.Random) -> str:
+        """A manifest whose writer names files that are not those of the corpus."""
+        key, name = rng.choice(["audio", "id"]), rng.choice(NAMES)
+        content = json.dumps({**clip, key: name}).encode("utf-8", "surrogatepass")
+        manifest.path.write_bytes(content)
+        (found,) = read_manifest(folder)
+        named = (folder / "inner" / getattr(found, key)).resolve()
+        return "" if named.is_relative_to((folder / "inner").resolve()) else f"{key} {name!r}"
+
+    yield Target("paths of a manifest", leads_elsewhere)
     problem = {"id": "a", "file": "f:1", "reason": "silent", "detail": "d", "severity": "bad"}
     problems = JsonFile(folder / "problems.jsonl", [problem], lambda: read_problems(folder), (("*", "severity"),), True)
     yield Target("problems", problems.attack)

@@ -11,7 +11,15 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from model.errors import CorpusError, MyXTTSError
-from model.files import atomic_write, read_record, read_records, remove_leftovers, write_json, write_json_lines
+from model.files import (
+    atomic_write,
+    read_record,
+    read_records,
+    remove_leftovers,
+    stays_inside,
+    write_json,
+    write_json_lines,
+)
 
 MANIFEST = "manifest.jsonl"
 LICENSE = "license.json"
@@ -26,7 +34,7 @@ class Clip:
     """A recording of one utterance and its metadata.
 
     Attributes:
-        id: Unique within the corpus.
+        id: Unique within the corpus, and usable as the name of a file.
         audio: Path of the audio file relative to the manifest's folder (mono FLAC at `sample_rate`).
         text: Transcript as published.
         language: Name of an espeak-ng voice (`en`, `fa`, ...).
@@ -55,17 +63,28 @@ def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
     return write_json_lines(folder / MANIFEST, map(asdict, clips))
 
 
-def read_manifest(folder: Path) -> list[Clip]:
+def read_manifest(folder: Path, beside: bool = False) -> list[Clip]:
     """Returns the clips of `folder/manifest.jsonl` in file order.
 
+    Args:
+        folder: Folder of the corpus.
+        beside: Whether recordings may lie in a folder beside it, as those of the stage `validate` do.
+
     Raises:
-        ManifestError: the file is missing, or a line is not a clip.
+        ManifestError: the file is missing, or a line is not a clip, or names a file that lies elsewhere.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest; run `dvc repro` to make the data stages")
     names = ", ".join(field.name for field in fields(Clip))
-    return read_records(path, Clip, ManifestError, f"a line has the keys {names}; run `dvc repro` to make it again")
+    fix = "run `dvc repro` to make it again"
+    clips = read_records(path, Clip, ManifestError, f"a line has the keys {names}; {fix}")
+    for clip in clips:
+        audio = clip.audio.removeprefix("../") if beside else clip.audio
+        for key, name, inside in (("audio", clip.audio, audio), ("id", clip.id, clip.id)):
+            if not stays_inside(inside) or (key == "id" and "/" in inside):
+                raise ManifestError(f"{path}: `{key}` {name[:200]!r} leads out of the corpus; {fix}")
+    return clips
 
 
 @contextmanager

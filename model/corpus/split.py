@@ -40,7 +40,7 @@ def split(source: Path, destination: Path, config: Config) -> list[Clip]:
         ManifestError: `source` has no manifest.
     """
     source = Path(source)
-    found = read_manifest(source)
+    found = read_manifest(source, beside=True)
     assigned = assign_splits(found, config.split)
     clips = [clip for clip in found if clip.id in assigned]
     moved = []

@@ -32,7 +32,7 @@ def corpus_stats(folder: Path) -> dict[str, Any]:
     Raises:
         ManifestError: the folder has no manifest.
     """
-    clips = read_manifest(folder)
+    clips = read_manifest(folder, beside=True)
     splits: dict[str, list[Clip]] = defaultdict(list)
     unknown: Counter[str] = Counter()
     changes: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)

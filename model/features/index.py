@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -223,7 +224,7 @@ class FeatureIndex:
         """
         metadata = read_metadata(folder)
         try:
-            rows = np.load(folder / CLIPS)
+            rows = load_array(folder / CLIPS)
             if rows.dtype != ROW:
                 raise ValueError(f"{CLIPS} has rows of another type")
             audio = AudioConfig.model_validate(metadata["audio"])
@@ -247,7 +248,7 @@ class FeatureIndex:
                     sample_rate=audio.sample_rate,
                 ),
             )
-        except (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, BadZipFile) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise FeatureError(f"{folder}: damaged index ({error}); build the features again") from error
         if index.content_hash != metadata.get("content_hash"):
             raise FeatureError(
@@ -255,6 +256,26 @@ class FeatureIndex:
                 f"({metadata.get('content_hash')}, now {index.content_hash}); build the features again"
             )
         return index
+
+
+def load_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """Loads an array that `np.save` wrote.
+
+    Args:
+        path: Its file.
+        mmap_mode: `r` maps the file into memory.
+
+    Raises:
+        ValueError: the file is damaged. (numpy parses the header as Python, and lets every error of that pass.)
+        OSError: the file cannot be read.
+    """
+    try:
+        array = np.load(path, mmap_mode=mmap_mode)
+    except (EOFError, BadZipFile, SyntaxError, TokenError, MemoryError) as error:
+        raise ValueError(f"{path.name} is no array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path.name} is an archive, not an array")
+    return array
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

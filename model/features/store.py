@@ -7,14 +7,13 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from model.audio.mel import extractor_hash
 from model.config.data import AudioConfig
 from model.errors import FeatureError
-from model.features.index import SHARDS, SPEAKER_VECTORS, SPLITS, ClipTable, FeatureIndex
+from model.features.index import SHARDS, SPEAKER_VECTORS, SPLITS, ClipTable, FeatureIndex, load_array
 from model.features.shards import Shard, ShardCache, checksum_in_name
 from model.features.statistics import Statistics
 from model.files import sha256_of_file
@@ -244,8 +243,8 @@ class FeatureStore:
         path = self.path / SPEAKER_VECTORS
         try:
             # Slicing a plain view is faster than slicing numpy's memmap type.
-            vectors = np.load(path, mmap_mode="r").view(np.ndarray)
-        except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
+            vectors = load_array(path, "r").view(np.ndarray)
+        except (OSError, ValueError) as error:
             raise FeatureError(f"{path}: missing or damaged ({error}); build the features again") from error
         if len(vectors) != len(self.clips):
             raise FeatureError(f"{path}: {len(vectors)} vectors for {len(self.clips)} clips; build the features again")

@@ -1,15 +1,18 @@
 """Resemblyzer: three LSTM layers over power mel spectrograms.
 
 The architecture and the weights are those of Resemblyzer (Apache-2.0, https://github.com/resemble-ai/Resemblyzer),
-trained with the GE2E loss (https://arxiv.org/abs/1710.10467). The weights are read from its wheel; the package itself
-is not imported."""
+trained with the GE2E loss (https://arxiv.org/abs/1710.10467). The weights are read from its wheel, a file that
+`make install` and the images keep beside the environment: the package itself is not installed."""
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import math
 import pickle
+import sys
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -29,7 +32,13 @@ MIN_COVERAGE = 0.75
 """Fraction of the last window that the recording must fill; otherwise the window is left out."""
 MIN_LEVEL = 10 ** (-30 / 20)
 """Root mean square (-30 dB full scale) to which quieter recordings are amplified."""
-FIX = "install its wheel, which contains them: `pip install --no-deps resemblyzer==0.1.4`"
+WHEELS = Path(sys.prefix) / "share" / "myxtts"
+"""Folder of the wheel."""
+MEMBER = "resemblyzer/pretrained.pt"
+"""The weights in the wheel."""
+FIX = f"its wheel contains them: `pip download --no-deps --dest {WHEELS} resemblyzer==0.1.4`"
+
+_DAMAGED = (pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, KeyError, TypeError, EOFError)
 
 
 class Resemblyzer(SpeakerEncoder):
@@ -55,23 +64,23 @@ class Resemblyzer(SpeakerEncoder):
         """Loads the pretrained weights.
 
         Args:
-            weights: A `pretrained.pt`, or a file that `save` wrote [default: that of the installed wheel].
+            weights: The wheel, its `pretrained.pt`, or a file that `save` wrote [default: the wheel in `WHEELS`].
             sha256: Expected SHA-256 of the file; '' is not checked.
 
         Raises:
             SpeakerEncoderError: the file is missing, has another checksum, or does not contain these weights.
         """
-        path = weights or _installed_weights()
-        if path is None or not path.is_file():
-            raise SpeakerEncoderError(f"{path or 'resemblyzer'}: the speaker encoder's weights are missing; {FIX}")
+        path = weights or next(iter(sorted(WHEELS.glob("[Rr]esemblyzer-*.whl"))), WHEELS)
+        if not path.is_file():
+            raise SpeakerEncoderError(f"{path}: the speaker encoder's weights are missing; {FIX}")
         if sha256:
             check_sha256(path, sha256)
         try:
             if path.suffix == ".safetensors":
                 return cls(load_file(path))
-            saved = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+            saved = torch.load(_checkpoint(path), map_location="cpu", weights_only=True)["model_state"]
             return cls({name: tensor for name, tensor in saved.items() if not name.startswith("similarity_")})
-        except (pickle.UnpicklingError, SafetensorError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        except _DAMAGED as error:
             raise SpeakerEncoderError(f"{path}: not the weights of this speaker encoder ({error}); {FIX}") from error
 
     def forward(self, pieces: Tensor) -> Tensor:
@@ -107,6 +116,9 @@ def _raised(samples: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(samples * max(1.0, MIN_LEVEL / level), dtype=np.float32)
 
 
-def _installed_weights() -> Path | None:
-    package = importlib.util.find_spec("resemblyzer")  # does not import the package
-    return Path(package.origin).with_name("pretrained.pt") if package and package.origin else None
+def _checkpoint(path: Path) -> Path | IO[bytes]:
+    """Returns what `torch.load` reads: a member of the wheel, or the file itself."""
+    if path.suffix != ".whl":
+        return path
+    with zipfile.ZipFile(path) as wheel:
+        return io.BytesIO(wheel.read(MEMBER))

@@ -270,7 +270,7 @@ def _split(settings: Resolved, source: Path, output: Path) -> dict[str, Any]:
         "folder": str(output),
         "splits": dict(sorted(Counter(clip.split for clip in clips).items())),
         "held_out_speakers": sorted({clip.speaker for clip in clips} - trained),
-        "set_aside": len(read_manifest(source)) - len(clips),
+        "set_aside": len(read_manifest(source, beside=True)) - len(clips),
     }
 
 

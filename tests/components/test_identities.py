@@ -8,14 +8,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from evaluated_voice import evaluated_voice
 from mlflow.exceptions import MlflowException
 
+from components import lineage
+from components.artifacts import ARTIFACT_TAG
 from components.journal import Journal
-from components.registry import CHAMPION, PREVIOUS, Registry
+from components.mlflow_identities import PASSWORDS, make_identities, write_settings
+from components.register.run import run as register_voice
+from components.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, find_voice
 from components.state import State
+from model.files import write_json
 
 NAME = "myxtts-toy-xtiny"
 PASSWORD = "twelve characters"
@@ -26,24 +33,27 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[str]:
-    """An MLflow server with logins, and the users `steps` and `registry`."""
+    """An MLflow server with logins, started as the pod does it, with artifacts that only it can reach."""
     pytest.importorskip("flask_wtf")
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    settings = folder / "auth.ini"
-    settings.write_text(
-        "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
-        f"admin_password = {PASSWORD}\ndatabase_uri = sqlite:///{folder / 'users.db'}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
+    backend = f"sqlite:///{folder / 'mlflow.db'}"
+    environment = {
+        **os.environ,
+        **dict.fromkeys(PASSWORDS.values(), PASSWORD),
+        "BACKEND": backend,
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "k" * 32,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    run = partial(subprocess.run, check=True, env=environment)
+    run([sys.executable, "-m", "mlflow", "db", "upgrade", backend], capture_output=True)
+    run([sys.executable, "-m", "components.mlflow_identities", str(folder / "auth.ini")])
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--backend-store-uri", backend]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": "k" * 32}
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
@@ -68,23 +78,15 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 @pytest.fixture
 def as_user(server, tmp_path, monkeypatch):
-    """Returns a function from a user to the registry with that login."""
-    from mlflow.server.auth.client import AuthServiceClient
-
+    """Returns a function from a user to the registry with that login and a state of its own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
 
     def login(user: str) -> Registry:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / user))
         return Registry(State(tmp_path / user).prepare())
 
-    login("admin")
-    users = AuthServiceClient(server)
-    for user in ("steps", "registry"):
-        try:
-            users.get_user(user)
-        except MlflowException:
-            users.create_user(user, PASSWORD)
     return login
 
 
@@ -129,3 +131,53 @@ def test_steps_write_runs_and_read_models_but_only_the_registry_moves_aliases(as
     assert registry.aliases(NAME) == {CHAMPION: "3", PREVIOUS: "2"}
     entries = Journal(registry.client, registry._open_journal(NAME).run_id).entries()
     assert [entry.outcome for entry in entries] == ["applied"] * 3
+
+
+def test_steps_train_and_the_registry_registers_through_the_server(as_user, tmp_path, monkeypatch):
+    """Both without a key of the artifacts' store; and steps cannot change what a version says of its files."""
+    monkeypatch.setenv(lineage.VARIABLE, "{}")
+    voice = tmp_path / "voice"
+    write_json(voice / "voice.json", {"config": {"model": {"use_pretrained_speaker_encoder": False}, "features": {}}})
+    (voice / "model.safetensors").write_bytes(b"weights")
+    as_user("steps")
+    inputs = evaluated_voice(State.locate(), voice, tmp_path / "evaluation", {})
+    registry = as_user("registry")
+    number = register_voice(**inputs, name="registered").version
+    assert registry.aliases("registered") == {CANDIDATE: number}
+    assert registry.client.get_run(registry.version("registered", number).run_id).info.status == "FINISHED"
+
+    steps = as_user("steps")
+    found = find_voice(f"models:/registered@{CANDIDATE}")  # downloads and compares with the hash of the version
+    assert (found / "model.safetensors").read_bytes() == b"weights"
+    with pytest.raises(MlflowException) as refused:
+        steps.client.set_model_version_tag("registered", number, ARTIFACT_TAG, "0" * 64)
+    assert refused.value.error_code == "PERMISSION_DENIED"
+
+
+def test_a_changed_secret_changes_the_password(tmp_path):
+    """What runs before the server may run again, and leaves roles and users as they are."""
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    database = f"sqlite:///{tmp_path / 'users.db'}"
+    for password in (PASSWORD, f"another {PASSWORD}"):
+        make_identities(database, dict.fromkeys(PASSWORDS, password))
+    store = SqlAlchemyStore()
+    store.init_db(database)
+    assert store.authenticate_user("steps", f"another {PASSWORD}")
+    assert not store.authenticate_user("steps", PASSWORD)
+    users = {
+        user.username: (user.is_admin, [role.name for role in roles]) for user, roles in store.list_users_with_roles()
+    }
+    assert users == {"admin": (True, []), "steps": (False, []), "registry": (False, ["registry"])}
+
+
+def test_the_settings_hold_the_address_as_mlflow_reads_it(tmp_path, monkeypatch):
+    """Configuration files interpolate `%`, which passwords in addresses may contain."""
+    from mlflow.server.auth.config import read_auth_config
+
+    path = write_settings(tmp_path / "auth.ini", "postgresql+pg8000://mlflow:a%2Fb@postgres/mlflow", "100 % secret")
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(path))
+    read = read_auth_config()
+    assert read.database_uri == "postgresql+pg8000://mlflow:a%2Fb@postgres/mlflow"
+    assert (read.admin_username, read.admin_password, read.default_permission) == ("admin", "100 % secret", "READ")
+    assert path.stat().st_mode & 0o077 == 0

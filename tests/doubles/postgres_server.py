@@ -15,13 +15,18 @@ import pytest
 
 
 @contextmanager
-def postgres_server(*databases: str) -> Iterator[str]:
-    """Serves databases; yields the address without the database's name. Skips the test where that is impossible."""
+def postgres_server(*databases: str, passwords: bool = False) -> Iterator[str]:
+    """Serves databases; yields the address without the database's name. Skips the test where that is impossible.
+
+    Args:
+        databases: Their names.
+        passwords: Whether roles log in with their passwords; that of the superuser `myxtts` is `superuser`.
+    """
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
-        yield from _served(Path(name), databases)
+        yield from _served(Path(name), databases, passwords)
 
 
-def _binary(name: str) -> str:
+def executable(name: str) -> str:
     found = shutil.which(name) or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None
     )
@@ -30,7 +35,7 @@ def _binary(name: str) -> str:
     return found
 
 
-def _served(folder: Path, databases: tuple[str, ...]) -> Iterator[str]:
+def _served(folder: Path, databases: tuple[str, ...], passwords: bool) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -38,19 +43,28 @@ def _served(folder: Path, databases: tuple[str, ...]) -> Iterator[str]:
     if not os.geteuid():  # PostgreSQL refuses to be root
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         os.chown(folder, 65534, 65534)
-    initialize = [_binary("initdb"), "-D", str(folder), "-U", "myxtts", "-A", "trust", "--no-sync"]
+    method = ["-A", "trust"]
+    if passwords:
+        secret = folder.with_name(f"{folder.name}-password")
+        secret.write_text("superuser")
+        secret.chmod(0o644)
+        method = ["-A", "scram-sha-256", f"--pwfile={secret}"]
+    initialize = [executable("initdb"), "-D", str(folder), "-U", "myxtts", *method, "--no-sync"]
     subprocess.run([*user, *initialize], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     options = ["-D", str(folder), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-F"]
-    process = subprocess.Popen([*user, _binary("postgres"), *options], cwd=folder, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*user, executable("postgres"), *options], cwd=folder, stderr=subprocess.DEVNULL)
     try:
-        connect = [_binary("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "myxtts", "-d", "postgres", "-c"]
+        connect = [executable("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "myxtts", "-d", "postgres", "-c"]
         deadline = time.monotonic() + 120
-        while subprocess.run([*connect, "select 1"], capture_output=True).returncode:
+        environment = {**os.environ, "PGPASSWORD": "superuser"}
+        while subprocess.run([*connect, "select 1"], capture_output=True, env=environment).returncode:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for name in databases:
-            subprocess.run([*connect, f"create database {name}"], check=True, capture_output=True)
+            subprocess.run([*connect, f"create database {name}"], check=True, capture_output=True, env=environment)
         yield f"postgresql+pg8000://myxtts@127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)  # at once, whoever is still connected
         process.wait(60)
+        if passwords:
+            secret.unlink()

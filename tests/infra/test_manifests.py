@@ -5,14 +5,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from components import mlflow_identities
+from components.mlflow_identities import REGISTRY, STEPS
 from components.trainjob import IMAGE_USER, S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES
 from model.config.resolution import resolve
 from pipelines.cluster_client import PROJECTED_TOKEN
+from pipelines.profiles import STORAGE_KEY
 
 ROOT = Path(__file__).parents[2] / "infra" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (ROOT / "overlays").iterdir())
@@ -95,13 +99,78 @@ def test_the_namespace_gets_the_secret_that_argo_mounts_into_every_pod():
     assert namespace["metadata"]["labels"]["pipelines.kubeflow.org/enabled"] == "true"
 
 
-def test_the_example_of_an_mlflow_login_has_the_keys_that_pods_read():
-    secrets = {
-        item["metadata"]["name"]: set(item["stringData"])
+@pytest.fixture(scope="module")
+def secrets() -> dict[str, dict[str, str]]:
+    """Secret -> the example of its content."""
+    return {
+        item["metadata"]["name"]: item["stringData"]
         for item in yaml.safe_load_all((ROOT / "secrets.example.yaml").read_text("utf-8"))
     }
-    assert secrets["mlflow-login"] <= set(TRACKING_VARIABLES.values())
-    assert secrets["myxtts-s3"] == set(S3_VARIABLES.values())
+
+
+def test_the_examples_of_secrets_have_the_keys_that_pods_read(secrets):
+    cluster = resolve().config.cluster
+    for name, user in ((cluster.tracking_secret, STEPS), (cluster.registry_secret, REGISTRY)):
+        assert secrets[name].keys() <= set(TRACKING_VARIABLES.values())
+        assert secrets[name]["username"] == user
+    assert secrets[cluster.s3_secret].keys() == set(S3_VARIABLES.values())
+    assert secrets[cluster.study_secret].keys() == {STORAGE_KEY}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_secret_is_read_by_one_server_or_by_the_steps(built, overlay, secrets):
+    """No secret with rights on a database or on the files of MLflow is one that pods of steps get, and the reverse."""
+    cluster = resolve().config.cluster
+    steps = {cluster.tracking_secret, cluster.registry_secret, cluster.s3_secret, cluster.study_secret}
+    readers: dict[str, set[str]] = {}
+    for item in of_kind(built[overlay], "Deployment", "StatefulSet"):
+        pod = item["spec"]["template"]["spec"]
+        for container in (*pod.get("initContainers", []), *pod["containers"]):
+            for variable in container.get("env", []):
+                if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    readers.setdefault(reference["name"], set()).add(item["metadata"]["name"])
+    launcher = next(item for item in of_kind(built[overlay], "ConfigMap") if item["metadata"]["name"] == "kfp-launcher")
+    records = yaml.safe_load(launcher["data"]["providers"])["s3"]["default"]["credentials"]["secretRef"]["secretName"]
+    assert (
+        readers.pop(cluster.tracking_secret) == readers.pop(cluster.registry_secret) == {"mlflow"}
+    )  # it makes the users
+    assert readers == {"myxtts-mlflow": {"mlflow"}, "myxtts-postgres": {"postgres"}}
+    assert secrets.keys() == readers.keys() | steps | {records}
+    role = next(item for item in of_kind(built[overlay], "Role") if item["metadata"]["name"] == "myxtts-runner")
+    assert [rule["resourceNames"] for rule in role["rules"] if "secrets" in rule["resources"]] == [[records]]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_mlflow_server_asks_for_a_login_and_makes_the_users_first(built, overlay):
+    (pod,) = (
+        item["spec"]["template"]["spec"]
+        for item in of_kind(built[overlay], "Deployment")
+        if item["metadata"]["name"] == "mlflow"
+    )
+    migrate, identities = pod["initContainers"]
+    (server,) = pod["containers"]
+    assert "--app-name=basic-auth" in server["args"]
+    assert identities["command"][:3] == ["python", "-m", mlflow_identities.__name__]
+    names = {variable["name"] for variable in identities["env"]}
+    assert names == {"BACKEND", "MLFLOW_AUTH_CONFIG_PATH", *mlflow_identities.PASSWORDS.values()}
+    paths = [item["value"] for part in (identities, server) for item in part["env"] if "CONFIG_PATH" in item["name"]]
+    assert len(paths) == 2
+    assert len(set(paths)) == 1
+    assert "MLFLOW_FLASK_SERVER_SECRET_KEY" in {variable["name"] for variable in server["env"]}
+    assert migrate["command"][:3] == ["mlflow", "db", "upgrade"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_trainjobs_are_compared_with_the_image_of_the_overlay(built, overlay):
+    (images,) = (
+        item["data"]["image"]
+        for item in of_kind(built[overlay], "ConfigMap")
+        if item["metadata"]["name"] == "myxtts-admission"
+    )
+    assert "/myxtts-python-train" in images
+    assert overlay == "development" or images.endswith("@sha256:")
+    (namespace,) = of_kind(built[overlay], "Namespace")
+    assert namespace["metadata"]["labels"]["app.kubernetes.io/part-of"] == "myxtts"  # which the policies select
 
 
 def test_the_trigger_may_do_what_cancelling_does(built):
@@ -126,7 +195,8 @@ def test_no_secret_is_shipped(built, overlay):
     }
     offered = {(item["metadata"]["name"], key) for item in example for key in item["stringData"]}
     assert wanted <= offered
-    assert all("<" in value for item in example for value in item["stringData"].values())
+    shown = {key: value for item in example for key, value in item["stringData"].items() if key != "username"}
+    assert all("<" in value for value in shown.values())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -178,19 +248,15 @@ def test_steps_connect_only_to_what_they_need(built, overlay):
     assert {port["port"] for port in outside["ports"]} == {53, 443, 6443}
 
 
-def test_mlflow_and_optuna_have_a_database_each(built):
-    secrets = {
-        item["metadata"]["name"]: item["stringData"]
-        for item in yaml.safe_load_all((ROOT / "secrets.example.yaml").read_text("utf-8"))
-    }
-    uris = [secrets["myxtts-databases"][key] for key in ("mlflow-uri", "optuna-uri")]
-    databases = [uri.rpartition("/")[2] for uri in uris]
-    assert databases == ["mlflow", "optuna"]
-    start = next(
-        item for item in of_kind(built["development"], "ConfigMap") if item["metadata"]["name"] == "postgres-start"
-    )
-    assert "CREATE DATABASE optuna" in start["data"]["optuna.sql"]
-    assert all(uri.startswith("postgresql+pg8000://") for uri in uris)  # without a driver it would mean another one
+def test_mlflow_and_optuna_have_a_role_and_a_database_each(secrets):
+    for service, (name, key) in {
+        "mlflow": ("myxtts-mlflow", "backend-uri"),
+        "optuna": ("myxtts-studies", "optuna-uri"),
+    }.items():
+        address = urlsplit(secrets[name][key])
+        assert (address.username, address.path) == (service, f"/{service}")
+        assert address.scheme == "postgresql+pg8000"  # without a driver it would mean another one
+        assert address.password == f"<{service} password>" == secrets["myxtts-postgres"][f"{service}-password"]
 
 
 def test_the_runner_may_do_what_the_launcher_of_several_nodes_does(built):

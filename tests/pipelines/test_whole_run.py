@@ -158,11 +158,11 @@ def test_a_version_has_its_lineage(promoted, state, ask):
 
 
 CLONE = """
-import importlib.util, sys
+import sys
 from pathlib import Path
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name == "resemblyzer" else real(name, *more)
 import mlflow, pandas
+from model.speaker_encoder import resemblyzer
+resemblyzer.WHEELS = Path("nowhere")
 from components.registry import Registry
 from components.state import State
 from pipelines.cli.synthesize import synthesize

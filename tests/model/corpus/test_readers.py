@@ -1,6 +1,9 @@
 """Readers recognize and read every published layout, also in mixed corpora."""
 
 import importlib.util
+import json
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ from model.config.data import CorpusConfig
 from model.config.schema import Config
 from model.corpus import readers
 from model.corpus.ingest import ingest
-from model.corpus.manifest import read_manifest
+from model.corpus.manifest import Clip, ManifestError, read_manifest
 from model.corpus.readers import MIXED, RECORDED, read_corpus, reader, survey
 from model.errors import CorpusError
 
@@ -187,3 +190,24 @@ def test_a_row_reads_no_recording_outside_of_the_corpus(tmp_path, named):
     (folder / "metadata.csv").write_text(f"{rows.rstrip()}\n{name}|A text of words.|A text of words.\n", "utf-8")
     found = read_corpus(config_of(folder))
     assert [problem.reason for problem in found.problems] == ["missing_recording"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("audio", "../secret.wav"), ("audio", "/etc/secret.wav"), ("audio", "a/../../b"), ("id", "../x"), ("id", "a/b")],
+)
+def test_a_manifest_names_nothing_outside_of_its_corpus(tmp_path, key, value):
+    """Its writer may be another than the one who reads it."""
+    clip = asdict(
+        Clip(
+            id="a", audio="audio/a.flac", text="One.", language="en", speaker="s", seconds=1.0, sample_rate=22050,
+            source_sample_rate=22050,
+        )
+    )  # fmt: skip
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(clip) + "\n")
+    assert [item.id for item in read_manifest(tmp_path)] == ["a"]
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({**clip, key: value}) + "\n")
+    with pytest.raises(ManifestError, match=f"`{key}` '{value}' leads out of the corpus"):
+        read_manifest(tmp_path)
+    with pytest.raises(ManifestError) if value != "../secret.wav" else nullcontext():
+        read_manifest(tmp_path, beside=True)  # of the folder beside the manifest of the stage `validate`

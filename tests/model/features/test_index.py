@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.config.data import AudioConfig
-from model.features.index import ROW, ClipTable, FeatureIndex
+from model.features.index import ROW, ClipTable, FeatureIndex, load_array
 
 LOCATIONS = {"shard", "mel_start", "token_start"}
 LENGTHS = {"frames", "tokens"}
@@ -86,3 +86,32 @@ def test_the_hash_depends_on_settings_of_extraction_and_not_of_storage(index, na
 def test_the_hash_does_not_depend_on_packing(index):
     changed = replace(index, shards=["shard-1", "shard-2"], checksums={})
     assert changed.content_hash == index.content_hash
+
+
+@pytest.mark.parametrize("mmap_mode", [None, "r"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"(2,), }", b"(2,   }"),  # the header ends within a bracket
+        (b"(2,), }", b"(2,)) }"),
+        (b"(2,), }", b"(9**9,)"),
+        (b"{'descr'", b" {'descr"),
+        (b"\x93NUMPY", b"PK\x03\x04PY"),
+        (b"\x93NUMPY\x01\x00v\x00", b""),
+    ],
+)
+def test_a_damaged_array_is_an_error_that_names_it(tmp_path, before, after, mmap_mode):
+    path = tmp_path / "clips.npy"
+    np.save(path, np.zeros(2))
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after))
+    with pytest.raises(ValueError, match=r"."):
+        load_array(path, mmap_mode)
+
+
+def test_an_archive_of_arrays_is_not_an_array(tmp_path):
+    with (tmp_path / "clips.npy").open("wb") as file:
+        np.savez(file, np.zeros(2))
+    with pytest.raises(ValueError, match=r"clips\.npy is an archive"):
+        load_array(tmp_path / "clips.npy")

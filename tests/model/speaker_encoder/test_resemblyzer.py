@@ -1,21 +1,20 @@
 """Resemblyzer equals the original, fails without its weights, and distinguishes speakers."""
 
-import importlib.util
+import importlib
 import sys
 import types
-from pathlib import Path
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
 from model.audio.io import read_audio, resample
-from model.speaker_encoder import SAMPLE_RATE, Resemblyzer, SpeakerEncoderError, centroid
-from model.speaker_encoder.resemblyzer import window_starts
+from model.speaker_encoder import SAMPLE_RATE, Resemblyzer, SpeakerEncoderError, centroid, resemblyzer
+from model.speaker_encoder.resemblyzer import WHEELS, window_starts
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("resemblyzer") is None, reason="the resemblyzer wheel (weights) is not installed"
-)
+WHEEL = next(iter(WHEELS.glob("[Rr]esemblyzer-*.whl")), None)
+pytestmark = pytest.mark.skipif(WHEEL is None, reason=f"{WHEELS} lacks the wheel with the weights (`make install`)")
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +23,13 @@ def encoder() -> Resemblyzer:
 
 
 @pytest.fixture(scope="module")
-def original(monkeypatch_module):
-    """The original network and front end, loaded file by file: its package needs modules that we do not install."""
+def original(monkeypatch_module, tmp_path_factory):
+    """The original network and front end from the wheel, without the modules that we do not install."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(WHEEL) as wheel:
+        wheel.extractall(folder)
     package = types.ModuleType("resemblyzer")
-    package.__spec__ = importlib.util.find_spec("resemblyzer")  # the wheel can still be located
-    package.__path__ = [str(Path(package.__spec__.origin).parent)]
+    package.__path__ = [str(folder / "resemblyzer")]
     morphology = types.ModuleType("scipy.ndimage.morphology")
     morphology.binary_dilation = None
     for name, module in {
@@ -101,18 +102,26 @@ def test_quiet_recordings_are_raised_to_one_level(encoder):
     assert np.abs(encoder.embed(samples) - encoder.embed(samples * 0.1)).max() < 1e-3
 
 
-def test_missing_weights_are_an_error_that_names_the_fix(tmp_path):
-    with pytest.raises(SpeakerEncoderError, match="pip install --no-deps resemblyzer"):
+def test_missing_weights_are_an_error_that_names_the_fix(tmp_path, monkeypatch):
+    with pytest.raises(SpeakerEncoderError, match=r"pip download --no-deps --dest .* resemblyzer"):
         Resemblyzer.load(tmp_path / "pretrained.pt")
+    monkeypatch.setattr(resemblyzer, "WHEELS", tmp_path / "share")
+    with pytest.raises(SpeakerEncoderError, match=r"share: the speaker encoder's weights are missing"):
+        Resemblyzer.load()
 
 
 def test_other_weights_are_refused(tmp_path):
     torch.save({"model_state": {"linear.weight": torch.zeros(3, 3)}}, tmp_path / "pretrained.pt")
     with pytest.raises(SpeakerEncoderError, match="not the weights"):
         Resemblyzer.load(tmp_path / "pretrained.pt")
-    (tmp_path / "pretrained.pt").write_bytes(b"no checkpoint")
+    for name in ("pretrained.pt", "resemblyzer-1-py3-none-any.whl"):
+        (tmp_path / name).write_bytes(b"no checkpoint")
+        with pytest.raises(SpeakerEncoderError, match="not the weights"):
+            Resemblyzer.load(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / name, "w") as wheel:
+        wheel.writestr("resemblyzer/__init__.py", "")
     with pytest.raises(SpeakerEncoderError, match="not the weights"):
-        Resemblyzer.load(tmp_path / "pretrained.pt")
+        Resemblyzer.load(tmp_path / name)
 
 
 def test_silence_has_no_speaker(encoder):
