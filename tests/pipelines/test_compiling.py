@@ -281,6 +281,7 @@ def dressed() -> str:
     changes = {
         f"cluster__{key}": value for key, (value, _) in {**OF_TRAINING, **OF_OTHER_STEPS, **OF_EVERY_STEP}.items()
     }
+    changes["cluster__registry_secret"] = ""  # then `tracking_secret` is that of all steps
     return compile_training(cluster_profile(cluster_config(cluster__retries=5, **changes)))
 
 
