@@ -79,9 +79,9 @@ def make_identities(database: str, passwords: Mapping[str, str]) -> None:
     for kind, permission in GRANTS.items():
         if kind not in granted:
             store.add_role_permission(role.id, kind, "*", permission)
-    user = store.get_user(REGISTRY)
-    if role.id not in {item.id for item in store.list_user_roles(user.id)}:
-        store.assign_role_to_user(user.id, role.id)
+    writer = store.get_user(REGISTRY)
+    if role.id not in {item.id for item in store.list_user_roles(writer.id)}:
+        store.assign_role_to_user(writer.id, role.id)
 
 
 def main(settings: str) -> None:
