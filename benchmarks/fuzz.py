@@ -213,8 +213,7 @@ def own_files(root: Path) -> Iterator[Target]:
     def leads_elsewhere(rng: random.Random) -> str:
         """A manifest whose writer names files that are not those of the corpus."""
         key, name = rng.choice(["audio", "id"]), rng.choice(NAMES)
-        content = json.dumps({**clip, key: name}).encode("utf-8", "surrogatepass")
-        manifest.path.write_bytes(content)
+        manifest.path.write_text(json.dumps({**clip, key: name}) + "\n", "utf-8")
         (found,) = read_manifest(folder)
         named = (folder / "inner" / getattr(found, key)).resolve()
         return "" if named.is_relative_to((folder / "inner").resolve()) else f"{key} {name!r}"
