@@ -199,15 +199,24 @@ def step_inputs(state: State, folder: Path) -> dict[str, str]:
     gate["alignment_monotonicity"] = {"value": 0.9, "reason": ""}
     write_json(folder / "metrics.json", {"gate": gate})
     MlflowRunLogger(state, folder / contracts.SPOOL, "kills", "r", {}, {}, interval=0.01).close()
-    digest = "0" * 64
-    records: dict[str, contracts.StepOutput] = {
-        "data": contracts.ResolveDataOutput(summary="", corpus=folder, data_hash="0" * 32 + ".dir"),
-        "features": contracts.PreprocessOutput(summary="", features=folder, features_hash=digest),
+    records = step_records(folder, voice)
+    return {name: str(record.write(folder / f"{name}.json")) for name, record in records.items()}
+
+
+def step_records(folder: Path, voice: Path) -> dict[str, contracts.StepOutput]:
+    """Returns what the steps before `register` would hand on for a voice, by input name."""
+    data, digest = "0" * 32 + ".dir", "0" * 64
+    return {
+        "data": contracts.ResolveDataOutput(
+            summary="", corpus=folder, data_hash=data, examination=folder, examination_hash=data
+        ),
+        "features": contracts.PreprocessOutput(
+            summary="", features=folder, features_hash=digest, examination=folder, examination_hash=digest
+        ),
         "training": contracts.TrainOutput(summary="", training=folder, voice=voice, weights_sha256=digest, run_id=""),
         "finetuning": contracts.FinetuneVocoderOutput(summary="", voice=voice, voice_hash=voice_hash(voice)),
         "evaluation": contracts.EvaluateOutput(summary="", evaluation=folder),
     }
-    return {name: str(record.write(folder / f"{name}.json")) for name, record in records.items()}
 
 
 # Other operations
