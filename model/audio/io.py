@@ -165,7 +165,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int, bool, tuple[AudioNote, ...]]:
         if declared > present:
             detail = f"its header declares {declared - present} bytes more than the file has; read to its end"
             notes = (AudioNote("wrong_size_in_header", detail),)
-        if declared < 0 < present and _declares_nothing(path):  # libsndfile believes a declared size of 0
+        if declared < 0 < present and _declares_nothing(path):  # libsndfile trusts a declared size of 0
             return *_decode_with_ffmpeg(path)[:2], True, ()
     return *_decode_with_libsndfile(path), notes
 
