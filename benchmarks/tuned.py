@@ -34,7 +34,7 @@ METRICS = ("character_error", "mel_cepstral_distortion")
 
 
 def score(voice: Path, store: FeatureStore) -> np.ndarray:
-    """Returns the `METRICS` (clip, metric) of a voice that speaks the clips of the test split."""
+    """Returns the `METRICS` of a voice on the texts of the test split, (clips, metrics)."""
     synthesizer, extractor, rows = Synthesizer(voice), MelExtractor(store.audio), []
     for position in tqdm(store.split("test"), desc=voice.parent.name, file=sys.stderr, mininterval=5.0):
         clip, recorded = store.clips[position], np.asarray(store.clip(position).mel)

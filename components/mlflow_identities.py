@@ -23,9 +23,9 @@ ADMIN, STEPS, REGISTRY = "admin", "steps", "registry"
 PASSWORDS = {ADMIN: "ADMIN_PASSWORD", STEPS: "STEPS_PASSWORD", REGISTRY: "REGISTRY_PASSWORD"}
 """Environment variables with the passwords, at least twelve characters each."""
 GRANTS = {"experiment": "EDIT", "registered_model": "MANAGE"}
-"""Permissions of the role `registry`, on everything of a type."""
+"""Type of object -> permission of the role `registry` on all objects of the type."""
 CACHE_SECONDS = 60
-"""For so long a server accepts a login without hashing its password again, which takes longer than most requests."""
+"""Seconds for which a server accepts a login without hashing its password again, which takes longer than a request."""
 
 
 def write_settings(path: Path, database: str, admin_password: str) -> Path:
@@ -55,7 +55,7 @@ def make_identities(database: str, passwords: Mapping[str, str]) -> None:
     """Makes or updates the users and the role `registry` in the database of the users.
 
     Args:
-        database: Its address.
+        database: Address of the database.
         passwords: User -> password.
 
     Raises:

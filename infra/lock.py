@@ -1,10 +1,10 @@
-"""Rewrites constraints.txt: the version of every distribution that any requirement of pyproject.toml brings, and the
-hashes of all its files. `make constraints` runs it.
+"""Rewrites constraints.txt: the versions of all direct and indirect requirements of pyproject.toml, and the hashes of
+all their files. `make constraints` runs it.
 
 Versions stay as they are as long as they satisfy pyproject.toml; `lock.py --upgrade` takes the newest. The hashes of
 torch are those of the package index and of the build that pip finds as it is configured: builds for CPUs or another
-CUDA lie in folders and on indexes of their own, so run it once with each that is used. Hashes that are known already
-are kept while the version is the same.
+CUDA are in folders and on indexes of their own, so run it once with each that is used. Known hashes are kept while
+the version is the same.
 """
 
 import json
@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "constraints.txt"
 HEADER = "# Versions and hashes of everything that is installed; `make constraints` writes this file.\n"
 NEVER_INSTALLED = ("typing", "webrtcvad")
-"""Requirements of the wheel of weights, which is a file here and no distribution."""
+"""Requirements of the wheel of weights, which is downloaded as a file and not installed."""
 
 
 def resolve(options: list[str]) -> str:
     """Returns the resolved versions with the hashes of all their files, for Linux and the Python of the images.
 
     Raises:
-        subprocess.CalledProcessError: they could not be resolved; the resolver has said why.
+        subprocess.CalledProcessError: they could not be resolved; the resolver has printed the reason.
     """
     command = [
         sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--all-extras", "--group", "install",

@@ -50,9 +50,9 @@ def best_settings(study: "Study") -> dict[str, Any]:
 
 
 def common_settings(settings: StudySettings) -> dict[str, Any]:
-    """Returns the settings of all trials that differ from the presets of their model size, and what they start from.
+    """Returns the settings of all trials that differ from the presets of their model size, and `training.start_from`.
 
-    The latter always, since `auto` in `params.yaml` may mean another voice than the one of the trials, or than none.
+    The latter is always included, since `auto` in `params.yaml` may resolve to another voice than that of the trials.
     """
     size = {"model_size": settings.model_size, "optimization_level": settings.optimization_level}
     default = StudySettings.of(resolve(overrides=size).config)

@@ -29,9 +29,9 @@ NAMES = {
 """Objective -> its name on the page."""
 AT_FIRST_RUNG = " Values are errors at the end of the first rung, which all trials pass."
 DPI, WIDTH, HEIGHT = 100, 10.0, 4.6
-"""Resolution, and size of a plot in inches."""
+"""Resolution of a plot in dots per inch, and its size in inches."""
 COLUMNS = 3
-"""Slices side by side."""
+"""Number of slice plots in a row."""
 BEST, BASE, OTHER = "tab:red", "tab:blue", "tab:gray"
 """Colors of the best trials, of the baseline and of all others."""
 
@@ -54,7 +54,7 @@ class Plot:
 
 
 def plots(study: "Study") -> Iterator[Plot]:
-    """Yields the plots of a study; what needs more finished trials says so instead."""
+    """Yields the plots of a study; one that needs more finished trials has the reason in place of its image."""
     settings = arguments_of(study).settings.study
     objectives = [NAMES[name] for name in settings.objectives]
     single = len(objectives) == 1

@@ -19,7 +19,7 @@ SECTIONS = ("loss", "model", "training")
 BUDGET = ("training.max_steps", "training.evaluation_interval", "training.warmup_steps", "training.keep_top_k")
 """Settings that the budget of a trial determines."""
 FRAMES = "training.max_batch_frames"
-"""It changes in proportion to the batch size, unless it is searched itself."""
+"""Setting that changes in proportion to a searched batch size, unless it is searched itself."""
 CATALOGUE = {
     "loss.mel_loss_weight": "2.5:5",
     "loss.kl_loss_weight": "0.5:2",
