@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gate_evaluation import gate_evaluation
+from mlflow_double import MlflowDouble
 from step_records import step_inputs
 
 from components import runner
@@ -78,9 +79,9 @@ def test_nothing_measured_is_not_a_pass():
 @pytest.fixture
 def judged(state, tmp_path, monkeypatch):
     """A registry whose versions differ only in their metrics, and the gate run on one of them."""
+    double = MlflowDouble()
+    monkeypatch.setattr("components.registry.client", lambda state: double)
     registry = Registry(state)
-    experiment = registry.client.create_experiment("e", artifact_location=state.folder("mlartifacts", "e").as_uri())
-    run = registry.client.create_run(experiment)
     registry.client.create_registered_model(NAME)
     monkeypatch.setattr("components.smoke_test.smoke_test", lambda version: None)
     folders = {}
@@ -100,8 +101,7 @@ def judged(state, tmp_path, monkeypatch):
         **evaluation: object,
     ) -> GateOutput:
         if not number:
-            source = f"{run.info.artifact_uri}/voice"
-            number = str(registry.client.create_model_version(NAME, source, run_id=run.info.run_id).version)
+            number = registry.client.create_model_version(NAME, "s3://voices/voice").version
             registry.client.set_registered_model_alias(NAME, CANDIDATE, number)
             folders[number] = tmp_path / f"evaluation-{number}"
             write_json(folders[number] / "metrics.json", gate_evaluation(values, reason))

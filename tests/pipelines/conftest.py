@@ -1,16 +1,20 @@
 """A double of the cluster's API, and requests to it."""
 
+import json
 import logging
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp_double import Double, serving
 from kfp_settings import IMAGES
 from kube_double import KubeDouble
+from toy_run import ROOT
 
+from components.state import State
 from model.config.resolution import resolve
 from pipelines.compiling import compile_training
 from pipelines.profiles import cluster_profile
@@ -73,6 +77,26 @@ def myxtts(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
         return int(ended.value.code or 0), said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def ask_about(myxtts, monkeypatch) -> Callable[[State], Callable[..., Any]]:
+    """Function: state -> function: arguments of `myxtts`, run in this process on this state -> its JSON."""
+
+    def about(state: State) -> Callable[..., Any]:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KUBERNETES_SERVICE_HOST"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("MYXTTS_STATE", str(state.root))
+        monkeypatch.chdir(ROOT)
+
+        def answer(*arguments: str) -> Any:
+            status, output, errors = myxtts(*arguments, "--json")
+            assert status == 0, errors
+            return json.loads(output)
+
+        return answer
+
+    return about
 
 
 @pytest.fixture

@@ -1,51 +1,26 @@
 """A whole run without doubles: generated speech, DVC, every step of the pipeline, MLflow, and synthesis."""
 
-import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
-import yaml
-from toy_run import SETTINGS
+from toy_run import NAME, ROOT, command, environment, newest
 
 from components.artifacts import META
 from components.state import State
 from pipelines.profiles import NOT_CACHED
-from pipelines.run_records import RunRecord
 
 pytestmark = pytest.mark.xdist_group("whole_run")  # one process makes what these tests share
-
-ROOT = Path(__file__).parents[2]
-NAME = "myxtts-toy-xtiny"
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory) -> State:
     return State(tmp_path_factory.mktemp("whole") / "state")
-
-
-def environment(state: State) -> dict[str, str]:
-    dropped = ("MLFLOW_", "KUBERNETES_", "MYXTTS_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    return {**kept, "MYXTTS_STATE": str(state.root)}
-
-
-def options(**changes) -> list[str]:
-    chosen = {**SETTINGS, **{key.replace("__", "."): value for key, value in changes.items()}}
-    return [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
-
-
-def command(*arguments: str, **changes) -> list[str]:
-    return [sys.executable, "-m", "pipelines.cli.main", *arguments, *options(**changes)]
 
 
 def run(state: State, **changes) -> subprocess.CompletedProcess:
@@ -54,28 +29,14 @@ def run(state: State, **changes) -> subprocess.CompletedProcess:
     )
 
 
-def newest(state: State) -> RunRecord:
-    return RunRecord.load(max(state.runs.glob("run-*"), key=lambda path: path.stat().st_mtime))
-
-
 def steps(state: State) -> dict[str, str]:
     return {name: step.state for name, step in newest(state).steps.items()}
 
 
 @pytest.fixture
-def ask(state, myxtts, monkeypatch) -> Callable[..., Any]:
+def ask(state, ask_about) -> Callable[..., Any]:
     """Returns a function from arguments of `myxtts`, run in this process on the state of the runs, to its JSON."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KUBERNETES_SERVICE_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MYXTTS_STATE", str(state.root))
-    monkeypatch.chdir(ROOT)
-
-    def answer(*arguments: str) -> Any:
-        status, output, errors = myxtts(*arguments, "--json")
-        assert status == 0, errors
-        return json.loads(output)
-
-    return answer
+    return ask_about(state)
 
 
 @pytest.fixture(scope="module")
@@ -197,147 +158,3 @@ def test_a_second_run_rewrites_no_result(promoted, rewritten):
     notes = {".dvc", "dvc.lock", "code", "params.yaml", "myxtts", META}
     assert rewritten  # the record of MLflow at least
     assert not [path for path in rewritten if path.parts[0] in kept and not notes & set(path.parts)]
-
-
-def wait_until(condition, seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def trained_steps(state: State, beyond: int = 0) -> int:
-    logs = sorted(state.runs.glob("run-*/log.txt"))
-    found = re.findall(r'"done": (\d+)', logs[-1].read_text()) if logs else []
-    return int(found[-1]) if found and int(found[-1]) > beyond else 0
-
-
-def test_an_interrupted_training_leaves_no_process_and_resumes(promoted, state):
-    """A changed training setting also shows here that nothing before training runs again."""
-    reached = 0
-    for attempt, program in enumerate((("run",), ("pipeline", "run"))):
-        already = len(list(state.runs.glob("run-*")))
-        long = command(*program, training__max_steps=100000, training__evaluation_interval=50000)
-        process = subprocess.Popen(
-            long, cwd=ROOT, env=environment(state), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(lambda already=already: len(list(state.runs.glob("run-*"))) > already)
-        wait_until(lambda reached=reached: trained_steps(state, beyond=reached))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 130
-        assert not living(state)
-        record = newest(state)
-        assert (record.state, record.steps["train"].state) == ("interrupted", "interrupted")
-        assert {record.steps[name].state for name in ("resolve_data", "preprocess")} == {"cached"}
-        log = (record.folder / "log.txt").read_text()
-        start = int(re.search(r"steps (\d+) to 100000", log).group(1))
-        assert (start > 0) == (attempt > 0)
-        assert start >= reached
-        reached = trained_steps(state)
-
-
-def living(state: State) -> list[int]:
-    """Returns the processes of this test's runs that still exist."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(state.root).encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue  # ended meanwhile
-    return found
-
-
-STUDY = {"study__max_steps": 3, "study__min_alignment_sharpness": 0, "study__sampler": "random"}
-
-
-@pytest.fixture(scope="module")
-def studied(promoted, state) -> subprocess.CompletedProcess:
-    """A study of two trials in two workers, and a training with the best settings."""
-    arguments = ("study", "run", "small", "--trials", "2", "--workers", "2", "--then-train")
-    return subprocess.run(
-        command(*arguments, **STUDY), capture_output=True, text=True, cwd=ROOT, env=environment(state), timeout=600
-    )
-
-
-def test_a_studys_values_reach_the_real_trainer(studied, state, ask):
-    assert studied.returncode == 0, studied.stdout + studied.stderr
-    shown = ask("study", "show", "small")
-    assert [trial["trial"] for trial in shown["trials"]] == [0, 1]
-    baseline = shown["trials"][0]
-    voice = state.root / "studies" / "small" / "trial-0" / "voice" / "voice.json"
-    trained = json.loads(voice.read_text())["trained_with"]
-    assert baseline["settings"]["loss.mel_loss_weight"] == trained["loss"]["mel_loss_weight"]
-    assert baseline["settings"]["training.batch_size"] == trained["training"]["batch_size"]
-    assert trained["training"]["max_steps"] == 12  # 3 steps of the largest batch (16) in batches of 4
-
-
-def test_the_training_after_a_study_has_its_best_settings_and_the_version_names_study_and_trial(
-    studied, state, ask, myxtts
-):
-    tags = ask("registry", "show", NAME)["tags"]
-    _, text, _ = myxtts("study", "best", "small")
-    page = (state.root / "studies" / "small" / "study.html").read_text()
-    assert "<h1>Study small</h1>" in page
-    assert tags["optuna.study"] == "small"
-    assert text.startswith(f"# Study small, trial {tags['optuna.trial']}: mel ")
-    assert yaml.safe_load(text)["training"]["batch_size"] in range(2, 17)
-    assert newest(state).steps["gate"].state == "done"
-
-
-def test_a_study_is_continued_by_its_name_alone(studied, state, ask):
-    command = [sys.executable, "-m", "pipelines.cli.main", "study", "run", "small", "--trials", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(state))
-    assert done.returncode == 0, done.stdout + done.stderr
-    listed = ask("study", "list")
-    assert [(item["name"], item["trials"], item["finished"]) for item in listed] == [("small", 3, 3)]
-    assert ask("study", "status", "small")["steps"]["study_worker"]["state"] == "done"
-
-
-def trials(ask, name: str) -> list[dict[str, Any]]:
-    """What a trial is: its number, settings, state, value and steps."""
-    kept = ("trial", "settings", "state", "values", "steps")
-    return [{key: trial[key] for key in kept} for trial in ask("study", "show", name)["trials"]]
-
-
-@pytest.mark.slow  # three minutes: four runs of a study
-def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(state, ask):
-    """By Ctrl-C, and by the death of all its processes."""
-
-    def study(name: str) -> list[str]:
-        return command("study", "run", name, "--trials", "12", "--workers", "2", **STUDY)
-
-    def finished() -> int:
-        listed = [item for item in ask("study", "list") if item["name"] == "interrupted"]
-        return sum(bool(trial["steps"]) for trial in trials(ask, "interrupted")) if listed else 0
-
-    def interrupt(after: int, end: Callable[[subprocess.Popen], None]) -> None:
-        process = subprocess.Popen(
-            study("interrupted"),
-            cwd=ROOT,
-            env=environment(state),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until(lambda: finished() >= after)
-        end(process)
-        process.wait(120)
-        assert not living(state)
-
-    def kill(process: subprocess.Popen) -> None:
-        process.kill()  # first, so that it starts nothing any more
-        process.wait()
-        for number in living(state):
-            with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        wait_until(lambda: not living(state))
-
-    whole = subprocess.run(study("at-once"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    interrupt(2, lambda process: process.send_signal(signal.SIGINT))
-    interrupt(6, kill)
-    end = subprocess.run(study("interrupted"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
-    assert end.returncode == 0, end.stdout + end.stderr
-    assert len(trials(ask, "interrupted")) == 12
-    assert trials(ask, "interrupted") == trials(ask, "at-once")
-    assert {trial["state"] for trial in trials(ask, "at-once")} == {"complete", "pruned"}

@@ -153,7 +153,6 @@ class Checkout:
             **SETTINGS,
             "corpus.name": "generated",
             "registry.name": "myxtts-{corpus}-tiny",
-            "launch.launcher": "inline",
             "training.log_interval": 2,
         }
         for section, values in nest(small).items():

@@ -1,9 +1,20 @@
 """The smallest whole run: settings of a pipeline that makes its corpus, trains a few steps and registers a voice."""
 
+import os
+import sys
+from pathlib import Path
+
 from components.gate.comparison import COMPARED
+from components.state import State
+from pipelines.run_records import RunRecord
+
+ROOT = Path(__file__).parents[2]
+NAME = "myxtts-toy-xtiny"
+"""Name under which the voice is registered."""
 
 SETTINGS = {
     "model_size": "xtiny",
+    "launch.launcher": "inline",  # processes of torchrun would import everything again
     "corpus.name": "toy",
     "corpus.engine": "espeak",
     "corpus.english_voices": 1,
@@ -19,3 +30,22 @@ SETTINGS = {
     "registry.min_sentences": 2,
     **{f"registry.{metric}_margin": 9999 for metric in COMPARED},
 }
+
+
+def environment(state: State) -> dict[str, str]:
+    """Returns the variables of a command that works on this state."""
+    dropped = ("MLFLOW_", "KUBERNETES_", "MYXTTS_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    return {**kept, "MYXTTS_STATE": str(state.root)}
+
+
+def command(*arguments: str, **changes: object) -> list[str]:
+    """Returns the command `myxtts <arguments>` with the settings of the small run and `changes` (`__` for the dot)."""
+    chosen = {**SETTINGS, **{key.replace("__", "."): value for key, value in changes.items()}}
+    options = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "pipelines.cli.main", *arguments, *options]
+
+
+def newest(state: State) -> RunRecord:
+    """Returns the record of the newest run."""
+    return RunRecord.load(max(state.runs.glob("run-*"), key=lambda path: path.stat().st_mtime))

@@ -1,0 +1,68 @@
+"""The real thing, small: a study whose workers train on generated speech, and a training with its best settings."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from toy_run import NAME, ROOT, command, environment, newest
+
+from components.state import State
+
+pytestmark = pytest.mark.slow  # each worker and step is a process that imports everything
+
+STUDY = {"study__max_steps": 3, "study__min_alignment_sharpness": 0, "study__sampler": "random"}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory) -> State:
+    return State(tmp_path_factory.mktemp("study") / "state")
+
+
+@pytest.fixture
+def ask(state, ask_about) -> Callable[..., Any]:
+    """Function: arguments of `myxtts`, run in this process on the state of the study -> its JSON."""
+    return ask_about(state)
+
+
+def run(state: State, arguments: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment(state))
+
+
+@pytest.fixture(scope="module")
+def studied(state) -> subprocess.CompletedProcess:
+    """A study of two trials in two workers, and a training with the best settings."""
+    arguments = ("study", "run", "small", "--trials", "2", "--workers", "2", "--then-train")
+    return run(state, command(*arguments, **STUDY))
+
+
+def test_a_studys_values_reach_the_real_trainer_and_its_best_ones_the_training_that_follows(
+    studied, state, ask, myxtts
+):
+    assert studied.returncode == 0, studied.stdout + studied.stderr
+    shown = ask("study", "show", "small")
+    assert [trial["trial"] for trial in shown["trials"]] == [0, 1]
+    baseline = shown["trials"][0]
+    voice = state.root / "studies" / "small" / "trial-0" / "voice" / "voice.json"
+    trained = json.loads(voice.read_text())["trained_with"]
+    assert baseline["settings"]["loss.mel_loss_weight"] == trained["loss"]["mel_loss_weight"]
+    assert baseline["settings"]["training.batch_size"] == trained["training"]["batch_size"]
+    assert trained["training"]["max_steps"] == 12  # 3 steps of the largest batch (16) in batches of 4
+    # The version names study and trial.
+    tags = ask("registry", "show", NAME)["tags"]
+    _, text, _ = myxtts("study", "best", "small")
+    page = (state.root / "studies" / "small" / "study.html").read_text()
+    assert "<h1>Study small</h1>" in page
+    assert tags["optuna.study"] == "small"
+    assert text.startswith(f"# Study small, trial {tags['optuna.trial']}: mel ")
+    assert yaml.safe_load(text)["training"]["batch_size"] in range(2, 17)
+    assert newest(state).steps["gate"].state == "done"
+    # The study is resumed by its name alone.
+    resumed = run(state, [sys.executable, "-m", "pipelines.cli.main", "study", "run", "small", "--trials", "3"])
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    listed = ask("study", "list")
+    assert [(item["name"], item["trials"], item["finished"]) for item in listed] == [("small", 3, 3)]
+    assert ask("study", "status", "small")["steps"]["study_worker"]["state"] == "done"
