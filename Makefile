@@ -48,7 +48,7 @@ run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET
 	@$(BIN)/myxtts run $(RUN_OPTIONS)
 
 test: $(STAMP) ## the test suite
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not docker and not slow" $(TESTS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not (docker or slow or real_data)" $(TESTS)
 
 test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> one part of the slow ones
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --timeout 240 $(if $(PART),-m "slow and not docker" --part $(PART) --session-timeout 360,-m "(slow or real_data) and not docker") $(TESTS)

@@ -58,8 +58,9 @@ def test_inline_is_a_plain_call(worker, tmp_path, monkeypatch):
     assert launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)["value"] == 6
 
 
-def test_torchrun_starts_as_many_processes_as_asked_and_the_first_answers(worker, tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=2))
+def test_torchrun_starts_as_many_processes_as_there_are_cores_and_the_first_answers(worker, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=0))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 16})
     answer = launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)
     assert answer == {"value": 6, "world": 2}
     assert sorted(path.name for path in tmp_path.glob("rank-*")) == ["rank-0", "rank-1"]
@@ -74,24 +75,30 @@ def test_workers_that_answered_and_do_not_end_are_ended(worker, tmp_path, monkey
     assert stuck.poll() is not None
 
 
-def test_without_a_number_there_is_a_process_for_each_gpu_or_two_for_two_cores(worker, tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=0))
+def test_without_a_number_there_is_a_process_for_each_gpu_or_two_for_two_cores(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 16})
-    assert launch(worker, {"value": 3, "folder": str(tmp_path)}, tmp_path)["world"] == 2
+    assert default_processes() == 2
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": 1})
     assert default_processes() == 1
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert default_processes() == 4
 
 
+@pytest.fixture
+def alone(monkeypatch) -> None:
+    """Workers of torchrun are single processes, without torchrun itself, which takes seconds to start."""
+    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=1))
+    monkeypatch.setattr(launching, "worker_command", lambda module, request: ["python", "-m", module, str(request)])
+
+
 def test_a_workers_own_error_is_the_steps_error(worker, tmp_path, monkeypatch):
+    """With the number of processes that is asked for."""
     monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=1))
     with pytest.raises(StepError, match="value is negative; give another"):
         launch(worker, {"value": -1, "folder": str(tmp_path)}, tmp_path)
 
 
-def test_the_answer_of_an_earlier_try_is_never_this_ones(worker, tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, target(launcher="torchrun", processes=1))
+def test_the_answer_of_an_earlier_try_is_never_this_ones(alone, worker, tmp_path):
     (tmp_path / "answer.json").write_text('{"value": 99, "world": 1}', "utf-8")
     with pytest.raises(StepError, match=r"no worker of .* answered"):
         launch(worker, {"value": 0, "folder": str(tmp_path)}, tmp_path)

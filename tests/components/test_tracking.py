@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -175,6 +176,26 @@ def test_a_pod_without_a_server_is_refused(state, monkeypatch):
     assert tracking.tracking_uri(state) == "http://mlflow:5000"
 
 
+def test_a_database_is_made_once_though_others_ask_for_it_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    state, made = State(tmp_path), []
+
+    def make(uri, _):
+        made.append(uri)
+        if len(made) == 1:
+            other.start()
+            other.join(0.5)  # it waits for the lock; without one it would make the database, too
+            assert other.is_alive()
+        Path(uri.removeprefix("sqlite:///")).touch()
+
+    other = threading.Thread(target=lambda: tracking.initialize(State(tmp_path)))
+    monkeypatch.setattr(tracking, "_open_database", make)
+    tracking.initialize(state)
+    other.join()
+    assert made == [f"sqlite:///{state.tracking_database}.new"]
+
+
+@pytest.mark.slow
 def test_processes_that_start_together_share_one_database(tmp_path):
     code = (
         "import sys; from pathlib import Path; from components.state import State; from components import tracking;"

@@ -32,6 +32,7 @@ def trained(inputs: dict[str, str], small_settings: dict, **training) -> TrainOu
     return run(**inputs, settings=step_settings(config)["train_settings"], experiment="test")
 
 
+@pytest.mark.slow  # test_launch.py starts stand-ins with torchrun, test_accumulation.py compares gradients of processes
 def test_two_processes_make_the_voice_that_one_makes(state, inputs, small_settings, monkeypatch):
     one = trained(inputs, small_settings, batch_size=8)
     monkeypatch.setenv(VARIABLE, json.dumps({"launch": {"launcher": "torchrun", "processes": 2}}))

@@ -24,8 +24,6 @@ from pipelines.profiles import NOT_CACHED, STEPS, Profile, image_kind, local_pro
 from pipelines.run_records import RunRecord, StepRecord
 from pipelines.training_pipeline import arguments
 
-pytestmark = pytest.mark.xdist_group("local")  # one process makes what these tests share
-
 STAND_IN = """
 import atexit, json, os, sys, time
 from dataclasses import fields

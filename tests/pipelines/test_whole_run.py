@@ -15,8 +15,6 @@ from components.artifacts import META
 from components.state import State
 from pipelines.profiles import NOT_CACHED
 
-pytestmark = pytest.mark.xdist_group("whole_run")  # one process makes what these tests share
-
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory) -> State:

@@ -17,8 +17,6 @@ from clips import make_clip
 from model.corpus.manifest import write_manifest
 from pipelines.cli.corpus import corpus as command
 
-pytestmark = pytest.mark.xdist_group("corpus_cli")  # one process makes what these tests share
-
 REPOSITORY = Path(__file__).parents[3]
 SMALL = ["--engine", "espeak", "--english-voices", "1", "--persian-voices", "1", "--sentences-per-voice", "12"]
 

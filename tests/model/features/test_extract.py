@@ -208,6 +208,7 @@ def test_a_kill_in_the_middle_loses_no_finished_clip(corpus, small_features, tmp
     assert sorted(os.listdir(tmp_path)) == ["corpus", "store"]
 
 
+@pytest.mark.slow  # two builds in processes of their own; test_a_failed_write_leaves_no_partial_file has the error
 def test_a_full_disk_is_an_error_and_a_rerun_with_space_completes(corpus, small_features, tmp_path):
     small = tmp_path / "small"
     small.mkdir()

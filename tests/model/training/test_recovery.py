@@ -26,8 +26,6 @@ from model.training import durations, step
 from model.training import state as run_state
 from model.training.trainer import TrainingError, train
 
-pytestmark = pytest.mark.xdist_group("recovery")  # one process makes what these tests share
-
 
 def events(folder: Path, kind: str) -> list:
     return [line[kind] for line in read_history(folder / "history.jsonl") if kind in line]
