@@ -1,9 +1,26 @@
 """Settings of small runs."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from model.config.resolution import resolve
 from model.config.training import TrainSettings
+from model.training import trainer, validation
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_previews() -> Iterator[None]:
+    """Trainings write no previews, which takes longer than all steps of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "write_previews", lambda model, store, config, output, step: [])
+        yield
+
+
+@pytest.fixture
+def previews(monkeypatch) -> None:
+    """Trainings write previews, as they do outside of tests."""
+    monkeypatch.setattr(trainer, "write_previews", validation.write_previews)
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def same_tensors(a: Path, b: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_training_lowers_the_loss_and_reports_everything(tmp_path, config, generated_features):
+def test_training_lowers_the_loss_and_reports_everything(tmp_path, config, generated_features, previews):
     recorder = Recorder()
     result = train(config(max_steps=60, num_threads=1), generated_features, tmp_path, recorder)
     assert result.steps == 60
@@ -193,7 +193,7 @@ def test_the_range_test_proposes_a_learning_rate_between_its_bounds_and_draws_it
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_without_evaluation_the_last_weights_become_the_voice(tmp_path, config, generated_features):
+def test_without_evaluation_the_last_weights_become_the_voice(tmp_path, config, generated_features, previews):
     result = train(config(max_steps=7, enable_evaluation=False), generated_features, tmp_path)
     assert (result.exported_step, result.metrics) == (7, {})
     assert not any(name.startswith("validation/") for line in history(tmp_path) for name in line)
