@@ -1,4 +1,4 @@
-"""The real thing, small: a training that is interrupted twice, as somebody does at a keyboard."""
+"""A run without doubles whose training is interrupted twice, as from a keyboard."""
 
 import re
 import signal
@@ -29,7 +29,7 @@ def trained_steps(state: State, beyond: int = 0) -> int:
 
 
 def living(state: State) -> list[int]:
-    """Returns the processes of this test's runs that are still there."""
+    """Returns the processes of this test's runs that still exist."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

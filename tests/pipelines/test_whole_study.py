@@ -1,4 +1,4 @@
-"""The real thing, small: a study whose workers train on generated speech, and a training with its best settings."""
+"""A study without doubles, whose workers train on generated speech, and a training with its best settings."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def state(tmp_path_factory) -> State:
 
 @pytest.fixture
 def ask(state, ask_about) -> Callable[..., Any]:
-    """Function: arguments of `myxtts`, run in this process on the state of the study -> its JSON."""
+    """Returns a function from arguments of `myxtts`, run in this process on the state of the study, to its JSON."""
     return ask_about(state)
 
 
