@@ -81,7 +81,7 @@ def myxtts(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def ask_about(myxtts, monkeypatch) -> Callable[[State], Callable[..., Any]]:
-    """Returns a function from a state to a function from arguments of `myxtts`, run in this process on it, to its JSON."""
+    """Returns a function from a state to a function that runs `myxtts` on it in this process and returns its JSON."""
 
     def about(state: State) -> Callable[..., Any]:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KUBERNETES_SERVICE_HOST"):
