@@ -24,7 +24,8 @@ def wait_until(condition: Callable[[], object], seconds: float = 200.0) -> None:
 
 def trained_steps(state: State, beyond: int = 0) -> int:
     logs = sorted(state.runs.glob("run-*/log.txt"))
-    found = re.findall(r'"done": (\d+)', logs[-1].read_text()) if logs else []
+    progress = r'"step": "train", "state": "progress", "done": (\d+)'
+    found = re.findall(progress, logs[-1].read_text()) if logs else []
     return int(found[-1]) if found and int(found[-1]) > beyond else 0
 
 
