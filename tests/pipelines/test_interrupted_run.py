@@ -3,23 +3,13 @@
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from toy_run import ROOT, command, environment, newest
+from toy_run import ROOT, command, environment, living, newest, wait_until
 
 from components.state import State
 
 pytestmark = pytest.mark.slow  # two runs up to their training; test_local.py interrupts stand-ins of all steps
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 200.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def trained_steps(state: State, beyond: int = 0) -> int:
@@ -27,18 +17,6 @@ def trained_steps(state: State, beyond: int = 0) -> int:
     progress = r'"step": "train", "state": "progress", "done": (\d+)'
     found = re.findall(progress, logs[-1].read_text()) if logs else []
     return int(found[-1]) if found and int(found[-1]) > beyond else 0
-
-
-def living(state: State) -> list[int]:
-    """Returns the processes of this test's runs that still exist."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(state.root).encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue  # ended meanwhile
-    return found
 
 
 def test_an_interrupted_training_leaves_no_process_and_is_resumed(tmp_path):

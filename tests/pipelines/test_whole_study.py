@@ -1,14 +1,17 @@
 """A study without doubles, whose workers train on generated speech, and a training with its best settings."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import yaml
-from toy_run import NAME, ROOT, command, environment, newest
+from toy_run import NAME, ROOT, command, environment, living, newest, wait_until
 
 from components.state import State
 
@@ -66,3 +69,51 @@ def test_a_studys_values_reach_the_real_trainer_and_its_best_ones_the_training_t
     listed = ask("study", "list")
     assert [(item["name"], item["trials"], item["finished"]) for item in listed] == [("small", 3, 3)]
     assert ask("study", "status", "small")["steps"]["study_worker"]["state"] == "done"
+
+
+def trials(ask, name: str) -> list[dict[str, Any]]:
+    """What a trial is: its number, settings, state, value and steps."""
+    kept = ("trial", "settings", "state", "values", "steps")
+    return [{key: trial[key] for key in kept} for trial in ask("study", "show", name)["trials"]]
+
+
+def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(state, ask):
+    """By Ctrl-C, and by the death of all its processes."""
+
+    def study(name: str) -> list[str]:
+        return command("study", "run", name, "--trials", "12", "--workers", "2", **STUDY)
+
+    def finished() -> int:
+        listed = [item for item in ask("study", "list") if item["name"] == "interrupted"]
+        return sum(bool(trial["steps"]) for trial in trials(ask, "interrupted")) if listed else 0
+
+    def interrupt(after: int, end: Callable[[subprocess.Popen], None]) -> None:
+        process = subprocess.Popen(
+            study("interrupted"),
+            cwd=ROOT,
+            env=environment(state),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: finished() >= after)
+        end(process)
+        process.wait(120)
+        assert not living(state)
+
+    def kill(process: subprocess.Popen) -> None:
+        process.kill()  # first, so that it starts nothing any more
+        process.wait()
+        for number in living(state):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        wait_until(lambda: not living(state))
+
+    whole = subprocess.run(study("at-once"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    interrupt(2, lambda process: process.send_signal(signal.SIGINT))
+    interrupt(6, kill)
+    end = subprocess.run(study("interrupted"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    assert end.returncode == 0, end.stdout + end.stderr
+    assert len(trials(ask, "interrupted")) == 12
+    assert trials(ask, "interrupted") == trials(ask, "at-once")
+    assert {trial["state"] for trial in trials(ask, "at-once")} == {"complete", "pruned"}

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from components.gate.comparison import COMPARED
@@ -49,3 +51,23 @@ def command(*arguments: str, **changes: object) -> list[str]:
 def newest(state: State) -> RunRecord:
     """Returns the record of the newest run."""
     return RunRecord.load(max(state.runs.glob("run-*"), key=lambda path: path.stat().st_mtime))
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 200.0) -> None:
+    """Waits until a condition holds; the test fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def living(state: State) -> list[int]:
+    """Returns the processes that work on this state."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(state.root).encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue  # ended meanwhile
+    return found
