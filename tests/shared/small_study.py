@@ -85,7 +85,7 @@ class SlowTrainer:
         output.mkdir(parents=True, exist_ok=True)
         if "stuck" in sys.argv:
             (self.folder / f"stuck-{output.name}").touch()
-            time.sleep(600)
+            time.sleep(3600)
         metrics = {"validation/mel": config.loss.mel_loss_weight, "validation/sharpness": 0.9}
         for step in range(done + 1, settings.max_steps + 1):
             if step % settings.evaluation_interval == 0 or step == settings.max_steps:
