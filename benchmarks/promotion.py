@@ -30,6 +30,7 @@ DEVIATIONS = {
     "voicing_error": 0.045,
     "length_error": 0.06,
     "speaker_similarity": 0.05,
+    "dnsmos": 0.15,
 }
 """Metric -> standard deviation over sentences of the difference between two voices."""
 USUAL = {
@@ -39,6 +40,7 @@ USUAL = {
     "voicing_error": 0.2,
     "length_error": 0.1,
     "speaker_similarity": 0.8,
+    "dnsmos": 3.0,
 }
 CONFIG = RegistryConfig()
 Rows = Mapping[str, np.ndarray]
@@ -144,7 +146,7 @@ def drift(trials: int, count: int, rounds: int, step: float, bounded: bool) -> n
             rows = decide(*(simulated_voice(random, _means(losses), count) for losses in (candidate, reference)))
             if all(row.result == "pass" for row in rows):
                 champion = candidate
-                best.update({metric: candidate[metric] for metric in best_in(rows).split()})
+                best.update({metric: candidate[metric] for metric in best_in(rows)})
         losses.append(max(champion.values()))
     return np.array(losses)
 

@@ -10,7 +10,8 @@ from model.files import sha256_of_file
 ARTIFACT_TAG = "artifact.sha256"
 """Tag of a version: hash of all of its files."""
 VOICE_TAG = "voice.sha256"
-GENERATED = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
+EXAMPLES = ("input_example.json", "serving_input_example.json")
+GENERATED = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", *EXAMPLES)
 """Files that MLflow adds to the uploaded ones."""
 META = "registered_model_meta"
 """File that MLflow adds to a download of some stores."""

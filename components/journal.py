@@ -10,12 +10,13 @@ experiment of its own, made under another name and then renamed, since names of 
 import json
 import logging
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
+from components.author import Author
 from model.errors import MyXTTSError
 
 JOURNAL_TAG = "myxtts.journal"
@@ -26,6 +27,7 @@ FOLDER = "registry"
 MAX_CHARACTERS = 5500
 """Longest entry; MLflow cuts parameters at 6000 characters."""
 DONE = ".done"
+ANNOUNCER, ANNOUNCED = ".announcer", ".announced"
 APPLIED, ABANDONED = "applied", "abandoned"
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,11 @@ class Operation:
         reason: Reason that is shown to users.
         time: In UTC, ISO 8601.
         writer: Process that wrote the entry (`components.process_identity`).
+        author: Who did it, and with which code; None in entries of earlier versions of this program.
+        forced: Whether the version was promoted although something spoke against it.
+        evidence: What the change rests on: name -> address or numbers.
+        best_in: Metrics in which a promoted version becomes the reference of later candidates; None in entries of
+            earlier versions of this program, which put a tag on the version.
     """
 
     id: str
@@ -60,6 +67,10 @@ class Operation:
     replaced: str = ""
     earlier: tuple[str, ...] = ()
     metrics: dict[str, str] | None = None
+    author: Author | None = None
+    forced: bool = False
+    evidence: dict[str, str] = field(default_factory=dict)
+    best_in: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +81,13 @@ class Entry:
         number: Place, from 1.
         operation: The operation.
         outcome: `applied`, `abandoned: <reason>`, or '' while it is not finished.
+        announcement: Result of the announcement (`components.announcement`), `begun`, or '' where there was none.
     """
 
     number: int
     operation: Operation
     outcome: str
+    announcement: str = ""
 
     @property
     def counts(self) -> bool:
@@ -110,7 +123,15 @@ class Journal:
                     f"entry {key} of the registry's journal (MLflow run {self.run_id}) cannot be read: "
                     f"{error.errors()[0]['msg']}; it was written by another version of this program"
                 ) from error
-            found.append(Entry(number=len(found) + 1, operation=operation, outcome=params.get(key + DONE, "")))
+            begun = "begun" if key + ANNOUNCER in params else ""
+            found.append(
+                Entry(
+                    number=len(found) + 1,
+                    operation=operation,
+                    outcome=params.get(key + DONE, ""),
+                    announcement=params.get(key + ANNOUNCED, begun),
+                )
+            )
         return found
 
     def append(self, number: int, operation: Operation) -> bool:
@@ -128,6 +149,14 @@ class Journal:
     def close(self, number: int, outcome: str) -> str:
         """Records the outcome of an entry, and returns the outcome that was recorded first."""
         return self._write_once(_key(number) + DONE, outcome)
+
+    def claim_announcement(self, number: int, announcer: str) -> bool:
+        """Returns whether this process, under a unique name, is the one that announces an entry."""
+        return self._write_once(_key(number) + ANNOUNCER, announcer) == announcer
+
+    def close_announcement(self, number: int, result: str) -> None:
+        """Records the result of an announcement."""
+        self._write_once(_key(number) + ANNOUNCED, result)
 
     def _write_once(self, key: str, value: str) -> str:
         """Writes a parameter unless it has a value, and returns the value that it has now."""

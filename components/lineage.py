@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from model.files import write_text
@@ -60,5 +61,11 @@ def current() -> dict[str, str]:
         if value := os.environ.get(variable):
             tags[tag] = value
     if "git.sha" not in tags:
-        tags |= git_state(Path(__file__).parent)
+        tags |= _state_of_this_code(os.environ.get("MYXTTS_GIT_SHA", ""))
     return tags
+
+
+@cache
+def _state_of_this_code(built: str) -> dict[str, str]:
+    """Returns `git_state` of this package when it is first asked for: later edits are not of the code that runs."""
+    return git_state(Path(__file__).parent)

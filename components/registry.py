@@ -8,12 +8,13 @@ import logging
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.artifacts import verify_files
+from components.author import this_author
 from components.journal import (
     ABANDONED,
     APPLIED,
@@ -38,6 +39,8 @@ MAX_EARLIER = 50
 GRACE_SECONDS = 15.0
 """Time that a process on another machine has to finish an operation; it needs less than a second."""
 POLL_SECONDS = 0.2
+DECISION = "decision"
+"""Tag of a version: address in MLflow of the gate's latest decision."""
 METRIC_TAG = "metric."
 """Prefix of the tags that hold metrics."""
 SCHEME = "models:/"
@@ -172,6 +175,19 @@ class Registry:
             return {alias: number for alias, number in aliases.items() if number}
         return _aliases_of(self._model(name))
 
+    def history(self, name: str) -> list[Entry]:
+        """Returns all changes of a model's aliases, oldest first, after any that a process left unfinished.
+
+        Raises:
+            RegistryError: the model is unknown.
+        """
+        self.aliases(name)
+        model = self._model(name)
+        if model is None:
+            raise self.unknown(name)
+        journal = self._journal(model)
+        return journal.entries() if journal else []
+
     def version(self, name: str, which: str) -> Version:
         """Returns a version by number or alias.
 
@@ -198,6 +214,10 @@ class Registry:
         expected_champion: str | None,
         reason: str,
         check: Callable[[Version], None] | None = None,
+        *,
+        forced: bool = False,
+        evidence: Mapping[str, str] | None = None,
+        best_in: Iterable[str] = (),
     ) -> None:
         """Makes a version the champion; the old champion gets the alias `previous`.
 
@@ -205,8 +225,11 @@ class Registry:
             name: Registered model.
             number: Version to promote.
             expected_champion: Champion that the version was compared with ('' for none, `None` for any).
-            reason: Stored as a tag.
+            reason: Stored as a tag, and in the history.
             check: Called with the version before anything changes; if it raises, nothing does.
+            forced: Whether something speaks against the promotion.
+            evidence: What the promotion rests on, for the history: name -> address or numbers.
+            best_in: Metrics in which the version becomes the reference of later candidates.
 
         Raises:
             RegistryError: the champion is no longer the expected one.
@@ -225,10 +248,17 @@ class Registry:
                 raise RegistryError(f"{name}: version {number} was deleted meanwhile; promote another one")
             earlier = tuple(item for item in (now.champion, *now.earlier) if item not in ("", number))
             return _operation(
-                PROMOTE, version=number, replaced=now.champion, earlier=earlier[:MAX_EARLIER], reason=reason
+                PROMOTE,
+                version=number,
+                replaced=now.champion,
+                earlier=earlier[:MAX_EARLIER],
+                reason=reason,
+                forced=forced,
+                evidence=dict(evidence or {}),
+                best_in=tuple(best_in),
             )
 
-        if plan(self._model_state(name, self._settle(name, self._open_journal(name)))) is None:
+        if plan(self._model_state(name, self._settle(name, self.journal(name)))) is None:
             return
         if check is not None:
             check(target)
@@ -247,7 +277,7 @@ class Registry:
         """
         if not self._versions(name):
             raise self.unknown(name)
-        journal = self._open_journal(name)
+        journal = self.journal(name)
         before = journal.entries()
         entries = self._settle(name, journal)
         if before and not before[-1].outcome and before[-1].operation.action == ROLLBACK:
@@ -346,7 +376,7 @@ class Registry:
         Raises:
             RegistryError: `plan` raised it, or the operation turned out to be impossible.
         """
-        journal = self._open_journal(name)
+        journal = self.journal(name)
         while True:
             entries = self._settle(name, journal)
             operation = plan(self._model_state(name, entries))
@@ -470,8 +500,12 @@ class Registry:
             self._journals[known] = found
         return self._journals.get(known)
 
-    def _open_journal(self, name: str) -> Journal:
-        """Returns the journal of a registered model, which is made if it has none."""
+    def journal(self, name: str) -> Journal:
+        """Returns the journal of a registered model, which is made if it has none.
+
+        Raises:
+            RegistryError: the model is unknown.
+        """
         model = self._model(name)
         if model is None:
             raise self.unknown(name)
@@ -500,7 +534,9 @@ class ModelState:
 
 def _operation(action: str, **values: Any) -> Operation:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Operation(id=uuid.uuid4().hex, action=action, time=now, writer=this_process(), **values)
+    return Operation(
+        id=uuid.uuid4().hex, action=action, time=now, writer=this_process(), author=this_author(), **values
+    )
 
 
 def _aliases_of(model: Any) -> dict[str, str]:

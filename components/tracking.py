@@ -17,6 +17,7 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic reads this one before Python 3.12
 
+from components.author import mlflow_tags
 from components.database_urls import absolute_url, require_server
 from components.failures import explain_mlflow
 from components.outage import storage_errors
@@ -183,7 +184,7 @@ class MlflowRunLogger:
         header = {
             "experiment": experiment,
             "run_name": run_name,
-            "tags": dict(tags),
+            "tags": {**mlflow_tags(), **tags},
             "params": {key: str(value)[:500] for key, value in params.items()},
             "parent_run_id": parent_run_id,
             "dataset": dict(dataset or {}),

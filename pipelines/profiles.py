@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.author import NAMESPACE, SERVICE_ACCOUNT
 from components.launch import VARIABLE as LAUNCH
 from components.trainjob import IMAGE_USER, S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES, parse_toleration
 from model.config.resolution import ConfigError
@@ -146,11 +147,15 @@ def _place_in_pod(task: Any, step: str, profile: Profile, settings: ClusterConfi
         task.set_env_variable(key, value)
     # Not an input of the step: the run id would make every cache key unique.
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+    kubernetes.use_field_path_as_env(task, SERVICE_ACCOUNT, "spec.serviceAccountName")
+    kubernetes.use_field_path_as_env(task, NAMESPACE, "metadata.namespace")
     if settings.s3_secret:
         kubernetes.use_secret_as_env(task, secret_name=settings.s3_secret, secret_key_to_env=S3_KEYS)
     login = (settings.registry_secret if step in REGISTRY_STEPS else "") or settings.tracking_secret
     if login:
         kubernetes.use_secret_as_env(task, secret_name=login, secret_key_to_env=TRACKING_KEYS, optional=True)
+    if login and step == "gate":
+        kubernetes.use_secret_as_env(task, secret_name=login, secret_key_to_env=WEBHOOK_KEYS, optional=True)
     if step in STUDY_STEPS:
         kubernetes.use_secret_as_env(
             task, secret_name=settings.study_secret, secret_key_to_env={STORAGE_KEY: STORAGE_VARIABLE}
@@ -213,6 +218,8 @@ S3_KEYS = {entry: variable for variable, entry in S3_VARIABLES.items()}
 """Key of the secret -> environment variable. A compiled pipeline contains only these names, no values."""
 TRACKING_KEYS = {entry: variable for variable, entry in TRACKING_VARIABLES.items()}
 """The same for MLflow. All keys are optional: a secret has a user name and a password, or a token."""
+WEBHOOK_KEYS = {"on-promote-token": "MYXTTS_ON_PROMOTE_TOKEN"}
+"""The same for the webhook `registry.on_promote`."""
 
 
 def _environment(step: str, profile: Profile, settings: ClusterConfig) -> dict[str, str]:

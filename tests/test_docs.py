@@ -19,7 +19,7 @@ TAGS = {"features.hash"}
 SECTIONS = {key.split(".")[0] for key in known_keys() if "." in key}
 PACKAGES = ("model", "components", "pipelines", "benchmarks", "tests", "infra")
 PROGRAMS = {"cp", "curl", "docker", "dvc", "export", "for", "kubectl", "make", "myxtts", "pip", "pytest", "python"}
-PROGRAMS |= {"torchrun"}
+PROGRAMS |= {"mlflow", "torchrun"}
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 QUICK = re.compile(r"myxtts (config|registry list|pipeline list)\b")
 """Commands that need no data and no voice."""
@@ -27,6 +27,7 @@ WITHOUT_RUN = {
     "...": "an excerpt of a command",
     "make test": "this test suite",
     "registry listen": "it waits for listeners",
+    "mlflow models": "a server, which has tests of its own (test_served_voice)",
     "torchrun": "distributed training has tests of its own",
 }
 """Part of a command line -> why it is not run."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.gate.checks import FAILED, NOT_APPLICABLE, PASSED, Check
-from components.registry import ROLLED_BACK, Registry, Version
+from components.journal import Entry
+from components.registry import PROMOTE, ROLLED_BACK, Version
 from model.config.evaluation import RegistryConfig
 from model.evaluation.statistics import Estimate, estimate_mean, power, sentences_needed
 
@@ -17,10 +18,13 @@ COMPARED = {
     "voicing_error": True,
     "length_error": True,
     "speaker_similarity": False,
+    "dnsmos": False,
 }
 """Metric that candidate and champion are compared by -> whether lower values are better."""
+WITHOUT_RECORDING = ("character_error", "dnsmos")
+"""Metrics that texts without recordings have too."""
 BEST_IN = "best_in"
-"""Tag of a version: the metrics in which it is the reference of later candidates, separated by spaces."""
+"""Tag of a version that an earlier version of this program promoted: metrics in which it is the reference."""
 
 Evaluation = Mapping[str, Any]
 """Contents of `metrics.json`."""
@@ -109,42 +113,46 @@ def compare(
     return sorted(rows, key=lambda row: row.regression, reverse=True)
 
 
-def best_versions(versions: Iterable[Version], champion: str) -> dict[str, str]:
+def best_versions(
+    history: Iterable[Entry], versions: Iterable[Version], champion: str, candidate: str = ""
+) -> dict[str, str]:
     """Returns the version number of the best champion so far in each metric.
 
     A champion becomes the reference of a metric when it is better there than the reference before it, beyond the
     interval of the difference. A sequence of slightly worse candidates can therefore lose at most one margin in total.
-    Versions that were rolled back are no references. A forced promotion makes its version the only reference.
+    A promotion that was rolled back does not count. A forced promotion makes its version the only reference.
 
     Args:
-        versions: All versions of a model, newest first.
-        champion: Version number of the champion, the reference of metrics in which no version is marked.
+        history: All changes of the model, oldest first.
+        versions: All versions of the model.
+        champion: Version number of the champion, the reference of metrics in which no version is the best.
+        candidate: Version that is judged, and is no reference of itself.
     """
+    tags = {version.number: version.tags for version in versions}
     best = dict.fromkeys(COMPARED, champion)
-    for version in reversed(list(versions)):
-        if ROLLED_BACK not in version.tags:
-            best.update({metric: version.number for metric in version.tags.get(BEST_IN, "").split() if metric in best})
+    for operation in (entry.operation for entry in history if entry.counts and entry.operation.action == PROMOTE):
+        number = operation.version
+        if ROLLED_BACK in tags.get(number, {}):
+            continue
+        if operation.forced:
+            best = dict.fromkeys(COMPARED, champion)
+        if number in tags and number != candidate:
+            old = tuple(tags[number].get(BEST_IN, "").split())
+            marks = tuple(COMPARED) if operation.forced else old if operation.best_in is None else operation.best_in
+            best.update({metric: number for metric in marks if metric in best})
     return best
 
 
-def best_in(rows: Iterable[Comparison] | None) -> str:
-    """Returns the value of the tag `BEST_IN` of a new champion; a first champion (None) is the best in all metrics."""
+def best_in(rows: Iterable[Comparison] | None) -> tuple[str, ...]:
+    """Returns the metrics in which a new champion becomes the reference; a first champion (None) is best in all."""
     if rows is None:
-        return " ".join(COMPARED)
-    return " ".join(row.metric for row in rows if row.superior)
-
-
-def mark_only_reference(registry: Registry, version: Version) -> None:
-    """Makes a version the only reference of all metrics, after a promotion that was forced against the gate."""
-    for other in registry.versions(version.name):
-        if BEST_IN in other.tags and other.number != version.number:
-            registry.client.delete_model_version_tag(other.name, other.number, BEST_IN)
-    registry.client.set_model_version_tag(version.name, version.number, BEST_IN, best_in(None))
+        return tuple(COMPARED)
+    return tuple(row.metric for row in rows if row.superior)
 
 
 def paired(metric: str, candidate: Evaluation, reference: Evaluation) -> Pairs:
     """Returns the values of both voices on each unseen sentence that both have; means over speakers who share it."""
-    ours, theirs = _values(metric, candidate), _values(metric, reference)
+    ours, theirs = values_of_metric(metric, candidate), values_of_metric(metric, reference)
     groups: dict[str, list[tuple[float, float]]] = {}
     for key in sorted(ours.keys() & theirs.keys()):
         groups.setdefault(key[0], []).append((ours[key], theirs[key]))
@@ -154,8 +162,8 @@ def paired(metric: str, candidate: Evaluation, reference: Evaluation) -> Pairs:
     }
 
 
-def _values(metric: str, evaluation: Evaluation) -> dict[tuple[str, str], float]:
-    """Returns (sentence, clip) -> value of a metric."""
+def values_of_metric(metric: str, evaluation: Evaluation) -> dict[tuple[str, str], float]:
+    """Returns (sentence, clip) -> value of a metric on unseen sentences; none where the metric does not apply."""
     if metric == "character_error" and evaluation["gate"]["character_error_increase"]["value"] is None:
         return {}  # the recognizer cannot transcribe the recordings either
     values = {
@@ -163,8 +171,8 @@ def _values(metric: str, evaluation: Evaluation) -> dict[tuple[str, str], float]
         for clip in evaluation["clips"]
         if clip["part"] == "unseen"
     }
-    if metric == "character_error":
-        values |= {(text["sentence"], "text"): text["character_error"]["value"] for text in evaluation["texts"]}
+    if metric in WITHOUT_RECORDING:
+        values |= {(text["sentence"], "text"): text[metric]["value"] for text in evaluation["texts"]}
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -8,6 +8,16 @@ LOWER_IS_BETTER = {
     "character_error_increase": True,
     "alignment_monotonicity": False,
 }
+UNITS = {
+    "character_error": ("character error", "edits per letter", 3),
+    "mel_cepstral_distortion": ("mel-cepstral distortion", "dB", 2),
+    "pitch_error": ("pitch error", "cents", 0),
+    "voicing_error": ("voicing error", "share of frames", 3),
+    "length_error": ("length error", "share of the length", 3),
+    "speaker_similarity": ("speaker similarity", "cosine, higher is better", 3),
+    "dnsmos": ("predicted quality", "DNSMOS P.808, 1 to 5, higher is better", 2),
+}
+"""Compared metric -> its name, unit, and the number of decimals shown."""
 
 
 def reasons(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -4,21 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.gate.comparison import COMPARED, Evaluation
+from components.gate.comparison import COMPARED, WITHOUT_RECORDING, Evaluation
 from components.gate.examination import VoiceEvaluation
+from components.gate.metrics import UNITS
 from model.files import write_text
 from model.pages import data_url, render
 
 KINDS = {"candidate": "Candidate", "champion": "Champion", "recording": "Recording"}
-UNITS = {
-    "character_error": ("character error", "edits per letter", 3),
-    "mel_cepstral_distortion": ("mel-cepstral distortion", "dB", 2),
-    "pitch_error": ("pitch error", "cents", 0),
-    "voicing_error": ("voicing error", "share of frames", 3),
-    "length_error": ("length error", "share of the length", 3),
-    "speaker_similarity": ("speaker similarity", "cosine, higher is better", 3),
-}
-"""Compared metric -> its name, unit, and the number of decimals shown."""
 
 
 def write_page(
@@ -97,7 +89,7 @@ def _value(item: Mapping[str, Any] | None, metric: str) -> float | None:
     if item is None:
         return None
     if "metrics" not in item:  # a text without a recording
-        return item["character_error"]["value"] if metric == "character_error" else None
+        return item[metric]["value"] if metric in WITHOUT_RECORDING else None
     value: float | None = item["metrics"].get(metric, {}).get("synthesised", {}).get("value")
     return value
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from components.announcement import announce
 from components.contracts import (
     EvaluateOutput,
     GateOutput,
@@ -16,15 +17,16 @@ from components.contracts import (
     TrainOutput,
 )
 from components.gate.checks import FAILED, Check, threshold_checks
-from components.gate.comparison import BEST_IN, Comparison, best_in, best_versions, compare
+from components.gate.comparison import Comparison, best_in, best_versions, compare
 from components.gate.examination import ExaminationError, VoiceEvaluation, examine
 from components.gate.listening import LISTENING, listening_check
 from components.gate.metrics import gate_metrics, reasons
 from components.gate.page import write_page
-from components.registry import CHAMPION, ROLLED_BACK, Registry, Version
+from components.registry import CHAMPION, DECISION, ROLLED_BACK, Registry, Version
 from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
+from components.tracking import Delivery, append_to_run
 from model.code_hash import code_hash
 from model.config import settings_hash
 from model.config.evaluation import EvaluateSettings, GateSettings
@@ -84,14 +86,13 @@ def run(
     metrics = gate_metrics(results.metrics)
     rolled_back = candidate.tags.get(ROLLED_BACK, "")
     path = state.gate(settings_hash({"name": name, "version": number})) / "gate.json"
-    others = [version for version in registry.versions(name) if version.number != number]
-    best = best_versions(others, champion_number)
+    best = best_versions(registry.history(name), registry.versions(name), champion_number, number)
     judged_on = settings_hash(
         {
             "registration": [name, number],
             "data": [corpus.data_hash, corpus.examination_hash],
             "features": store.examination_hash,
-            "settings": config.model_dump(mode="json"),
+            "settings": config.model_dump(mode="json", exclude={"on_promote"}),
             "evaluation": evaluate_config.model_dump(mode="json"),
             "metrics": {key: repr(value) for key, value in metrics.items()},
             "champion": champion_number,
@@ -122,13 +123,26 @@ def run(
         if config.require_listening:
             checks.append(listening_check(candidate.tags.get(LISTENING, ""), champion_number, config))
     passed = not any(check.result == FAILED for check in checks)
-    _tag_results(registry, candidate, checks)
+    run_id = Delivery(state, trained.spool).run_id or candidate.run_id
+    decision_folder = f"gate/{judged_on[:12]}"
+    evidence = {
+        "evaluation": f"runs:/{run_id}/evaluation",
+        "sentences": str(ours.metrics["examination"]["hash"]),
+        "decision": f"runs:/{run_id}/{decision_folder}",
+    }
+    _tag_results(registry, candidate, checks, evidence["decision"])
     if passed:
         from components.smoke_test import smoke_test  # imports torch, which the other checks do without
 
-        registry.promote(name, number, champion_number, "passed the pipeline's gate", smoke_test)
-        if champion_number != number:
-            registry.client.set_model_version_tag(name, number, BEST_IN, best_in(comparisons))
+        registry.promote(
+            name,
+            number,
+            champion_number,
+            "passed the pipeline's gate",
+            smoke_test,
+            evidence=evidence,
+            best_in=best_in(comparisons),
+        )
     champion_now = registry.aliases(name).get(CHAMPION, "")
     output = GateOutput(
         summary=f"champion is version {champion_now}",
@@ -158,8 +172,10 @@ def run(
     }
     write_page(Path(report["page"]), report, ours, theirs.get(champion_number))
     write_json(path, report)
+    append_to_run(state, trained.spool, {}, [path, Path(report["page"])], folder=decision_folder)
     if not passed:
         raise _failure(report)
+    announce(registry, name, config.on_promote)
     return output
 
 
@@ -248,9 +264,10 @@ def _cell(text: str) -> str:
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
-def _tag_results(registry: Registry, candidate: Version, checks: list[Check]) -> None:
+def _tag_results(registry: Registry, candidate: Version, checks: list[Check], decision: str) -> None:
     """Puts the results of the checks on the version as tags, in place of those of an earlier gate."""
     results = {f"gate.{check.name.replace(' ', '_')}": f"{check.result}: {check.reason}"[:500] for check in checks}
+    results[DECISION] = decision
     for key in candidate.tags:
         if key.startswith("gate.") and key not in results:
             registry.client.delete_model_version_tag(candidate.name, candidate.number, key)

@@ -37,6 +37,8 @@ class VoiceModel(PythonModel):
         Raises:
             MlflowException: the voice cannot fulfill the request of a row; a server answers 400 with the reason.
         """
+        if model_input.empty:
+            raise MlflowException.invalid_parameter_value("the request has no rows")
         records = model_input.to_dict("records")
         rows = [self._answer(number, row, params or {}) for number, row in enumerate(records, start=1)]
         return pd.DataFrame(rows, columns=["audio", "sample_rate", "seconds"])
@@ -52,8 +54,10 @@ class VoiceModel(PythonModel):
     def _synthesize(self, row: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         import soundfile
 
-        from model.synthesis import ProsodyControls
+        from model.synthesis import ProsodyControls, SynthesisError
 
+        if not _given(row.get("text")) or not row["text"].strip():
+            raise SynthesisError("text is empty")
         with tempfile.TemporaryDirectory() as folder:
             reference = None
             if _given(row.get("reference_wav")):

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from components.contracts import (
     StepError,
     TrainOutput,
 )
+from components.gate.comparison import Evaluation
 from components.gate.metrics import gate_metrics
 from components.outage import retry_during_outage, storage_errors
-from components.registry import Registry, Version
+from components.register.card import mean_metrics, model_card
+from components.registry import SCHEME, Registry, Version
 from components.results import Results
 from components.state import State, read_json
 from components.tracking import Delivery
@@ -72,7 +75,8 @@ def run(
     """
     corpus, store = ResolveDataOutput.read(data), PreprocessOutput.read(features)
     trained, voice = TrainOutput.read(training), FinetuneVocoderOutput.read(finetuning)
-    metrics = gate_metrics(read_json(EvaluateOutput.read(evaluation).evaluation / "metrics.json"))
+    evaluated = read_json(EvaluateOutput.read(evaluation).evaluation / "metrics.json")
+    metrics = gate_metrics(evaluated)
     values = {key: str(value) for key, value in metrics.items() if value is not None}
     lineage_tags = {
         **lineage.current(),
@@ -90,7 +94,8 @@ def run(
     with state.lock(f"register-{name}"):
         registry = Registry(state)
         if not (equal := _equal_versions(registry, name, voice.voice_hash)):
-            _create(registry, state, trained.spool, voice.voice, name, lineage_tags)
+            example = example_request(described, evaluated)
+            _create(registry, state, trained.spool, voice.voice, name, lineage_tags, example)
             equal = _equal_versions(registry, name, voice.voice_hash)
         version = equal[0].number
         for duplicate in equal[1:]:  # another machine registered the same voice at the same time
@@ -98,6 +103,9 @@ def run(
                 registry.client.delete_model_version(name, duplicate.number)
         for key, value in origin_tags.items():  # an equal voice may have been registered without a study
             registry.client.set_model_version_tag(name, version, key, value)
+        card = model_card(name, described, evaluated, {**lineage_tags, **equal[0].tags})
+        registry.client.update_model_version(name, version, description=card)
+        _attach_metrics(registry, equal[0], {**mean_metrics(evaluated), **metrics})
         registry.make_candidate(name, version, values)
     return RegisterOutput(summary=f"{name} version {version}", name=name, version=version)
 
@@ -127,8 +135,35 @@ def base_tags(ancestors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
+def example_request(voice: Mapping[str, Any], evaluation: Evaluation) -> dict[str, str]:
+    """Returns a request that a served voice fulfills: a sentence of its evaluation, by its speaker."""
+    clips = [clip for clip in evaluation["clips"] if clip["speaker"] in voice.get("speakers", {})]
+    if not clips:
+        return {"text": "One two three."}
+    return {"text": clips[0]["text"], "language": clips[0]["language"], "speaker": clips[0]["speaker"]}
+
+
+def _attach_metrics(registry: Registry, version: Version, metrics: Mapping[str, float | None]) -> None:
+    """Puts metrics on the logged model of a version, in whose page and comparisons MLflow shows them."""
+    from mlflow.entities import Metric
+
+    model_id = version.source.removeprefix(SCHEME)
+    if not version.source.startswith(SCHEME) or not version.run_id:
+        return
+    now = int(time.time() * 1000)
+    values = {key: value for key, value in metrics.items() if value is not None}
+    entries = [Metric(f"evaluation/{key}", value, now, 0, model_id=model_id) for key, value in values.items()]
+    registry.client.log_batch(version.run_id, metrics=entries)
+
+
 def _create(
-    registry: Registry, state: State, spool: Path, voice: Path, name: str, lineage_tags: Mapping[str, str]
+    registry: Registry,
+    state: State,
+    spool: Path,
+    voice: Path,
+    name: str,
+    lineage_tags: Mapping[str, str],
+    example: Mapping[str, str],
 ) -> None:
     """Uploads a voice as a new version."""
     import mlflow
@@ -148,7 +183,7 @@ def _create(
     encoder = _speaker_encoder(state, voice)
 
     def upload() -> tuple[str, str]:
-        logged = log_voice(voice, delivery.run_id, encoder)
+        logged = log_voice(voice, delivery.run_id, example, encoder)
         sources = [voice, MODEL_CODE, PYFUNC_MODEL, *([encoder] if encoder else [])]
         return logged, hash_of_upload(Path(mlflow.artifacts.download_artifacts(logged)), sources)
 
@@ -179,14 +214,38 @@ def _speaker_encoder(state: State, voice: Path) -> Path | None:
     return path if path.is_file() else load_speaker_encoder(settings).save(path)
 
 
-def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> str:
-    """Logs a voice and its speaker encoder as a pyfunc model of an MLflow run; returns its `models:/` address."""
+def log_voice(voice: Path, run_id: str, example: Mapping[str, str], speaker_encoder: Path | None = None) -> str:
+    """Logs a voice and its speaker encoder as a pyfunc model of an MLflow run; returns its `models:/` address.
+
+    Args:
+        voice: Folder of the voice.
+        run_id: The run.
+        example: A request, kept with the model as its input example.
+        speaker_encoder: Weights of the pretrained speaker encoder; None where the voice uses none.
+    """
     import mlflow
+    import pandas as pd
+
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="voice",
+            python_model=str(PYFUNC_MODEL),
+            artifacts={"voice": str(voice)} | ({"speaker_encoder": str(speaker_encoder)} if speaker_encoder else {}),
+            code_paths=[str(MODEL_CODE)],
+            signature=voice_signature(),
+            input_example=(pd.DataFrame([example]), {"speed": 1.0}),
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
+        )
+    return info.model_uri
+
+
+def voice_signature() -> Any:
+    """Returns MLflow's signature of a voice: the columns and parameters of `VoiceModel.predict`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     optional = [ColSpec(DataType.string, key, required=False) for key in ("language", "speaker", "reference_language")]
-    signature = ModelSignature(
+    return ModelSignature(
         inputs=Schema(
             [
                 ColSpec(DataType.string, "text"),
@@ -203,13 +262,3 @@ def log_voice(voice: Path, run_id: str, speaker_encoder: Path | None = None) -> 
         ),
         params=ParamSchema([ParamSpec(key, DataType.double, 1.0) for key in ("speed", "pitch_scale", "energy_scale")]),
     )
-    with mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
-            name="voice",
-            python_model=str(PYFUNC_MODEL),
-            artifacts={"voice": str(voice)} | ({"speaker_encoder": str(speaker_encoder)} if speaker_encoder else {}),
-            code_paths=[str(MODEL_CODE)],
-            signature=signature,
-            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in REQUIREMENTS],
-        )
-    return info.model_uri

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from model.addresses import without_credentials
 from model.config import Positive, Section, Share, StepSettings
 from model.config.data import AudioConfig
 
 Margin = Annotated[float, Field(gt=0)]
+
+
+def _check_hook(hook: str) -> str:
+    """Refuses what is neither an address that can be posted to nor a command."""
+    if re.match(r"\w+://", hook) and not re.match(r"https?://[^/?#\s]+[^\s]*$", hook):
+        raise ValueError("is no address of a webhook; write https://HOST/PATH")
+    try:
+        shlex.split(hook)
+    except ValueError as error:
+        raise ValueError(f"is no command: {error}") from error
+    return hook
+
+
+Hook = Annotated[
+    str,
+    AfterValidator(_check_hook),
+    AfterValidator(without_credentials("put a token into the environment variable MYXTTS_ON_PROMOTE_TOKEN")),
+]
 
 
 class EvaluationConfig(Section):
@@ -60,11 +81,15 @@ class RegistryConfig(Section):
     """Gate: largest accepted increase of the length error, as a share of the length of a sentence."""
     speaker_similarity_margin: Margin = 0.05
     """Gate: largest accepted decrease of the speaker similarity (cosine)."""
+    dnsmos_margin: Margin = 0.15
+    """Gate: largest accepted decrease of the predicted opinion score (DNSMOS P.808), in points."""
     require_listening: Annotated[int, Field(ge=0)] = 0
     """Gate: number of listeners who must have taken a blind listening test against the champion; 0 requires no test."""
     listening_margin: Annotated[float, Field(ge=0, le=0.5)] = 0.15
     """Gate: the lower end of the 95 % interval of the share of answers that prefer the candidate must be at least 0.5
     minus this."""
+    on_promote: Hook = ""
+    """Command, or address of a webhook, that is called with a JSON description after a promotion or a rollback."""
 
 
 class EvaluateSettings(StepSettings):

@@ -26,6 +26,8 @@ from model.errors import FeatureError
 from model.evaluation import metrics, recognizer
 from model.evaluation.examination import EvaluatedVoice, choose, choose_texts, examination, known_sentences
 from model.evaluation.metrics import Metric, not_applicable
+from model.evaluation.quality import SAMPLE_RATE as QUALITY_RATE
+from model.evaluation.quality import PredictedQuality
 from model.evaluation.report import write_report
 from model.evaluation.results import (
     COPY,
@@ -228,6 +230,7 @@ class _Evaluator:
         self.timings = read_alignments(corpus)
         self.mel_extractor = MelExtractor(store.audio)
         self.speaker_similarity = SpeakerSimilarity(store, self.read_recording, speakers)
+        self.quality = PredictedQuality()
         self.synthesis_seconds = self.speech_seconds = 0.0
 
     def synthesize(self, position: int, part: str) -> SentenceResult:
@@ -248,7 +251,9 @@ class _Evaluator:
         samples = self.voice.synthesize(text, language=language, speaker=speaker).samples
         self.synthesis_seconds += time.perf_counter() - start
         self.speech_seconds += len(samples) / self.store.audio.sample_rate
-        return SpokenText(text=text, language=language, speaker=speaker, samples=samples)
+        return SpokenText(
+            text=text, language=language, speaker=speaker, samples=samples, dnsmos=self._predict_quality(samples)
+        )
 
     def transcribe(
         self, texts: Sequence[SpokenText], background: recognizer.Recognizer, advance: Callable[[], None]
@@ -327,6 +332,7 @@ class _Evaluator:
         cepstrum = metrics.mel_cepstrum(sentence.mels[RECORDING])
         for kind, values in zip(KINDS, similarities, strict=True):
             values["pitch_range"] = metrics.pitch_range(f0[kind])
+            values["dnsmos"] = self._predict_quality(sentence.audio[kind])
             if kind != RECORDING:
                 path = dtw_path(metrics.mel_cepstrum(sentence.mels[kind]), cepstrum)
                 mels, pitches = (sentence.mels[kind], sentence.mels[RECORDING]), (f0[kind], f0[RECORDING])
@@ -336,6 +342,9 @@ class _Evaluator:
                 values["voicing_error"] = metrics.voicing_error(*pitches, path)
             for name, value in values.items():
                 sentence.metrics.setdefault(name, {})[kind] = value
+
+    def _predict_quality(self, samples: np.ndarray) -> Metric:
+        return self.quality.score(resample(samples, self.store.audio.sample_rate, QUALITY_RATE))
 
     def _reference(self, position: int) -> Path:
         """Returns a recording of the same speaker, of another clip where there is one."""

@@ -35,6 +35,7 @@ METRIC_NAMES = {
         "share of sentences that are nearest to the right speaker; higher is better",
         3,
     ),
+    "dnsmos": ("Predicted quality", "DNSMOS P.808, opinion score from 1 to 5 without a reference; higher is better", 2),
     "duration_error": ("Duration error", "frames per token against the aligned recording; lower is better", 2),
     "length_error": ("Length error", "relative difference of the total length; lower is better", 3),
     "alignment_coverage": ("Alignment coverage", "share of tokens with 1 to 40 frames; higher is better", 3),

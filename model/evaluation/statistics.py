@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
@@ -50,7 +51,7 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     if count < 2:
         return Estimate(mean=mean, low=-math.inf, high=math.inf, deviation=math.nan, count=count)
     deviation = float(sample.std(ddof=1))
-    resampled = sample[np.random.default_rng(0).integers(count, size=(RESAMPLES, count))]
+    resampled = sample[_resamples(count)]
     shifts = resampled.mean(axis=1) - mean
     errors = resampled.std(axis=1, ddof=1) / math.sqrt(count)
     spread = errors > 1e-12 * np.abs(sample).max()  # resamples of one value only have no scale, and are left out
@@ -61,6 +62,12 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     low = mean - max(float(upper), student) * scale if scale else mean
     high = mean + max(-float(lower), student) * scale if scale else mean
     return Estimate(mean=mean, low=low, high=high, deviation=deviation, count=count)
+
+
+@lru_cache(maxsize=4)  # of the sample sizes in a comparison
+def _resamples(count: int) -> np.ndarray:
+    """Returns the positions (RESAMPLES, count) of the values that each resample draws; always the same."""
+    return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
 
 
 def sentences_needed(deviation: float, margin: float, comparisons: int) -> int:

@@ -24,6 +24,7 @@ class SpokenText:
         language: Its language.
         speaker: Speaker of the voice.
         samples: Synthesized samples (N,) at the sample rate of the features.
+        dnsmos: Predicted quality of the samples.
         transcript: Transcript of the recognizer.
         file: File of the samples, relative to the evaluation's folder.
     """
@@ -32,6 +33,7 @@ class SpokenText:
     language: str
     speaker: str
     samples: np.ndarray
+    dnsmos: Metric
     transcript: str = ""
     file: str = ""
 
@@ -50,6 +52,7 @@ class SpokenText:
             "audio": {"synthesised": self.file},
             "transcript": self.transcript,
             "character_error": self.character_error.as_dict(),
+            "dnsmos": self.dnsmos.as_dict(),
         }
 
 

@@ -2,16 +2,21 @@
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from components.artifacts import ArtifactError
-from components.gate.comparison import mark_only_reference
-from components.registry import ROLLED_BACK, Registry, Version
+from components.journal import APPLIED, Entry
+from components.registry import DECISION, REGISTER, ROLLED_BACK, Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
+
+MOST_OVERRULED = 1000
+"""Longest account, in the history, of what a forced promotion overrules."""
 
 
 @click.group()
@@ -100,10 +105,29 @@ def promote(name: str, version: str, reason: str, force: bool) -> None:
     from components.smoke_test import smoke_test
 
     forced = f"forced: {reason}" if obstacles else reason or "promoted by hand"
-    found.promote(name, item.number, None, forced, smoke_test)
-    if obstacles:
-        mark_only_reference(found, found.version(name, item.number))
+    found.promote(
+        name, item.number, None, forced, smoke_test, forced=bool(obstacles), evidence=_evidence(item, obstacles)
+    )
     click.echo(f"{name}: champion is version {item.number}")
+    _announce(found, name)
+
+
+def _announce(found: Registry, name: str) -> None:
+    """Announces a new champion as `registry.on_promote` says; a failure is a warning, since the champion stands."""
+    from components.announcement import announce
+    from pipelines.cli.options import load_settings
+
+    announce(found, name, load_settings().config.registry.on_promote)
+
+
+def _evidence(item: Version, obstacles: Sequence[str]) -> dict[str, str]:
+    """Returns what a promotion by hand rests on, and what it overrules."""
+    evidence = {
+        "evaluation": f"runs:/{item.run_id}/evaluation" if item.run_id else "",
+        DECISION: item.tags.get(DECISION, ""),
+        "overruled": "; ".join(obstacles)[:MOST_OVERRULED],
+    }
+    return {key: value for key, value in evidence.items() if value}
 
 
 def _obstacles(item: Version) -> list[str]:
@@ -115,6 +139,48 @@ def _obstacles(item: Version) -> list[str]:
     if ROLLED_BACK in item.tags:
         found.append(f"it was rolled back: {item.tags[ROLLED_BACK]}")
     return found
+
+
+@registry.command()
+@click.argument("name")
+@json_option
+def history(name: str, as_json: bool) -> None:
+    """Show who promoted, rolled back and registered which version, when, with which code, and why."""
+    entries = Registry(State.locate()).history(name)
+    if as_json:
+        changes = [
+            {
+                "number": entry.number,
+                **asdict(entry.operation),
+                "outcome": entry.outcome,
+                "announcement": entry.announcement,
+            }
+            for entry in entries
+        ]
+        click.echo(json.dumps(changes, indent=1))
+        return
+    for entry in entries:
+        click.echo("\n".join(_lines(entry)))
+    if not entries:
+        click.echo(f"{name}: nothing was changed by this program yet")
+
+
+def _lines(entry: Entry) -> list[str]:
+    """Returns an entry of the history as text."""
+    done, by = entry.operation, entry.operation.author
+    kind = f"{'forced ' if done.forced else ''}{done.action}"
+    before = f", before: {done.replaced or 'none'}" if done.action != REGISTER else ""
+    outcome = "" if entry.outcome == APPLIED else f"  ({entry.outcome or 'not finished'})"
+    lines = [f"{entry.number:>4}  {done.time}  {kind} version {done.version}{before}{outcome}"]
+    if by is None:
+        lines.append("by: not recorded by this version of the program")
+    else:
+        identity = f" ({by.identity})" if by.identity else ""
+        lines.append(f"by: {by.user} on {by.host}{identity}, commit {by.commit}")
+    lines += [f"why: {done.reason}"] if done.reason else []
+    lines += [f"{key}: {value}" for key, value in done.evidence.items()]
+    lines += [f"announcement: {entry.announcement}"] if entry.announcement else []
+    return [lines[0], *(f"      {line}" for line in lines[1:])]
 
 
 @registry.command()
@@ -137,8 +203,10 @@ def verify(name: str, version: str) -> None:
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Stored with the version.")
 def rollback(name: str, reason: str) -> None:
     """Make the previous champion the champion again."""
-    old, new = Registry(State.locate()).rollback(name, reason)
+    found = Registry(State.locate())
+    old, new = found.rollback(name, reason)
     click.echo(f"{name}: champion is version {new} again (was {old or 'none: its alias was deleted in MLflow'})")
+    _announce(found, name)
 
 
 @registry.command()

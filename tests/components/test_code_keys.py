@@ -37,7 +37,7 @@ def test_comments_docstrings_and_blank_lines_in_every_package_change_no_key(edit
     [
         ("model/vocoder", {"finetune_vocoder", "evaluate", "gate", "model.vocoder_training.trainer"}),
         ("model/vocoder_training", {"finetune_vocoder", "model.vocoder_training.trainer"}),
-        ("model/evaluation", {"evaluate", "gate"}),
+        ("model/evaluation", {"evaluate", "register", "gate"}),
         ("model/training", {"train", "model.training.trainer"}),
         ("components/gate", {"evaluate", "register", "gate"}),
     ],

@@ -5,6 +5,7 @@ import pytest
 from gate_evaluation import SPREAD, gate_evaluation, sentence_values
 
 from components.gate.comparison import BEST_IN, COMPARED, best_in, best_versions, compare, paired
+from components.journal import Entry, Operation
 from components.registry import ROLLED_BACK, Version
 from model.config.evaluation import RegistryConfig
 
@@ -71,13 +72,17 @@ def test_speakers_of_the_same_sentence_are_one_sentence():
     assert sorted(paired("pitch_error", ours, theirs).values()) == [(2.0, 0.0), (10.0, 0.0)]
 
 
-def test_texts_without_recordings_count_for_the_character_error_alone():
-    voices = [evaluation({"character_error": [0.1] * 4, "pitch_error": [100.0] * 4}) for _ in range(2)]
+def test_texts_without_recordings_count_where_no_recording_is_needed():
+    metrics = {"character_error": [0.1] * 4, "dnsmos": [3.0] * 4, "pitch_error": [100.0] * 4}
+    voices = [evaluation(metrics) for _ in range(2)]
     for voice, errors in zip(voices, ((0.3, 0.3, 0.3, None), (0.1, 0.1, None, 0.1)), strict=True):
-        voice["texts"] = [{"sentence": f"t{n}", "character_error": {"value": e}} for n, e in enumerate(errors)]
-    references = dict.fromkeys(("character_error", "pitch_error"), ("1", voices[1]))
+        voice["texts"] = [
+            {"sentence": f"t{n}", "character_error": {"value": e}, "dnsmos": {"value": 2.0}}
+            for n, e in enumerate(errors)
+        ]
+    references = dict.fromkeys(metrics, ("1", voices[1]))
     rows = {row.metric: row for row in compare(voices[0], references, voices[1], CONFIG)}
-    assert (rows["character_error"].sentences, rows["pitch_error"].sentences) == (6, 4)
+    assert [rows[metric].sentences for metric in metrics] == [6, 8, 4]
     assert rows["character_error"].difference == pytest.approx(0.4 / 6)
 
 
@@ -117,29 +122,56 @@ def test_the_champions_value_is_of_the_same_sentences():
     assert row.champion_value == 90.0
 
 
-def version(number, best="", **tags):
-    tags |= {BEST_IN: best} if best else {}
+def version(number, **tags):
     return Version(name="m", number=number, tags=tags, aliases=(), source="", run_id="", created=0.0)
 
 
-def test_the_reference_of_a_metric_is_the_newest_version_that_was_better_in_it():
-    versions = [
-        version("4", "pitch_error", **{ROLLED_BACK: "clicks"}),
-        version("3", "pitch_error unknown_metric"),
-        version("2"),
-        version("1", " ".join(COMPARED)),
+def promoted(number, best_in=(), **values):
+    values = {"outcome": "applied", "action": "promote", "forced": False, **values}
+    outcome = values.pop("outcome")
+    operation = Operation(id="0", version=number, reason="", time="", writer="", best_in=best_in, **values)
+    return Entry(number=1, operation=operation, outcome=outcome)
+
+
+def test_the_reference_of_a_metric_is_the_last_champion_that_was_better_in_it():
+    history = [
+        promoted("1", tuple(COMPARED)),
+        promoted("4", ("pitch_error",)),
+        promoted("3", ("pitch_error", "unknown_metric")),
+        promoted("2"),
+        promoted("5", tuple(COMPARED), outcome="abandoned: no longer exists"),
+        promoted("1", action="rollback"),
     ]
-    best = best_versions(versions, "2")
+    versions = [version(number) for number in "12345"]
+    best = best_versions(history, versions, "2")
     assert best == {**dict.fromkeys(COMPARED, "1"), "pitch_error": "3"}
+    versions[2] = version("3", **{ROLLED_BACK: "clicks"})
+    assert best_versions(history, versions, "2")["pitch_error"] == "4"
+    assert best_versions(history, versions, "2", candidate="4")["pitch_error"] == "1"
 
 
-def test_without_a_marked_version_the_champion_is_the_reference():
-    assert best_versions([version("2"), version("1")], "2") == dict.fromkeys(COMPARED, "2")
+def test_a_forced_promotion_is_the_only_reference_unless_it_was_rolled_back():
+    history = [promoted("1", tuple(COMPARED)), promoted("2", forced=True), promoted("3", ("pitch_error",))]
+    versions = [version(number) for number in "123"]
+    assert best_versions(history, versions, "3") == {**dict.fromkeys(COMPARED, "2"), "pitch_error": "3"}
+    assert best_versions(history, versions, "3", candidate="2")["voicing_error"] == "3"
+    rolled_back = [versions[0], version("2", **{ROLLED_BACK: "clicks"}), versions[2]]
+    assert best_versions(history, rolled_back, "3")["voicing_error"] == "1"
+
+
+def test_without_a_better_champion_the_champion_is_the_reference():
+    assert best_versions([], [version("2"), version("1")], "2") == dict.fromkeys(COMPARED, "2")
+
+
+def test_the_tag_of_earlier_versions_of_the_program_counts_where_the_journal_says_nothing():
+    versions = [version("1", **{BEST_IN: " ".join(COMPARED)}), version("2", **{BEST_IN: "pitch_error"})]
+    history = [promoted("1", None), promoted("2", None)]
+    assert best_versions(history, versions, "2") == {**dict.fromkeys(COMPARED, "1"), "pitch_error": "2"}
 
 
 def test_a_new_champion_becomes_the_reference_where_it_is_surely_better():
     noise = np.random.default_rng(3).standard_normal(20)
     better = one("pitch_error", 50.0 + noise, 100.0 + noise[::-1])
     same = one("voicing_error", 0.2 + noise, 0.2 + noise[::-1])
-    assert best_in([better, same]) == "pitch_error"
-    assert best_in(None).split() == list(COMPARED)
+    assert best_in([better, same]) == ("pitch_error",)
+    assert best_in(None) == tuple(COMPARED)

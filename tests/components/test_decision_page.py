@@ -22,7 +22,8 @@ def examined(folder, errors, **changes):
             clip["audio"][kind] = f"{number}-{kind}.flac"
             write_audio(folder / clip["audio"][kind], np.zeros(100, np.float32), 22050)
     gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
-    text = {"sentence": "t", "text": "Only a text.", "language": "en", "character_error": {"value": 0.3}, "audio": {}}
+    text = {"sentence": "t", "text": "Only a text.", "language": "en", "audio": {}}
+    text |= {"character_error": {"value": 0.3}, "dnsmos": {"value": 3.0}}
     counts = {"hash": "5e7" * 5, "clips": len(errors), "texts": 1}
     return VoiceEvaluation(
         folder=folder, metrics={"gate": gate, "clips": clips, "texts": [text], "examination": counts}

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,9 @@ from mlflow_double import MlflowDouble
 from step_records import step_inputs
 
 from components import runner
-from components.contracts import GateOutput
+from components.contracts import SPOOL, GateOutput
 from components.gate import run as gate
-from components.gate.comparison import BEST_IN, COMPARED
+from components.gate.comparison import COMPARED
 from components.gate.examination import VoiceEvaluation
 from components.gate.listening import LISTENING
 from components.gate.metrics import gate_metrics
@@ -107,6 +108,7 @@ def judged(state, tmp_path, monkeypatch):
             write_json(folders[number] / "metrics.json", gate_evaluation(values, reason))
         records = {"evaluation.evaluation": folders[number], "registration.version": number, **(changes or {})}
         names = ("data", "features", "training", "evaluation", "registration")
+        (tmp_path / SPOOL).mkdir(exist_ok=True)
         config = Config.model_validate({"registry": settings or {}, "evaluation": evaluation})
         return gate.run(
             **step_inputs(tmp_path, names, records),
@@ -217,6 +219,7 @@ def test_a_change_of_any_input_runs_the_checks_again(judged, edit):
     judged.registry.promote(NAME, "1", "2", "by hand")
     settings["max_mel_cepstral_distortion"] = 1.0  # so that it fails, whoever is champion
     answers = {"first": answer()}
+    settings["on_promote"] = "true"  # a command that decides nothing
     for name, change in changes.items():
         assert answer() == "record", name
         change()
@@ -264,8 +267,37 @@ def test_ten_slightly_worse_candidates_lose_one_margin_in_all(judged):
         distortion = worse
     assert judged.registry.aliases(NAME)[CHAMPION] == "3"
     assert distortion == pytest.approx(6.2)
-    assert judged.registry.version(NAME, "1").tags[BEST_IN].split() == list(COMPARED)
-    assert "mel_cepstral_distortion" not in judged.registry.version(NAME, "3").tags[BEST_IN]
+    best_in = {entry.operation.version: entry.operation.best_in for entry in judged.registry.history(NAME)}
+    assert best_in["1"] == tuple(COMPARED)
+    assert "mel_cepstral_distortion" not in best_in["3"]
+
+
+def test_the_history_names_the_evidence_of_a_promotion(judged, tmp_path):
+    judged(GOOD)
+    [entry] = judged.registry.history(NAME)
+    version = judged.registry.version(NAME, "1")
+    decision = json.loads(next(judged.registry.state.root.glob("gate/*/gate.json")).read_text())
+    assert entry.operation.evidence == {
+        "evaluation": f"runs:/{version.run_id}/evaluation",
+        "sentences": "5e7" * 5,
+        "decision": f"runs:/{version.run_id}/gate/{decision['judged_on'][:12]}",
+    }
+    assert version.tags["decision"] == entry.operation.evidence["decision"]
+    assert not entry.operation.forced
+    records = [json.loads(line) for line in (tmp_path / SPOOL / "records.jsonl").read_text().splitlines()]
+    sent = {(Path(item["artifact"]).name, item["folder"]) for item in records if "artifact" in item}
+    assert sent == {(name, f"gate/{decision['judged_on'][:12]}") for name in ("gate.json", "decision.html")}
+
+
+def test_a_promotion_is_announced_and_a_failed_gate_is_not(judged, tmp_path):
+    told = tmp_path / "told"
+    hook = {"on_promote": f"tee {told}"}
+    judged(GOOD, settings=hook)
+    assert json.loads(told.read_text())["version"] == "1"
+    told.unlink()
+    with pytest.raises(gate.GateFailed):
+        judged({**GOOD, "mel_cepstral_distortion": 99.0}, settings=hook)
+    assert not told.exists()
 
 
 def test_a_better_champion_is_the_reference_of_the_next_candidate(judged):

@@ -130,7 +130,7 @@ def test_steps_write_runs_and_read_models_but_only_the_registry_moves_aliases(as
     assert as_user("steps").client.get_registered_model(NAME).aliases == {CHAMPION: "2", PREVIOUS: "1"}
     registry = as_user("registry")
     assert registry.aliases(NAME) == {CHAMPION: "3", PREVIOUS: "2"}
-    entries = Journal(registry.client, registry._open_journal(NAME).run_id).entries()
+    entries = Journal(registry.client, registry.journal(NAME).run_id).entries()
     assert [entry.outcome for entry in entries] == ["applied"] * 3
 
 

@@ -106,6 +106,51 @@ def test_the_metrics_of_the_gate_are_kept_with_the_version(register):
     assert version.metrics == METRICS
 
 
+def test_a_version_is_described_by_its_model_card(register, voice):
+    path = another(voice, "described") / "voice.json"
+    described = json.loads(path.read_text())
+    described |= {"languages": ["en", "fa"], "speaker_languages": {"anna": "en", "omid": "fa"}, "steps": 900}
+    described |= {"lineage": [{"uri": "models:/base/1", "weights_sha256": "a"}], "licenses": ["CC0-1.0"]}
+    path.write_text(json.dumps(described))
+    register({**METRICS, "character_error_increase": None}, voice=path.parent)
+    card = register.registry.client.get_model_version(NAME, "1").description
+    for line in (
+        f"# {NAME}",
+        "900 training steps",
+        "- Languages: en, fa",
+        "- Speakers: 1 of en, 1 of fa (anna, omid)",
+        f"- Data: `{DATA}` (DVC)",
+        "- Started from: models:/base/1",
+        "- License of the recordings: CC0-1.0",
+        "- Code: commit `abc123`",
+        "- Not evaluated in fa: no sentences were held out.",
+        "- No character error increase: it was not measured.",
+    ):
+        assert line in card
+    assert re.search(r"\| mel-cepstral distortion \(dB\) \| 6\.25 \| 6\.\d+ to 6\.\d+ \| 20 \|", card)
+    assert "character error (edits" not in card
+
+
+def test_the_logged_model_has_the_metrics_and_an_example(register, voice):
+    path = another(voice, "speaking") / "voice.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "speakers": {"anna": {}}}))
+    register(voice=path.parent)
+    version = register.registry.version(NAME, register({**METRICS, "alignment_monotonicity": 0.5}, path.parent).version)
+    logged = register.registry.client.get_logged_model(version.source.rpartition("/")[2])
+    values = {metric.key: metric.value for metric in logged.metrics}
+    assert values["evaluation/mel_cepstral_distortion"] == pytest.approx(6.25)
+    assert values["evaluation/dnsmos"] == pytest.approx(3.0)
+    assert values["evaluation/alignment_monotonicity"] == 0.5  # of the latest evaluation
+    import mlflow
+
+    model = mlflow.models.Model.load(version.source)
+    example = json.loads(model.get_serving_input(mlflow.artifacts.download_artifacts(version.source)))
+    assert example["params"] == {"speed": 1.0}
+    assert example["dataframe_split"]["columns"] == ["text", "language", "speaker"]
+    assert example["dataframe_split"]["data"] == [["Sentence 0.", "en", "anna"]]
+    assert model.signature.inputs.input_names()[0] == "text"
+
+
 def test_an_equal_voice_is_registered_once_and_becomes_candidate_again(register, voice):
     first = register()
     second = register(voice=another(voice, "second"), folder="second")
@@ -123,10 +168,10 @@ def test_of_two_machines_that_register_one_voice_both_name_the_older_version(reg
     files.mkdir()
     (files / "MLmodel").touch()
 
-    def create(registry, state, spool, folder, name, tags):
+    def create(registry, state, spool, folder, name, tags, example):
         registry.client.create_registered_model(name)
         registry.client.create_model_version(name, str(files), tags=tags)
-        created(registry, state, spool, folder, name, tags)
+        created(registry, state, spool, folder, name, tags, example)
 
     monkeypatch.setattr(module, "_create", create)
     assert register().version == "1"

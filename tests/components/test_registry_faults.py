@@ -130,7 +130,7 @@ def test_a_kill_at_any_write_leaves_all_of_a_change_or_nothing(fresh, promoted, 
         if found == before:
             action(killed.another())
         assert standing(reader) == standing(killed.another()) == expected, place
-        entries = reader._open_journal(NAME).entries()
+        entries = reader.journal(NAME).entries()
         assert [entry.outcome for entry in entries] == ["applied"] * len(entries)
     assert seen == {True, False}  # kills before the decision as well as after it
 
@@ -177,7 +177,7 @@ def test_a_slow_machine_does_not_undo_what_others_did_meanwhile(fresh, promoted,
         with suppress(RegistryError):  # the other machine was faster
             action(slow)
         final = standing(slow.another())
-        entries = slow.another()._open_journal(NAME).entries()
+        entries = slow.another().journal(NAME).entries()
         moves = [entry.operation for entry in entries if entry.operation.action != "register"]
         candidates = [entry.operation for entry in entries if entry.operation.action == "register"]
         assert final.get(CHAMPION, "") == (moves[-1].version if moves else ""), place
@@ -215,7 +215,7 @@ def test_two_machines_that_begin_at_once_share_one_journal(fresh):
         slow = fresh()
         slow.pause_at(place, lambda slow=slow: promote("2")(slow.another()))
         promote("1")(slow)
-        runs = {machine._open_journal(NAME).run_id for machine in (slow, slow.another(), slow.another())}
+        runs = {machine.journal(NAME).run_id for machine in (slow, slow.another(), slow.another())}
         assert len(runs) == 1
         names = [item.name for item in slow.client.content.experiments.values() if item.lifecycle_stage == "active"]
         assert len(names) == 1, names
@@ -348,7 +348,7 @@ def test_a_process_that_finishes_while_it_is_waited_for_is_left_alone(fresh, mon
 
     def sleep(seconds: float) -> None:
         monkeypatch.setattr(module, "this_process", lambda: here)
-        machine._settle(NAME, Journal(machine.client, machine._open_journal(NAME).run_id))
+        machine._settle(NAME, Journal(machine.client, machine.journal(NAME).run_id))
         monkeypatch.setattr(module, "this_process", lambda: "another process")
 
     monkeypatch.setattr(module, "this_process", lambda: "another process")

@@ -1,11 +1,12 @@
 """`myxtts registry` on a registry with a voice that can synthesize."""
 
 import json
+import re
 
 import pytest
 from evaluated_voice import DATA, evaluated_voice
 
-from components.gate.comparison import BEST_IN, best_versions
+from components.gate.comparison import best_versions
 from components.register.run import run as register
 from components.registry import Registry
 
@@ -97,11 +98,12 @@ def test_a_version_that_was_not_judged_or_was_rolled_back_is_promoted_only_by_fo
 
 
 def test_a_forced_champion_is_the_only_reference_of_later_candidates(registry, speaking, myxtts):
-    registry.client.set_model_version_tag(NAME, "1", BEST_IN, "pitch_error")
+    registry.promote(NAME, "2", None, "better", best_in=["pitch_error"])
+    myxtts("registry", "promote", NAME, "1", "--force", "--reason", "not judged")
     myxtts("registry", "promote", NAME, "2")
-    assert best_versions(registry.versions(NAME), "2")["pitch_error"] == "1"
+    assert set(best_versions(registry.history(NAME), registry.versions(NAME), "2").values()) == {"1"}
     myxtts("registry", "promote", NAME, "3", "--force", "--reason", "the corpus is a new one")
-    assert set(best_versions(registry.versions(NAME), "3").values()) == {"3"}
+    assert set(best_versions(registry.history(NAME), registry.versions(NAME), "3").values()) == {"3"}
 
 
 def test_a_passed_gate_needs_no_force(registry, speaking, myxtts):
@@ -118,6 +120,59 @@ def test_rollback_says_which_version_is_champion_again(registry, speaking, myxtt
     status, _, complaint = myxtts("registry", "rollback", NAME)
     assert status == 2
     assert "no previous champion" in complaint
+
+
+def test_the_history_says_who_changed_what_when_with_which_code_and_why(registry, speaking, myxtts, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
+    monkeypatch.setenv("MYXTTS_GIT_SHA", "abc123-dirty")
+    monkeypatch.setattr("socket.gethostname", lambda: "host7")
+    registry.client.set_model_version_tag(NAME, "3", "decision", "runs:/7/gate/0a1b")
+    myxtts("registry", "promote", NAME, "2")
+    monkeypatch.setenv("MYXTTS_SERVICE_ACCOUNT", "myxtts-runner")
+    monkeypatch.setenv("MYXTTS_NAMESPACE", "speech")
+    myxtts("registry", "promote", NAME, "3", "--force", "--reason", "the corpus is a new one")
+    myxtts("registry", "rollback", NAME, "--reason", "clicks")
+    status, said, _ = myxtts("registry", "history", NAME)
+    assert status == 0
+    first, second, forced, rollback = [part.splitlines() for part in re.split(r"\n(?=   \d)", said)]
+    assert first[0].endswith("Z  promote version 1, before: none")
+    assert second[0].endswith("Z  promote version 2, before: 1")
+    assert second[1:] == ["      by: anna on host7, commit abc123-dirty", "      why: promoted by hand"]
+    assert forced[0].endswith("Z  forced promote version 3, before: 2")
+    assert forced[1].strip() == "by: anna on host7 (system:serviceaccount:speech:myxtts-runner), commit abc123-dirty"
+    assert forced[2].strip() == "why: forced: the corpus is a new one"
+    assert forced[3].strip() == "decision: runs:/7/gate/0a1b"
+    assert forced[4].strip() == "overruled: gate.alignment_monotonicity: fail: 0.200, must be at least 0.5"
+    assert rollback[0].endswith("Z  rollback version 2, before: 3")
+    listed = json.loads(myxtts("registry", "history", NAME, "--json")[1])
+    assert [(item["number"], item["forced"], item["outcome"]) for item in listed] == [
+        (1, False, "applied"),
+        (2, False, "applied"),
+        (3, True, "applied"),
+        (4, False, "applied"),
+    ]
+    assert listed[2]["author"]["user"] == "anna"
+
+
+def test_promotion_and_rollback_by_hand_are_announced(registry, speaking, myxtts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(f"registry:\n  on_promote: tee -a {tmp_path}/told\n")
+    myxtts("registry", "promote", NAME, "2")
+    myxtts("registry", "rollback", NAME)
+    told = (tmp_path / "told").read_text()
+    assert re.findall(r'"event": "(\w+)", "model": "[\w-]+", "version": "(\d)"', told) == [
+        ("promote", "2"),
+        ("rollback", "1"),
+    ]
+    assert myxtts("registry", "history", NAME)[1].count("announcement: delivered") == 2
+
+
+def test_the_history_of_an_unknown_model_names_the_known_ones(registry, myxtts):
+    status, _, complaint = myxtts("registry", "history", "other")
+    assert status == 2
+    assert NAME in complaint
+    registry.client.create_registered_model("fresh")
+    assert myxtts("registry", "history", "fresh")[1] == "fresh: nothing was changed by this program yet\n"
 
 
 def test_list_shows_aliases_and_metrics_newest_first(registry, myxtts):

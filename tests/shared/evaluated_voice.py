@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from gate_evaluation import gate_evaluation
 from step_records import step_inputs
 
 from components.contracts import SPOOL
@@ -26,8 +27,7 @@ def evaluated_voice(state: State, voice: Path, folder: Path, values: Mapping[str
     """
     if not (folder / SPOOL / "run.json").is_file():
         MlflowRunLogger(state, folder / SPOOL, "e", "r", {}, {}, interval=0.01).close()
-    measured = {key: {"value": value, "reason": ""} for key, value in values.items()}
-    write_json(folder / "metrics.json", {"gate": measured})
+    write_json(folder / "metrics.json", gate_evaluation(values))
     changes = {
         "data.data_hash": DATA,
         "features.features_hash": FEATURES,

@@ -12,9 +12,10 @@ SPREAD = {
     "voicing_error": 0.01,
     "length_error": 0.01,
     "speaker_similarity": 0.01,
+    "dnsmos": 0.05,
 }
 """Metric -> standard deviation of its values over sentences."""
-USUAL = {"pitch_error": 200.0, "voicing_error": 0.2, "length_error": 0.1, "speaker_similarity": 0.8}
+USUAL = {"pitch_error": 200.0, "voicing_error": 0.2, "length_error": 0.1, "speaker_similarity": 0.8, "dnsmos": 3.0}
 
 
 def gate_evaluation(values: Mapping[str, float | None], reason: str = "", sentences: int = 20) -> dict[str, Any]:
