@@ -26,7 +26,7 @@ RETRY_SECONDS = 30.0
 """Time after which an announcement that fails is given up."""
 TIMEOUT_SECONDS = 10.0
 COMMAND_SECONDS = 300.0
-MOST_CHARACTERS = 300
+MAX_CHARACTERS = 300
 DELIVERED, FAILED = "delivered", "failed"
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _deliver(content: dict[str, Any], hook: str, sleep: Callable[[float], None])
             sleep,
         )
     except AnnouncementError as error:
-        return f"{FAILED}: {hide_credentials(str(error))[:MOST_CHARACTERS]}"
+        return f"{FAILED}: {hide_credentials(str(error))[:MAX_CHARACTERS]}"
     return DELIVERED
 
 

@@ -8,7 +8,7 @@ from components.gate.comparison import COMPARED, Evaluation, values_of_metric
 from components.gate.metrics import UNITS
 from model.evaluation.statistics import estimate_mean
 
-MOST_SPEAKERS = 20
+MAX_SPEAKERS = 20
 
 
 def mean_metrics(evaluation: Evaluation) -> dict[str, float]:
@@ -64,8 +64,8 @@ def _speakers(languages: Mapping[str, str]) -> str:
     """Returns the number of speakers by language, and their names."""
     counts = ", ".join(f"{count} of {language}" for language, count in Counter(languages.values()).items())
     names = list(languages)
-    more = f" and {len(names) - MOST_SPEAKERS} more" if len(names) > MOST_SPEAKERS else ""
-    return f"{counts} ({', '.join(names[:MOST_SPEAKERS])}{more})" if names else "unknown"
+    more = f" and {len(names) - MAX_SPEAKERS} more" if len(names) > MOST_SPEAKERS else ""
+    return f"{counts} ({', '.join(names[:MAX_SPEAKERS])}{more})" if names else "unknown"
 
 
 def _metrics(evaluation: Evaluation) -> list[str]:

@@ -15,7 +15,7 @@ from components.registry import DECISION, REGISTER, ROLLED_BACK, Registry, Versi
 from components.state import State
 from pipelines.cli.options import json_option
 
-MOST_OVERRULED = 1000
+MAX_OVERRULED = 1000
 """Longest account, in the history, of what a forced promotion overrules."""
 
 
@@ -125,7 +125,7 @@ def _evidence(item: Version, obstacles: Sequence[str]) -> dict[str, str]:
     evidence = {
         "evaluation": f"runs:/{item.run_id}/evaluation" if item.run_id else "",
         DECISION: item.tags.get(DECISION, ""),
-        "overruled": "; ".join(obstacles)[:MOST_OVERRULED],
+        "overruled": "; ".join(obstacles)[:MAX_OVERRULED],
     }
     return {key: value for key, value in evidence.items() if value}
 
