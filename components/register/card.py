@@ -64,7 +64,7 @@ def _speakers(languages: Mapping[str, str]) -> str:
     """Returns the number of speakers by language, and their names."""
     counts = ", ".join(f"{count} of {language}" for language, count in Counter(languages.values()).items())
     names = list(languages)
-    more = f" and {len(names) - MAX_SPEAKERS} more" if len(names) > MOST_SPEAKERS else ""
+    more = f" and {len(names) - MAX_SPEAKERS} more" if len(names) > MAX_SPEAKERS else ""
     return f"{counts} ({', '.join(names[:MAX_SPEAKERS])}{more})" if names else "unknown"
 
 

@@ -92,6 +92,15 @@ def judged(state, tmp_path, monkeypatch):
         return found.pop(candidate.number), found
 
     monkeypatch.setattr(gate, "examine", examined)
+    sent: dict[str, list[Path]] = {}
+
+    def send(state, spool, metrics, artifacts, folder):
+        """Stands in for the delivery to the training's run in MLflow."""
+        assert (spool, metrics) == (tmp_path / SPOOL, {})
+        assert all(path.is_file() for path in artifacts)
+        sent[folder] = artifacts
+
+    monkeypatch.setattr(gate, "append_to_run", send)
 
     def judge(
         values: dict,
@@ -108,7 +117,6 @@ def judged(state, tmp_path, monkeypatch):
             write_json(folders[number] / "metrics.json", gate_evaluation(values, reason))
         records = {"evaluation.evaluation": folders[number], "registration.version": number, **(changes or {})}
         names = ("data", "features", "training", "evaluation", "registration")
-        (tmp_path / SPOOL).mkdir(exist_ok=True)
         config = Config.model_validate({"registry": settings or {}, "evaluation": evaluation})
         return gate.run(
             **step_inputs(tmp_path, names, records),
@@ -118,6 +126,7 @@ def judged(state, tmp_path, monkeypatch):
 
     judge.registry = registry
     judge.folders = folders
+    judge.sent = sent
     return judge
 
 
@@ -272,21 +281,20 @@ def test_ten_slightly_worse_candidates_lose_one_margin_in_all(judged):
     assert "mel_cepstral_distortion" not in best_in["3"]
 
 
-def test_the_history_names_the_evidence_of_a_promotion(judged, tmp_path):
+def test_the_history_names_the_evidence_of_a_promotion(judged):
     judged(GOOD)
     [entry] = judged.registry.history(NAME)
     version = judged.registry.version(NAME, "1")
-    decision = json.loads(next(judged.registry.state.root.glob("gate/*/gate.json")).read_text())
+    [(folder, files)] = judged.sent.items()
+    assert [path.name for path in files] == ["gate.json", "decision.html"]
     assert entry.operation.evidence == {
         "evaluation": f"runs:/{version.run_id}/evaluation",
         "sentences": "5e7" * 5,
-        "decision": f"runs:/{version.run_id}/gate/{decision['judged_on'][:12]}",
+        "decision": f"runs:/{version.run_id}/gate/{json.loads(files[0].read_text())['judged_on'][:12]}",
     }
     assert version.tags["decision"] == entry.operation.evidence["decision"]
     assert not entry.operation.forced
-    records = [json.loads(line) for line in (tmp_path / SPOOL / "records.jsonl").read_text().splitlines()]
-    sent = {(Path(item["artifact"]).name, item["folder"]) for item in records if "artifact" in item}
-    assert sent == {(name, f"gate/{decision['judged_on'][:12]}") for name in ("gate.json", "decision.html")}
+    assert version.tags["decision"].endswith(f"/{folder}")
 
 
 def test_a_promotion_is_announced_and_a_failed_gate_is_not(judged, tmp_path):
