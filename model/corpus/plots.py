@@ -20,7 +20,10 @@ WIDTH = 6.4
 """Width of a plot in inches."""
 MAX_POINTS = 3000
 """Largest number of points of a plot; of more, every n-th is drawn."""
-INK, GRID, MARK = "#5d6778", "#dfe3ea", "#b3261e"
+INK, GRID, MARK, BARS_AND_POINTS = "#5d6778", "#dfe3ea", "#b3261e", "#1f77b4"
+"""Colors of a light page; the last is matplotlib's first color."""
+VARIABLES = {INK: "var(--soft)", GRID: "var(--line)", MARK: "var(--bad)", BARS_AND_POINTS: "var(--accent)"}
+"""Color -> variable of the page's style sheet, which has another value in dark mode."""
 _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text, in the fonts of the browser
     "svg.hashsalt": "myxtts",  # equal plots give equal files
@@ -103,4 +106,6 @@ def _svg(figure: Figure) -> str:
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
     element = re.sub(r' xmlns(:xlink)?="[^"]*"', "", buffer.getvalue().partition("<svg")[2])
+    for color, variable in VARIABLES.items():
+        element = element.replace(color, variable)
     return f'<svg role="img" style="width: 100%; height: auto"{element}'

@@ -208,6 +208,8 @@ def test_the_report_has_a_table_plots_and_players(ingested, tmp_path):
     page = (tmp_path / "validated" / "report.html").read_text()
     assert page.count("<audio") == 1
     assert page.count("<svg") == 4
+    assert "stroke: var(--line)" in page  # the page's colors, which dark mode changes
+    assert "#dfe3ea" not in page
     assert "c4" in page
     assert "http" not in page
     totals = json.loads((tmp_path / "validated" / "metrics.json").read_text())
