@@ -16,7 +16,7 @@ from components.mlflow_identities import REGISTRY, STEPS
 from components.trainjob import IMAGE_USER, S3_VARIABLES, STATE_MOUNT, TRACKING_VARIABLES
 from model.config.resolution import resolve
 from pipelines.cluster_client import PROJECTED_TOKEN
-from pipelines.profiles import STORAGE_KEY
+from pipelines.profiles import STORAGE_KEY, WEBHOOK_KEYS
 
 ROOT = Path(__file__).parents[2] / "infra" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (ROOT / "overlays").iterdir())
@@ -110,8 +110,8 @@ def secrets() -> dict[str, dict[str, str]]:
 
 def test_the_examples_of_secrets_have_the_keys_that_pods_read(secrets):
     cluster = resolve().config.cluster
-    for name, user in ((cluster.tracking_secret, STEPS), (cluster.registry_secret, REGISTRY)):
-        assert secrets[name].keys() <= set(TRACKING_VARIABLES.values())
+    for name, user, further in ((cluster.tracking_secret, STEPS, {}), (cluster.registry_secret, REGISTRY, WEBHOOK_KEYS)):
+        assert secrets[name].keys() <= {*TRACKING_VARIABLES.values(), *further}
         assert secrets[name]["username"] == user
     assert secrets[cluster.s3_secret].keys() == set(S3_VARIABLES.values())
     assert secrets[cluster.study_secret].keys() == {STORAGE_KEY}
