@@ -110,7 +110,10 @@ def secrets() -> dict[str, dict[str, str]]:
 
 def test_the_examples_of_secrets_have_the_keys_that_pods_read(secrets):
     cluster = resolve().config.cluster
-    for name, user, further in ((cluster.tracking_secret, STEPS, {}), (cluster.registry_secret, REGISTRY, WEBHOOK_KEYS)):
+    for name, user, further in (
+        (cluster.tracking_secret, STEPS, {}),
+        (cluster.registry_secret, REGISTRY, WEBHOOK_KEYS),
+    ):
         assert secrets[name].keys() <= {*TRACKING_VARIABLES.values(), *further}
         assert secrets[name]["username"] == user
     assert secrets[cluster.s3_secret].keys() == set(S3_VARIABLES.values())
