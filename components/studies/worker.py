@@ -204,6 +204,7 @@ def _train(context: StudyContext, study: "Study", trial: "Trial") -> Measured | 
     rung = len(rung_values(study._storage.get_trial(trial._trial_id)))
     end = budget.halving.end(rung, budget.steps)
     if end < budget.steps and (value := _validated(folder, end)) is not None:  # before its worker died
+        trial.set_user_attr(STEPS, end)
         _pause(trial, value)
         return None
     started, before = time.monotonic(), trial.user_attrs.get(SECONDS, 0.0)

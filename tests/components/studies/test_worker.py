@@ -10,7 +10,7 @@ from components.process_identity import this_process
 from components.runner import EVENT
 from components.studies import trials as trials_module
 from components.studies import worker
-from components.studies.attributes import PARENT_RUN, RUN, USED, WORKER
+from components.studies.attributes import PARENT_RUN, RUN, STEPS, USED, WORKER
 from components.studies.storage import StudyError
 from components.studies.table import row
 from components.studies.trials import Halving, counted, rung_values
@@ -162,8 +162,10 @@ def test_rungs_that_end_while_their_worker_dies_are_not_trained_again(begin, fak
     monkeypatch.setattr(worker, "_pause", dying)
     with pytest.raises(KeyboardInterrupt):
         work(context, study)
+    study._storage.set_trial_user_attr(study.get_trials()[0]._trial_id, STEPS, 0)  # the worker died before it said
     before = len(fake.calls)
     work(context, study)
+    assert all(row(trial).steps for trial in study.get_trials())
     first_rung = [config for config, done in fake.calls[before:] if done == 0]
     assert len(first_rung) == 1  # of the other trial
 
