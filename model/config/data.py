@@ -54,7 +54,7 @@ class CorpusConfig(Section):
     """Synthesizer of the generated English: `auto` is the most intelligible that is installed (flite, then pico, then
     espeak). Generated Persian is always espeak."""
     english_voices: Annotated[int, Field(ge=0)] = 2
-    """Number of generated English voices: at most 4 with flite and pico, 8 with espeak."""
+    """Number of generated English voices: at most 8."""
     persian_voices: Annotated[int, Field(ge=0)] = 1
     """Generated Persian voices."""
     sentences_per_voice: Positive = 90

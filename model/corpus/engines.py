@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from model.audio.io import read_source
+from model.audio.io import read_source, resample
 from model.corpus.sources import Sound
 from model.errors import CorpusError
 from model.text.espeak import speak
@@ -62,7 +62,10 @@ class Engine(ABC):
 
 
 class Flite(Engine):
-    """CMU Flite, the program of Debian's package `flite`."""
+    """CMU Flite, the program of Debian's package `flite`.
+
+    Flite has four speakers of English. Further voices are these speakers with scaled formants and pitch (`slt 0.86`).
+    """
 
     name = "flite"
     install = "apt-get install flite"
@@ -71,12 +74,16 @@ class Flite(Engine):
         return _flite_version(shutil.which("flite"))
 
     def voices(self, language: str) -> tuple[str, ...]:
-        return ("slt", "rms", "awb", "kal16") if language == "en" else ()
+        scaled = ("rms 1.16", "slt 0.86", "awb 1.12", "rms 0.9")
+        return ("slt", "rms", "awb", "kal16", *scaled) if language == "en" else ()
 
     def speak(self, text: str, voice: str, language: str) -> Sound:
         with tempfile.TemporaryDirectory(prefix="myxtts-") as folder:
             path = Path(folder) / "speech.wav"
-            command = ["flite", "-voice", voice, "-t", normalize(text, language).text, "-o", str(path)]
+            speaker, _, scale = voice.partition(" ")
+            factor = float(scale or 1)
+            stretch = ("--setf", f"duration_stretch={factor}")
+            command = ["flite", "-voice", speaker, *stretch, "-t", normalize(text, language).text, "-o", str(path)]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=FLITE_SECONDS, check=False)
             except subprocess.TimeoutExpired as error:
@@ -86,14 +93,14 @@ class Flite(Engine):
             if done.returncode != 0 or not path.is_file():
                 raise CorpusError(f"flite failed on {text!r} (exit status {done.returncode}): {done.stderr.strip()}")
             samples, rate = read_source(path)
-        return Sound(samples=samples, sample_rate=rate)
+        return Sound(samples=scale_formants(samples, rate, factor), sample_rate=rate)
 
 
 class Pico(Engine):
     """SVOX Pico in this process, from the package `ttspico`.
 
-    Pico has one speaker for each locale; further voices are these speakers with another pitch, in percent at the end
-    of the voice's name (`en-US 140`).
+    Pico has one speaker for each locale. Further voices are these speakers with another pitch, in percent of theirs,
+    and scaled formants, both after the locale (`en-US 60 0.84`).
     """
 
     name = "pico"
@@ -103,15 +110,21 @@ class Pico(Engine):
         return _pico_version()
 
     def voices(self, language: str) -> tuple[str, ...]:
-        return ("en-US", "en-GB", "en-US 70", "en-US 140") if language == "en" else ()
+        if language != "en":
+            return ()
+        changed = ("en-US 60 0.84", "en-US 140", "en-GB 60 0.84", "en-US 70", "en-GB 75 0.9", "en-US 85 0.92")
+        return ("en-US", "en-GB", *changed)
 
     def speak(self, text: str, voice: str, language: str) -> Sound:
         from ttspico import TtsEngine
 
-        locale, _, pitch = voice.partition(" ")
+        locale, *changes = voice.split()
+        pitch = float(changes[0]) if changes else 100.0
+        factor = float(changes[1]) if len(changes) > 1 else 1.0
         try:
             engine = TtsEngine(locale)  # a new one (8 ms): its prosody depends on the sentences that it spoke before
-            engine.pitch = int(pitch or 100)
+            engine.pitch = round(pitch / factor)
+            engine.rate = round(100 / factor)
             engine.volume = PICO_VOLUME
             data = engine.speak(normalize(text, language).text)
         except RuntimeError as error:
@@ -119,7 +132,7 @@ class Pico(Engine):
         if not data:
             raise CorpusError(f"pico gives no sound for {text!r} (voice {voice}); {PICO_FIX}")
         samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / 32768.0
-        return Sound(samples=samples, sample_rate=PICO_SAMPLE_RATE)
+        return Sound(samples=scale_formants(samples, PICO_SAMPLE_RATE, factor), sample_rate=PICO_SAMPLE_RATE)
 
 
 class Espeak(Engine):
@@ -139,6 +152,15 @@ class Espeak(Engine):
     def speak(self, text: str, voice: str, language: str) -> Sound:
         samples, rate, timings = speak(normalize(text, language).text, voice)
         return Sound(samples=samples, sample_rate=rate, timings=timings)
+
+
+def scale_formants(samples: np.ndarray, rate: int, factor: float) -> np.ndarray:
+    """Returns samples (N,) that are played `factor` times faster: (N / factor,), at the same rate.
+
+    It multiplies formants, pitch and tempo by the factor, so that one speaker sounds like another with a vocal tract of
+    1 / factor of the length; the engine speaks `factor` times slower to keep the tempo.
+    """
+    return resample(samples, round(rate * factor), rate)
 
 
 COUNT_SETTINGS = {"en": "corpus.english_voices", "fa": "corpus.persian_voices"}

@@ -11,7 +11,7 @@ import soundfile
 
 from model.config.data import CorpusConfig
 from model.corpus import engines
-from model.corpus.engines import ESPEAK, Flite, Pico, choose_engine, log_choice
+from model.corpus.engines import ESPEAK, Flite, Pico, choose_engine, log_choice, scale_formants
 from model.corpus.readers import generated
 from model.corpus.stage_code import stage_hashes
 from model.errors import CorpusError
@@ -47,12 +47,26 @@ def test_auto_is_the_most_intelligible_engine_that_is_installed(installed, flite
 
 def test_auto_takes_an_engine_with_enough_voices(installed):
     installed("2.2", "0.3.2")
-    assert choose_engine("en", "auto", 4).name == "flite"
-    assert choose_engine("en", "auto", 5) is ESPEAK
-    with pytest.raises(CorpusError, match=r"9 voices .* espeak has 8; lower corpus.english_voices"):
+    assert choose_engine("en", "auto", 8).name == "flite"
+    with pytest.raises(CorpusError, match=r"9 voices .* flite has 8; lower corpus.english_voices"):
         choose_engine("en", "auto", 9)
-    with pytest.raises(CorpusError, match="pico has 4"):
-        choose_engine("en", "pico", 5)
+    with pytest.raises(CorpusError, match="pico has 8"):
+        choose_engine("en", "pico", 9)
+
+
+def test_an_engine_with_too_few_voices_is_passed_over(installed, monkeypatch):
+    installed("2.2", "0.3.2")
+    monkeypatch.setattr(Flite, "voices", lambda self, language: ("slt",))
+    assert choose_engine("en", "auto", 2).name == "pico"
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.25])
+def test_scaled_formants_move_by_the_factor_and_shorten_the_sound(factor):
+    rate, tone = 16000, 1000.0
+    scaled = scale_formants(np.sin(2 * np.pi * tone * np.arange(rate) / rate).astype(np.float32), rate, factor)
+    assert len(scaled) == pytest.approx(rate / factor, abs=1)
+    spectrum = np.abs(np.fft.rfft(scaled * np.hanning(len(scaled))))
+    assert np.argmax(spectrum) * rate / len(scaled) == pytest.approx(tone * factor, rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "fix"), [("flite", "apt-get install flite"), ("pico", "pip install .*ttspico")])
@@ -147,6 +161,8 @@ def test_picos_voices_differ_and_none_is_clipped(pico):
     for samples in sounds:
         assert 1.0 < len(samples) / 16000 < 5.0
         assert 0.2 < np.abs(samples).max() < 0.999
+    lengths = [len(samples) for samples in sounds]
+    assert max(lengths) < 1.25 * min(lengths)  # scaled formants do not change the tempo
     spectra = [np.abs(np.fft.rfft(samples, 65536)) / np.linalg.norm(samples) for samples in sounds]
     assert all(np.linalg.norm(a - b) > 10 for i, a in enumerate(spectra) for b in spectra[i + 1 :])
 
@@ -202,10 +218,11 @@ def flite(tmp_path, monkeypatch):
     program.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = --version ]; then echo "  version: flite-2.2-current Sep 2018"; exit 0; fi\n'
-        'test "$1 $3 $5" = "-voice -t -o" && test $# = 6 || { echo "usage" >&2; exit 2; }\n'
+        'test "$1 $3 $5 $7" = "-voice --setf -t -o" && test $# = 8 || { echo "usage" >&2; exit 2; }\n'
         'case "$2" in slt|rms|awb|kal16) ;; *) echo "no voice $2" >&2; exit 1;; esac\n'
-        f'case "$4" in *twenty*) ;; *) echo "not written out" >&2; exit 3;; esac\n'
-        f'cp "{tmp_path}/noise.wav" "$6"\n'
+        'case "$4" in duration_stretch=[01].*) ;; *) echo "usage" >&2; exit 2;; esac\n'
+        f'case "$6" in *twenty*) ;; *) echo "not written out" >&2; exit 3;; esac\n'
+        f'cp "{tmp_path}/noise.wav" "$8"\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
@@ -217,7 +234,8 @@ def test_flite_is_run_as_its_program_wants(flite):
     assert choose_engine("en", "auto", 1).name == "flite"
     for voice in flite.voices("en"):
         sound = flite.speak("It is 20.", voice, "en")
-        assert (sound.sample_rate, len(sound.samples)) == (16000, 16000)
+        factor = float(voice.partition(" ")[2] or 1)
+        assert (sound.sample_rate, len(sound.samples)) == (16000, pytest.approx(16000 / factor, abs=1))
     with pytest.raises(CorpusError, match=r"flite failed on 'It is 20\.' \(exit status 1\): no voice kal"):
         flite.speak("It is 20.", "kal", "en")
 
