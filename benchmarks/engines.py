@@ -19,8 +19,8 @@ from model.corpus.sentences import read_sentences
 from model.evaluation import recognizer
 from model.text.normalize import normalize
 
-VOICES = 4
-"""Number of voices of each engine; only espeak-ng has more."""
+VOICES = 8
+"""Number of voices of each engine."""
 
 
 def main() -> None:

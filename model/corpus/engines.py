@@ -112,7 +112,7 @@ class Pico(Engine):
     def voices(self, language: str) -> tuple[str, ...]:
         if language != "en":
             return ()
-        changed = ("en-US 60 0.84", "en-US 140", "en-GB 60 0.84", "en-US 70", "en-GB 75 0.9", "en-US 85 0.92")
+        changed = ("en-US 70", "en-US 140", "en-US 60 0.84", "en-GB 60 0.84", "en-US 85 0.92", "en-GB 75 0.9")
         return ("en-US", "en-GB", *changed)
 
     def speak(self, text: str, voice: str, language: str) -> Sound:
