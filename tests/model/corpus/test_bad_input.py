@@ -191,7 +191,7 @@ def test_defect_is_found_with_file_and_reason_and_counted(folder, defect):
     stored = json.loads((folder.parent / "validated" / "report.json").read_text())
     assert stored["problems"][0]["file"] == file
     assert file in (folder.parent / "validated" / "report.html").read_text()
-    assert len(read_manifest(folder.parent / "validated")) == report.kept
+    assert len(read_manifest(folder.parent / "validated", beside=True)) == report.kept
 
 
 def test_a_good_corpus_has_no_findings(folder):
@@ -204,7 +204,7 @@ def test_a_good_corpus_has_no_findings(folder):
 def test_rows_of_one_id_with_different_texts_are_all_left_out(folder):
     add(folder, "good12|Something else altogether is said.|Something else altogether is said.")
     report = checked(folder, tolerated_bad_share=0.5)
-    assert "good12" not in {clip.id for clip in read_manifest(folder.parent / "validated")}
+    assert "good12" not in {clip.id for clip in read_manifest(folder.parent / "validated", beside=True)}
     assert {problem.file for problem in report.problems} == {"metadata.csv:13", "metadata.csv:21"}
 
 
@@ -213,7 +213,7 @@ def test_another_sample_rate_is_resampled_and_noted(folder):
     report = checked(folder, tolerated_bad_share=0.0)
     assert report.passed
     assert [(p.id, p.reason, p.severity) for p in report.problems] == [("good01", "other_sample_rate", "note")]
-    clip = next(clip for clip in read_manifest(folder.parent / "validated") if clip.id == "good01")
+    clip = next(clip for clip in read_manifest(folder.parent / "validated", beside=True) if clip.id == "good01")
     assert (clip.sample_rate, clip.source_sample_rate) == (22050, 48000)
     assert clip.seconds == pytest.approx(3.0, abs=0.01)
 
