@@ -142,8 +142,9 @@ class Checkout:
     @classmethod
     def create(cls, folder: Path) -> "Checkout":
         """Makes the files of a checkout in `folder`."""
-        (folder / ".dvc").mkdir(parents=True)
-        for name in ("dvc.yaml", "Makefile", "pyproject.toml", "constraints.txt", ".dvc/config", ".dvcignore"):
+        installation = ("Makefile", "pyproject.toml", "constraints.txt", "infra/requirements.py")
+        for name in (*installation, "dvc.yaml", ".dvc/config", ".dvcignore"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
         (folder / "model" / "corpus").mkdir(parents=True)
         for path in (ROOT / "model" / "corpus").glob("sentences_*.txt"):
