@@ -18,6 +18,7 @@ from components.studies.worker import Budget, trial_settings, work
 from model.config.resolution import batch_range, flatten, presets, resolve
 from model.config.study import StudySettings
 
+pytestmark = pytest.mark.timeout(120)  # a trial that is lost lets the other workers wait for ever
 without_mlflow = pytest.mark.usefixtures("without_mlflow")
 SIZES = sorted(presets()[0])
 
