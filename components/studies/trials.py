@@ -61,7 +61,7 @@ class Halving:
         """
         kept = {trial.number for trial in trials if trial.user_attrs.get(BASELINE)}
         others = [trial for trial in trials if trial.number not in kept]
-        ranked = sorted(others, key=lambda trial: (rung_values(trial)[rung], trial.number))
+        ranked = sorted(others, key=lambda trial: (value_at(trial, rung), trial.number))
         return kept | {trial.number for trial in ranked[: -(-len(others) // self.factor)]}
 
 
@@ -84,6 +84,17 @@ def rung_values(trial: FrozenTrial) -> list[float]:
     return list(trial.user_attrs.get(RUNG_VALUES, []))
 
 
+def has_passed(trial: FrozenTrial, rung: int) -> bool:
+    """Returns whether a trial has been trained to the end of a rung. The last step may come before that."""
+    return trial.state == TrialState.COMPLETE or len(rung_values(trial)) > rung
+
+
+def value_at(trial: FrozenTrial, rung: int) -> float:
+    """Returns the error of a trial at the end of a rung, or at its last step if that comes before."""
+    values = rung_values(trial)
+    return values[rung] if len(values) > rung else trial.values[0]
+
+
 def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, list[FrozenTrial]]:
     """Returns the next action of a worker, and the trials that it applies to, the preferred one first.
 
@@ -95,9 +106,9 @@ def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, 
     if fresh := [trial for trial in waiting if not rung_values(trial)]:
         return Next.TRAIN, fresh
     for rung in range(halving.rungs - 1):
-        if any(len(rung_values(trial)) <= rung for trial in live if trial.state != TrialState.PRUNED):
+        if not all(has_passed(trial, rung) for trial in live if trial.state != TrialState.PRUNED):
             break
-        contenders = [trial for trial in live if len(rung_values(trial)) > rung]
+        contenders = [trial for trial in live if has_passed(trial, rung)]
         promoted = halving.promoted(contenders, rung)
         paused = [trial for trial in waiting if len(rung_values(trial)) == rung + 1]
         for what, chosen in (
@@ -106,7 +117,7 @@ def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, 
         ):
             if chosen:
                 return what, chosen
-        live = [trial for trial in live if trial.number in promoted or len(rung_values(trial)) > rung + 1]
+        live = [trial for trial in live if trial.number in promoted or has_passed(trial, rung + 1)]
     running = any(trial.state == TrialState.RUNNING for trial in trials)
     return (Next.WAIT if running else Next.STOP), []
 

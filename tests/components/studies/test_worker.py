@@ -3,17 +3,17 @@
 import json
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from components import tracking
 from components.process_identity import this_process
 from components.runner import EVENT
 from components.studies import trials as trials_module
 from components.studies import worker
-from components.studies.attributes import PARENT_RUN, RUN, STEPS, USED, WORKER
+from components.studies.attributes import PARENT_RUN, RUN, RUNG_VALUES, STEPS, USED, WORKER
 from components.studies.storage import StudyError
 from components.studies.table import row
-from components.studies.trials import Halving, counted, rung_values
+from components.studies.trials import Halving, Next, counted, next_trials, rung_values
 from components.studies.worker import Budget, trial_settings, work
 from model.config.resolution import batch_range, flatten, presets, resolve
 from model.config.study import StudySettings
@@ -116,6 +116,20 @@ def test_interrupted_studies_end_with_the_trials_of_an_uninterrupted_one(begin, 
     assert outcome(again) == outcome(study)
     assert fake.trained == 2 * steps
     assert len(again.get_trials()) == 6
+
+
+def test_a_trial_that_ends_before_its_first_rung_holds_up_no_other():
+    """With large batches, a short trial has fewer steps than a rung."""
+    trials = [
+        create_trial(state=TrialState.COMPLETE, value=0.5),
+        *(create_trial(state=TrialState.WAITING, user_attrs={RUNG_VALUES: [value]}) for value in (1.0, 2.0)),
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    halving = Halving(rungs=2, factor=2)
+    assert next_trials(trials, halving) == (Next.PRUNE, trials[2:])
+    trials[2].state = TrialState.PRUNED
+    assert next_trials(trials, halving) == (Next.TRAIN, trials[1:2])
 
 
 @without_mlflow
