@@ -23,28 +23,31 @@ from model.errors import MyXTTSError
 TOKEN = "MYXTTS_ON_PROMOTE_TOKEN"
 """Environment variable with a token that the webhook asks for, sent as `Authorization: Bearer`."""
 RETRY_SECONDS = 30.0
-"""Time after which an announcement that fails is given up."""
+"""Time limit of all attempts to deliver an announcement."""
 TIMEOUT_SECONDS = 10.0
+"""Time limit of the webhook's response."""
 COMMAND_SECONDS = 300.0
+"""Time limit of the command."""
 MAX_CHARACTERS = 300
+"""Maximum length of the recorded reason of a failure."""
 DELIVERED, FAILED = "delivered", "failed"
 
 logger = logging.getLogger(__name__)
 
 
 class AnnouncementError(MyXTTSError):
-    """An announcement was not taken; the message says by what and why."""
+    """The command or webhook failed; the message names it and says why."""
 
 
 class _Unavailable(AnnouncementError):
-    """The receiver may take the same announcement in a moment."""
+    """The command or webhook failed in a way that a repetition may correct."""
 
 
 def announce(registry: Registry, name: str, hook: str, sleep: Callable[[float], None] = time.sleep) -> str:
-    """Announces the champion of a model unless it was announced, and records in the history what came of it.
+    """Announces the champion of a model unless it was announced before, and records the result in the history.
 
-    An entry of the journal that is written once says which process announces a change. Only that process does, so that
-    no change is announced by two. Errors of the receiver are logged and recorded, and change nothing else.
+    The process that announces a change first writes its name to the journal, where it can be written only once, so that
+    no two processes announce the same change. Failures are logged and recorded, and do not undo the promotion.
 
     Args:
         registry: Registry of the model.

@@ -2,9 +2,8 @@
 
 MLflow moves one alias or tag per request. An operation of several requests is therefore first written as one entry of
 the journal, and any process that finds it unfinished completes it. Entries are parameters of an MLflow run, since
-MLflow
-does not allow changes of parameters: of two processes that write the same entry, one is refused. The run lies in an
-experiment of its own, made under another name and then renamed, since names of experiments are unique.
+MLflow does not allow changes of parameters: of two processes that write the same entry, one is refused. The run lies in
+an experiment of its own, made under another name and then renamed, since names of experiments are unique.
 """
 
 import json

@@ -42,8 +42,7 @@ SAVE_SECONDS = 1.0
 """Shortest time between two writes of the progress within a step."""
 STEP_LINE = re.compile(rf"{EVENT} (\{{.*\}})\s*$")
 KFP_LINE = re.compile(r"\s*Wrote executor output file to ")
-"""What KFP writes when a task ends, also while another one of the same loop still runs."""
-
+"""Beginning of the line that KFP's executor logs when a task ends. Other tasks of the same loop may still run."""
 
 logger = logging.getLogger(__name__)
 

@@ -61,7 +61,7 @@ class Halving:
         """
         kept = {trial.number for trial in trials if trial.user_attrs.get(BASELINE)}
         others = [trial for trial in trials if trial.number not in kept]
-        ranked = sorted(others, key=lambda trial: (value_at(trial, rung), trial.number))
+        ranked = sorted(others, key=lambda trial: (rung_values(trial)[rung], trial.number))
         return kept | {trial.number for trial in ranked[: -(-len(others) // self.factor)]}
 
 
@@ -85,14 +85,8 @@ def rung_values(trial: FrozenTrial) -> list[float]:
 
 
 def has_passed(trial: FrozenTrial, rung: int) -> bool:
-    """Returns whether a trial has been trained to the end of a rung. The last step may come before that."""
+    """Returns whether a trial needs no more training in a rung: it reached the rung's end, or its own last step."""
     return trial.state == TrialState.COMPLETE or len(rung_values(trial)) > rung
-
-
-def value_at(trial: FrozenTrial, rung: int) -> float:
-    """Returns the error of a trial at the end of a rung, or at its last step if that comes before."""
-    values = rung_values(trial)
-    return values[rung] if len(values) > rung else trial.values[0]
 
 
 def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, list[FrozenTrial]]:
@@ -108,7 +102,7 @@ def next_trials(trials: Sequence[FrozenTrial], halving: Halving) -> tuple[Next, 
     for rung in range(halving.rungs - 1):
         if not all(has_passed(trial, rung) for trial in live if trial.state != TrialState.PRUNED):
             break
-        contenders = [trial for trial in live if has_passed(trial, rung)]
+        contenders = [trial for trial in live if len(rung_values(trial)) > rung]
         promoted = halving.promoted(contenders, rung)
         paused = [trial for trial in waiting if len(rung_values(trial)) == rung + 1]
         for what, chosen in (

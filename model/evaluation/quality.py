@@ -10,9 +10,11 @@ from model.evaluation.metrics import Metric, not_applicable
 
 SAMPLE_RATE = 16000
 WINDOW = 144160
-"""Samples that the model hears at once, 9.01 s; shorter speech is repeated."""
+"""Length of the model's input in samples, 9.01 s; shorter speech is repeated to fill it."""
 HOP = 160
+"""Distance of two frames in samples."""
 BANDS = 120
+"""Mel bands of the model's input."""
 
 
 class PredictedQuality:

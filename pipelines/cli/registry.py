@@ -16,7 +16,7 @@ from components.state import State
 from pipelines.cli.options import json_option
 
 MAX_OVERRULED = 1000
-"""Longest account, in the history, of what a forced promotion overrules."""
+"""Maximum number of characters, in the history, of the reasons that a forced promotion overrules."""
 
 
 @click.group()

@@ -89,13 +89,14 @@ def pauses(monkeypatch) -> list[float]:
     return passed
 
 
-def told(registry: Registry, hook: str, pauses: list[float]) -> str:
+def announced(registry: Registry, hook: str, pauses: list[float]) -> str:
+    """Announces the champion, with pauses that pass on the test's clock, and returns the result."""
     return announce(registry, NAME, hook, pauses.append)
 
 
-def test_a_webhook_is_told_who_made_which_version_champion_and_why(registry, receiver, pauses, monkeypatch):
+def test_a_webhook_receives_who_made_which_version_champion_and_why(registry, receiver, pauses, monkeypatch):
     monkeypatch.setenv(announcement.TOKEN, "s3cret")
-    assert told(registry, receiver.url, pauses) == "delivered"
+    assert announced(registry, receiver.url, pauses) == "delivered"
     [(headers, content)] = receiver.requests
     operation = registry.history(NAME)[0].operation
     assert content == {
@@ -118,12 +119,12 @@ def test_a_webhook_is_told_who_made_which_version_champion_and_why(registry, rec
 
 def test_a_change_is_announced_once_and_a_rollback_too(registry, receiver, pauses):
     for _ in range(2):
-        told(registry, receiver.url, pauses)
+        announced(registry, receiver.url, pauses)
     registry.promote(NAME, "2", "1", "better")
     registry.make_candidate(NAME, "3", {})
-    told(registry, receiver.url, pauses)
+    announced(registry, receiver.url, pauses)
     registry.rollback(NAME, "clicks")
-    told(registry, receiver.url, pauses)
+    announced(registry, receiver.url, pauses)
     assert [(content["event"], content["version"]) for _, content in receiver.requests] == [
         ("promote", "1"),
         ("promote", "2"),
@@ -134,31 +135,31 @@ def test_a_change_is_announced_once_and_a_rollback_too(registry, receiver, pause
 def test_of_two_processes_one_announces(registry, receiver, pauses):
     assert registry.journal(NAME).claim_announcement(1, "the other process")
     assert registry.history(NAME)[0].announcement == "begun"
-    assert told(registry, receiver.url, pauses) == ""
+    assert announced(registry, receiver.url, pauses) == ""
     assert receiver.requests == []
 
 
-def test_a_process_that_loses_the_race_after_it_looked_stays_silent(registry, receiver, pauses, monkeypatch):
+def test_a_process_whose_claim_comes_second_announces_nothing(registry, receiver, pauses, monkeypatch):
     history = registry.history
 
-    def looked(name):
+    def claimed_meanwhile(name):
         found = history(name)
         registry.journal(name).claim_announcement(1, "the other process")
         return found
 
-    monkeypatch.setattr(registry, "history", looked)
-    assert told(registry, receiver.url, pauses) == ""
+    monkeypatch.setattr(registry, "history", claimed_meanwhile)
+    assert announced(registry, receiver.url, pauses) == ""
     assert receiver.requests == []
 
 
 def test_without_a_setting_nothing_is_announced(registry, pauses):
-    assert told(registry, "", pauses) == ""
+    assert announced(registry, "", pauses) == ""
     assert registry.history(NAME)[0].announcement == ""
 
 
 def test_a_receiver_that_is_busy_is_asked_again(registry, receiver, pauses):
     receiver.answers = [503, 429]
-    assert told(registry, receiver.url, pauses) == "delivered"
+    assert announced(registry, receiver.url, pauses) == "delivered"
     assert len(pauses) == 2
     assert len({headers["Idempotency-Key"] for headers, _ in receiver.requests}) == 1
 
@@ -169,7 +170,7 @@ def test_a_failure_is_reported_and_recorded_and_the_promotion_stands(
 ):
     receiver.answers = [status] * 9
     with caplog.at_level(logging.WARNING):
-        result = told(registry, receiver.url, pauses)
+        result = announced(registry, receiver.url, pauses)
     assert result.startswith(f"failed: {receiver.url} answered {status}")
     assert len(receiver.requests) == attempts
     assert result in caplog.text
@@ -180,13 +181,13 @@ def test_a_failure_is_reported_and_recorded_and_the_promotion_stands(
 
 def test_an_address_where_nobody_listens_is_a_failure(registry, receiver, pauses):
     receiver.stop()
-    assert told(registry, receiver.url, pauses) == f"failed: {receiver.url} does not answer (ConnectionError)"
+    assert announced(registry, receiver.url, pauses) == f"failed: {receiver.url} does not answer (ConnectionError)"
 
 
 def test_a_command_gets_the_announcement_on_its_standard_input(registry, tmp_path, pauses):
     script = tmp_path / "hook.py"
     script.write_text("import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())")
-    assert told(registry, f"{sys.executable} {script} '{tmp_path}/two words.json'", pauses) == "delivered"
+    assert announced(registry, f"{sys.executable} {script} '{tmp_path}/two words.json'", pauses) == "delivered"
     assert json.loads((tmp_path / "two words.json").read_text())["uri"] == "models:/m/1"
 
 
@@ -198,7 +199,7 @@ def test_a_command_gets_the_announcement_on_its_standard_input(registry, tmp_pat
     ],
 )
 def test_a_command_that_fails_is_reported(registry, pauses, command, reason, attempts):
-    result = told(registry, command, pauses)
+    result = announced(registry, command, pauses)
     assert result.startswith("failed: ")
     assert reason in result
     assert len(pauses) == attempts - 1

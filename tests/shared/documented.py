@@ -191,7 +191,9 @@ class Checkout:
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
-        finding = line.startswith(FINDINGS) or "NOT PROMOTED" in done.stdout  # the voices here are too poor for a gate
+        # A voice of a few steps may be worse than the champion, so that the gate fails.
+        failed_gate = line.startswith("myxtts run ") and "NOT PROMOTED" in done.stdout
+        finding = line.startswith(FINDINGS) or failed_gate
         expected = (0, 1) if finding else (0,)
         assert done.returncode in expected, f"{line}\nexit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         if prompts := re.search(r"corpus prompts .*--output (\w+)", line):
