@@ -22,6 +22,7 @@ import numpy as np
 
 from components.gate.comparison import COMPARED, Comparison, best_in, compare, paired
 from model.config.evaluation import RegistryConfig
+from model.evaluation.metric_table import METRIC_TABLE
 
 DEVIATIONS = {
     "character_error": 0.12,
@@ -48,7 +49,7 @@ Rows = Mapping[str, np.ndarray]
 
 def margin(metric: str) -> float:
     """Returns the margin of a metric, negative where higher values are better: a difference at the limit."""
-    return float(getattr(CONFIG, f"{metric}_margin")) * (1.0 if COMPARED[metric] else -1.0)
+    return float(getattr(CONFIG, f"{metric}_margin")) * METRIC_TABLE[metric].worsening(1.0)
 
 
 def evaluation(rows: Rows) -> dict[str, Any]:

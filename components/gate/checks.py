@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.gate.metrics import LOWER_IS_BETTER
 from model.config.evaluation import RegistryConfig
+from model.evaluation.metric_table import METRIC_TABLE
 
 PASSED, FAILED, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
@@ -43,13 +43,14 @@ def threshold_checks(
     checks = []
     for name, limit in limits.items():
         value = metrics[name]
-        sign = "at most" if LOWER_IS_BETTER[name] else "at least"
+        lower = METRIC_TABLE[name].lower_is_better
+        sign = "at most" if lower else "at least"
         if value is None:
             checks.append(
                 Check(name.replace("_", " "), NOT_APPLICABLE, why_not.get(name) or "was not measured on this corpus")
             )
             continue
-        good = value <= limit if LOWER_IS_BETTER[name] else value >= limit  # False for NaN
+        good = value <= limit if lower else value >= limit  # False for NaN
         checks.append(
             Check(name.replace("_", " "), PASSED if good else FAILED, f"{value:.3f}, must be {sign} {limit:g}")
         )

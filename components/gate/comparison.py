@@ -9,18 +9,19 @@ from components.gate.checks import FAILED, NOT_APPLICABLE, PASSED, Check
 from components.journal import Entry
 from components.registry import PROMOTE, ROLLED_BACK, Version
 from model.config.evaluation import RegistryConfig
+from model.evaluation.metric_table import METRIC_TABLE
 from model.evaluation.statistics import Estimate, estimate_mean, power, sentences_needed
 
-COMPARED = {
-    "character_error": True,
-    "mel_cepstral_distortion": True,
-    "pitch_error": True,
-    "voicing_error": True,
-    "length_error": True,
-    "speaker_similarity": False,
-    "dnsmos": False,
-}
-"""Metric that candidate and champion are compared by -> whether lower values are better."""
+COMPARED = (
+    "character_error",
+    "mel_cepstral_distortion",
+    "pitch_error",
+    "voicing_error",
+    "length_error",
+    "speaker_similarity",
+    "dnsmos",
+)
+"""Metrics that candidate and champion are compared by."""
 WITHOUT_RECORDING = ("character_error", "dnsmos")
 """Metrics that texts without recordings have too."""
 BEST_IN = "best_in"
@@ -78,7 +79,7 @@ class Comparison:
         """Change for the worse in units of the margin; negative where the candidate is better."""
         if self.difference is None:
             return -math.inf
-        return self.difference / self.margin * (1.0 if COMPARED[self.metric] else -1.0)
+        return METRIC_TABLE[self.metric].worsening(self.difference) / self.margin
 
 
 def compare(
@@ -138,7 +139,7 @@ def best_versions(
             best = dict.fromkeys(COMPARED, champion)
         if number in tags and number != candidate:
             old = tuple(tags[number].get(BEST_IN, "").split())
-            marks = tuple(COMPARED) if operation.forced else old if operation.best_in is None else operation.best_in
+            marks = COMPARED if operation.forced else old if operation.best_in is None else operation.best_in
             best.update({metric: number for metric in marks if metric in best})
     return best
 
@@ -146,7 +147,7 @@ def best_versions(
 def best_in(rows: Iterable[Comparison] | None) -> tuple[str, ...]:
     """Returns the metrics in which a new champion becomes the reference; a first champion (None) is best in all."""
     if rows is None:
-        return tuple(COMPARED)
+        return COMPARED
     return tuple(row.metric for row in rows if row.superior)
 
 
@@ -195,7 +196,7 @@ def _judge(
 ) -> Comparison:
     ours, theirs = (_mean(values) for values in zip(*pairs.values(), strict=True))
     estimate = estimate_mean([mine - other for mine, other in pairs.values()])
-    worst = estimate.high if COMPARED[metric] else -estimate.low
+    worst = max(map(METRIC_TABLE[metric].worsening, (estimate.low, estimate.high)))
     enough = estimate.count >= min_sentences
     passed = enough and worst <= margin
     needed = max(min_sentences, sentences_needed(estimate.deviation, margin, compared)) if enough else min_sentences

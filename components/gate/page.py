@@ -6,7 +6,7 @@ from typing import Any
 
 from components.gate.comparison import COMPARED, WITHOUT_RECORDING, Evaluation
 from components.gate.examination import VoiceEvaluation
-from components.gate.metrics import UNITS
+from model.evaluation.metric_table import METRIC_TABLE
 from model.files import write_text
 from model.pages import data_url, render
 
@@ -29,7 +29,7 @@ def write_page(
         Path(__file__).with_name("decision.html"),
         {"number": format_number, "interval": format_interval},
         report=report,
-        units=UNITS,
+        metrics=METRIC_TABLE,
         kinds=KINDS,
         sentences=_sentences(candidate, champion, margins),
         failed=[check for check in report["checks"] if check["result"] == "fail"],
@@ -102,7 +102,7 @@ def _largest_regression(
     for metric, margin in margins.items():
         mine, theirs = _value(ours, metric), _value(other, metric)
         if mine is not None and theirs is not None:
-            losses.append((metric, (mine - theirs) / margin * (1.0 if COMPARED[metric] else -1.0)))
+            losses.append((metric, METRIC_TABLE[metric].worsening(mine - theirs) / margin))
     return max(losses[1:] or losses, key=lambda loss: loss[1])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.gate.comparison import COMPARED, Evaluation, values_of_metric
-from components.gate.metrics import UNITS
+from model.evaluation.metric_table import METRIC_TABLE
 from model.evaluation.statistics import estimate_mean
 
 MAX_SPEAKERS = 20
@@ -77,12 +77,13 @@ def _metrics(evaluation: Evaluation) -> list[str]:
         "| metric | mean | interval | sentences |",
         "| --- | --- | --- | --- |",
     ]
-    for metric, (title, unit, decimals) in UNITS.items():
-        if not (values := list(values_of_metric(metric, evaluation).values())):
+    for name in COMPARED:
+        if not (values := list(values_of_metric(name, evaluation).values())):
             continue
-        estimate = estimate_mean(values)
-        interval = f"{estimate.low:.{decimals}f} to {estimate.high:.{decimals}f}" if estimate.count > 1 else "–"
-        lines.append(f"| {title} ({unit}) | {estimate.mean:.{decimals}f} | {interval} | {estimate.count} |")
+        metric, estimate = METRIC_TABLE[name], estimate_mean(values)
+        low, mean, high = (f"{value:.{metric.decimals}f}" for value in (estimate.low, estimate.mean, estimate.high))
+        interval = f"{low} to {high}" if estimate.count > 1 else "–"
+        lines.append(f"| {metric.label} ({metric.unit_and_direction}) | {mean} | {interval} | {estimate.count} |")
     return lines
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from model.evaluation.metric_table import GATE_METRICS, METRIC_TABLE
 from model.evaluation.metrics import mean_of
 from model.evaluation.results import KINDS, PARTS, RECORDING, SYNTHESIZED, SentenceResult
 from model.evaluation.texts import SpokenText
@@ -18,37 +19,6 @@ from model.pages import audio_url, data_url, render
 
 KIND_NAMES = dict(zip(KINDS, ("Recording", "Copy-synthesis", "Synthesized"), strict=True))
 PART_NAMES = dict(zip(PARTS, ("Unseen sentences", "Training sentences"), strict=True))
-METRIC_NAMES = {
-    "character_error": ("Character error rate", "edits per letter, by the recognizer; lower is better", 3),
-    "mel_cepstral_distortion": ("Mel-cepstral distortion", "dB between the spectra, time-aligned; lower is better", 2),
-    "pitch_error": ("Pitch error", "cents (100 = a semitone) where both are voiced; lower is better", 0),
-    "voicing_error": ("Voicing error", "share of frames voiced in one only; lower is better", 3),
-    "pitch_frame_error": ("Pitch frame error", "share of frames with wrong voicing or pitch; lower is better", 3),
-    "pitch_range": ("Pitch range", "semitones of deviation; less than the recording's is monotone", 2),
-    "speaker_similarity": (
-        "Speaker similarity",
-        "cosine (Resemblyzer) with the speaker's other clips; higher is better",
-        3,
-    ),
-    "speaker_identified": (
-        "Speaker identified",
-        "share of sentences that are nearest to the right speaker; higher is better",
-        3,
-    ),
-    "dnsmos": ("Predicted quality", "DNSMOS P.808, opinion score from 1 to 5 without a reference; higher is better", 2),
-    "duration_error": ("Duration error", "frames per token against the aligned recording; lower is better", 2),
-    "length_error": ("Length error", "relative difference of the total length; lower is better", 3),
-    "alignment_coverage": ("Alignment coverage", "share of tokens with 1 to 40 frames; higher is better", 3),
-    "alignment_sharpness": ("Alignment sharpness", "1 = each frame belongs to one token; higher is better", 3),
-    "alignment_monotonicity": ("Alignment monotonicity", "share of frames in reading order; higher is better", 3),
-    "boundary_error": ("Boundary error", "frames between aligned and true phone times; lower is better", 2),
-}
-"""Metric -> its name, its explanation, and the number of decimals shown."""
-GATE_NAMES = {
-    "mel_cepstral_distortion": ("Mel-cepstral distortion", "dB", 2),
-    "character_error_increase": ("Character error above the recordings'", "", 3),
-    "alignment_monotonicity": ("Alignment monotonicity", "", 3),
-}
 MEL_RANGE = (-11.0, 1.5)
 """Log-mel values at both ends of the color map."""
 
@@ -87,8 +57,8 @@ def write_report(
         kinds=KIND_NAMES,
         parts={part: name for part, name in PART_NAMES.items() if result[part]},
         counts={part: sum(sentence.part == part for sentence in sentences) for part in PART_NAMES},
-        metrics={name: text for name, text in METRIC_NAMES.items() if any(name in result[part] for part in PART_NAMES)},
-        gate=GATE_NAMES,
+        metrics={name: row for name, row in METRIC_TABLE.items() if any(name in result[part] for part in PART_NAMES)},
+        gate={name: METRIC_TABLE[name] for name in GATE_METRICS},
         languages=sorted({sentence.clip.language for sentence in sentences}),
         speakers=sorted({sentence.clip.speaker for sentence in sentences}),
         notes=_notes(result),
@@ -119,7 +89,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         missing.update(
             {(name, m["reason"]) for name, kinds in clip["metrics"].items() for m in kinds.values() if m["reason"]}
         )
-    notes = [f"{METRIC_NAMES[name][0]}, {count} sentences: {reason}." for (name, reason), count in missing.items()]
+    notes = [f"{METRIC_TABLE[name].label}, {count} sentences: {reason}." for (name, reason), count in missing.items()]
     left_out = [f"{count} clips left out: {reason}." for reason, count in result["left_out"].items()]
     return [f"{note}." for note in result["few_clips"]] + sorted(notes) + left_out
 

@@ -52,7 +52,8 @@ def evaluate(
     from model.evaluation.evaluate import REPORT
     from model.evaluation.evaluate import evaluate as run
     from model.evaluation.listening import write_test
-    from model.evaluation.report import KIND_NAMES, METRIC_NAMES, format_value
+    from model.evaluation.metric_table import METRIC_TABLE
+    from model.evaluation.report import KIND_NAMES, format_value
     from model.evaluation.results import PARTS
     from model.voice_folder import read_training_sentences
 
@@ -87,11 +88,11 @@ def evaluate(
         return
     for part in PARTS:
         click.echo(f"\n{part:24}" + "".join(f"{name:>16}" for name in KIND_NAMES.values()))
-        for name, (title, _, decimals) in METRIC_NAMES.items():
+        for name, metric in METRIC_TABLE.items():
             if name in result[part]:
-                values = (format_value(result[part][name].get(kind), decimals) for kind in KIND_NAMES)
-                click.echo(f"{title:24}" + "".join(f"{value:>16}" for value in values))
-    for name, metric in result["gate"].items():
-        if metric["value"] is None:
-            click.echo(f"{name} does not apply: {metric['reason']}")
+                values = (format_value(result[part][name].get(kind), metric.decimals) for kind in KIND_NAMES)
+                click.echo(f"{metric.label:24}" + "".join(f"{value:>16}" for value in values))
+    for name, mean in result["gate"].items():
+        if mean["value"] is None:
+            click.echo(f"{METRIC_TABLE[name].label} does not apply: {mean['reason']}")
     click.echo(f"\nreport: {output / REPORT}")

@@ -77,7 +77,7 @@ def test_the_sentence_that_lost_most_comes_first(page):
     texts = re.findall(r"<h3[^>]*>([^<]*)</h3>", page())
     assert texts[:2] == ["Sentence 7.", "Sentence 8."]
     assert len(texts) == 10
-    assert "character error 0.500, champion 0.100" in re.sub(r"\s+", " ", page())
+    assert "Character error rate 0.500, champion 0.100" in re.sub(r"\s+", " ", page())
 
 
 def test_both_voices_and_the_recording_can_be_played(page):

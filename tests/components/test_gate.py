@@ -277,7 +277,7 @@ def test_ten_slightly_worse_candidates_lose_one_margin_in_all(judged):
     assert judged.registry.aliases(NAME)[CHAMPION] == "3"
     assert distortion == pytest.approx(6.2)
     best_in = {entry.operation.version: entry.operation.best_in for entry in judged.registry.history(NAME)}
-    assert best_in["1"] == tuple(COMPARED)
+    assert best_in["1"] == COMPARED
     assert "mel_cepstral_distortion" not in best_in["3"]
 
 

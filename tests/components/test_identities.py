@@ -17,12 +17,12 @@ from mlflow.exceptions import MlflowException
 
 from components import lineage
 from components.artifacts import ARTIFACT_TAG
-from components.gate.metrics import LOWER_IS_BETTER
 from components.journal import Journal
 from components.mlflow_identities import PASSWORDS, make_identities, write_settings
 from components.register.run import run as register_voice
 from components.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, find_voice
 from components.state import State
+from model.evaluation.metric_table import GATE_METRICS
 from model.files import write_json
 
 NAME = "myxtts-toy-xtiny"
@@ -141,7 +141,7 @@ def test_steps_train_and_the_registry_registers_through_the_server(as_user, tmp_
     write_json(voice / "voice.json", {"config": {"model": {"use_pretrained_speaker_encoder": False}, "features": {}}})
     (voice / "model.safetensors").write_bytes(b"weights")
     as_user("steps")
-    inputs = evaluated_voice(State.locate(), voice, tmp_path / "evaluation", dict.fromkeys(LOWER_IS_BETTER, 0.5))
+    inputs = evaluated_voice(State.locate(), voice, tmp_path / "evaluation", dict.fromkeys(GATE_METRICS, 0.5))
     registry = as_user("registry")
     number = register_voice(**inputs, name="registered").version
     assert registry.aliases("registered") == {CANDIDATE: number}

@@ -127,8 +127,8 @@ def test_a_version_is_described_by_its_model_card(register, voice):
         "- No character error increase: it was not measured.",
     ):
         assert line in card
-    assert re.search(r"\| mel-cepstral distortion \(dB\) \| 6\.25 \| 6\.\d+ to 6\.\d+ \| 20 \|", card)
-    assert "character error (edits" not in card
+    assert re.search(r"\| Mel-cepstral distortion \(dB; lower is better\) \| 6\.25 \| 6\.\d+ to 6\.\d+ \| 20 \|", card)
+    assert "Character error rate (edits" not in card
 
 
 def test_the_logged_model_has_the_metrics_and_an_example(register, voice):

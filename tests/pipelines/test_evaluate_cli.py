@@ -29,7 +29,7 @@ def test_a_person_gets_a_table_of_both_parts_and_the_page(evaluate, tmp_path):
         values = written[part]["mel_cepstral_distortion"]
         shown = [f"{values[kind]['value']:.2f}" for kind in ("copy_synthesis", "synthesised")]
         assert row.split()[-2:] == shown  # nothing is measured of the recording against itself
-    assert "character_error_increase does not apply: no recognizer" in said
+    assert "Character error above the recordings' does not apply: no recognizer" in said
     assert said.endswith(f"report: {tmp_path / 'evaluation' / 'report.html'}\n")
     assert (tmp_path / "evaluation" / "report.html").is_file()
 

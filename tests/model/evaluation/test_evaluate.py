@@ -32,6 +32,7 @@ from model.errors import FeatureError
 from model.evaluation import recognizer
 from model.evaluation.evaluate import AUDIO, METRICS, REPORT, _Evaluator, choose, evaluate_voice, few_clips
 from model.evaluation.examination import choose_texts
+from model.evaluation.metric_table import GATE_METRICS, METRIC_TABLE
 from model.evaluation.metrics import Metric, not_applicable
 from model.evaluation.report import format_interval
 from model.evaluation.results import KINDS, PARTS, SentenceResult, by_group, gate_metrics, summarize
@@ -128,7 +129,9 @@ def test_gate_metrics_are_of_unseen_sentences_only(results):
 
 def test_every_metric_has_a_value_or_a_reason(results):
     result = results[0][0.0]
+    assert set(result["gate"]) == set(GATE_METRICS)
     for part in PARTS:
+        assert result[part].keys() <= METRIC_TABLE.keys()  # reports and command line name it
         for kinds in result[part].values():
             for metric in kinds.values():
                 assert (metric["value"] is None) == bool(metric["reason"])
