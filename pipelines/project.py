@@ -24,7 +24,7 @@ from model.config.resolution import Resolved, base_layers, flatten, nest, resolv
 from model.config.schema import Config
 from model.config.study import StudySettings
 from model.corpus.readers import survey
-from model.corpus.recordings import corpus_name, walk_folders
+from model.corpus.recordings import check_links, corpus_name, walk_folders
 from model.diagnosis.checklist import checklist, refuse
 from model.errors import MyXTTSError
 from model.files import write_json, write_text
@@ -351,7 +351,8 @@ def open_project(
     overrides = dict(overrides or {})
     state = State.locate(root).prepare()
     if data is not None:
-        overrides = {**_recorded(data, state, "corpus.format" in overrides), **overrides}
+        follow_links = resolve(root / "params.yaml", config_file, overrides).config.corpus.follow_links
+        overrides = {**_recorded(data, state, "corpus.format" in overrides, follow_links), **overrides}
     sources = (root / "params.yaml", config_file, overrides)
     layered = resolve(*sources)
     base = resolve(root / "params.yaml")
@@ -377,18 +378,22 @@ def find_root() -> Path:
     raise ProjectError(f"{here} is in no project (no {PROJECT_FILE} here or above); change into the checkout first")
 
 
-def _recorded(data: Path, state: State, known_format: bool) -> dict[str, Any]:
+def _recorded(data: Path, state: State, known_format: bool, follow_links: bool) -> dict[str, Any]:
     """Returns the corpus settings of a folder of recordings, with a project name that no other folder uses."""
     folder = data.expanduser().resolve()
     if not folder.is_dir():
         raise ProjectError(f"{data} is not a folder; give the folder that holds the recordings and their transcripts")
-    found = {"path": str(folder)} if known_format else survey(folder)
+    if known_format and not follow_links:
+        check_links(folder)
+    found = {"path": str(folder)} if known_format else survey(folder, follow_links)
     name = corpus_name(folder.name)
     project = state.root / "projects" / name
     if _is_of_another(project, Path(found["path"])):
         name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
         project = state.root / "projects" / name
-    found["path"] = str(followable(Path(found["path"]), project))
+    path = followable(Path(found["path"]), project)
+    if str(path) != found["path"]:
+        found |= {"path": str(path), "follow_links": True}  # its links are of this program
     return {**flatten({"corpus": found}), "corpus.name": name}
 
 

@@ -48,6 +48,8 @@ class CorpusConfig(Section):
     license: str = ""
     """License of the recordings, such as CC0-1.0. It is recorded in voices that are trained on them, and in voices that
     start from those."""
+    follow_links: bool = False
+    """Whether symbolic links in the folder of the recordings may lead out of it; if not, they are an error."""
     split_longer_than: Annotated[float, Field(ge=0)] = 0.0
     """Longer recordings (seconds) are divided at pauses that match their punctuation; 0 divides none."""
     engine: Literal["auto", "flite", "pico", "espeak"] = "auto"

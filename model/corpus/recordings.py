@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from model.errors import CorpusError
+
 SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".oga", ".aif", ".aiff", ".aifc", ".caf", ".w64",
     ".au", ".mp4", ".mka", ".wma", ".amr",
@@ -99,6 +101,29 @@ def _best(found: list[Path], name: str) -> list[Path]:
 def leads_inside(folder: Path, path: Path) -> bool:
     """Returns whether a path, with its `..`, stays below a folder; links that lie in the folder may lead elsewhere."""
     return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))
+
+
+def check_links(folder: Path) -> None:
+    """Checks that no symbolic link below a folder leads out of it, so that a folder decides only about its own files.
+
+    Broken links are not checked: a row that names one is reported as missing.
+
+    Raises:
+        CorpusError: a link leads out of the folder.
+    """
+    root = folder.resolve()
+    links = [
+        path
+        for at, folders, files in os.walk(root)
+        for path in (Path(at) / name for name in sorted((*folders, *files)))
+        if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(root)
+    ]
+    if links:
+        raise CorpusError(
+            f"{folder}: {len(links)} symbolic {'link leads' if len(links) == 1 else 'links lead'} out of the folder, "
+            f"the first {links[0].relative_to(root)} to {links[0].resolve()}; copy the files into the folder, or set "
+            "corpus.follow_links=true if whoever made the folder may choose which files of this machine are read"
+        )
 
 
 def clean_path(name: str) -> str:

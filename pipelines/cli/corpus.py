@@ -123,7 +123,7 @@ def import_(context: click.Context, settings: Resolved, folder: Path, output: Pa
     from model.corpus.recordings import corpus_name
 
     config = settings.config
-    recorded = survey(folder)
+    recorded = survey(folder, config.corpus.follow_links)
     if settings.origins["corpus.name"] != COMMAND_LINE:
         recorded["name"] = corpus_name(folder.absolute().name)
     corpus = CorpusConfig.model_validate(config.corpus.model_dump() | recorded)

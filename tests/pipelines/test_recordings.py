@@ -10,6 +10,7 @@ import soundfile
 
 from model.config.data import CorpusConfig
 from model.corpus.readers import read_corpus, survey
+from model.errors import CorpusError
 from pipelines.project import followable, open_project
 
 
@@ -29,8 +30,8 @@ def recordings(tmp_path):
     return folder
 
 
-def found(folder):
-    source = read_corpus(CorpusConfig(**survey(folder)))
+def found(folder, follow_links=False):
+    source = read_corpus(CorpusConfig(**survey(folder, follow_links), follow_links=follow_links))
     return [(u.id, u.text, u.speaker) for u in source.utterances], [(p.file, p.reason) for p in source.problems]
 
 
@@ -44,8 +45,8 @@ def test_a_folder_that_dvc_follows_stays_itself(recordings, tmp_path):
 def test_links_stand_for_all_that_dvc_can_hash_and_say_the_same(recordings, tmp_path):
     mirror = followable(recordings, tmp_path / "project")
     assert mirror != recordings
-    assert found(mirror) == found(recordings)
-    assert found(mirror)[1] == [("wavs/c02.wav", "missing_recording")]
+    assert found(mirror, follow_links=True) == found(recordings)
+    assert found(recordings)[1] == [("wavs/c02.wav", "missing_recording")]
     stage = f"stages: {{s: {{cmd: 'echo > out', deps: ['{mirror}'], outs: [out]}}}}\n"
     (tmp_path / "dvc.yaml").write_text(stage)
     environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
@@ -65,14 +66,20 @@ def test_links_follow_the_folder(recordings, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_folder_has_one_project_however_often_it_is_opened(recordings, tmp_path, monkeypatch, nested):
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """The current folder is a checkout of its own with a state folder of its own."""
     root = tmp_path / "checkout"
     root.mkdir()
     (root / "dvc.yaml").write_text("stages: {}\n")
     (root / "params.yaml").write_text("model_size: tiny\n")
     monkeypatch.chdir(root)
     monkeypatch.setenv("MYXTTS_STATE", str(tmp_path / "state"))
+    return root
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_folder_has_one_project_however_often_it_is_opened(recordings, checkout, tmp_path, nested):
     data = recordings
     if nested:
         data = tmp_path / "download"
@@ -83,3 +90,20 @@ def test_a_folder_has_one_project_however_often_it_is_opened(recordings, tmp_pat
     assert first.config == second.config
     assert first.config.corpus.format == "ljspeech"
     assert first.config.corpus.name == data.name
+
+
+@pytest.mark.parametrize("known_format", [False, True])
+def test_a_link_out_of_the_folder_is_refused_unless_links_may_be_followed(recordings, checkout, tmp_path, known_format):
+    own = {"corpus.format": "ljspeech"} if known_format else {}
+    (recordings / "wavs" / "c03.wav").rename(tmp_path / "elsewhere.wav")
+    (recordings / "wavs" / "c03.wav").symlink_to(tmp_path / "elsewhere.wav")
+    with pytest.raises(CorpusError, match=r"1 symbolic link leads out .*wavs/c03.wav to .*corpus.follow_links=true"):
+        open_project(recordings, overrides=own)
+    project = open_project(recordings, overrides={**own, "corpus.follow_links": True})
+    assert sorted(u.id for u in read_corpus(project.config.corpus).utterances) == ["c01", "c03"]
+
+
+def test_the_links_of_the_project_itself_are_read(recordings, checkout):
+    corpus = open_project(recordings).config.corpus
+    assert corpus.path != str(recordings)
+    assert sorted(u.id for u in read_corpus(corpus).utterances) == ["c01", "c03"]

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from model.config.data import CorpusConfig, CorpusFormat, SourceConfig
 from model.corpus.problems import Problem
-from model.corpus.recordings import Recordings
+from model.corpus.recordings import Recordings, check_links
 from model.corpus.sources import Source, Utterance
 from model.errors import CorpusError
 
@@ -52,10 +52,11 @@ def read_corpus(config: CorpusConfig) -> Source:
     Clip ids of a mixed corpus are `<source>-<id>`, so that they are unique.
 
     Raises:
-        CorpusError: a folder does not have the layout of its format, or two sources have the same name.
+        CorpusError: a folder does not have the layout of its format or contains a link that leads out of it, or two
+            sources have the same name.
     """
     if config.format != MIXED:
-        return reader(config.format).read(config)
+        return _read(config)
     if not config.sources:
         raise CorpusError("corpus.format is mixed, but corpus.sources is empty; list the corpora to mix in it")
     parts: list[tuple[str, SourceConfig, Source]] = []
@@ -63,7 +64,7 @@ def read_corpus(config: CorpusConfig) -> Source:
         name = source.name or _source_name(Path(source.path).name)
         if name in {other for other, _, _ in parts}:
             raise CorpusError(f"corpus.sources: two of them are named {name!r}; give each a different `name`")
-        parts.append((name, source, reader(source.format).read(_single(config, source, name))))
+        parts.append((name, source, _read(_single(config, source, name))))
     return Source(
         utterances=[_renamed(item, name, own.speaker or name) for name, own, part in parts for item in part.utterances],
         problems=[_prefixed(problem, name) for name, _, part in parts for problem in part.problems],
@@ -72,14 +73,32 @@ def read_corpus(config: CorpusConfig) -> Source:
     )
 
 
-def survey(folder: Path) -> dict[str, Any]:
+def _read(config: CorpusConfig) -> Source:
+    """Returns the utterances of a corpus that is not mixed."""
+    if config.format != "generated" and not config.follow_links:
+        check_links(_folder(Path(config.path)))
+    return reader(config.format).read(config)
+
+
+def _folder(path: Path) -> Path:
+    """Returns the folder of a corpus whose path may be that of a table."""
+    return path.parent if path.is_file() else path
+
+
+def survey(folder: Path, follow_links: bool = False) -> dict[str, Any]:
     """Detects the corpora in a folder of recordings and returns them as settings of `corpus`.
 
+    Args:
+        folder: The recordings.
+        follow_links: Whether links may lead out of the folder.
+
     Raises:
-        CorpusError: neither the folder nor any folder below has a known layout, or recordings are outside of all
-            corpora.
+        CorpusError: neither the folder nor any folder below has a known layout, recordings are outside of all corpora,
+            or a link leads out of the folder.
     """
     folder = Path(folder).absolute()
+    if not follow_links:
+        check_links(folder)
     found = _format_of(folder)
     if found and found != TEXT_FILES:
         _check(folder, found)

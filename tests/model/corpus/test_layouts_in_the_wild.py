@@ -286,6 +286,31 @@ def test_a_broken_link_is_one_bad_clip(tmp_path):
     assert "broken link to nowhere.wav" in source.problems[0].detail
 
 
+@pytest.mark.parametrize("linked", ["wavs/c02.wav", "wavs", "metadata.csv"])
+def test_links_may_not_lead_out_of_a_folder(tmp_path, linked):
+    folder = tmp_path / "mine"
+    recordings(folder)
+    write_text(folder / "metadata.csv", *rows(NAMES, TEXTS))
+    settings = survey(folder)
+    (folder / linked).rename(tmp_path / "elsewhere")
+    (folder / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorpusError, match=rf"1 symbolic link leads out of the folder, the first {linked} to "):
+        survey(folder)
+    with pytest.raises(CorpusError, match=r"corpus\.follow_links=true"):
+        read_corpus(CorpusConfig(**settings))
+    assert len(read_corpus(CorpusConfig(**settings, follow_links=True)).utterances) == len(NAMES)
+
+
+def test_links_within_a_folder_are_read(tmp_path):
+    folder, other = tmp_path / "mine", tmp_path / "other"
+    recordings(folder)
+    write_text(folder / "metadata.csv", *rows(NAMES, TEXTS))
+    (folder / "wavs").rename(folder / "takes")
+    (folder / "wavs").symlink_to("takes")
+    other.symlink_to(folder)
+    assert len(read(other).utterances) == len(NAMES)
+
+
 def test_what_macos_leaves_in_archives_is_no_recording(tmp_path):
     recordings(tmp_path)
     (tmp_path / "wavs" / "._c01.wav").write_bytes(b"\0\5\x16\7")
