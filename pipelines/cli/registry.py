@@ -11,7 +11,7 @@ import click
 
 from components.artifacts import ArtifactError
 from components.journal import APPLIED, Entry
-from components.registry import DECISION, REGISTER, ROLLED_BACK, Registry, Version
+from components.registry import DECISION, REGISTER, ROLLBACK, ROLLED_BACK, Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -168,7 +168,7 @@ def history(name: str, as_json: bool) -> None:
 def _lines(entry: Entry) -> list[str]:
     """Returns an entry of the history as text."""
     done, by = entry.operation, entry.operation.author
-    kind = f"{'forced ' if done.forced else ''}{done.action}"
+    kind = f"{'forced ' if done.forced else ''}{done.action}{' to' if done.action == ROLLBACK else ''}"
     before = f", before: {done.replaced or 'none'}" if done.action != REGISTER else ""
     outcome = "" if entry.outcome == APPLIED else f"  ({entry.outcome or 'not finished'})"
     lines = [f"{entry.number:>4}  {done.time}  {kind} version {done.version}{before}{outcome}"]

@@ -1,19 +1,15 @@
 """Separate logins on a real MLflow server: steps write runs, only the registry's identity changes models."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from evaluated_voice import evaluated_voice
 from mlflow.exceptions import MlflowException
+from mlflow_server import mlflow_server
 
 from components import lineage
 from components.artifacts import ARTIFACT_TAG
@@ -27,7 +23,6 @@ from model.files import write_json
 
 NAME = "myxtts-toy-xtiny"
 PASSWORD = "twelve characters"
-SERVER_SECONDS = 180.0
 
 pytestmark = pytest.mark.slow
 
@@ -37,44 +32,19 @@ def server(tmp_path_factory) -> Iterator[str]:
     """An MLflow server with logins, started as the pod does it, with artifacts that only it can reach."""
     pytest.importorskip("flask_wtf")
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
     backend = f"sqlite:///{folder / 'mlflow.db'}"
     environment = {
-        **os.environ,
         **dict.fromkeys(PASSWORDS.values(), PASSWORD),
         "BACKEND": backend,
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "k" * 32,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    run = partial(subprocess.run, check=True, env=environment)
+    run = partial(subprocess.run, check=True, env={**os.environ, **environment})
     run([sys.executable, "-m", "mlflow", "db", "upgrade", backend], capture_output=True)
     run([sys.executable, "-m", "components.mlflow_identities", str(folder / "auth.ini")])
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--backend-store-uri", backend]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-        try:
-            wait_for(f"{address}/health", process, folder / "log.txt")
-            yield address
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + SERVER_SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.3)
+    options = ("--app-name", "basic-auth")
+    with mlflow_server(folder, backend, str(folder / "artifacts"), *options, environment=environment) as address:
+        yield address
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow_server import mlflow_server
 
 from components.author import Author, mlflow_tags, this_author
 from components.registry import Registry
@@ -13,9 +14,22 @@ NAME = "myxtts-toy-xtiny"
 
 
 @pytest.fixture
-def machines(state, tmp_path, monkeypatch):
+def database(state):
+    """Address of the registry that all machines share: here a database."""
+    return f"sqlite:///{state.tracking_database}"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Address of a real MLflow server."""
+    with mlflow_server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "artifacts")) as address:
+        yield address
+
+
+@pytest.fixture(params=["database", pytest.param("server", marks=pytest.mark.slow)])
+def machines(request, tmp_path, monkeypatch):
     """Function: name -> the registry as a machine of this name sees it, with a state folder and a commit of its own."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{state.tracking_database}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue(request.param))
     for name in ("KFP_RUN_ID", "MYXTTS_LINEAGE", "MYXTTS_SERVICE_ACCOUNT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -28,11 +42,11 @@ def machines(state, tmp_path, monkeypatch):
     client = machine("home").client
     client.create_registered_model(NAME)
     for number in range(5):
-        client.create_model_version(NAME, f"file:///nowhere/{number}")
+        client.create_model_version(NAME, f"s3://voices/{number}")
     return machine
 
 
-def test_the_history_of_two_machines_reads_correctly(machines):
+def test_the_history_of_two_machines_reads_correctly(machines, capsys):
     """Five promotions, one of them forced, and a rollback; the other machine made two of them."""
     machines("home").promote(NAME, "1", "", "first", best_in=["pitch_error"])
     machines("home").promote(NAME, "2", "1", "better", evidence={"evaluation": "runs:/2/evaluation"})
@@ -62,6 +76,7 @@ def test_the_history_of_two_machines_reads_correctly(machines):
     assert done[1].evidence == {"evaluation": "runs:/2/evaluation"}
     assert done[4].evidence == {"overruled": "mel: fail"}
     assert done[0].best_in == ("pitch_error",)
+    assert capsys.readouterr().out == ""  # MLflow prints addresses of runs on a server
 
 
 def test_entries_of_the_history_cannot_be_changed(machines):
@@ -73,6 +88,7 @@ def test_entries_of_the_history_cannot_be_changed(machines):
     assert registry.history(NAME)[0].operation.reason == "first"
 
 
+@pytest.mark.parametrize("machines", ["database"], indirect=True)
 def test_entries_of_earlier_versions_of_the_program_are_read(machines):
     registry = machines("home")
     registry.promote(NAME, "1", "", "first")

@@ -143,7 +143,7 @@ def test_the_history_says_who_changed_what_when_with_which_code_and_why(registry
     assert forced[2].strip() == "why: forced: the corpus is a new one"
     assert forced[3].strip() == "decision: runs:/7/gate/0a1b"
     assert forced[4].strip() == "overruled: gate.alignment_monotonicity: fail: 0.200, must be at least 0.5"
-    assert rollback[0].endswith("Z  rollback version 2, before: 3")
+    assert rollback[0].endswith("Z  rollback to version 2, before: 3")
     listed = json.loads(myxtts("registry", "history", NAME, "--json")[1])
     assert [(item["number"], item["forced"], item["outcome"]) for item in listed] == [
         (1, False, "applied"),

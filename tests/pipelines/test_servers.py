@@ -7,16 +7,13 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_server import mlflow_server
 from postgres_server import postgres_server
 from swift_server import ACCESS, SECRET, swift_server
 from toy_run import SETTINGS
@@ -64,23 +61,13 @@ def s3(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def servers(s3, tmp_path_factory):
     """S3, and MLflow on PostgreSQL with its artifacts on S3; yields the environment variables of both."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("mlflow") / "log.txt"
-    with postgres_server("mlflow") as databases, log.open("w") as output:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--workers", "1", "--backend-store-uri", f"{databases}/mlflow"]
-        command += ["--artifacts-destination", "s3://myxtts/mlflow"]
-        environment = {**os.environ, **s3, "MLFLOW_S3_ENDPOINT_URL": s3["AWS_ENDPOINT_URL"]}
-        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=log.parent)
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", server, log)
-            yield {**s3, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-        finally:
-            server.terminate()
-            server.wait(60)
+    folder = tmp_path_factory.mktemp("mlflow")
+    environment = {**s3, "MLFLOW_S3_ENDPOINT_URL": s3["AWS_ENDPOINT_URL"]}
+    with (
+        postgres_server("mlflow") as databases,
+        mlflow_server(folder, f"{databases}/mlflow", "s3://myxtts/mlflow", environment=environment) as address,
+    ):
+        yield {**s3, "MLFLOW_TRACKING_URI": address}
 
 
 def bucket(variables: dict[str, str]):
@@ -93,18 +80,6 @@ def bucket(variables: dict[str, str]):
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         region_name=variables["AWS_DEFAULT_REGION"],
     )
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 180
-    while True:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.3)
 
 
 @pytest.fixture
