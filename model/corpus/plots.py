@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 BARS = 24
-WIDTH = 6.4
-"""Width of a plot in inches."""
+WIDTH = 4.8
+"""Width of a plot in inches; narrow, so that its text can be read on a phone too."""
+LONGEST_NAME = 26
+"""Last characters of a name that are shown beside its row."""
 MAX_POINTS = 3000
 """Largest number of points of a plot; of more, every n-th is drawn."""
 INK, GRID, MARK, BARS_AND_POINTS = "#5d6778", "#dfe3ea", "#b3261e", "#1f77b4"
@@ -50,7 +52,7 @@ def histogram(values: Sequence[float], unit: str, threshold: float | None = None
 
 
 def scatter(points: Mapping[str, Sequence[tuple[float, float]]], x_unit: str, y_unit: str) -> str:
-    """Returns a scatter plot of the points (x, y) of several groups, with a legend; '' without points."""
+    """Returns a scatter plot of the points (x, y) of groups, with a legend of several; '' without points."""
     total = sum(map(len, points.values()))
     if not total:
         return ""
@@ -58,7 +60,8 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]], x_unit: str, y_
     for name, group in points.items():
         x, y = np.array(group[:: -(-total // MAX_POINTS)]).T
         axes.plot(x, y, linestyle="", marker="o", markersize=3.5, alpha=0.6, markeredgewidth=0, label=name)
-    axes.legend(frameon=False, labelcolor="linecolor", ncols=len(points), loc="upper left", handletextpad=0)
+    if len(points) > 1:
+        axes.legend(frameon=False, labelcolor="linecolor", ncols=len(points), loc="upper left", handletextpad=0)
     return _svg(figure)
 
 
@@ -67,12 +70,13 @@ def ranges(groups: Mapping[str, Sequence[float]], unit: str) -> str:
     groups = {name: values for name, values in groups.items() if len(values)}
     if not groups:
         return ""
-    figure, axes = _new(unit, "", height=0.6 + 0.18 * len(groups), left=1.9)
+    names = [name[-LONGEST_NAME:] for name in groups]
+    figure, axes = _new(unit, "", height=0.6 + 0.18 * len(groups), left=0.3 + 0.07 * max(map(len, names)))
     low, middle, high = np.array([np.percentile(values, (5, 50, 95)) for values in groups.values()]).T
     rows = np.arange(len(groups))
     axes.hlines(rows, low, high, linewidth=4, alpha=0.45)
     axes.plot(middle, rows, linestyle="", marker="o", markersize=5)
-    axes.set_yticks(rows, [name[-26:] for name in groups])
+    axes.set_yticks(rows, names)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     return _svg(figure)
 

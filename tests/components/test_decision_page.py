@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from accessible import problems
+from browser import PROGRAM, appearance_problems, open_browser
 from gate_evaluation import sentence_values
 
 from components.gate.comparison import compare
@@ -62,6 +63,13 @@ def page(tmp_path):
 @pytest.mark.parametrize("champion", [True, False])
 def test_it_is_usable_by_keyboard_screen_reader_and_on_a_narrow_screen(page, passed, champion):
     assert problems(page(passed, champion)) == []
+
+
+@pytest.mark.skipif(not PROGRAM, reason="Chromium is not installed")
+def test_it_can_be_read_in_narrow_and_wide_windows_in_light_and_dark(page, tmp_path):
+    page(passed=False)
+    with open_browser(tmp_path / "profile") as browser:
+        assert appearance_problems(browser, tmp_path / "decision.html") == []
 
 
 def test_it_names_version_data_date_and_decision(page):

@@ -18,6 +18,38 @@ PROGRAM = next((path for name in ("chromium", "chromium-browser", "google-chrome
 """Path of the browser; '' where none is installed."""
 KEYS = {"Enter": 13, "Tab": 9, " ": 32, "ArrowRight": 39, "ArrowLeft": 37}
 """Key that is not a character -> its code."""
+WIDTHS = (400, 1400)
+"""Widths of windows in pixels: a phone, a screen."""
+PROBLEMS = """(() => {
+  const shown = (e) => e.checkVisibility() && !e.closest('[disabled], .skip, audio, script, style');
+  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => numbers(color).slice(0, 3).map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor;
+      if ((numbers(color)[3] ?? 1) > 0) return color;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const found = [];
+  if (document.documentElement.scrollWidth > innerWidth) found.push('the page scrolls sideways');
+  for (const e of document.body.querySelectorAll('*')) {
+    const text = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data.trim()).join(' ').trim();
+    if (!text || !shown(e)) continue;
+    const style = getComputedStyle(e), size = parseFloat(style.fontSize);
+    const ink = e.namespaceURI.endsWith('svg') ? style.fill : style.color;
+    const [high, low] = [light(ink), light(ground(e))].sort((a, b) => b - a);
+    const ratio = (high + 0.05) / (low + 0.05);
+    const large = size >= 24 || (size >= 18.6 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push(`faint (${ratio.toFixed(1)}): ${text.slice(0, 40)}`);
+    const box = e.getBoundingClientRect();
+    if (box.right > innerWidth + 1 && !e.closest('.scroll')) found.push(`cut off: ${text.slice(0, 40)}`);
+  }
+  return [...new Set(found)];
+})()"""
+"""Script that lists text that is cut off, or has less contrast than WCAG 2 asks for (level AA)."""
 
 
 class PageError(AssertionError):
@@ -99,6 +131,16 @@ class Browser:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(content))
         return path
+
+
+def appearance_problems(browser: Browser, page: Path | str) -> list[str]:
+    """Returns what is wrong with a page in narrow and wide windows, in light and dark mode; also failed scripts."""
+    found = []
+    for width in WIDTHS:
+        for dark in (False, True):
+            browser.show(page, width=width, dark=dark)
+            found += [f"{width} px, {'dark' if dark else 'light'}: {problem}" for problem in browser.run(PROBLEMS)]
+    return found + browser.errors
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from browser import PROGRAM, appearance_problems, open_browser
 from clips import make_clip
 
 from model.audio.io import write_audio
@@ -215,6 +216,13 @@ def test_the_report_has_a_table_plots_and_players(ingested, tmp_path):
     totals = json.loads((tmp_path / "validated" / "metrics.json").read_text())
     assert totals["findings"]["suspect"] == {"offset": 1}
     assert totals["kept"] == 10
+
+
+@pytest.mark.skipif(not PROGRAM, reason="Chromium is not installed")
+def test_the_report_can_be_read_in_narrow_and_wide_windows_in_light_and_dark(ingested, tmp_path):
+    validate(ingested, tmp_path / "validated", Config())
+    with open_browser(tmp_path / "profile") as browser:
+        assert appearance_problems(browser, tmp_path / "validated" / "report.html") == []
 
 
 def test_speakers_are_compared_only_when_asked(ingested, tmp_path):

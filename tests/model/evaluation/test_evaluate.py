@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from accessible import problems
+from browser import PROGRAM, appearance_problems, open_browser
 from clips import make_clip
 from small_speech import CONFIG, LOUDNESS, RATE
 
@@ -609,6 +610,12 @@ def test_further_texts_are_those_that_the_corpus_lacks():
 
 def test_the_report_is_usable_by_keyboard_screen_reader_and_on_a_narrow_screen(results):
     assert problems((results[1] / REPORT).read_text("utf-8")) == []
+
+
+@pytest.mark.skipif(not PROGRAM, reason="Chromium is not installed")
+def test_the_report_can_be_read_in_narrow_and_wide_windows_in_light_and_dark(results, tmp_path):
+    with open_browser(tmp_path / "profile") as browser:
+        assert appearance_problems(browser, results[1] / REPORT) == []
 
 
 def test_the_report_names_voice_data_and_date(store, small_corpus, tmp_path):

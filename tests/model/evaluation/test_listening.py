@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from accessible import problems
-from browser import PROGRAM, open_browser
+from browser import PROGRAM, appearance_problems, open_browser
 
 from model.audio.io import write_audio
 from model.evaluation.listening import (
@@ -191,6 +191,14 @@ def test_bradley_terry_recovers_the_strengths_that_the_wins_come_from():
     assert bradley_terry({}) == {}
 
 
+def reopen(browser, page):
+    """Loads a page again; Chromium may take a moment until a new page sees what the one before it has stored."""
+    for _ in range(50):
+        browser.show(page, width=400)
+        if not browser.run("document.getElementById('trial').hidden"):
+            return
+
+
 @pytest.mark.skipif(not PROGRAM, reason="Chromium is not installed")
 def test_a_listener_gets_through_the_test_by_keyboard_and_can_resume_it(test, tmp_path):
     page, key = test
@@ -210,7 +218,7 @@ def test_a_listener_gets_through_the_test_by_keyboard_and_can_resume_it(test, tm
             browser.press("2")
             browser.press("a")
             browser.press("Enter")
-        browser.show(page, width=400)  # closed and opened again
+        reopen(browser, page)
         assert browser.run("document.getElementById('position').textContent") == "Trial 3 of 4"
         assert browser.run("document.documentElement.scrollWidth") <= 400
         for _ in range(2):
@@ -230,3 +238,23 @@ def test_a_listener_gets_through_the_test_by_keyboard_and_can_resume_it(test, tm
         assert answer["choice"] == answer["sounds"][0]
     assert all(set(answer["scores"].values()) == {51} for answer in answered["answers"][2:])
     assert summarize([answered], key).preferences == 2
+
+
+@pytest.mark.skipif(not PROGRAM, reason="Chromium is not installed")
+def test_every_step_can_be_read_in_narrow_and_wide_windows_in_light_and_dark(test, tmp_path):
+    page, _ = test
+    with open_browser(tmp_path / "profile") as browser:
+        assert appearance_problems(browser, page) == []
+        browser.press("a")
+        browser.press("Enter")
+        browser.wait_for("!document.getElementById('trial').hidden")
+        assert browser.run("document.getElementById('hint').checkVisibility()")
+        reopen(browser, page)
+        assert appearance_problems(browser, page) == []
+        browser.run("state.position = 2, save(), show()")  # the first trial with sliders
+        reopen(browser, page)
+        assert browser.run("document.querySelectorAll('#sounds input').length") == 4
+        assert appearance_problems(browser, page) == []
+        browser.run("state.position = 4, save(), show()")
+        assert not browser.run("document.getElementById('end').hidden")
+        assert appearance_problems(browser, page) == []
