@@ -8,7 +8,7 @@ from typing import Any
 
 from components.gate.checks import Check
 from components.gate.listening import LISTENING, listening_check
-from components.registry import Registry, Version
+from components.registry import GATE, Registry, Version
 from components.state import State, read_json
 from model.config import settings_hash
 from model.config.evaluation import RegistryConfig
@@ -90,7 +90,8 @@ class ListeningTest:
         }
         text = json.dumps(value)
         check = listening_check(text, self.against, config)
-        tags = {LISTENING: text, f"gate.{check.name.replace(' ', '_')}": f"{check.result}: {check.reason}"[:500]}
+        checks = self.registry.version(self.version.name, self.version.number).checks
+        tags = {LISTENING: text, GATE: json.dumps({**checks, check.name: str(check)})}
         for key, content in tags.items():
             self.registry.client.set_model_version_tag(self.version.name, self.version.number, key, content)
         return check

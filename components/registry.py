@@ -4,6 +4,7 @@ Every change of the aliases is an operation of the model's journal (`components.
 entry is written, and is then carried out by its own process, or by the next one that reads the journal.
 """
 
+import json
 import logging
 import time
 import unicodedata
@@ -39,6 +40,8 @@ MAX_EARLIER = 50
 GRACE_SECONDS = 15.0
 """Time that a process on another machine has to finish an operation; it needs less than a second."""
 POLL_SECONDS = 0.2
+GATE = "gate"
+"""Tag of a version: the checks of its latest gate as JSON, name -> `<result>: <reason>`."""
 DECISION = "decision"
 """Tag of a version: address in MLflow of the gate's latest decision."""
 METRIC_TAG = "metric."
@@ -59,7 +62,7 @@ class Version:
     Attributes:
         name: Registered model.
         number: Version number, as MLflow writes it.
-        tags: Lineage, metrics (`metric.<name>`) and gate results.
+        tags: Lineage, metrics (`metric.<name>`), the gate's checks and decision.
         aliases: Aliases of the version.
         source: URI of its files.
         run_id: MLflow run of its training.
@@ -73,6 +76,12 @@ class Version:
     source: str
     run_id: str
     created: float
+
+    @property
+    def checks(self) -> dict[str, str]:
+        """Checks of the version's latest gate, name -> `<result>: <reason>`; empty if no gate has judged it."""
+        checks: dict[str, str] = json.loads(self.tags.get(GATE, "{}"))
+        return checks
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -23,6 +23,9 @@ class Check:
     result: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.result}: {self.reason}"
+
 
 def threshold_checks(
     metrics: Mapping[str, float | None], config: RegistryConfig, why_not: Mapping[str, str] | None = None

@@ -1,6 +1,7 @@
 """Compares a version with thresholds and with the champion, and promotes it if it passes both."""
 
 import html
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -22,7 +23,7 @@ from components.gate.examination import ExaminationError, VoiceEvaluation, exami
 from components.gate.listening import LISTENING, listening_check
 from components.gate.metrics import gate_metrics, reasons
 from components.gate.page import write_page
-from components.registry import CHAMPION, DECISION, ROLLED_BACK, Registry, Version
+from components.registry import CHAMPION, DECISION, GATE, ROLLED_BACK, Registry
 from components.results import Results
 from components.runner import parse_settings
 from components.state import State, read_json
@@ -130,7 +131,9 @@ def run(
         "sentences": str(ours.metrics["examination"]["hash"]),
         "decision": f"runs:/{run_id}/{decision_folder}",
     }
-    _tag_results(registry, candidate, checks, evidence["decision"])
+    judged = {GATE: json.dumps({check.name: str(check) for check in checks}), DECISION: evidence["decision"]}
+    for key, value in judged.items():
+        registry.client.set_model_version_tag(name, number, key, value)
     if passed:
         from components.smoke_test import smoke_test  # imports torch, which the other checks do without
 
@@ -262,14 +265,3 @@ def _champion(version: str) -> str:
 def _cell(text: str) -> str:
     """Returns a text escaped for a cell of a Markdown table, since reasons of rollbacks are free text."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
-
-
-def _tag_results(registry: Registry, candidate: Version, checks: list[Check], decision: str) -> None:
-    """Puts the results of the checks on the version as tags, in place of those of an earlier gate."""
-    results = {f"gate.{check.name.replace(' ', '_')}": f"{check.result}: {check.reason}"[:500] for check in checks}
-    results[DECISION] = decision
-    for key in candidate.tags:
-        if key.startswith("gate.") and key not in results:
-            registry.client.delete_model_version_tag(candidate.name, candidate.number, key)
-    for key, value in results.items():
-        registry.client.set_model_version_tag(candidate.name, candidate.number, key, value)

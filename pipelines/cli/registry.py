@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from components.artifacts import ArtifactError
+from components.gate.checks import FAILED
 from components.journal import APPLIED, Entry
-from components.registry import DECISION, REGISTER, ROLLBACK, ROLLED_BACK, Registry, Version
+from components.registry import DECISION, GATE, REGISTER, ROLLBACK, ROLLED_BACK, Registry, Version
 from components.state import State
 from pipelines.cli.options import json_option
 
@@ -57,7 +58,9 @@ def show(name: str, version: str, as_json: bool) -> None:
         click.echo(json.dumps(_plain(item), indent=1))
         return
     click.echo(f"{item.name} version {item.number}  {' '.join(f'@{alias}' for alias in item.aliases)}".rstrip())
-    for key, value in {**dict(sorted(item.tags.items())), "mlflow run": item.run_id, "source": item.source}.items():
+    rows = {**dict(sorted(item.tags.items())), "mlflow run": item.run_id, "source": item.source}
+    rows.pop(GATE, None)
+    for key, value in {**rows, **{f"gate: {name}": result for name, result in item.checks.items()}}.items():
         click.echo(f"  {key:<28} {value}")
 
 
@@ -132,9 +135,8 @@ def _evidence(item: Version, obstacles: Sequence[str]) -> dict[str, str]:
 
 def _obstacles(item: Version) -> list[str]:
     """Returns the reasons against the promotion of a version."""
-    results = {key: value for key, value in item.tags.items() if key.startswith("gate.")}
-    found = [f"{key}: {value}" for key, value in results.items() if value.startswith("fail")]
-    if not results:
+    found = [f"{name}: {value}" for name, value in item.checks.items() if value.startswith(FAILED)]
+    if not item.checks:
         found.append("its gate has not run: it was not compared with anything")
     if ROLLED_BACK in item.tags:
         found.append(f"it was rolled back: {item.tags[ROLLED_BACK]}")

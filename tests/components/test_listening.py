@@ -100,7 +100,7 @@ def test_what_listeners_prefer_is_recorded_on_the_version(test, registry):
         "high": 1.0,
         "test": test.key["test"],
     }
-    assert tags["gate.listening_test"].startswith("pass: preferred in 100% of 2 answers")
+    assert json.loads(tags["gate"])["listening test"].startswith("pass: preferred in 100% of 2 answers")
     test.add(answers(test, "bob", prefers="champion"))  # in place of his earlier answers
     assert test.record(CONFIG).result == "fail"
     assert test.summary().listeners == 2

@@ -191,12 +191,13 @@ def test_bradley_terry_recovers_the_strengths_that_the_wins_come_from():
     assert bradley_terry({}) == {}
 
 
-def reopen(browser, page):
-    """Loads a page again; Chromium may take a moment until a new page sees what the one before it has stored."""
+def reopen(browser, page, trial):
+    """Loads a page again until it resumes at a trial: a new page may not yet see what the one before it has stored."""
     for _ in range(50):
         browser.show(page, width=400)
-        if not browser.run("document.getElementById('trial').hidden"):
+        if browser.run("document.getElementById('position').textContent") == f"Trial {trial} of 4":
             return
+    raise AssertionError(f"the page does not resume at trial {trial}")
 
 
 @pytest.mark.skipif(not PROGRAM, reason="Chromium is not installed")
@@ -218,8 +219,7 @@ def test_a_listener_gets_through_the_test_by_keyboard_and_can_resume_it(test, tm
             browser.press("2")
             browser.press("a")
             browser.press("Enter")
-        reopen(browser, page)
-        assert browser.run("document.getElementById('position').textContent") == "Trial 3 of 4"
+        reopen(browser, page, 3)
         assert browser.run("document.documentElement.scrollWidth") <= 400
         for _ in range(2):
             for sound in "r1234":
@@ -249,10 +249,10 @@ def test_every_step_can_be_read_in_narrow_and_wide_windows_in_light_and_dark(tes
         browser.press("Enter")
         browser.wait_for("!document.getElementById('trial').hidden")
         assert browser.run("document.getElementById('hint').checkVisibility()")
-        reopen(browser, page)
+        reopen(browser, page, 1)
         assert appearance_problems(browser, page) == []
         browser.run("state.position = 2, save(), show()")  # the first trial with sliders
-        reopen(browser, page)
+        reopen(browser, page, 3)
         assert browser.run("document.querySelectorAll('#sounds input').length") == 4
         assert appearance_problems(browser, page) == []
         browser.run("state.position = 4, save(), show()")
