@@ -53,8 +53,8 @@ test: $(STAMP) ## the test suite
 test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> one part of the slow ones
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --timeout 240 $(if $(PART),-m "slow and not docker" --part $(PART) --session-timeout 360,-m "(slow or real_data) and not docker") $(TESTS)
 
-test-docker: $(STAMP) images ## the whole pipeline in containers
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py
+test-docker: $(STAMP) images ## the training pipeline and an interrupted study in containers
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py tests/pipelines/test_whole_study.py
 
 lint: $(STAMP) ## style, imports and types
 	$(BIN)/ruff check .

@@ -124,18 +124,17 @@ def _project(where: dict[str, Any], named: dict[str, Any]) -> "Project":
 def _begun(project: "Project", target: str, console: "Console") -> "tuple[StudyArguments, Lineage]":
     """Returns the arguments of the study that the settings describe, and its lineage.
 
-    On this machine, data and base voice are made if they are missing.
+    Data that are missing are made on this machine; so is the base voice, unless the steps run in containers.
     """
     from pipelines.full_run import make_base
 
     project.require_sound()
     project.require_space()
-    if target == "local":
-        project.make_data()
-        if project.needs_base:
-            project = project.with_base(
-                lambda settings: make_base(settings, console.report, console.output, console.output)
-            )
+    project.make_data()
+    if target == "local" and project.needs_base:
+        project = project.with_base(
+            lambda settings: make_base(settings, console.report, console.output, console.output)
+        )
     return project.study_arguments(), project.lineage
 
 

@@ -17,6 +17,7 @@ from toy_run import ROOT
 from components.state import State
 from model.config.resolution import resolve
 from pipelines.compiling import compile_training
+from pipelines.containers import ContainerError, docker_profile
 from pipelines.profiles import cluster_profile
 from pipelines.training_pipeline import arguments
 
@@ -36,6 +37,16 @@ def pipeline() -> str:
 @pytest.fixture(scope="session")
 def run_arguments() -> dict[str, str]:
     return arguments(resolve().config, "0" * 32 + ".dir", "s3://data/dvc", "myxtts-generated-tiny")
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """The engine and the images of this checkout."""
+    try:
+        profile = docker_profile(resolve().config)
+    except ContainerError as error:
+        pytest.skip(str(error))
+    assert set(profile.images.values()) == {profile.images["train"], profile.images["resolve_data"]}
 
 
 @pytest.fixture

@@ -121,16 +121,6 @@ def test_an_image_that_was_not_built_is_named(docker_double):
         named_images()
 
 
-@pytest.fixture(scope="module")
-def engine() -> None:
-    """The engine and the images of this checkout."""
-    try:
-        profile = docker_profile(resolve().config)
-    except ContainerError as error:
-        pytest.skip(str(error))
-    assert set(profile.images.values()) == {profile.images["train"], profile.images["resolve_data"]}
-
-
 def start(state: State, **changes) -> subprocess.Popen:
     chosen = {**SETTINGS, **{key.replace("__", "."): value for key, value in changes.items()}}
     options = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]

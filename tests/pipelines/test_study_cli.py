@@ -10,7 +10,9 @@ from small_study import study_arguments
 from components.studies import study as module
 from components.studies.attributes import PARENT_RUN, USED
 from components.studies.study import create_study
+from pipelines.cli.console import Console
 from pipelines.cli.options import given_settings
+from pipelines.cli.study import _begun
 
 SPACE = {"loss.mel_loss_weight": 3.5, "training.batch_size": 8}
 
@@ -64,6 +66,42 @@ def test_an_unknown_name_is_refused_with_the_known_ones(study, myxtts, command):
 def test_a_study_without_a_run_here_says_how_to_start_one(study, myxtts, command):
     status, _, error = myxtts("study", command)
     assert (status, "the study mine has no run" in error) == (2, True)
+
+
+class Unmade:
+    """A project without data, which refuses to name a study before they are made."""
+
+    needs_base = True
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def require_sound(self) -> None:
+        """All settings are good."""
+
+    def require_space(self) -> None:
+        """So is the space."""
+
+    def make_data(self) -> None:
+        self.made.append("data")
+
+    def with_base(self, make) -> "Unmade":
+        self.made.append("base voice")
+        return self
+
+    def study_arguments(self):
+        assert self.made
+        return study_arguments({})
+
+    lineage = "lineage"
+
+
+@pytest.mark.parametrize(("target", "made"), [("local", ["data", "base voice"]), ("docker", ["data"])])
+def test_a_new_study_has_its_data_made_on_every_target(target, made):
+    project = Unmade()
+    arguments, lineage = _begun(project, target, Console())
+    assert project.made == made
+    assert (arguments, lineage) == (study_arguments({}), "lineage")
 
 
 @pytest.mark.parametrize("name", ["data", "model_size", "config_file", "assignments", "start_from"])

@@ -77,25 +77,34 @@ def trials(ask, name: str) -> list[dict[str, Any]]:
     return [{key: trial[key] for key in kept} for trial in ask("study", "show", name)["trials"]]
 
 
-def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(state, ask):
-    """By Ctrl-C, and by the death of all its processes."""
+@pytest.mark.timeout(1200)  # three studies
+@pytest.mark.parametrize(
+    ("target", "count", "interruptions"),
+    [("local", 12, (2, 6)), pytest.param("docker", 6, (1, 3), marks=pytest.mark.docker)],
+)
+def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(request, state, ask, target, count, interruptions):
+    """By Ctrl-C, and by the death of all its processes, those in containers included."""
+    if target == "docker":
+        request.getfixturevalue("engine")
+    at_once, interrupted = f"{target}-at-once", f"{target}-interrupted"
 
     def study(name: str) -> list[str]:
-        return command("study", "run", name, "--trials", "12", "--workers", "2", **STUDY)
+        arguments = ("study", "run", name, "--target", target, "--trials", str(count), "--workers", "2")
+        return command(*arguments, **STUDY)
 
-    def finished() -> int:
-        listed = [item for item in ask("study", "list") if item["name"] == "interrupted"]
-        return sum(bool(trial["steps"]) for trial in trials(ask, "interrupted")) if listed else 0
+    def begun() -> int:
+        listed = [item for item in ask("study", "list") if item["name"] == interrupted]
+        return sum(bool(trial["steps"]) for trial in trials(ask, interrupted)) if listed else 0
 
     def interrupt(after: int, end: Callable[[subprocess.Popen], None]) -> None:
         process = subprocess.Popen(
-            study("interrupted"),
+            study(interrupted),
             cwd=ROOT,
             env=environment(state),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: finished() >= after)
+        wait_until(lambda: begun() >= after)
         end(process)
         process.wait(120)
         wait_until(lambda: not living(state))  # at most a moment later
@@ -108,12 +117,12 @@ def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(state, ask):
                 os.kill(number, signal.SIGKILL)
         wait_until(lambda: not living(state))
 
-    whole = subprocess.run(study("at-once"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    whole = run(state, study(at_once))
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    interrupt(2, lambda process: process.send_signal(signal.SIGINT))
-    interrupt(6, kill)
-    end = subprocess.run(study("interrupted"), capture_output=True, text=True, cwd=ROOT, env=environment(state))
+    interrupt(interruptions[0], lambda process: process.send_signal(signal.SIGINT))
+    interrupt(interruptions[1], kill)
+    end = run(state, study(interrupted))
     assert end.returncode == 0, end.stdout + end.stderr
-    assert len(trials(ask, "interrupted")) == 12
-    assert trials(ask, "interrupted") == trials(ask, "at-once")
-    assert {trial["state"] for trial in trials(ask, "at-once")} == {"complete", "pruned"}
+    assert len(trials(ask, interrupted)) == count
+    assert trials(ask, interrupted) == trials(ask, at_once)
+    assert {trial["state"] for trial in trials(ask, at_once)} == {"complete", "pruned"}

@@ -59,10 +59,13 @@ def test_every_rung_ends_at_a_validation(rungs, factor):
 
 
 def test_a_study_from_its_baseline_to_its_best(begin, fake, state):
-    context, study = begin({"study.rungs": 1})
+    searched = ["loss.mel_loss_weight", "training.batch_size", "training.learning_rate", "model.dropout"]
+    searched.append("training.learning_rate_schedule=constant|cosine")
+    context, study = begin({"study.rungs": 1, "study.space": searched})
     work(context, study)
     trials = study.get_trials(deepcopy=False)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
+    assert len(context.space) == 5
 
     # What was suggested is what the trainer was given, and what is stored is what it used.
     for trial, (config, _) in zip(trials, fake.calls, strict=True):
@@ -75,12 +78,13 @@ def test_a_study_from_its_baseline_to_its_best(begin, fake, state):
     assert trials[0].params == {key: defaults[key] for key in context.space}
     assert row(trials[0]).baseline
 
-    # Every trial is a child of the study's MLflow run, with its values and metrics.
+    # Every trial is a child of the study's MLflow run, with each of its values and its metrics.
     client = tracking.client(state)
     for trial in trials:
         run = client.get_run(trial.user_attrs[RUN])
         assert run.data.tags["mlflow.parentRunId"] == study.user_attrs[PARENT_RUN]
-        assert run.data.params["loss.mel_loss_weight"] == str(trial.params["loss.mel_loss_weight"])
+        logged = {key: run.data.params[key] for key in context.space}
+        assert logged == {key: str(value) for key, value in trial.params.items()}
         assert "validation/mel" in run.data.metrics
 
 
