@@ -35,13 +35,25 @@ def suggest(study: "Study", number: int, settings: StudySettings, space: Mapping
     distributions = {key: interval.distribution() for key, interval in space.items()}
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != number]
     others = [trial for trial in trials if trial.params.keys() == distributions.keys()]
-    for trial in others:
-        copy.add_trials(_observed(trial, len(study.directions)))
+    observed = [item for trial in others for item in _observed(trial, len(study.directions))]
+    copy.add_trials(_with_equal_constraints(observed))
     values = dict(copy.ask(distributions).params)
     if kind != "random" and any(values == trial.params for trial in others):
         copy.sampler = sampler("random", seed + 5_000)  # a training is deterministic: the same again shows nothing
         values = dict(copy.ask(distributions).params)
     return values
+
+
+def _with_equal_constraints(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Returns the trials with the same constraints each, as samplers require: those that are unknown are satisfied.
+
+    Constraints are known only of trials that were trained to their end.
+    """
+    unknown = {key: 0.0 for trial in trials for key in trial.system_attrs}
+    for trial in trials:
+        if trial.values:
+            trial.system_attrs = {**unknown, **trial.system_attrs}
+    return trials
 
 
 def comparable(study: "Study") -> "Study":

@@ -42,6 +42,21 @@ def test_values_that_a_trial_has_had_are_not_suggested_again(begin, kind):
     assert suggest(study, 5, context.settings, context.space) != values
 
 
+@pytest.mark.parametrize("kind", ["gp", "tpe"])
+@pytest.mark.parametrize("sharpness", [0.9, 0.1])
+def test_a_study_of_pruned_and_complete_trials_is_continued(begin, fake, kind, sharpness):
+    """Only complete trials have constraints, while samplers require them of all trials or of none."""
+    fake.sharpness = sharpness
+    changes = {"study.sampler": kind, "study.max_steps": 45}
+    work(*begin({**changes, "study.trials": 7}))
+    context, study = begin({**changes, "study.trials": 9})
+    work(context, study)
+    trials = study.get_trials()
+    assert {bool(trial.constraints) for trial in trials[:7]} == {True, False}
+    assert all(trial.state.is_finished() and rung_values(trial) for trial in trials)
+    assert len({tuple(trial.params.values()) for trial in trials}) == 9
+
+
 def test_random_values_do_not_depend_on_other_trials(begin, fake):
     context, study = begin()
     before = suggest(study, 5, context.settings, context.space)
