@@ -224,7 +224,8 @@ def best(name: str, output: Path | None) -> None:
         click.echo(text, nl=False)
     else:
         output.write_text(text, "utf-8")
-        click.echo(f"{output}: use it with `myxtts run --config {output}`", err=True)
+        use = f"`myxtts run --config {output}`, and with the --data of the study if it had one"
+        click.echo(f"{output}: use it with {use}", err=True)
 
 
 @study.command()

@@ -104,7 +104,7 @@ def test_a_study_interrupted_twice_ends_as_an_uninterrupted_one(request, state, 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: begun() >= after)
+        wait_until(lambda: begun() >= after, 600)  # workers in new containers compile for minutes
         end(process)
         process.wait(120)
         wait_until(lambda: not living(state))  # at most a moment later
