@@ -108,6 +108,7 @@ def test_the_page_shows_every_trial_and_every_plot(begin, fake, monkeypatch):
     assert page.count("<tr") == 1 + len(study.get_trials())
     assert page.count('class="best"') == 1
     assert "http://mlflow:5000/#/runs/parent" in page
+    assert "@media (prefers-color-scheme: dark)" in page
     assert not re.search(r'(src|href)="(?!data:|http://mlflow:5000/)', page)  # self-contained
 
 
