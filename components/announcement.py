@@ -63,7 +63,7 @@ def announce(registry: Registry, name: str, hook: str, sleep: Callable[[float], 
     if not hook:
         return ""
     changes = [entry for entry in registry.history(name) if entry.counts and entry.operation.action != REGISTER]
-    if not changes or changes[-1].outcome != APPLIED or changes[-1].announcement:
+    if not changes or changes[-1].outcome != APPLIED:
         return ""
     newest = changes[-1]
     try:

@@ -184,6 +184,14 @@ def test_rollback_keeps_no_previous_champion_that_was_deleted(registry):
     assert aliases(registry) == ("2", "")
 
 
+def test_a_promotion_keeps_no_previous_champion_that_was_deleted(registry):
+    for number in ("1", "2"):
+        registry.promote(NAME, number, None, "next")
+    registry.client.delete_model_version(NAME, "2")
+    registry.promote(NAME, "3", None, "next")
+    assert aliases(registry) == ("3", "1")
+
+
 def test_a_rollback_that_mlflow_interrupts_is_finished_by_the_next_who_looks(registry, monkeypatch):
     """Without the tag of the rollback, the gate would promote the version again at the next run."""
     for number in ("1", "2", "3"):

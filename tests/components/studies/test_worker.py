@@ -136,6 +136,20 @@ def test_a_trial_that_ends_before_its_first_rung_holds_up_no_other():
     assert next_trials(trials, halving) == (Next.TRAIN, trials[1:2])
 
 
+def test_no_trial_is_promoted_before_all_have_passed_the_rung():
+    """A trial that is still trained in the rung may turn out to be the best of it."""
+    trials = [
+        create_trial(state=TrialState.RUNNING),
+        *(create_trial(state=TrialState.WAITING, user_attrs={RUNG_VALUES: [value]}) for value in (1.0, 2.0)),
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    halving = Halving(rungs=2, factor=2)
+    assert next_trials(trials, halving) == (Next.WAIT, [])
+    trials[0].user_attrs = {RUNG_VALUES: [0.5]}
+    assert next_trials(trials, halving) == (Next.PRUNE, trials[2:])
+
+
 @without_mlflow
 def test_promoted_trials_resume_from_their_checkpoints_and_the_rest_is_pruned(begin, fake):
     context, study = begin({"study.max_steps": 90, "study.trials": 9})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from model.audio.io import resample
+from model.evaluation.metric_table import METRIC_TABLE
 from model.evaluation.quality import SAMPLE_RATE, WINDOW, PredictedQuality
 from model.text.espeak import speak
 
@@ -24,6 +25,7 @@ def test_noise_and_distortion_lower_the_score(quality, speech):
     scores = [quality.score(speech + level * noise).value for level in (0.0, 0.01, 0.1)]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] - scores[2] > 0.3
+    assert METRIC_TABLE["dnsmos"].worsening(scores[2] - scores[0]) > 0
     assert all(1.0 <= score <= 5.0 for score in scores)
 
 
