@@ -197,12 +197,17 @@ def step_inputs(state: State, folder: Path) -> dict[str, str]:
     config = {"model": {"use_pretrained_speaker_encoder": False}, "features": {}}
     write_json(voice / "voice.json", {"config": config, "name": folder.name})
     (voice / "model.safetensors").write_bytes(os.urandom(200_000))
-    gate = {name: {"value": 0.5, "reason": ""} for name in ("mel_cepstral_distortion", "character_error_increase")}
-    gate["alignment_monotonicity"] = {"value": 0.9, "reason": ""}
-    write_json(folder / "metrics.json", {"gate": gate})
+    write_json(folder / "metrics.json", evaluation())
     MlflowRunLogger(state, folder / contracts.SPOOL, "kills", "r", {}, {}, interval=0.01).close()
     records = step_records(folder, voice)
     return {name: str(record.write(folder / f"{name}.json")) for name, record in records.items()}
+
+
+def evaluation() -> dict[str, Any]:
+    """Returns the result of an evaluation without sentences."""
+    gate = {name: {"value": 0.5, "reason": ""} for name in ("mel_cepstral_distortion", "character_error_increase")}
+    gate["alignment_monotonicity"] = {"value": 0.9, "reason": ""}
+    return {"gate": gate, "clips": [], "texts": [], "examination": {"hash": "0" * 16, "clips": 0, "texts": 0}}
 
 
 def step_records(folder: Path, voice: Path) -> dict[str, contracts.StepOutput]:

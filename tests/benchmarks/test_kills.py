@@ -2,8 +2,9 @@
 
 import inspect
 
-from benchmarks.kills import step_records
-from components.register.run import run
+from benchmarks.kills import evaluation, step_records
+from components.register.card import mean_metrics, model_card
+from components.register.run import example_request, run
 from model.files import write_json
 
 
@@ -14,3 +15,10 @@ def test_the_records_of_a_registration_are_those_that_the_step_reads(tmp_path):
     assert records.keys() == inspect.signature(run).parameters.keys() - {"name", "origin"}
     for name, record in records.items():
         assert type(record).read(record.write(tmp_path / f"{name}.json")) == record
+
+
+def test_the_evaluation_of_a_registration_is_one_that_the_step_reads():
+    voice = {"config": {}}
+    assert "No " not in model_card("m", voice, evaluation(), {})
+    assert mean_metrics(evaluation()) == {}
+    assert example_request(voice, evaluation()).keys() == {"text"}
