@@ -68,7 +68,7 @@ def another(voice: Path, name: str) -> Path:
 
 def documented_tags() -> set[str]:
     """Returns the tags in the table of lineage in the docs."""
-    section = DOCS.read_text("utf-8").partition("## Lineage")[2].partition("\n## ")[0]
+    section = DOCS.read_text("utf-8").partition("## Lineage")[2].partition("\n##")[0]
     return {tag for row in re.findall(r"(?m)^\| (`.*?) \|", section) for tag in re.findall(r"`([^`]+)`", row)}
 
 

