@@ -38,7 +38,7 @@ from components import contracts
 from components.dvc_objects import DamagedObjectError, read_listing
 from components.fetching import fetch_checkpoint
 from components.journal import Journal, Operation
-from components.registry import METRIC_TAG, Version, model_name, parse_uri
+from components.registry import GATE, METRIC_TAG, Version, model_name, parse_uri
 from components.state import State
 from components.tracking import Delivery
 from model.audio.io import read_audio
@@ -562,10 +562,15 @@ def model_addresses(rng: random.Random) -> str:
 def registry_tags(rng: random.Random) -> str:
     """Reads tags of versions that users or other programs have changed."""
     value = rng.choice([*NAMES, "nan", "1e400", "0x3", "1_0", "5.25"])
-    version = Version(
-        name="m", number="1", tags={f"{METRIC_TAG}x": value}, aliases=(), source="", run_id="", created=0.0
-    )
-    return "" if all(isinstance(item, float) for item in version.metrics.values()) else "a metric that is no number"
+    changed, path = other_json({"mel cepstral distortion": "pass: 5.1, must be at most 8"}, rng)
+    text = json.dumps(changed)
+    if rng.random() < 0.5:
+        text = noise(text.encode(), rng).decode("utf-8", "replace")
+    tags = {f"{METRIC_TAG}x": value, GATE: text}
+    version = Version(name="m", number="1", tags=tags, aliases=(), source="", run_id="", created=0.0)
+    if not all(isinstance(item, float) for item in version.metrics.values()):
+        return "a metric that is no number"
+    return "" if all(isinstance(item, str) for item in version.checks.values()) else f"gate: {path}"
 
 
 def journal(rng: random.Random) -> str:

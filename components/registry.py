@@ -4,7 +4,6 @@ Every change of the aliases is an operation of the model's journal (`components.
 entry is written, and is then carried out by its own process, or by the next one that reads the journal.
 """
 
-import json
 import logging
 import time
 import unicodedata
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from components.artifacts import verify_files
 from components.author import this_author
@@ -79,9 +80,17 @@ class Version:
 
     @property
     def checks(self) -> dict[str, str]:
-        """Checks of the version's latest gate, name -> `<result>: <reason>`; empty if no gate has judged it."""
-        checks: dict[str, str] = json.loads(self.tags.get(GATE, "{}"))
-        return checks
+        """Checks of the version's latest gate, name -> `<result>: <reason>`; empty if no gate has judged it.
+
+        A damaged tag counts as no checks, with a warning, so that the version is promoted only by force.
+        """
+        try:
+            return TypeAdapter(dict[str, str]).validate_json(self.tags.get(GATE, "{}"))
+        except ValidationError:
+            logger.warning(
+                "%s version %s: its tag `%s` is damaged; delete it, or run the gate again", self.name, self.number, GATE
+            )
+            return {}
 
     @property
     def metrics(self) -> dict[str, float]:

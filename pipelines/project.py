@@ -44,6 +44,7 @@ IGNORE_FILE = ".dvcignore"
 logger = logging.getLogger(__name__)
 
 DATA_SECTIONS = ("corpus", "validation", "split", "audio")
+FOLLOW_LINKS = "corpus.follow_links"
 
 
 class ProjectError(MyXTTSError):
@@ -352,7 +353,8 @@ def open_project(
     state = State.locate(root).prepare()
     if data is not None:
         follow_links = resolve(root / "params.yaml", config_file, overrides).config.corpus.follow_links
-        overrides = {**_recorded(data, state, "corpus.format" in overrides, follow_links), **overrides}
+        recorded = _recorded(data, state, "corpus.format" in overrides, follow_links)
+        overrides = {**recorded, **overrides, FOLLOW_LINKS: recorded[FOLLOW_LINKS]}
     sources = (root / "params.yaml", config_file, overrides)
     layered = resolve(*sources)
     base = resolve(root / "params.yaml")
@@ -392,9 +394,8 @@ def _recorded(data: Path, state: State, known_format: bool, follow_links: bool) 
         name = f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
         project = state.root / "projects" / name
     path = followable(Path(found["path"]), project)
-    if str(path) != found["path"]:
-        found |= {"path": str(path), "follow_links": True}  # its links are of this program
-    return {**flatten({"corpus": found}), "corpus.name": name}
+    follow_links = follow_links or str(path) != found["path"]  # then they are links that `followable` made
+    return {**flatten({"corpus": {**found, "path": str(path)}}), "corpus.name": name, FOLLOW_LINKS: follow_links}
 
 
 def _is_of_another(project: Path, recordings: Path) -> bool:

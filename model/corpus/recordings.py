@@ -104,7 +104,9 @@ def leads_inside(folder: Path, path: Path) -> bool:
 
 
 def check_links(folder: Path) -> None:
-    """Checks that no symbolic link below a folder leads out of it, so that a folder decides only about its own files.
+    """Checks that no symbolic link below a folder leads out of it.
+
+    Otherwise whoever made the folder, such as an archive, could have any file of the machine read as part of a corpus.
 
     Broken links are not checked: a row that names one is reported as missing.
 

@@ -60,8 +60,10 @@ def show(name: str, version: str, as_json: bool) -> None:
     click.echo(f"{item.name} version {item.number}  {' '.join(f'@{alias}' for alias in item.aliases)}".rstrip())
     rows = {**dict(sorted(item.tags.items())), "mlflow run": item.run_id, "source": item.source}
     rows.pop(GATE, None)
-    for key, value in {**rows, **{f"gate: {name}": result for name, result in item.checks.items()}}.items():
-        click.echo(f"  {key:<28} {value}")
+    rows |= {f"gate: {name}": result for name, result in item.checks.items()}
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        click.echo(f"  {key:<{width}}  {value}")
 
 
 @registry.command()

@@ -72,9 +72,11 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
         f"  MLflow UI   {page}",
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
         f"  study       myxtts study run --trials 8{options}",
-        f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}",
-        f"  roll back   myxtts registry rollback {outcome.name}",
     ]
+    if not outcome.error:  # else a proposal says how to promote it
+        lines.append(f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}")
+    if outcome.champion:
+        lines.append(f"  roll back   myxtts registry rollback {outcome.name}")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from components.artifacts import ARTIFACT_TAG, VOICE_TAG, ArtifactError, combine
 from components.registry import (
     CANDIDATE,
     CHAMPION,
+    GATE,
     PREVIOUS,
     Registry,
     RegistryError,
@@ -41,6 +42,13 @@ def registry(state) -> Registry:
 def aliases(registry: Registry) -> tuple[str, str]:
     found = registry.aliases(NAME)
     return found.get(CHAMPION, ""), found.get(PREVIOUS, "")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"pass"', '{"smoke test": 1}', '{"smoke test": "pass: ok"} x'])
+def test_a_damaged_tag_of_the_gate_counts_as_no_checks(registry, caplog, text):
+    registry.client.set_model_version_tag(NAME, "1", GATE, text)
+    assert registry.version(NAME, "1").checks == {}
+    assert f"{NAME} version 1: its tag `gate` is damaged" in caplog.text
 
 
 def test_versions_come_newest_first_with_their_metrics(registry):

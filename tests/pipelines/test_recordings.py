@@ -103,7 +103,8 @@ def test_a_link_out_of_the_folder_is_refused_unless_links_may_be_followed(record
     assert sorted(u.id for u in read_corpus(project.config.corpus).utterances) == ["c01", "c03"]
 
 
-def test_the_links_of_the_project_itself_are_read(recordings, checkout):
-    corpus = open_project(recordings).config.corpus
+@pytest.mark.parametrize("overrides", [{}, {"corpus.follow_links": False}])
+def test_the_links_of_the_project_itself_are_read(recordings, checkout, overrides):
+    corpus = open_project(recordings, overrides=overrides).config.corpus
     assert corpus.path != str(recordings)
     assert sorted(u.id for u in read_corpus(corpus).utterances) == ["c01", "c03"]

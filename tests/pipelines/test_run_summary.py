@@ -52,3 +52,14 @@ def test_the_summary_plays_the_candidate_and_says_that_it_was_not_promoted(tmp_p
     passed = summary(outcome(tmp_path, champion="4"), "sqlite:///db", "")
     assert "speech " in passed
     assert "--force" not in passed
+
+
+def test_only_commands_that_would_succeed_come_next(tmp_path):
+    def following(*failed, champion):
+        return summary(outcome(tmp_path, *failed, champion=champion), "sqlite:///db", "").partition("Next")[2]
+
+    failed, passed = following("character error increase", champion=""), following(champion="4")
+    assert "registry promote" not in failed
+    assert "registry rollback" not in failed
+    assert "myxtts registry promote m 4" in passed
+    assert "myxtts registry rollback m" in passed

@@ -107,7 +107,7 @@ def test_added_data_leaves_every_clip_in_its_split(seed):
 
 
 def test_in_a_small_corpus_added_data_moves_few_clips():
-    """Of 30 clips six are held out; new splits would move ten, the end of the shortage moves two or three."""
+    """Six of 30 clips are held out. Independent splits of the two corpora would differ in ten clips on average."""
     counts = []
     for number in range(30):
         old, new = (assign_splits(varied(clips(count), number), SHARES) for count in (30, 300))
