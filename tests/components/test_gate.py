@@ -387,7 +387,8 @@ class Parrot:
 def evaluated(generated_features, generated_corpus, tmp_path_factory):
     """Returns a function from the splits whose clips are synthesized badly to the metrics of the gate."""
     store = FeatureStore(generated_features)
-    config = Config.model_validate({"evaluation": {"max_clips": 2, "recognizer": "none"}})
+    limits = {"max_clips": 2, "max_training_clips": 2, "texts": 0, "recognizer": "none"}
+    config = Config.model_validate({"evaluation": limits})
 
     def evaluate(*spoiled):
         folder = tmp_path_factory.mktemp("evaluation")

@@ -5,9 +5,16 @@ from collections import Counter
 
 import pytest
 
-from model.config.evaluation import EvaluationConfig
-
-COMMON = ("--max-clips", "1", "--recognizer", "none")
+COMMON = (
+    "--max-clips",
+    "1",
+    "--set",
+    "evaluation.max_training_clips=2",
+    "--set",
+    "evaluation.texts=2",
+    "--recognizer",
+    "none",
+)
 
 
 @pytest.fixture
@@ -39,5 +46,5 @@ def test_a_program_gets_what_is_in_the_file(evaluate, tmp_path):
     assert status == 0
     written = json.loads((tmp_path / "evaluation" / "metrics.json").read_text("utf-8"))
     parts = Counter(clip["part"] for clip in written.pop("clips"))
-    assert parts == {"unseen": 1, "training": EvaluationConfig().max_training_clips}
+    assert parts == {"unseen": 1, "training": 2}
     assert json.loads(said) == written

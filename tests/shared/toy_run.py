@@ -25,6 +25,8 @@ SETTINGS = {
     "training.max_steps": 8,
     "training.evaluation_interval": 8,
     "evaluation.max_clips": 2,
+    "evaluation.max_training_clips": 2,
+    "evaluation.texts": 2,
     "evaluation.recognizer": "none",
     "vocoder.griffin_lim_iterations": 2,
     "registry.max_mel_cepstral_distortion": 99,

@@ -73,7 +73,7 @@ class Parrot:
 
 SETTINGS = Config.model_validate(
     {
-        "evaluation": {"max_clips": 3, "max_training_clips": 3, "recognizer": "none"},
+        "evaluation": {"max_clips": 3, "max_training_clips": 3, "texts": 2, "recognizer": "none"},
         "vocoder": {"griffin_lim_iterations": 8},
     }
 )
@@ -225,7 +225,7 @@ def test_the_report_is_complete_and_self_contained(results):
     [((), "trained from scratch"), (("models:/b/2", "models:/a/1"), "started from models:/b/2, from models:/a/1")],
 )
 def test_the_report_says_what_the_voice_started_from(store, small_corpus, tmp_path, lineage, shown):
-    limits = {"max_clips": 1, "recognizer": "none"}
+    limits = {"max_clips": 1, "texts": 0, "recognizer": "none"}
     settings = Config.model_validate({**SETTINGS.model_dump(), "evaluation": limits})
     result = evaluate_voice(Parrot(store), store, small_corpus, settings, tmp_path, lineage=lineage)
     assert result["lineage"] == list(lineage)
@@ -242,7 +242,9 @@ def test_text_is_escaped(store, small_corpus, tmp_path, monkeypatch):
         return speech
 
     monkeypatch.setattr(voice, "synthesize", tagged)
-    settings = Config.model_validate({**SETTINGS.model_dump(), "evaluation": {"max_clips": 1, "recognizer": "none"}})
+    settings = Config.model_validate(
+        {**SETTINGS.model_dump(), "evaluation": {"max_clips": 1, "texts": 0, "recognizer": "none"}}
+    )
     evaluate_voice(voice, store, small_corpus, settings, tmp_path)
     assert "<script>" not in (tmp_path / REPORT).read_text("utf-8")
 
