@@ -41,6 +41,7 @@ def threshold_checks(
     limits = {
         "mel_cepstral_distortion": config.max_mel_cepstral_distortion,
         "character_error_increase": config.max_character_error_increase,
+        "phone_error_increase": config.max_phone_error_increase,
         "alignment_monotonicity": config.min_alignment_monotonicity,
     }
     checks = []

@@ -14,6 +14,7 @@ from model.evaluation.statistics import Estimate, estimate_mean, power, sentence
 
 COMPARED = (
     "character_error",
+    "phone_error",
     "mel_cepstral_distortion",
     "pitch_error",
     "voicing_error",
@@ -22,7 +23,7 @@ COMPARED = (
     "dnsmos",
 )
 """Metrics that candidate and champion are compared by."""
-WITHOUT_RECORDING = ("character_error", "dnsmos")
+WITHOUT_RECORDING = ("character_error", "phone_error", "dnsmos")
 """Metrics that texts without recordings have too."""
 BEST_IN = "best_in"
 """Tag of a version that an earlier version of this program promoted: metrics in which it is the reference."""
@@ -104,8 +105,7 @@ def compare(
     rows = []
     for metric, (number, reference) in references.items():
         margin = float(getattr(config, f"{metric}_margin"))
-        if not pairs[metric]:
-            reason = _why_not(metric, candidate, reference)
+        if reason := _why_not(metric, candidate, reference, len(pairs[metric]), config.min_sentences):
             rows.append(Comparison(metric=metric, reference=number, margin=margin, reason=reason))
             continue
         champion_pairs = paired(metric, candidate, champion)
@@ -154,8 +154,11 @@ def best_in(rows: Iterable[Comparison] | None) -> tuple[str, ...]:
 def paired(metric: str, candidate: Evaluation, reference: Evaluation) -> Pairs:
     """Returns the values of both voices on each unseen sentence that both have; means over speakers who share it."""
     ours, theirs = values_of_metric(metric, candidate), values_of_metric(metric, reference)
+    keys = ours.keys() & theirs.keys()
+    if metric == "phone_error":
+        keys &= _without_character_error(candidate)
     groups: dict[str, list[tuple[float, float]]] = {}
-    for key in sorted(ours.keys() & theirs.keys()):
+    for key in sorted(keys):
         groups.setdefault(key[0], []).append((ours[key], theirs[key]))
     return {
         sentence: (_mean(mine for mine, _ in values), _mean(other for _, other in values))
@@ -173,14 +176,44 @@ def values_of_metric(metric: str, evaluation: Evaluation) -> dict[tuple[str, str
         if clip["part"] == "unseen"
     }
     if metric in WITHOUT_RECORDING:
-        values |= {(text["sentence"], "text"): text[metric]["value"] for text in evaluation["texts"]}
+        values |= {(text["sentence"], "text"): text.get(metric, {}).get("value") for text in evaluation["texts"]}
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _why_not(metric: str, candidate: Evaluation, reference: Evaluation) -> str:
-    if metric == "character_error":
+def _without_character_error(evaluation: Evaluation) -> set[tuple[str, str]]:
+    """Returns the (sentence, clip) in languages without character error rate, in which the phone error rate decides."""
+    known = values_of_metric("character_error", evaluation)
+    languages = _languages(evaluation)
+    understood = {languages[key] for key in known}
+    return {key for key, language in languages.items() if language not in understood}
+
+
+def _languages(evaluation: Evaluation) -> dict[tuple[str, str], str]:
+    """Returns (sentence, clip) -> language of the unseen sentences and of the texts without recordings."""
+    clips = {
+        (clip["sentence"], clip["id"]): clip["language"] for clip in evaluation["clips"] if clip["part"] == "unseen"
+    }
+    return clips | {(text["sentence"], "text"): text["language"] for text in evaluation["texts"]}
+
+
+def _why_not(metric: str, candidate: Evaluation, reference: Evaluation, sentences: int, min_sentences: int) -> str:
+    """Returns why a metric does not apply; '' where it does.
+
+    Too few sentences of some languages are no reason to promote nothing: the other metrics are of all languages.
+    """
+    if metric == "phone_error":
+        if not _without_character_error(candidate):
+            return "all sentences are in languages with a character error rate, which decides"
+        if 0 < sentences < min_sentences:
+            return (
+                f"{sentences} sentences are in languages without character error rate; registry.min_sentences asks for "
+                f"{min_sentences}"
+            )
+    if sentences:
+        return ""
+    if metric in ("character_error", "phone_error"):
         for evaluation in (candidate, reference):
-            if reason := evaluation["gate"]["character_error_increase"]["reason"]:
+            if reason := evaluation["gate"][f"{metric}_increase"]["reason"]:
                 return str(reason)
     return "there is no sentence that both voices have a value of and neither has seen"
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.gate.checks import NOT_APPLICABLE
 from components.gate.comparison import COMPARED, WITHOUT_RECORDING, Evaluation
 from components.gate.examination import VoiceEvaluation
 from model.evaluation.metric_table import METRIC_TABLE
@@ -24,10 +25,10 @@ def write_page(
         candidate: Evaluation of the candidate.
         champion: Evaluation of the champion on the same sentences; None where there is none to compare with.
     """
-    margins = {row["metric"]: row["margin"] for row in report["comparisons"]}
+    margins = {row["metric"]: row["margin"] for row in report["comparisons"] if row["result"] != NOT_APPLICABLE}
     page = render(
         Path(__file__).with_name("decision.html"),
-        {"number": format_number, "interval": format_interval},
+        {"number": format_number, "interval": format_interval, "check_name": check_name},
         report=report,
         metrics=METRIC_TABLE,
         kinds=KINDS,
@@ -35,6 +36,13 @@ def write_page(
         failed=[check for check in report["checks"] if check["result"] == "fail"],
     )
     return write_text(path, page)
+
+
+def check_name(name: str) -> str:
+    """Returns the name of a check with the label of its metric, as the tables have it."""
+    metric, against, version = name.partition(" against ")
+    description = METRIC_TABLE.get(metric.replace(" ", "_"))
+    return f"{description.label}{against}{version}" if description else name
 
 
 def format_number(value: float | None, decimals: int) -> str:
@@ -89,7 +97,7 @@ def _value(item: Mapping[str, Any] | None, metric: str) -> float | None:
     if item is None:
         return None
     if "metrics" not in item:  # a text without a recording
-        return item[metric]["value"] if metric in WITHOUT_RECORDING else None
+        item = {"metrics": {name: {"synthesised": item.get(name, {})} for name in WITHOUT_RECORDING}}
     value: float | None = item["metrics"].get(metric, {}).get("synthesised", {}).get("value")
     return value
 

@@ -90,8 +90,9 @@ def _metrics(evaluation: Evaluation) -> list[str]:
 def _limits(voice: Mapping[str, Any], evaluation: Evaluation) -> list[str]:
     """Returns what the voice cannot do, and what its evaluation does not say."""
     limits = [f"Other languages than {', '.join(voice.get('languages', ())) or 'its own'} are refused."]
+    understood = evaluation["gate"]["character_error_increase"]["value"] is not None
     for name, value in evaluation["gate"].items():
-        if value["value"] is None:
+        if value["value"] is None and not (name == "phone_error_increase" and understood):
             limits.append(f"No {name.replace('_', ' ')}: {value['reason'] or 'it was not measured'}.")
     spoken = {clip["language"] for clip in evaluation["clips"] if clip["part"] == "unseen"}
     if missing := sorted(set(voice.get("languages", ())) - spoken):

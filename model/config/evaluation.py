@@ -65,12 +65,17 @@ class RegistryConfig(Section):
     """Gate: MCD (dB, DTW-aligned) on held-out sentences."""
     max_character_error_increase: Annotated[float, Field(gt=0)] = 0.35
     """Gate: CER of synthesized held-out sentences minus CER of their recordings."""
+    max_phone_error_increase: Annotated[float, Field(gt=0)] = 0.2
+    """Gate: phone error rate of synthesized held-out sentences minus that of their recordings, of sentences without
+    CER."""
     min_alignment_monotonicity: Share = 0.8
     """Gate: fraction of frames whose most likely token is that of the previous frame or one of the next two."""
     min_sentences: Annotated[int, Field(ge=2)] = 8
     """Gate: fewest sentences on which a candidate is compared with the champion; neither has seen them in training."""
     character_error_margin: Margin = 0.1
     """Gate: largest accepted increase of the CER over that of the best champion so far; so are the margins below."""
+    phone_error_margin: Margin = 0.06
+    """Gate: largest accepted increase of the phone error rate, on sentences without CER."""
     mel_cepstral_distortion_margin: Margin = 0.3
     """Gate: largest accepted increase of the mel-cepstral distortion, in dB."""
     pitch_error_margin: Margin = 60.0

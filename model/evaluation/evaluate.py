@@ -26,6 +26,7 @@ from model.errors import FeatureError
 from model.evaluation import metrics, recognizer
 from model.evaluation.examination import EvaluatedVoice, choose, choose_texts, examination, known_sentences
 from model.evaluation.metrics import Metric, not_applicable
+from model.evaluation.phone_error import PhoneErrors
 from model.evaluation.quality import SAMPLE_RATE as QUALITY_RATE
 from model.evaluation.quality import PredictedQuality
 from model.evaluation.report import write_report
@@ -126,7 +127,8 @@ def evaluate_voice(
     chosen, left_out = choose(store, voice, settings.evaluation, exclude)
     if not chosen:
         raise FeatureError(f"{store.path}: no clip can be evaluated ({left_out}); give another corpus")
-    evaluator = _Evaluator(voice, store, corpus, {store.clips[position].speaker for position, _ in chosen})
+    speakers = {store.clips[position].speaker for position, _ in chosen}
+    evaluator = _Evaluator(voice, store, corpus, speakers, [position for position, part in chosen if part == UNSEEN])
     recognized = [recognizer.supports(store.clips[position].language) for position, _ in chosen]
     needed = settings.evaluation.recognizer != "none" and any(recognized)
     seen = exclude | known_sentences(store, voice)
@@ -213,12 +215,24 @@ def few_clips(sentences: Sequence[SentenceResult], texts: Sequence[SpokenText], 
 class _Evaluator:
     """Voice, corpus and models of an evaluation, loaded once.
 
+    Args:
+        voice, store, corpus: As of `evaluate_voice`.
+        speakers: Speakers of the evaluated clips.
+        unseen: Positions of the evaluated clips of unseen sentences.
+
     Attributes:
         synthesis_seconds: Time that synthesis has taken.
         speech_seconds: Duration of the synthesized speech.
     """
 
-    def __init__(self, voice: EvaluatedVoice, store: FeatureStore, corpus: Path, speakers: set[str]) -> None:
+    def __init__(
+        self,
+        voice: EvaluatedVoice,
+        store: FeatureStore,
+        corpus: Path,
+        speakers: set[str],
+        unseen: Sequence[int] = (),
+    ) -> None:
         self.voice, self.store, self.corpus = voice, store, corpus
         self.recordings = {clip.id: clip for clip in read_manifest(corpus)}
         missing = [clip.id for clip in store.clips if clip.id not in self.recordings]
@@ -230,6 +244,7 @@ class _Evaluator:
         self.timings = read_alignments(corpus)
         self.mel_extractor = MelExtractor(store.audio)
         self.speaker_similarity = SpeakerSimilarity(store, self.read_recording, speakers)
+        self.phone_errors = PhoneErrors(store, unseen)
         self.quality = PredictedQuality()
         self.synthesis_seconds = self.speech_seconds = 0.0
 
@@ -251,8 +266,14 @@ class _Evaluator:
         samples = self.voice.synthesize(text, language=language, speaker=speaker).samples
         self.synthesis_seconds += time.perf_counter() - start
         self.speech_seconds += len(samples) / self.store.audio.sample_rate
+        symbols = encode(text, language).ids[:, 0]
         return SpokenText(
-            text=text, language=language, speaker=speaker, samples=samples, dnsmos=self._predict_quality(samples)
+            text=text,
+            language=language,
+            speaker=speaker,
+            samples=samples,
+            dnsmos=self._predict_quality(samples),
+            phone_error=self.phone_errors.score(self.mel_extractor.numpy(samples), symbols, language),
         )
 
     def transcribe(
@@ -333,6 +354,9 @@ class _Evaluator:
         for kind, values in zip(KINDS, similarities, strict=True):
             values["pitch_range"] = metrics.pitch_range(f0[kind])
             values["dnsmos"] = self._predict_quality(sentence.audio[kind])
+            values["phone_error"] = self.phone_errors.score(
+                sentence.mels[kind], features.ids[:, 0], sentence.clip.language
+            )
             if kind != RECORDING:
                 path = dtw_path(metrics.mel_cepstrum(sentence.mels[kind]), cepstrum)
                 mels, pitches = (sentence.mels[kind], sentence.mels[RECORDING]), (f0[kind], f0[RECORDING])

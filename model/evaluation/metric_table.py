@@ -58,6 +58,20 @@ METRIC_TABLE = {
         decimals=3,
         lower_is_better=True,
     ),
+    "phone_error": MetricDescription(
+        label="Phone error rate",
+        unit="edits per phone",
+        detail="by a recognizer trained on the corpus",
+        decimals=3,
+        lower_is_better=True,
+    ),
+    "phone_error_increase": MetricDescription(
+        label="Phone error above the recordings'",
+        unit="edits per phone",
+        detail="more than in recordings, where there is no character error rate",
+        decimals=3,
+        lower_is_better=True,
+    ),
     "mel_cepstral_distortion": MetricDescription(
         label="Mel-cepstral distortion",
         unit="dB",
@@ -158,5 +172,5 @@ METRIC_TABLE = {
     ),
 }
 """Metric -> its description, in the order of the reports."""
-GATE_METRICS = ("mel_cepstral_distortion", "character_error_increase", "alignment_monotonicity")
+GATE_METRICS = ("mel_cepstral_distortion", "character_error_increase", "phone_error_increase", "alignment_monotonicity")
 """Metrics that the gate compares with a fixed limit of `registry`."""

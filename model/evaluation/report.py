@@ -19,6 +19,8 @@ from model.pages import audio_url, data_url, render
 
 KIND_NAMES = dict(zip(KINDS, ("Recording", "Copy-synthesis", "Synthesized"), strict=True))
 PART_NAMES = dict(zip(PARTS, ("Unseen sentences", "Training sentences"), strict=True))
+INTELLIGIBILITY = ("character_error", "phone_error")
+"""Metrics that are shown as bars."""
 MEL_RANGE = (-11.0, 1.5)
 """Log-mel values at both ends of the color map."""
 
@@ -53,7 +55,8 @@ def write_report(
         result=result,
         sentences=[_sentence(sentence, sample_rate) for sentence in sentences],
         texts=[{**text.as_dict(), "audio": audio_url(text.samples, sample_rate)} for text in texts],
-        texts_error=mean_of(text.character_error for text in texts).value,
+        intelligibility=INTELLIGIBILITY,
+        texts_errors={name: mean_of(getattr(text, name) for text in texts).as_dict() for name in INTELLIGIBILITY},
         kinds=KIND_NAMES,
         parts={part: name for part, name in PART_NAMES.items() if result[part]},
         counts={part: sum(sentence.part == part for sentence in sentences) for part in PART_NAMES},

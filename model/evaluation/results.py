@@ -100,6 +100,7 @@ def gate_metrics(
             sentence.metrics["mel_cepstral_distortion"][SYNTHESIZED] for sentence in unseen
         ).as_dict(),
         "character_error_increase": increase.as_dict(),
+        "phone_error_increase": _phone_error_increase(unseen, understood=increase.value is not None).as_dict(),
         "alignment_monotonicity": mean_of(
             sentence.metrics["alignment_monotonicity"][RECORDING] for sentence in unseen
         ).as_dict(),
@@ -136,16 +137,35 @@ def _recording_error(sentences: list[SentenceResult], max_recording_error: float
 def _mean_character_error_increase(sentences: list[SentenceResult], max_recording_error: float) -> Metric:
     """Returns the mean increase, or why it does not apply: the recognizer cannot transcribe the recordings."""
     recordings = _recording_error(sentences, max_recording_error)
-    return recordings if recordings.value is None else mean_of(map(_character_error_increase, sentences))
+    if recordings.value is None:
+        return recordings
+    return mean_of(_increase("character_error", sentence) for sentence in sentences)
 
 
-def _character_error_increase(sentence: SentenceResult) -> Metric:
-    """Returns the character error rate of the synthesized sentence minus that of its recording."""
-    errors = sentence.metrics["character_error"]
+def _increase(metric: str, sentence: SentenceResult) -> Metric:
+    """Returns an error rate of the synthesized sentence minus that of its recording."""
+    errors = sentence.metrics[metric]
     synthesized, recorded = errors[SYNTHESIZED].value, errors[RECORDING].value
     if synthesized is None or recorded is None:
         return errors[SYNTHESIZED]
     return Metric(synthesized - recorded)
+
+
+def _phone_error_increase(sentences: list[SentenceResult], *, understood: bool) -> Metric:
+    """Returns the mean phone error rate above the recordings', in languages without character error rate.
+
+    Args:
+        sentences: The sentences.
+        understood: Whether the character error rate counts in the languages that have one.
+    """
+    has_errors = {
+        each.clip.language for each in sentences if each.metrics["character_error"][SYNTHESIZED].value is not None
+    }
+    if understood:
+        sentences = [each for each in sentences if each.clip.language not in has_errors]
+        if not sentences:
+            return not_applicable("all sentences are in languages with a character error rate")
+    return mean_of(_increase("phone_error", sentence) for sentence in sentences)
 
 
 def by_group(sentences: list[SentenceResult]) -> list[dict[str, Any]]:

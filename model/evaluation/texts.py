@@ -24,7 +24,7 @@ class SpokenText:
         language: Its language.
         speaker: Speaker of the voice.
         samples: Synthesized samples (N,) at the sample rate of the features.
-        dnsmos: Predicted quality of the samples.
+        dnsmos, phone_error: Predicted quality and phone error rate of the samples.
         transcript: Transcript of the recognizer.
         file: File of the samples, relative to the evaluation's folder.
     """
@@ -34,6 +34,7 @@ class SpokenText:
     speaker: str
     samples: np.ndarray
     dnsmos: Metric
+    phone_error: Metric
     transcript: str = ""
     file: str = ""
 
@@ -52,6 +53,7 @@ class SpokenText:
             "audio": {"synthesised": self.file},
             "transcript": self.transcript,
             "character_error": self.character_error.as_dict(),
+            "phone_error": self.phone_error.as_dict(),
             "dnsmos": self.dnsmos.as_dict(),
         }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model.evaluation.metric_table import GATE_METRICS
 from pipelines.cli.options import chosen_project, json_option, project_options
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def proposals(outcome: "Outcome", options: str) -> list[str]:
     if any("against version" in name for name in outcome.failed):
         found.append(f"listen to it and to the champion: {shown(outcome.decision)}" if outcome.decision else "")
         found.append("train longer: " + f"myxtts run{options} --set training.max_steps=<more>")
-    if set(outcome.failed) & {"mel cepstral distortion", "character error increase", "alignment monotonicity"}:
+    if set(outcome.failed) & {name.replace("_", " ") for name in GATE_METRICS}:
         found.append("find out why it is not good enough: docs/troubles.md")
     if "listening test" in outcome.failed:
         found.append(f"let people listen: myxtts registry listen {outcome.name} {outcome.version}")

@@ -15,7 +15,7 @@ GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignm
 
 def evaluation(rows, part="unseen"):
     """Returns an evaluation with these values of each metric on sentences in a language of the recognizer."""
-    gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
+    gate = {name: {"value": 0.1, "reason": ""} for name in ("character_error_increase", "phone_error_increase")}
     return {"gate": gate, "clips": sentence_values(rows, part), "texts": []}
 
 
@@ -77,7 +77,7 @@ def test_texts_without_recordings_count_where_no_recording_is_needed():
     voices = [evaluation(metrics) for _ in range(2)]
     for voice, errors in zip(voices, ((0.3, 0.3, 0.3, None), (0.1, 0.1, None, 0.1)), strict=True):
         voice["texts"] = [
-            {"sentence": f"t{n}", "character_error": {"value": e}, "dnsmos": {"value": 2.0}}
+            {"sentence": f"t{n}", "language": "en", "character_error": {"value": e}, "dnsmos": {"value": 2.0}}
             for n, e in enumerate(errors)
         ]
     references = dict.fromkeys(metrics, ("1", voices[1]))
@@ -107,6 +107,50 @@ def test_the_character_error_does_not_count_where_recordings_are_not_understood(
     ours, theirs = gate_evaluation(GOOD), gate_evaluation({**GOOD, "character_error_increase": None}, "not understood")
     [row] = compare(ours, {"character_error": ("1", theirs)}, theirs, CONFIG)
     assert (row.result, row.reason) == ("not applicable", "not understood")
+
+
+def in_two_languages(english, persian):
+    """Returns an evaluation with these phone error rates; the English sentences have character error rates too."""
+    made = evaluation({"phone_error": [*english, *persian], "character_error": [0.1] * (len(english) + len(persian))})
+    for clip in made["clips"][len(english) :]:
+        clip["language"] = "fa"
+        clip["metrics"]["character_error"]["synthesised"]["value"] = None
+    return made
+
+
+def phone_row(ours, theirs):
+    [row] = compare(ours, {"phone_error": ("1", theirs)}, theirs, CONFIG)
+    return row
+
+
+def test_the_phone_error_decides_in_languages_without_character_error_only():
+    ours, theirs = in_two_languages([0.9] * 9, [0.5] * 8), in_two_languages([0.1] * 9, [0.5] * 8)
+    row = phone_row(ours, theirs)
+    assert (row.result, row.sentences, row.difference) == ("pass", 8, 0.0)
+    assert phone_row(in_two_languages([0.1] * 9, [0.8] * 8), theirs).result == "fail"
+    english = phone_row(in_two_languages([0.9] * 9, []), in_two_languages([0.1] * 9, []))
+    assert english.result == "not applicable"
+    assert "languages with a character error rate" in english.reason
+
+
+def test_a_character_error_that_does_not_count_leaves_the_decision_to_the_phone_error():
+    ours, theirs = in_two_languages([0.9] * 9, []), in_two_languages([0.1] * 9, [])
+    for item in (ours, theirs):
+        item["gate"]["character_error_increase"] = {"value": None, "reason": "recordings are not understood"}
+    assert phone_row(ours, theirs).result == "fail"
+
+
+def test_few_sentences_of_one_language_do_not_stop_a_promotion():
+    row = phone_row(in_two_languages([0.5] * 9, [0.9] * 7), in_two_languages([0.5] * 9, [0.1] * 7))
+    assert row.result == "not applicable"
+    assert "7 sentences" in row.reason
+    assert "asks for 8" in row.reason
+
+
+def test_too_little_speech_for_a_phone_error_is_the_reason_of_the_comparison():
+    nothing = in_two_languages([], [np.nan] * 9)
+    nothing["gate"]["phone_error_increase"] = {"value": None, "reason": "20 s are too few"}
+    assert phone_row(nothing, nothing).reason == "20 s are too few"
 
 
 def test_the_largest_regression_in_margins_comes_first():

@@ -22,9 +22,9 @@ def examined(folder, errors, **changes):
         for kind in ("synthesised", "recording"):
             clip["audio"][kind] = f"{number}-{kind}.flac"
             write_audio(folder / clip["audio"][kind], np.zeros(100, np.float32), 22050)
-    gate = {"character_error_increase": {"value": 0.1, "reason": ""}}
+    gate = {name: {"value": 0.1, "reason": ""} for name in ("character_error_increase", "phone_error_increase")}
     text = {"sentence": "t", "text": "Only a text.", "language": "en", "audio": {}}
-    text |= {"character_error": {"value": 0.3}, "dnsmos": {"value": 3.0}}
+    text |= {"character_error": {"value": 0.3}, "phone_error": {"value": 0.5}, "dnsmos": {"value": 3.0}}
     counts = {"hash": "5e7" * 5, "clips": len(errors), "texts": 1}
     return VoiceEvaluation(
         folder=folder, metrics={"gate": gate, "clips": clips, "texts": [text], "examination": counts}
@@ -50,6 +50,7 @@ def page(tmp_path):
             "time": "2026-11-29T12:00:00",
             "checks": [
                 {"name": "mel", "result": "pass", "reason": "fine"},
+                {"name": "dnsmos against version 1", "result": "pass", "reason": "fine"},
                 {"name": "error <b>", "result": "pass" if passed else "fail", "reason": "a & b"},
             ],
             "comparisons": [vars(row) for row in rows] if champion else [],
@@ -79,6 +80,11 @@ def test_it_names_version_data_date_and_decision(page):
     assert "Passed the gate" in good
     assert "Not promoted" in bad
     assert "Failed: error &lt;b&gt;." in bad
+
+
+def test_checks_have_the_names_of_the_metrics_in_the_tables(page):
+    assert '<th scope="row">Predicted quality against version 1</th>' in page()
+    assert "dnsmos" not in page()
 
 
 def test_the_sentence_that_lost_most_comes_first(page):

@@ -26,7 +26,12 @@ from model.features.store import FeatureStore
 from model.vocoder import build_vocoder
 
 NAME = "m"
-GOOD = {"mel_cepstral_distortion": 6.0, "character_error_increase": 0.1, "alignment_monotonicity": 0.98}
+GOOD = {
+    "mel_cepstral_distortion": 6.0,
+    "character_error_increase": 0.1,
+    "phone_error_increase": 0.05,
+    "alignment_monotonicity": 0.98,
+}
 CONFIG = RegistryConfig()
 
 
@@ -40,7 +45,12 @@ def test_good_metrics_pass_every_threshold():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("mel_cepstral_distortion", 30.0), ("character_error_increase", 0.9), ("alignment_monotonicity", 0.2)],
+    [
+        ("mel_cepstral_distortion", 30.0),
+        ("character_error_increase", 0.9),
+        ("phone_error_increase", 0.5),
+        ("alignment_monotonicity", 0.2),
+    ],
 )
 def test_each_threshold_can_fail(name, value):
     checks = results(gate.threshold_checks({**GOOD, name: value}, CONFIG))
@@ -52,6 +62,12 @@ def test_each_threshold_can_fail(name, value):
 def test_how_much_less_clear_than_its_recordings_speech_may_be_is_a_setting(bound, result):
     checks = gate.threshold_checks(GOOD, RegistryConfig(max_character_error_increase=bound))
     assert results(checks)["character error increase"] == result
+
+
+@pytest.mark.parametrize(("bound", "result"), [(0.2, "pass"), (0.04, "fail")])
+def test_how_much_less_clear_speech_of_other_languages_may_be_is_a_setting(bound, result):
+    checks = gate.threshold_checks(GOOD, RegistryConfig(max_phone_error_increase=bound))
+    assert results(checks)["phone error increase"] == result
 
 
 @pytest.mark.parametrize("name", list(GOOD))
@@ -152,7 +168,8 @@ def test_a_failed_gate_promotes_nothing_and_leaves_a_report(judged):
 
 def test_the_results_of_a_passed_gate_show_decision_metrics_and_reasons(judged):
     shown = gate.results(judged({**GOOD, "character_error_increase": None}))
-    assert shown.metrics == {"passed": 1.0, "mel_cepstral_distortion": 6.0, "alignment_monotonicity": 0.98}
+    kept = {name: value for name, value in GOOD.items() if name != "character_error_increase"}
+    assert shown.metrics == {"passed": 1.0, **kept}
     assert "## m version 1 passed the gate\n\nChampion: version 1; before: none.\n" in shown.markdown
     assert "| mel cepstral distortion | pass | 6.000, must be at most" in shown.markdown
     assert "| character error increase | not applicable | was not measured" in shown.markdown

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from model.evaluation.metric_table import GATE_METRICS
+
 SPREAD = {
     "character_error": 0.02,
+    "phone_error": 0.02,
     "mel_cepstral_distortion": 0.1,
     "pitch_error": 10.0,
     "voicing_error": 0.01,
@@ -35,7 +38,7 @@ def gate_evaluation(values: Mapping[str, float | None], reason: str = "", senten
     return {
         "gate": {
             name: {"value": values.get(name), "reason": "" if values.get(name) is not None else reason}
-            for name in ("mel_cepstral_distortion", "character_error_increase", "alignment_monotonicity")
+            for name in GATE_METRICS
         },
         "clips": sentence_values(rows),
         "texts": [],

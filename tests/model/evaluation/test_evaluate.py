@@ -455,6 +455,7 @@ def test_the_gate_ignores_the_recognizer_where_it_does_not_understand_the_record
         sentence(
             "anna",
             character_error={"recording": error, "synthesised": 0.2},
+            phone_error={"recording": 0.5, "synthesised": 0.6},
             mel_cepstral_distortion={"synthesised": 5.0},
             alignment_monotonicity={"recording": 0.9},
         )
@@ -465,10 +466,12 @@ def test_the_gate_ignores_the_recognizer_where_it_does_not_understand_the_record
     assert found["mel_cepstral_distortion"]["value"] == 5.0
     reason = found["character_error_increase"]["reason"]
     if increase is None:
+        assert found["phone_error_increase"]["value"] == pytest.approx(0.1)
         assert f"{np.mean(recordings):.3f}, above evaluation.max_recording_error (0.4)" in reason
         assert gate_metrics(sentences, [], 0.7)["character_error_increase"]["value"] is not None
     else:
         assert not reason
+        assert found["phone_error_increase"]["reason"] == "all sentences are in languages with a character error rate"
 
 
 def test_the_limit_for_recordings_is_a_setting(store, small_corpus, tmp_path, monkeypatch):
@@ -540,6 +543,7 @@ def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind(
         return sentence(
             "anna",
             character_error={"recording": recording, "copy_synthesis": 0.9, "synthesised": synthesised},
+            phone_error={"recording": 0.5, "copy_synthesis": 0.9, "synthesised": 0.6},
             mel_cepstral_distortion={"copy_synthesis": 99.0, "synthesised": distortion},
             alignment_monotonicity={"recording": monotonicity},
         )
@@ -547,9 +551,44 @@ def test_the_gate_compares_errors_sentence_by_sentence_and_takes_the_right_kind(
     found = gate_metrics(
         [result(0.1, 0.4, 5.0, 0.9), result(0.2, 0.1, 7.0, 0.5), result("silent", "silent", 9.0, 0.7)], [], 0.4
     )
+    assert found.pop("phone_error_increase")["value"] is None  # the silent one is English too
     assert {name: metric["value"] for name, metric in found.items()} == pytest.approx(
         {"character_error_increase": 0.1, "mel_cepstral_distortion": 7.0, "alignment_monotonicity": 0.7}
     )
+
+
+def test_the_phone_error_of_the_gate_is_of_languages_without_character_error():
+    def result(name, language, recording, synthesised, character):
+        found = sentence(
+            name,
+            character_error={"recording": character, "synthesised": character},
+            phone_error={"recording": recording, "copy_synthesis": 0.9, "synthesised": synthesised},
+            mel_cepstral_distortion={"synthesised": 5.0},
+            alignment_monotonicity={"recording": 0.9},
+        )
+        found.clip.language = language
+        return found
+
+    english, persian = result("anna", "en", 0.1, 0.9, 0.2), result("reza", "fa", 0.5, 0.6, "English only")
+    unrecorded = result("sara", "fa", "too little", "too little", "English only")
+    assert gate_metrics([english, persian, unrecorded], [], 0.4)["phone_error_increase"]["value"] == pytest.approx(0.1)
+    assert gate_metrics([unrecorded], [], 0.4)["phone_error_increase"]["reason"] == "too little"
+    assert gate_metrics([english], [], 0.4)["phone_error_increase"]["value"] is None
+
+
+def test_every_kind_of_audio_and_every_text_has_a_phone_error_rate(store, small_corpus, tmp_path, monkeypatch):
+    """The corpus is short, so the minimum is lowered; noise makes the phones of a voice less clear."""
+    monkeypatch.setattr("model.evaluation.phone_error.MIN_SECONDS", 5.0)
+    rates = {}
+    for noise in (0.0, 3.0):
+        result = evaluate_voice(Parrot(store, noise), store, small_corpus, SETTINGS, tmp_path / str(noise))
+        rates[noise] = {kind: result["training"]["phone_error"][kind]["value"] for kind in KINDS}
+        spoken = [clip["metrics"]["phone_error"]["synthesised"]["value"] for clip in result["clips"]]
+        assert all(rate is not None for rate in spoken)
+        assert result["gate"]["phone_error_increase"]["value"] is not None
+        assert "Phone error rate" in (tmp_path / str(noise) / REPORT).read_text("utf-8")
+    assert rates[0.0]["recording"] == rates[3.0]["recording"] < rates[3.0]["synthesised"]
+    assert rates[0.0]["synthesised"] < rates[3.0]["synthesised"]
 
 
 def test_few_held_out_clips_are_joined_by_texts_without_recordings(store, small_corpus, tmp_path, monkeypatch):
