@@ -1,12 +1,13 @@
 """Benchmarks the inference speed of vocoders: neural ones against their plain form and against other packages.
 
 Three implementations with the same weights vocode the same mel: `NeuralVocoder` (folded weights and fast layers; also
-in bfloat16), the plain form (weight norm computed in every pass, one-dimensional convolutions, float32), and
-the peer, of the same dimensions: `SpeechT5HifiGan` or `UnivNetModel` of transformers (there is none for v3), or the
-official `vocos` where it is installed. They alternate, and the fastest pass of each counts, because other load on the
-machine only adds time. One thread is timed by its processor time, several by the clock. Figures are seconds of speech
-per second. The weights are random; the largest difference of samples is printed with their level. `griffin_lim-random`
-and `griffin_lim-continued` are Griffin-Lim with 60 and 8 iterations; `-refined` sizes of Vocos have 4.
+in bfloat16), the plain form (weight norm computed in every pass, one-dimensional convolutions, float32), and the peer,
+of the same dimensions: `SpeechT5HifiGan` or `UnivNetModel` of transformers (there is none for v3), or the official
+`vocos` for `full`, where it is installed. They alternate, and the fastest pass of each counts, because other load on
+the machine only adds time. One thread is timed by its processor time, several by the clock. Figures are seconds of
+speech per second. The weights are random; the largest difference of samples is printed with their level.
+`griffin_lim-random` and `griffin_lim-continued` are Griffin-Lim with 60 and 8 iterations; the small sizes of Vocos end
+with their refinement iterations.
 
     pip install 'myxtts[benchmark]'
     python -m benchmarks.vocoder --threads 1 2
@@ -40,11 +41,10 @@ from model.vocoder.weights import State, fold_norms, official_state
 
 SIZES = (
     *("hifigan-v1", "hifigan-v2", "hifigan-v3", "univnet-c16"),
-    *("vocos-full", "vocos-small", "vocos-tiny", "vocos-small-refined"),
+    *("vocos-full", "vocos-small-2", "vocos-tiny-0", "vocos-tiny-1", "vocos-tiny-2", "vocos-tiny-4"),
     *("griffin_lim-random", "griffin_lim-continued"),
 )
 ITERATIONS = {"random": 60, "continued": 8}
-REFINEMENT = 4
 AUDIO = AudioConfig()
 MEL_LEVEL = 5.0
 LEVEL = 0.3
@@ -99,11 +99,11 @@ def peer_of(kind: str, variant: str, folded: State) -> Callable[[Tensor, Tensor 
 
     It is None where there is none.
     """
+    size = ARCHITECTURES[kind].variants[variant]
     if kind == "vocos":
-        return official_vocos(ARCHITECTURES[kind].variants[variant], folded)
+        return official_vocos(size, folded) if size.predicts_phases else None
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig, UnivNetConfig, UnivNetModel
 
-    size = ARCHITECTURES[kind].variants[variant]
     if kind == "univnet":
         repeats = len(size.strides)
         settings = UnivNetConfig(
@@ -164,9 +164,8 @@ def time_in_turns(programs: dict[str, Callable[[], np.ndarray]], repeats: int) -
     return best
 
 
-def settings_of(kind: str, variant: str, frames: int, refined: bool, **keys: str) -> VocoderConfig:
+def settings_of(kind: str, variant: str, frames: int, iterations: int, **keys: str) -> VocoderConfig:
     """Returns settings that generate `frames` at once."""
-    iterations = REFINEMENT if refined else 0
     return VocoderConfig.model_validate(
         {"type": kind, "variant": variant, "chunk_frames": frames, "refinement_iterations": iterations, **keys}
     )
@@ -182,7 +181,7 @@ def compare_griffin_lim(start: str, mel: np.ndarray, repeats: int) -> dict[str, 
 
 def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, float]:
     """Returns speeds, ratios and sample differences of one size."""
-    kind, variant, *refined = name.split("-")
+    kind, variant, *refinement = name.split("-")
     mel = random_mel(frames)
     if kind == "griffin_lim":
         return compare_griffin_lim(variant, mel, repeats)
@@ -191,7 +190,8 @@ def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, 
     weights = VocoderWeights(
         kind=kind, variant=variant, audio=AUDIO, steps=1, generator=state, discriminators={}, origin="random"
     )
-    ours = NeuralVocoder.from_weights(weights, settings_of(kind, variant, frames, bool(refined)))
+    iterations = int(refinement[0]) if refinement else 0
+    ours = NeuralVocoder.from_weights(weights, settings_of(kind, variant, frames, iterations))
     padded = nn.functional.pad(torch.from_numpy(mel.T)[None], (0, plain.tail_frames), value=SILENCE)
     noise = ours.noise(padded.shape[2])
     count = frames * plain.hop
@@ -201,14 +201,14 @@ def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, 
             return plain(padded, noise)[0, 0, :count].numpy()
 
     programs = {"ours": lambda: ours(mel), "plain": run_plain}
-    if refined:
+    if refinement:
         del programs["plain"]
     if computes_in_bfloat16():
-        bfloat16 = settings_of(kind, variant, frames, bool(refined), precision="bfloat16")
+        bfloat16 = settings_of(kind, variant, frames, iterations, precision="bfloat16")
         programs["bfloat16"] = (lambda vocoder: lambda: vocoder(mel))(NeuralVocoder.from_weights(weights, bfloat16))
     folded = build_generator(kind, variant, AUDIO)
     folded.load_state_dict(plain.state_dict())
-    peer = peer_of(kind, variant, fold_norms(folded).state_dict()) if with_peer and not refined else None
+    peer = peer_of(kind, variant, fold_norms(folded).state_dict()) if with_peer else None
     if peer is not None:
 
         def run_peer() -> np.ndarray:

@@ -6,6 +6,7 @@ frames consistent and fit them to the mel. M mel bands, S frames, K = n_fft / 2 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -58,9 +59,9 @@ class MelInverter(nn.Module):
         reach = -(-(self.audio.n_fft - self.audio.hop_length) // (2 * self.audio.hop_length))
         return reach * (2 * self.iterations + 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def magnitudes(self, mel: Tensor) -> Tensor:
-        """Returns non-negative magnitudes (S, K') with the given log-mel (S, M), up to its highest band."""
+        """Returns non-negative magnitudes (..., S, K') with the given log-mel (..., S, M), up to its highest band."""
         target = mel.exp()
         fitted = (target @ self.bank.T) / self.bank.square().sum(1).clamp(min=TINY)
         for _ in range(MAGNITUDE_UPDATES):
@@ -76,10 +77,7 @@ class MelInverter(nn.Module):
             magnitudes: (S, K) approximate magnitudes; K may be smaller, where the frequencies above are silent.
             previous: (K,) phases of the frame before the first one, None at the start of a signal.
         """
-        phases = continue_phases(magnitudes.numpy(), self.audio.n_fft, self.audio.hop_length, previous)
-        angles = torch.from_numpy(phases.astype(np.float32))
-        spectrum = torch.complex(magnitudes * angles.cos(), magnitudes * angles.sin())  # ten times as fast as `polar`
-        spectrum[:, 1::2].neg_()  # from the center of the frames, where phases are continued, to their start
+        spectrum, phases = continued_spectrum(magnitudes, self.audio.n_fft, self.audio.hop_length, previous)
         return self._refine(spectrum, mel.exp()), phases
 
     def stream(
@@ -131,6 +129,20 @@ class MelInverter(nn.Module):
         left, right = padding(self.audio)
         total = overlap_add(torch.fft.irfft(spectrum, n=self.audio.n_fft) * self.window, self.audio.hop_length)
         return (total / weights)[left : len(total) - right]
+
+
+def continued_spectrum(
+    magnitudes: Tensor, n_fft: int, hop: int, previous: np.ndarray | None = None
+) -> tuple[Tensor, np.ndarray]:
+    """Returns the spectrum (S, K) of magnitudes (S, K) with continued phases, and these phases (`continue_phases`).
+
+    The phases of the spectrum are those at the start of each frame, and have no gradient.
+    """
+    phases = continue_phases(magnitudes.detach().cpu().numpy(), n_fft, hop, previous)
+    angles = torch.from_numpy(phases.astype(np.float32))
+    angles[:, 1::2] += math.pi  # from the center of the frames, where phases are continued, to their start
+    angles = angles.to(magnitudes.device)
+    return torch.complex(magnitudes * angles.cos(), magnitudes * angles.sin()), phases  # faster than `polar`
 
 
 def _lerp(start: Tensor, end: Tensor, weight: float) -> Tensor:

@@ -82,14 +82,19 @@ class VocoderConfig(Section):
     """Initial learning rate of fine-tuning as a fraction of `learning_rate`: at the full learning rate, pretrained
     weights get worse first (mel loss from 0.51 to 0.84 in twenty steps of `tiny`)."""
     mel_loss_weight: Weight | None = None
-    """Weight of the L1 distance of log-mels [default: as published: 45 for HiFi-GAN and Vocos, 0 for UnivNet]."""
+    """Weight of the L1 distance of log-mels [default: as published: 45 for HiFi-GAN and Vocos, 0 for UnivNet; 0 for the
+    small variants of Vocos]."""
     feature_matching_loss_weight: Weight | None = None
     """Weight of the feature matching loss [default: as published: 2 for HiFi-GAN, 0 for UnivNet, 1 for Vocos]."""
     stft_loss_weight: Weight | None = None
-    """Weight of the multi-resolution STFT loss [default: as published: 0 for HiFi-GAN and Vocos, 2.5 for UnivNet]."""
-    adversarial_start: Share = 0.0
-    """Fraction of training at which new discriminators start; before, the generator learns from spectral losses
-    alone."""
+    """Weight of the multi-resolution STFT loss [default: as published: 0 for HiFi-GAN and Vocos, 2.5 for UnivNet; 2.5
+    for the variant `tiny` of HiFi-GAN]."""
+    magnitude_loss_weight: Weight | None = None
+    """Weight of the distance of the magnitudes that Vocos predicts from those of the recording [default: 45 for the
+    variants `small` and `tiny`, which learn nothing else before the discriminators join; 0 for others]."""
+    adversarial_start: Share | None = None
+    """Fraction of training at which new discriminators start; before, the generator learns from spectral losses alone
+    [default: 0; 0.6 for `tiny`; 1 for the small variants of Vocos]."""
     finetune_adversarial_start: Share = 0.0
     """Fraction of fine-tuning at which the pretrained discriminators start; 1 leaves them out."""
     discriminator_freeze_steps: Annotated[int, Field(ge=0)] = 0

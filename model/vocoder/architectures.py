@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ class Recipe:
         discriminator_weights: Discriminator -> weight, where each has its own; the losses of each are then averaged
             over its heads.
         use_cosine_decay: Whether the learning rate decays along a cosine instead of exponentially.
+        magnitude: Weight of the distance of predicted magnitudes from those of the recording (Vocos).
+        adversarial_start: Share of the training before the discriminators join.
     """
 
     mel: float
@@ -48,6 +50,8 @@ class Recipe:
     use_hinge_loss: bool = False
     discriminator_weights: Mapping[str, float] = field(default_factory=dict)
     use_cosine_decay: bool = False
+    magnitude: float = 0.0
+    adversarial_start: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +61,23 @@ class Architecture:
     Attributes:
         variants: Variant -> dimensions of the generator.
         default: Default variant.
-        generator: Builds a generator from dimensions and the number of mel bands.
+        generator: Builds a generator from dimensions and mel settings.
         discriminators: Builds the discriminators of a variant, keyed by their official names.
         recipe: Published training.
+        changes: Variant -> fields of the recipe that differ, where a variant is not a published one.
     """
 
     variants: Mapping[str, Any]
     default: str
-    generator: Callable[[Any, int], Generator]
+    generator: Callable[[Any, AudioConfig], Generator]
     discriminators: Callable[[str], nn.ModuleDict]
     recipe: Recipe
+    changes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def recipe_of(self, variant: str) -> Recipe:
+        """Returns the recipe of a variant."""
+        changes: Mapping[str, Any] = self.changes.get(variant, {})
+        return replace(self.recipe, **changes)
 
 
 _SMALL_PERIODS = {"tiny": (2, 3, 5, 7, 11), "xtiny": (2, 3)}
@@ -116,20 +127,22 @@ ARCHITECTURES = {
     "hifigan": Architecture(
         variants=hifigan.VARIANTS,
         default="v2",
-        generator=HifiGan,
+        generator=lambda size, audio: HifiGan(size, audio.n_mels),
         discriminators=_hifigan_discriminators,
         recipe=Recipe(
             mel=45.0, feature_matching=2.0, stft=0.0, average_heads=False, learning_rate=2e-4, betas=(0.8, 0.99)
         ),
+        changes={"tiny": {"stft": 2.5, "adversarial_start": 0.6}},
     ),
     "univnet": Architecture(
         variants=univnet.VARIANTS,
         default="c16",
-        generator=UnivNet,
+        generator=lambda size, audio: UnivNet(size, audio.n_mels),
         discriminators=_univnet_discriminators,
         recipe=Recipe(
             mel=0.0, feature_matching=0.0, stft=2.5, average_heads=True, learning_rate=1e-4, betas=(0.5, 0.9)
         ),
+        changes={"tiny": {"adversarial_start": 0.6}},
     ),
     "vocos": Architecture(
         variants=vocos.VARIANTS,
@@ -147,12 +160,13 @@ ARCHITECTURES = {
             discriminator_weights={"mpd": 1.0, "mrd": 0.1},
             use_cosine_decay=True,
         ),
+        changes={name: {"mel": 0.0, "magnitude": 45.0, "adversarial_start": 1.0} for name in ("small", "tiny")},
     ),
 }
 
 
-DEFAULT_REFINEMENT = 4
-"""Iterations for the small variants of Vocos, which are too small, and trained too briefly, to predict phases."""
+DEFAULT_REFINEMENT = 2
+"""Iterations for the variants of Vocos that are too small, and trained too briefly, to predict phases."""
 
 _FIRST_LAYER = {
     "hifigan": "conv_pre",
@@ -183,7 +197,7 @@ def build_generator(kind: str, variant: str, audio: AudioConfig) -> Generator:
         VocoderError: its upsampling does not match the hop length of the mel settings.
     """
     architecture = ARCHITECTURES[kind]
-    generator = architecture.generator(architecture.variants[variant], audio.n_mels)
+    generator = architecture.generator(architecture.variants[variant], audio)
     if generator.hop != audio.hop_length:
         raise VocoderError(
             f"{kind} {variant} generates {generator.hop} samples per frame, but audio.hop_length is "
@@ -200,9 +214,10 @@ def identify_variant(kind: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
     if first is None or first.dim() != 3:
         return "", 0
     shapes = _weight_shapes(weights)
+    audio = AudioConfig().model_copy(update={"n_mels": first.shape[1]})
     for variant, size in ARCHITECTURES[kind].variants.items():
         with torch.device("meta"):
-            network = ARCHITECTURES[kind].generator(size, first.shape[1])
+            network = ARCHITECTURES[kind].generator(size, audio)
         if shapes == _weight_shapes(official_state(network)):
             return variant, first.shape[1]
     return "", 0

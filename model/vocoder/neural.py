@@ -45,7 +45,8 @@ class NeuralVocoder:
         audio: Mel settings.
         chunk_frames: Frames per chunk.
         precision: `float32` or `bfloat16`.
-        refinement_iterations: Griffin-Lim iterations on the magnitudes of Vocos; 0 keeps the samples of the generator.
+        refinement_iterations: Griffin-Lim iterations on the magnitudes of Vocos; 0 keeps the samples of the generator,
+            or the continued phases where it predicts none.
 
     Raises:
         VocoderError: the magnitudes of Vocos are of other frames than the mel, so that they cannot be refined.
@@ -64,12 +65,13 @@ class NeuralVocoder:
             log.warning("this processor only emulates bfloat16: vocoder.precision float32 would be faster")
         self.name, self.audio, self.chunk_frames = name, audio, chunk_frames
         self.dtype, self.device = getattr(torch, precision), next(generator.parameters()).device
-        self.generator = fold_norms(generator).eval().requires_grad_(False).to(self.dtype)
+        self.generator = fold_norms(generator).eval().requires_grad_(False)
+        for parameter in self.generator.parameters():  # not the mel filters, whose products need float32
+            parameter.data = parameter.data.to(self.dtype)
         if self.device.type == "cpu":
             optimize_for_cpu(self.generator)
         self.inverter: MelInverter | None = None
-        if refinement_iterations:
-            assert isinstance(generator, Vocos)
+        if isinstance(generator, Vocos) and (refinement_iterations or not generator.size.predicts_phases):
             if generator.size.n_fft != audio.n_fft:
                 raise VocoderError(
                     f"{name} predicts magnitudes of {generator.size.n_fft} samples, but audio.n_fft is {audio.n_fft}; "

@@ -1,9 +1,10 @@
 """Vocos generator: ConvNeXt blocks at frame rate, and an inverse STFT instead of upsampling (arXiv:2306.00814).
 
-Three parts: the input layer and the backbone of ConvNeXt blocks (`Backbone`), and the head that predicts magnitude and
-phase of every frame and inverts them (`InverseStftHead`). Layer names and shapes are the official ones, so that
-published weights can be loaded. B batch, M mel bands, S frames, D width, K = n_fft / 2 + 1 frequencies,
-N = S * hop samples.
+Three parts: the input layer and the backbone of ConvNeXt blocks (`Backbone`), and a head that predicts every frame's
+spectrum and inverts it. The published head predicts magnitude and phase (`InverseStftHead`); layer names and shapes are
+the official ones, so that published weights can be loaded. That of the small variants corrects the magnitudes that fit
+the mel, and continues their phases from frame to frame (`ContinuedPhaseHead`), because phases are hard to learn in
+minutes. B batch, M mel bands, S frames, D width, K = n_fft / 2 + 1 frequencies, N = S * hop samples.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.audio import MEL_FLOOR
 from model.audio.griffin_lim import overlap_add
+from model.audio.inversion import MelInverter, continued_spectrum
+from model.config.data import AudioConfig
 from model.vocoder.layers import Generator
 
 KERNEL = 7
@@ -33,6 +37,7 @@ class VocosSize:
         inner_width: Channels inside a block.
         blocks: Number of ConvNeXt blocks.
         n_fft, hop: Length of the predicted frames in samples, and their distance.
+        predicts_phases: Whether phases are predicted, as published, instead of continued from frame to frame.
     """
 
     width: int
@@ -40,12 +45,13 @@ class VocosSize:
     blocks: int
     n_fft: int = 1024
     hop: int = 256
+    predicts_phases: bool = True
 
 
 VARIANTS = {
     "full": VocosSize(width=512, inner_width=1536, blocks=8),
-    "small": VocosSize(width=256, inner_width=768, blocks=6),
-    "tiny": VocosSize(width=192, inner_width=576, blocks=4),
+    "small": VocosSize(width=256, inner_width=768, blocks=6, predicts_phases=False),
+    "tiny": VocosSize(width=192, inner_width=576, blocks=4, predicts_phases=False),
     "xtiny": VocosSize(width=16, inner_width=32, blocks=1),
 }
 """`full` as published; `small` and `tiny` are for small machines, `xtiny` is for tests."""
@@ -107,34 +113,75 @@ class InverseStftHead(nn.Module):
         log_magnitude, phase = self.out(x).float().chunk(2, dim=-1)
         return log_magnitude.exp().clamp(max=MAX_MAGNITUDE), phase
 
-    def forward(self, x: Tensor) -> Tensor:
+    def magnitudes(self, x: Tensor, mel: Tensor) -> Tensor:
+        """Returns magnitudes (B, S, K) of an encoding (B, S, D), in float32; the mel is not needed."""
+        return self.predict(x)[0]
+
+    def forward(self, x: Tensor, mel: Tensor) -> Tensor:
         """Generates samples (B, S * hop) from an encoding (B, S, D), in float32."""
         magnitude, phase = self.predict(x)
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # faster than `polar`
-        window = torch.hann_window(self.n_fft, device=x.device)
-        frames = torch.fft.irfft(spectrum, n=self.n_fft) * window
-        side = (self.n_fft - self.hop) // 2
-        weights = overlap_add(window.square().expand(1, x.shape[1], -1), self.hop)
-        samples = overlap_add(frames, self.hop) / weights.clamp(min=EPSILON)
-        return samples[:, side : side + x.shape[1] * self.hop]
+        return _invert(spectrum, self.n_fft, self.hop)
+
+
+class ContinuedPhaseHead(nn.Module):
+    """Predicts factors on the magnitudes that fit the mel, and continues phases from frame to frame.
+
+    The magnitudes that fit the mel are those of Griffin-Lim, so that an untrained head speaks already. The network
+    learns what the mel bands do not resolve: harmonics, and the frequencies above the highest band.
+    """
+
+    def __init__(self, size: VocosSize, audio: AudioConfig) -> None:
+        super().__init__()
+        self.n_fft, self.hop = size.n_fft, size.hop
+        self.out = nn.Linear(size.width, size.n_fft // 2 + 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.inverter = MelInverter(audio, iterations=0, momentum=0.0)
+
+    def magnitudes(self, x: Tensor, mel: Tensor) -> Tensor:
+        """Returns magnitudes (B, S, K) of an encoding (B, S, D) and its log-mel (B, M, S), in float32."""
+        factors = self.out(x).float()
+        fitted = self.inverter.magnitudes(mel.transpose(1, 2).float())
+        fitted = nn.functional.pad(fitted, (0, factors.shape[-1] - fitted.shape[-1])).clamp(min=MEL_FLOOR)
+        return (factors + fitted.log()).exp().clamp(max=MAX_MAGNITUDE)
+
+    def forward(self, x: Tensor, mel: Tensor) -> Tensor:
+        """Generates samples (B, S * hop) from an encoding (B, S, D) and its log-mel (B, M, S), in float32.
+
+        The phases of each signal start anew, and have no gradient.
+        """
+        magnitudes = self.magnitudes(x, mel)
+        spectra = [continued_spectrum(one, self.n_fft, self.hop)[0] for one in magnitudes]
+        return _invert(torch.stack(spectra), self.n_fft, self.hop)
+
+
+def _invert(spectrum: Tensor, n_fft: int, hop: int) -> Tensor:
+    """Returns the samples (B, S * hop) of a spectrum (B, S, K)."""
+    window = torch.hann_window(n_fft, device=spectrum.device)
+    frames = torch.fft.irfft(spectrum, n=n_fft) * window
+    side = (n_fft - hop) // 2
+    weights = overlap_add(window.square().expand(1, spectrum.shape[1], -1), hop)
+    samples = overlap_add(frames, hop) / weights.clamp(min=EPSILON)
+    return samples[:, side : side + spectrum.shape[1] * hop]
 
 
 class Vocos(Generator):
     """Generator of Vocos. It has no noise input."""
 
-    def __init__(self, size: VocosSize, n_mels: int) -> None:
+    def __init__(self, size: VocosSize, audio: AudioConfig) -> None:
         super().__init__()
         self.size, self.hop = size, size.hop
-        self.backbone = Backbone(size, n_mels)
-        self.head = InverseStftHead(size)
+        self.backbone = Backbone(size, audio.n_mels)
+        self.head = InverseStftHead(size) if size.predicts_phases else ContinuedPhaseHead(size, audio)
 
     def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Generates samples (B, 1, N) from a log-mel (B, M, S)."""
-        return self.head(self.backbone(mel))[:, None]
+        return self.head(self.backbone(mel), mel)[:, None]
 
     def magnitudes(self, mel: Tensor) -> Tensor:
         """Returns the predicted magnitudes (B, S, K) of a log-mel (B, M, S), in float32."""
-        return self.head.predict(self.backbone(mel))[0]
+        return self.head.magnitudes(self.backbone(mel), mel)
 
     @property
     def context_frames(self) -> int:

@@ -15,10 +15,15 @@ from model.audio.mel import MelExtractor
 from model.config.data import AudioConfig
 from model.loop.devices import has_native_bfloat16
 from model.vocoder.discriminators import HeadOutput, discriminate, discriminate_pair
+from model.vocoder.vocos import Vocos
 from model.vocoder_training.state import VocoderTrainingState
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 """(n_fft, hop, window) of the multi-resolution STFT loss, as published."""
+EDGE = 2
+"""Frames at each end of a segment whose window reaches beyond it."""
+SILENT = 1e-4
+"""Magnitude below which a bin counts as silent."""
 FLOOR = 1e-7
 """Power below which a spectrogram bin counts as silent: keeps logarithm and gradient finite."""
 
@@ -137,6 +142,7 @@ class AdversarialStep:
         self.weights = {
             "mel": recipe.mel,
             "stft": recipe.stft,
+            "magnitude": recipe.magnitude,
             "feature_matching": recipe.feature_matching,
             "adversarial": 1.0,
         }
@@ -163,14 +169,16 @@ class AdversarialStep:
             group["lr"] = learning_rate
         adversarial = state.step >= state.adversarial_start * state.plan.steps
         frozen = not state.new_discriminators and state.step < settings.discriminator_freeze_steps
-        with self.precision():
-            generated = state.generator(mel).float()
         terms: dict[str, Tensor] = {}
-        if adversarial and not frozen:
-            terms["discriminator"] = self._discriminator_loss(generated.detach(), recorded)
-            if not self.descend(terms["discriminator"], state.discriminators):
-                return None
-        generator_terms = self._generator_terms(generated, recorded, adversarial)
+        generator_terms = self._magnitude_terms(mel, recorded)
+        if adversarial or state.recipe.mel or state.recipe.stft:
+            with self.precision():
+                generated = state.generator(mel).float()
+            if adversarial and not frozen:
+                terms["discriminator"] = self._discriminator_loss(generated.detach(), recorded)
+                if not self.descend(terms["discriminator"], state.discriminators):
+                    return None
+            generator_terms |= self._generator_terms(generated, recorded, adversarial)
         loss = reduce(operator.add, (self.weights[name] * term for name, term in generator_terms.items()))
         if not self.descend(loss, state.generator):
             return None
@@ -195,6 +203,23 @@ class AdversarialStep:
         recipe = self.state.recipe
         loss = partial(discriminator_loss, average=recipe.average_heads, hinge=recipe.use_hinge_loss)
         return self._weighted(loss, _float(real), _float(fake))
+
+    def _magnitude_terms(self, mel: Tensor, recorded: Tensor) -> dict[str, Tensor]:
+        """Returns the unweighted distance of the predicted magnitudes from those of the recording.
+
+        It is the L1 distance of their logarithms plus the spectral convergence (arXiv:1910.11480). No samples are
+        generated for it. The frames at the ends of a segment, which reach beyond it, are left out.
+        """
+        if not self.state.recipe.magnitude:
+            return {}
+        assert isinstance(self.state.generator, Vocos)
+        with self.precision():
+            predicted = self.state.generator.magnitudes(mel)[:, EDGE:-EDGE]
+        with torch.no_grad():
+            real = self.mel.extractor.magnitudes(recorded[:, 0]).transpose(1, 2)[:, EDGE:-EDGE]
+        convergence = torch.linalg.vector_norm(predicted - real) / torch.linalg.vector_norm(real)
+        distance = F.l1_loss(predicted.clamp(min=SILENT).log(), real.clamp(min=SILENT).log())
+        return {"magnitude": distance + convergence}
 
     def _generator_terms(self, generated: Tensor, recorded: Tensor, adversarial: bool) -> dict[str, Tensor]:
         """Returns the unweighted loss terms of the generator.

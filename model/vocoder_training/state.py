@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class VocoderTrainingState:
         settings, audio, start = plan.settings, plan.audio, plan.start
         self.settings, self.audio = settings, audio
         self.kind, self.variant = (start.kind, start.variant) if start else (settings.type, variant_of(settings))
-        self.recipe = recipe_of(settings, self.kind)
+        self.recipe = recipe_of(settings, self.kind, self.variant)
         self.device = choose_device(settings.device, "vocoder.device")
         self.generator = build_generator(self.kind, self.variant, audio).to(self.device)
         self.discriminators = ARCHITECTURES[self.kind].discriminators(self.variant).to(self.device)
@@ -91,7 +91,7 @@ class VocoderTrainingState:
                 load_weights(self.discriminators[name], state, f"{start.origin}, {name}")
         self.new_discriminators = start is None or not start.discriminators
         self.adversarial_start = max(
-            settings.adversarial_start if self.new_discriminators else 0.0,
+            self.recipe.adversarial_start if self.new_discriminators else 0.0,
             settings.finetune_adversarial_start if start else 0.0,
         )
         ratio = settings.finetune_learning_rate_ratio if start else 1.0
@@ -199,20 +199,25 @@ class VocoderTrainingState:
         )
 
 
-def recipe_of(settings: VocoderConfig, kind: str) -> Recipe:
-    """Returns the published recipe of an architecture, with the values that the settings override.
+def recipe_of(settings: VocoderConfig, kind: str, variant: str) -> Recipe:
+    """Returns the recipe of a variant, with the values that the settings override.
 
     Raises:
-        VocoderTrainingError: both spectral losses have weight 0.
+        VocoderTrainingError: all spectral losses have weight 0, or another type than Vocos has a magnitude loss.
     """
-    published = ARCHITECTURES[kind].recipe
     overrides = {
         "mel": settings.mel_loss_weight,
         "feature_matching": settings.feature_matching_loss_weight,
         "stft": settings.stft_loss_weight,
+        "magnitude": settings.magnitude_loss_weight,
         "learning_rate": settings.learning_rate,
+        "adversarial_start": settings.adversarial_start,
     }
-    recipe = Recipe(**{**vars(published), **{name: value for name, value in overrides.items() if value is not None}})
-    if not (recipe.mel or recipe.stft):
-        raise VocoderTrainingError("vocoder.mel_loss_weight and vocoder.stft_loss_weight are both 0; set one of them")
+    chosen: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    recipe = replace(ARCHITECTURES[kind].recipe_of(variant), **chosen)
+    if recipe.magnitude and kind != "vocos":
+        raise VocoderTrainingError(f"vocoder.magnitude_loss_weight is for vocos; set it to 0 for {kind}")
+    if not (recipe.mel or recipe.stft or recipe.magnitude):
+        names = " and ".join(f"vocoder.{name}_loss_weight" for name in ("mel", "stft", "magnitude"))
+        raise VocoderTrainingError(f"{names} are all 0; set one of them")
     return recipe

@@ -10,8 +10,10 @@ from model.config.data import AudioConfig
 from model.config.vocoder import VocoderConfig
 from model.threads import computes_in_bfloat16
 from model.vocoder import ARCHITECTURES, NeuralVocoder, VocoderError, build_vocoder
-from model.vocoder.architectures import refinement_iterations
+from model.vocoder.architectures import build_generator, refinement_iterations
 from model.vocoder.folder import write_vocoder
+from model.vocoder.neural import REFINEMENT_MOMENTUM
+from model.vocoder.streaming import ContinuedGriffinLim
 
 
 def random_mel(frames, seed=0):
@@ -57,8 +59,43 @@ def test_refinement_brings_the_samples_of_vocos_closer_to_the_mel(make_weights, 
         )
         return np.abs(extractor.numpy(vocoder(mel)) - mel).mean()
 
-    assert error(8) < error(2) < 0.7 * error(0)
-    assert error(None) == error(4)
+    assert error(8) < error(4) < 0.7 * error(0)
+    assert error(None) == error(2)
+
+
+def test_an_untrained_small_vocos_speaks_like_griffin_lim(audio, settings, voiced):
+    extractor = MelExtractor(audio)
+    mel = extractor.numpy(voiced(0.5, 150.0))
+    generator = build_generator("vocos", "tiny", audio)
+    for iterations in (0, 2):
+        untrained = NeuralVocoder("vocos", generator, audio, 1000, refinement_iterations=iterations)(mel)
+        fitted = ContinuedGriffinLim(audio, iterations, REFINEMENT_MOMENTUM, 1000)(mel)
+        assert np.abs(extractor.numpy(untrained) - mel).mean() < 1.1 * np.abs(extractor.numpy(fitted) - mel).mean()
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_small_vocos_joins_its_chunks(iterations, make_weights, settings):
+    weights, mel = make_weights("vocos", "tiny"), random_mel(40)
+    whole, pieces = (
+        NeuralVocoder.from_weights(
+            weights, settings(type="vocos", refinement_iterations=iterations, chunk_frames=frames)
+        )(mel)
+        for frames in (1000, 7)
+    )
+    assert np.abs(whole - pieces).max() < 1e-5
+
+
+@pytest.mark.skipif(not computes_in_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_small_vocos_in_bfloat16_is_similar(make_weights, settings):
+    weights, mel = make_weights("vocos", "tiny"), random_mel(30)
+    exact, rounded = (
+        NeuralVocoder.from_weights(weights, settings(type="vocos", precision=precision)).generator.magnitudes(
+            torch.from_numpy(mel.T)[None].to(getattr(torch, precision))
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact.log() - rounded.log()).abs().mean() < 0.05
 
 
 def test_magnitudes_of_other_frames_than_the_mel_are_not_refined(make_weights, settings):

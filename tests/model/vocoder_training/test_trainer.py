@@ -118,6 +118,46 @@ def test_training_brings_the_mel_closer(kind, rate, run, pairs):
     assert last.metrics[name] < 0.8 * min(first.metrics[name], of_noise)
 
 
+def test_small_vocos_learns_the_magnitudes_that_the_mel_does_not_resolve(traced):
+    """It starts from those that fit the mel; no samples are generated before the discriminators join."""
+    keys = {"type": "vocos", "variant": "tiny", "learning_rate": 4e-3, "evaluation_interval": 40}
+    run = traced(keys, 40, "magnitudes")
+    assert all(set(terms) == {"magnitude", "learning_rate"} for terms in run.terms)
+    assert np.mean(run.term("magnitude")[-4:]) < 0.95 * np.mean(run.term("magnitude")[:4])
+
+
+def test_the_magnitudes_of_the_recording_have_no_distance(build_step, batch, monkeypatch):
+    step = build_step(type="vocos", variant="tiny")
+    mel, recorded = batch
+    real = MelExtractor(AUDIO).magnitudes(recorded[:, 0]).transpose(1, 2)
+    for factor, distance in ((1.0, 0.0), (2.0, np.log(2) + 1)):
+        monkeypatch.setattr(step.state.generator, "magnitudes", lambda mel, factor=factor: real * factor)
+        terms = step._magnitude_terms(mel, recorded)
+        assert float(terms["magnitude"]) == pytest.approx(distance, abs=1e-5)
+
+
+def test_discriminators_train_small_vocos_through_its_continued_phases(build_step, batch):
+    step = build_step(type="vocos", variant="tiny", adversarial_start=0.0)
+    before = copied(step.state.generator.backbone)
+    torch.nn.init.normal_(step.state.generator.head.out.weight, std=0.01)  # zeros hide the backbone
+    assert {"magnitude", "discriminator", "adversarial", "feature_matching"} <= step(*batch).keys()
+    assert moved(before, step.state.generator.backbone)
+
+
+def test_the_weight_of_magnitudes_is_for_vocos(build_step, batch):
+    """It counts as much as it says, can be replaced by losses of samples, and is refused elsewhere."""
+    published = build_step(type="vocos", variant="xtiny")
+    assert "magnitude" not in published(*batch)
+    terms = build_step(type="vocos", variant="tiny", magnitude_loss_weight=0.0, mel_loss_weight=1.0)(*batch)
+    assert "magnitude" not in terms
+    assert "mel" in terms
+    assert build_step(type="vocos", variant="tiny", magnitude_loss_weight=3.0).weights["magnitude"] == 3.0
+    with pytest.raises(VocoderTrainingError, match="magnitude_loss_weight is for vocos; set it to 0 for hifigan"):
+        build_step(magnitude_loss_weight=1.0)
+    with pytest.raises(VocoderTrainingError, match="magnitude_loss_weight are all 0; set one of them"):
+        build_step(type="vocos", variant="tiny", magnitude_loss_weight=0.0)
+
+
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
     whole = run({"ema_decay": 0.5}, 6, "whole")
     step = AdversarialStep.__call__
@@ -501,6 +541,7 @@ def test_every_setting_has_a_test_of_its_effect():
             "discriminator_freeze_steps",
             "finetune_learning_rate_ratio",
             "finetune_adversarial_start",
+            "magnitude_loss_weight",
         ),  # above and below
     }
     assert set(VocoderConfig.model_fields) == {*EFFECTS, *elsewhere}
