@@ -9,8 +9,11 @@ speech per second. The weights are random; the largest difference of samples is 
 `griffin_lim-random` and `griffin_lim-continued` are Griffin-Lim with 60 and 8 iterations; the small sizes of Vocos end
 with their refinement iterations.
 
+With `--training`, one step on 8 segments of 32 frames is timed instead, before the discriminators join and with them.
+
     pip install 'myxtts[benchmark]'
     python -m benchmarks.vocoder --threads 1 2
+    python -m benchmarks.vocoder --training --sizes hifigan-v2 vocos-tiny-2 vocos-full
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,12 +43,16 @@ from model.vocoder.official import VocoderWeights
 from model.vocoder.univnet import TAPS, UnivNet
 from model.vocoder.vocos import Vocos, VocosSize
 from model.vocoder.weights import State, fold_norms, official_state
+from model.vocoder_training.adversarial import AdversarialStep
+from model.vocoder_training.state import TrainingPlan, VocoderTrainingState
 
 SIZES = (
     *("hifigan-v1", "hifigan-v2", "hifigan-v3", "univnet-c16"),
     *("vocos-full", "vocos-small-2", "vocos-tiny-0", "vocos-tiny-1", "vocos-tiny-2", "vocos-tiny-4"),
     *("griffin_lim-random", "griffin_lim-continued"),
 )
+BATCH, SEGMENT = 8, 32
+"""Segments of a training step, and their frames."""
 ITERATIONS = {"random": 60, "continued": 8}
 AUDIO = AudioConfig()
 MEL_LEVEL = 5.0
@@ -228,12 +237,35 @@ def compare(name: str, frames: int, repeats: int, with_peer: bool) -> dict[str, 
     return results
 
 
+def time_training(name: str, repeats: int) -> dict[str, float]:
+    """Returns the seconds of the fastest training step of one size, and its number of parameters."""
+    kind, variant, *_ = name.split("-")
+    mel = torch.from_numpy(np.stack([random_mel(SEGMENT).T] * BATCH))
+    samples = torch.randn(BATCH, 1, SEGMENT * AUDIO.hop_length) * 0.1
+    results = {}
+    for label, start in (("before_discriminators", 1.0), ("with_discriminators", 0.0)):
+        settings = VocoderConfig.model_validate({"type": kind, "variant": variant, "adversarial_start": start})
+        plan = TrainingPlan(settings=settings, audio=AUDIO, steps=10**6, seed=0, fingerprint="", identity={})
+        with tempfile.TemporaryDirectory() as folder:
+            state = VocoderTrainingState(plan, Path(folder))
+        step = AdversarialStep(state)
+
+        def take(step: AdversarialStep = step) -> np.ndarray:
+            assert step(mel, samples) is not None
+            return np.empty(0)
+
+        results[f"seconds_{label}"] = time_in_turns({"step": take}, repeats)["step"]
+        results["million_parameters"] = sum(parameter.numel() for parameter in state.generator.parameters()) / 1e6
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=SIZES)
     parser.add_argument("--frames", type=int, default=344, help="Mel frames; 344 are four seconds.")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="*", default=[1])
+    parser.add_argument("--training", action="store_true", help="Time training steps instead of synthesis.")
     parser.add_argument("--no-peer", action="store_true", help="Without other packages.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -241,7 +273,13 @@ def main() -> None:
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         for name in arguments.sizes:
-            values = compare(name, arguments.frames, arguments.repeats, not arguments.no_peer)
+            if arguments.training and name.startswith("griffin_lim"):
+                continue
+            values = (
+                time_training(name, arguments.repeats)
+                if arguments.training
+                else compare(name, arguments.frames, arguments.repeats, not arguments.no_peer)
+            )
             results[f"{name}, {threads} threads"] = values
             if not arguments.json:
                 print(f"{name}, {threads} threads", *(f"{k} {v:.3g}" for k, v in values.items()), sep="  ", flush=True)
