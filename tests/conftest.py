@@ -23,6 +23,8 @@ torch.set_num_threads(1)
 
 LONG_FILES = Path(__file__).parent / "pipelines"
 """Folder of the tests that take longest."""
+LONGEST_FILE = Path(__file__).parent / "test_docs.py"
+"""Its slow tests take as long as all others together."""
 
 # A suite started in the background of a script inherits an ignored SIGINT, and would hand it on to every process that
 # a test interrupts. A handler of this process is the default action again in a new program.
@@ -41,8 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = set(part_of([item.nodeid for item in items], commit, read_seconds()))
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
         items[:] = [item for item in items if item.nodeid in chosen]
-    # The longest come first, so that both processes of `make test` end at about the same time.
-    items.sort(key=lambda item: LONG_FILES not in item.path.parents)
+    # The longest come first, so that both processes of `make test` and `make test-slow` end at about the same time.
+    items.sort(key=lambda item: (item.path != LONGEST_FILE, LONG_FILES not in item.path.parents))
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

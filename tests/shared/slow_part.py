@@ -12,6 +12,10 @@ PART_SECONDS = 120.0
 """CPU seconds of one part, unless a single test takes longer."""
 
 
+LONGEST = 2 * PART_SECONDS
+"""CPU seconds of the longest test in a part; `make test-slow` runs those that take longer."""
+
+
 def read_seconds() -> dict[str, float]:
     """Returns the recorded seconds by test."""
     return json.loads(SECONDS.read_text("utf-8"))
@@ -20,9 +24,10 @@ def read_seconds() -> dict[str, float]:
 def split(names: Iterable[str], seconds: Mapping[str, float]) -> list[list[str]]:
     """Splits tests into the fewest parts that a greedy split finds within `PART_SECONDS` each.
 
-    The longest test comes first, each into the part with the least work. A test that is not recorded fills a part.
+    The longest test comes first, each into the part with the least work. A test that is not recorded fills a part; one
+    that takes longer than `LONGEST` is in none.
     """
-    size = {name: seconds.get(name, PART_SECONDS) for name in names}
+    size = {name: seconds.get(name, PART_SECONDS) for name in names if seconds.get(name, 0.0) <= LONGEST}
     longest_first = sorted(size, key=lambda name: (-size[name], name))
     count = max(1, math.ceil(sum(size.values()) / PART_SECONDS))
     while True:
