@@ -10,11 +10,13 @@ LISTS := $(VENV)/requirements
 IMAGE ?= myxtts-python
 TAG ?= latest
 DOCKER_BUILD ?= docker build
+# Name of the image of `make voice-image`.
+VOICE_IMAGE ?= myxtts-voice
 # SET="training.max_steps=200 model_size=small" becomes --set options.
 RUN_OPTIONS = $(if $(DATA),--data "$(DATA)") $(foreach item,$(SET),--set $(item))
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run test test-slow test-docker slow-seconds lint format goldens images clean-runs
+.PHONY: help install constraints run test test-slow test-docker slow-seconds lint format goldens images voice-image clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,8 +55,8 @@ test: $(STAMP) ## the test suite
 test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> one part of the slow ones
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(PART),--timeout 240 -m "slow and not docker" --part $(PART) --session-timeout 360,--timeout 600 -n 2 --dist loadfile --no-loadscope-reorder -m "(slow or real_data) and not docker") $(TESTS)
 
-test-docker: $(STAMP) images ## the training pipeline and an interrupted study in containers
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py tests/pipelines/test_whole_study.py
+test-docker: $(STAMP) images ## the training pipeline, an interrupted study and a served voice in containers
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py tests/pipelines/test_whole_study.py tests/pipelines/test_serving_image.py
 
 lint: $(STAMP) ## style, imports and types
 	$(BIN)/ruff check .
@@ -66,13 +68,24 @@ slow-seconds: $(STAMP) ## measure the slow tests again, which sizes the parts of
 goldens: $(STAMP) ## rewrite the golden pipeline files after an intended change
 	$(BIN)/python tests/pipelines/write_goldens.py
 
-images: ## the images of the steps and of the client; IMAGE=, TAG=, PIP_EXTRA_INDEX_URL= where torch comes from
-	@for image in data train client; do \
+images: ## the images of the steps, of the server of a voice and of the client; IMAGE=, TAG=, PIP_EXTRA_INDEX_URL= where torch comes from
+	@for image in data train serve client; do \
 	  $(DOCKER_BUILD) --target $$image --build-arg PIP_EXTRA_INDEX_URL \
 	    --build-arg GIT_COMMIT=$$(git rev-parse HEAD)$$(git diff --quiet HEAD || echo -dirty) \
 	    -t $(IMAGE)-$$image:$(TAG) -f infra/docker/Dockerfile . || exit 1; \
 	done
 	@docker images --filter reference='$(IMAGE)-*:$(TAG)' --format 'table {{.Repository}}\t{{.ID}}\t{{.Size}}'
+
+voice-image: $(STAMP) ## an image that serves a registered voice; MODEL=models:/<name>@champion VOICE_IMAGE=<name>
+	@test -n "$(MODEL)" || { echo "which voice? MODEL=models:/<name>@champion (\`$(BIN)/myxtts registry list\`)"; exit 2; }
+	@docker image inspect $(IMAGE)-serve:$(TAG) >/dev/null 2>&1 || { echo "no image $(IMAGE)-serve:$(TAG): run \`make images\`"; exit 2; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	  && MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(STATE))/mlflow.db}" \
+	    $(BIN)/mlflow artifacts download --artifact-uri "$(MODEL)" --dst-path "$$folder/voice" >/dev/null \
+	  && chmod -R a+rX "$$folder" \
+	  && printf 'FROM $(IMAGE)-serve:$(TAG)\nLABEL org.opencontainers.image.title="%s"\nCOPY voice /voice\n' "$(MODEL)" \
+	    | docker build --quiet --tag $(VOICE_IMAGE) --file - "$$folder"
+	@echo "docker run --rm -p 5001:8080 $(VOICE_IMAGE)"
 
 clean-runs: ## remove output that runs can make again (keeps data, trainings, models, MLflow, studies)
 	rm -rf $(STATE)/runs $(STATE)/kfp-cache $(STATE)/features $(STATE)/evaluations $(STATE)/gates $(STATE)/samples
