@@ -112,7 +112,8 @@ def test_a_version_is_described_by_its_model_card(register, voice):
     described |= {"languages": ["en", "fa"], "speaker_languages": {"anna": "en", "omid": "fa"}, "steps": 900}
     described |= {"lineage": [{"uri": "models:/base/1", "weights_sha256": "a"}], "licenses": ["CC0-1.0"]}
     path.write_text(json.dumps(described))
-    register({**METRICS, "character_error_increase": None}, voice=path.parent)
+    foreign = {"character_error_increase": None, "phone_error_increase": 0.05, "phone_error": 0.4}
+    register({**METRICS, **foreign}, voice=path.parent)
     card = register.registry.client.get_model_version(NAME, "1").description
     for line in (
         f"# {NAME}",
@@ -128,18 +129,29 @@ def test_a_version_is_described_by_its_model_card(register, voice):
     ):
         assert line in card
     assert re.search(r"\| Mel-cepstral distortion \(dB; lower is better\) \| 6\.25 \| 6\.\d+ to 6\.\d+ \| 20 \|", card)
+    assert re.search(
+        r"\| Phone error rate \(edits per phone; lower is better\) \| 0\.400 \| 0\.3\d+ to 0\.4\d+ \| 20 \|", card
+    )
     assert "Character error rate (edits" not in card
+
+
+def test_the_card_names_no_phone_error_that_the_character_error_makes_needless(register):
+    card = register.registry.client.get_model_version(NAME, register().version).description
+    assert "Character error rate (edits" in card
+    assert "phone error" not in card.lower()
 
 
 def test_the_logged_model_has_the_metrics_and_an_example(register, voice):
     path = another(voice, "speaking") / "voice.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "speakers": {"anna": {}}}))
     register(voice=path.parent)
-    version = register.registry.version(NAME, register({**METRICS, "alignment_monotonicity": 0.5}, path.parent).version)
+    latest = {**METRICS, "alignment_monotonicity": 0.5, "phone_error": 0.4}
+    version = register.registry.version(NAME, register(latest, path.parent).version)
     logged = register.registry.client.get_logged_model(version.source.rpartition("/")[2])
     values = {metric.key: metric.value for metric in logged.metrics}
     assert values["evaluation/mel_cepstral_distortion"] == pytest.approx(6.25)
     assert values["evaluation/dnsmos"] == pytest.approx(3.0)
+    assert values["evaluation/phone_error"] == pytest.approx(0.4)
     assert values["evaluation/alignment_monotonicity"] == 0.5  # of the latest evaluation
     import mlflow
 

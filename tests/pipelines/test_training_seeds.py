@@ -29,33 +29,58 @@ def run(state: State, **changes) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def decisions(state) -> list[dict[str, Any]]:
-    """Decisions about the voices of three seeds."""
-    return [run(state, seed=seed) for seed in (1, 2, 3)]
+def first(state) -> dict[str, Any]:
+    return run(state, seed=1)
+
+
+@pytest.fixture(scope="module")
+def second(first, state) -> dict[str, Any]:
+    return run(state, seed=2)
+
+
+@pytest.fixture(scope="module")
+def third(second, state) -> dict[str, Any]:
+    return run(state, seed=3)
 
 
 def unseen(metrics: dict[str, Any]) -> set[str]:
+    """Returns the hashes of the unseen sentences of an evaluation."""
     return {clip["sentence"] for clip in metrics["clips"] if clip["part"] == "unseen"}
 
 
-def test_the_voices_of_three_seeds_are_judged_on_the_same_sentences(state, decisions):
-    assert [decision["version"] for decision in decisions] == ["1", "2", "3"]  # three different voices
-    [examined] = {decision["examination"]["hash"] for decision in decisions}
-    for decision in decisions:
-        assert examined in Path(decision["page"]).read_text("utf-8")
-        assert examined in (Path(decision["evaluation"]) / "report.html").read_text("utf-8")
-    for decision in decisions[1:]:
-        candidate, champion = (read_json(Path(folder) / "metrics.json") for folder in decision["examined"].values())
-        assert unseen(candidate) == unseen(champion) != set()
+def check_shown(decision: dict[str, Any], examined: str) -> None:
+    """Asserts that both pages of a decision show the hash of the sentences."""
+    assert decision["examination"]["hash"] == examined
+    assert examined in Path(decision["page"]).read_text("utf-8")
+    assert examined in (Path(decision["evaluation"]) / "report.html").read_text("utf-8")
 
 
-def test_no_voice_is_judged_on_a_sentence_that_it_or_the_other_was_trained_on(state, decisions):
+def examined_metrics(decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the evaluations of the candidate and of the champion that a decision rests on."""
+    return [read_json(Path(decision["examined"][voice]) / "metrics.json") for voice in ("candidate", "champion")]
+
+
+def test_the_first_voice_is_judged_on_sentences_whose_hash_is_shown(first):
+    assert first["champion"] == first["version"] == "1"
+    check_shown(first, first["examination"]["hash"])
+
+
+@pytest.mark.parametrize("seed", ["second", "third"])
+def test_another_seed_gives_another_voice_that_is_judged_on_the_same_sentences(first, seed, request):
+    decision = request.getfixturevalue(seed)
+    assert decision["champion"] == decision["version"] == {"second": "2", "third": "3"}[seed]
+    check_shown(decision, first["examination"]["hash"])
+    candidate, champion = examined_metrics(decision)
+    assert unseen(candidate) == unseen(champion) != set()
+
+
+def test_no_voice_is_judged_on_a_sentence_that_it_or_the_other_was_trained_on(state, third):
     """Other sentences are held out of the next training, on most of which the champion was trained."""
     decision = run(state, seed=4, split__test_share=0.5)
     registry = Registry(state)
     numbers = (decision["version"], decision["champion_before"])
     trained = [read_training_sentences(registry.voice_folder(f"models:/{NAME}/{number}")) for number in numbers]
-    candidate, champion = (read_json(Path(folder) / "metrics.json") for folder in decision["examined"].values())
+    candidate, champion = examined_metrics(decision)
     assert "a voice that it is compared with was trained on the sentence" in candidate["left_out"]
     assert unseen(candidate) == unseen(champion) != set()
     assert not unseen(candidate) & (trained[0] | trained[1])
