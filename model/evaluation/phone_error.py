@@ -18,7 +18,7 @@ MIN_SECONDS = 60.0
 """Speech in a language below which it has no phone error rate: with less, the rate hardly depends on intelligibility
 (`benchmarks/phone_error.py --seconds`)."""
 MAX_SECONDS = 900.0
-"""Speech in a language that its recognizer is trained on at most, which takes some ten seconds."""
+"""Speech in a language that its recognizer is trained on at most, which takes two seconds."""
 
 
 class PhoneErrors:
