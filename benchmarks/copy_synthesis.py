@@ -1,10 +1,11 @@
 """Compares vocoders on the mels of recordings: intelligibility, quality and speed, with 95 % bootstrap intervals.
 
 Every eighth recording of a folder in the layout of LJ Speech is held out and vocoded from its own mel, or, with
-`--voice`, from the mel that a voice predicts for its text. Printed are the character error rate of the recognizer, PESQ
-(for recordings), the overall score of DNSMOS (where `speechmos` is installed), the log-mel distance and times real time
-(processor time of one thread). Vocoders are `griffin_lim:<iterations>`, `continued:<iterations>` (Griffin-Lim from
-continued phases), the folder of a vocoder, or `<folder>:<refinement iterations>` of a Vocos.
+`--voice`, from the mel that a voice predicts for its text, or for each line of `--texts`. Printed are the character
+error rate of the recognizer, PESQ (for recordings), the overall score of DNSMOS (where `speechmos` is installed), the
+log-mel distance and times real time (processor time of one thread). Vocoders are `griffin_lim:<iterations>`,
+`continued:<iterations>` (Griffin-Lim from continued phases), the folder of a vocoder, or
+`<folder>:<refinement iterations>` of a Vocos.
 
     pip install 'myxtts[evaluate,quality]'
     python -m benchmarks.copy_synthesis kathleen griffin_lim:60 continued:8 base/vocoder
@@ -139,12 +140,14 @@ def main() -> None:
     parser.add_argument("recordings", type=Path)
     parser.add_argument("vocoders", nargs="+")
     parser.add_argument("--voice", type=Path, help="Folder of a voice that predicts the mels.")
+    parser.add_argument("--texts", type=Path, help="With --voice: a text in each line, instead of the recordings'.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     clips = held_out_clips(arguments.recordings)
     names = ["recordings", *arguments.vocoders]
     if arguments.voice:
-        clips, names = predicted_clips(arguments.voice, [clip.text for clip in clips]), arguments.vocoders
+        texts = arguments.texts.read_text("utf-8").splitlines() if arguments.texts else [clip.text for clip in clips]
+        clips, names = predicted_clips(arguments.voice, texts), arguments.vocoders
     speech = sum(len(clip.mel) for clip in clips) * AUDIO.hop_length / AUDIO.sample_rate
     print(f"{len(clips)} clips, {speech:.1f} s of speech")
     print(f"{'vocoder':<32}" + "".join(f"{name:>24}" for name in COLUMNS) + f"{'x real time':>14}")

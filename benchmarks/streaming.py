@@ -58,9 +58,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--start", choices=["random", "continued"], help="vocoder.griffin_lim_start")
     parser.add_argument("--iterations", type=int, help="vocoder.griffin_lim_iterations")
+    parser.add_argument("--refinement", type=int, help="vocoder.refinement_iterations")
     arguments = parser.parse_args()
     voice = Synthesizer(find_voice(arguments.voice))
-    changed = {"griffin_lim_start": arguments.start, "griffin_lim_iterations": arguments.iterations}
+    changed = {
+        "griffin_lim_start": arguments.start,
+        "griffin_lim_iterations": arguments.iterations,
+        "refinement_iterations": arguments.refinement,
+    }
     given = {name: value for name, value in changed.items() if value is not None}
     if given:
         settings = VocoderConfig(**{**voice.config.vocoder, **given})

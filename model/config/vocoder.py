@@ -53,8 +53,8 @@ class VocoderConfig(Section):
     griffin_lim_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Momentum of the iterations of Griffin-Lim."""
     refinement_iterations: Annotated[int, Field(ge=0)] | None = None
-    """Griffin-Lim iterations on the magnitudes that Vocos predicts, from continued phases; 0 takes its own phases
-    [default: 4, and 0 for `full`]"""
+    """Griffin-Lim iterations on the magnitudes that Vocos predicts, from continued phases; 0 takes the phases as they
+    are: continued ones, or those that `full` predicts [default: 1, and 0 for `full`]."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of a neural vocoder in synthesis; bfloat16 is faster where the processor supports it."""
     chunk_frames: Positive = 512

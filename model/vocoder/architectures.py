@@ -165,7 +165,7 @@ ARCHITECTURES = {
 }
 
 
-DEFAULT_REFINEMENT = 2
+DEFAULT_REFINEMENT = 1
 """Iterations for the variants of Vocos that are too small, and trained too briefly, to predict phases."""
 
 _FIRST_LAYER = {
