@@ -26,15 +26,15 @@ def continue_phases(magnitudes: np.ndarray, n_fft: int, hop: int, previous: np.n
         hop: Distance of the frames in samples.
         previous: (K,) phases of the frame before the first one; None at the start of a signal, where they are 0.
     """
-    frames, bins = magnitudes.shape
     frequencies, peaks = _sinusoids(magnitudes)
-    steps = (2 * math.pi * hop / n_fft) * frequencies
-    phases = np.empty((frames, bins))
-    current = np.zeros(bins) if previous is None else previous
-    for frame in range(frames):
-        np.add(current[peaks[frame]], steps[frame], out=phases[frame])
-        current = phases[frame]
-    return phases - 2 * math.pi * np.floor(phases / (2 * math.pi))
+    turns = frequencies * (hop / n_fft)  # of each sinusoid from frame to frame
+    current = np.zeros(magnitudes.shape[1]) if previous is None else previous / (2 * math.pi)
+    for frame, turned in enumerate(turns):
+        turned += current.take(peaks[frame])  # a row of `turns`, in place
+        current = turned
+    turns -= np.floor(turns)
+    turns *= 2 * math.pi
+    return turns
 
 
 def _sinusoids(magnitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

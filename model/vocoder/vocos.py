@@ -141,10 +141,10 @@ class ContinuedPhaseHead(nn.Module):
 
     def magnitudes(self, x: Tensor, mel: Tensor) -> Tensor:
         """Returns magnitudes (B, S, K) of an encoding (B, S, D) and its log-mel (B, M, S), in float32."""
-        factors = self.out(x).float()
+        factors = self.out(x).float().exp()
         fitted = self.inverter.magnitudes(mel.transpose(1, 2).float())
         fitted = nn.functional.pad(fitted, (0, factors.shape[-1] - fitted.shape[-1])).clamp(min=MEL_FLOOR)
-        return (factors + fitted.log()).exp().clamp(max=MAX_MAGNITUDE)
+        return (factors * fitted).clamp(max=MAX_MAGNITUDE)
 
     def forward(self, x: Tensor, mel: Tensor) -> Tensor:
         """Generates samples (B, S * hop) from an encoding (B, S, D) and its log-mel (B, M, S), in float32.
