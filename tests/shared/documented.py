@@ -31,7 +31,9 @@ from model.vocoder.weights import official_state
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-REMOTE = re.compile(r"--target (cluster|docker)|\bkubectl\b|\bdocker\b|\bcurl\b|s3://|make (voice-image|images)|^export |^cp infra")
+REMOTE = re.compile(
+    r"--target (cluster|docker)|\bkubectl\b|\bdocker\b|\bcurl\b|s3://|make (voice-image|images)|^export |^cp infra"
+)
 """Commands that need a server, a container engine or credentials; only their options and paths are checked."""
 
 SMALL_VOCODER = ["--vocoder-variant", "xtiny", "--vocoder-max-steps", "2", "--vocoder-finetune-steps", "2"]
