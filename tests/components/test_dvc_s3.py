@@ -57,6 +57,7 @@ def test_a_changed_clip_moves_one_clip_and_the_corpus_is_fetched_by_its_hash(pro
     assert (state.data(digest) / "audio" / "5.flac").read_bytes() == b"another recording"
 
 
+@pytest.mark.slow
 def test_a_push_that_is_cut_off_fails_and_the_rerun_completes(project, state, s3):
     digest = project.add()
     s3.writes_left = CLIPS // 2

@@ -99,6 +99,7 @@ def test_data_goes_over_s3_by_its_hash_and_no_secret_is_written(state, project):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_while_data_is_fetched_is_waited_for(state, project, server, monkeypatch):
     monkeypatch.setattr("components.outage.PAUSE_SECONDS", 0.1)
     dvc.run(project, state, "push", "--quiet")

@@ -292,7 +292,9 @@ def alive_with(marker: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, signal.SIGKILL))]
+)
 def test_stopping_leaves_no_process(state, how):
     (state.root / "resolve_data.sleep").touch()
     process = subprocess.Popen([sys.executable, "-c", DRIVER, str(state.root)])

@@ -225,7 +225,7 @@ def test_the_report_is_complete_and_self_contained(results):
     [((), "trained from scratch"), (("models:/b/2", "models:/a/1"), "started from models:/b/2, from models:/a/1")],
 )
 def test_the_report_says_what_the_voice_started_from(store, small_corpus, tmp_path, lineage, shown):
-    limits = {"max_clips": 1, "texts": 0, "recognizer": "none"}
+    limits = {"max_clips": 1, "max_training_clips": 1, "texts": 0, "recognizer": "none"}
     settings = Config.model_validate({**SETTINGS.model_dump(), "evaluation": limits})
     result = evaluate_voice(Parrot(store), store, small_corpus, settings, tmp_path, lineage=lineage)
     assert result["lineage"] == list(lineage)
@@ -242,9 +242,8 @@ def test_text_is_escaped(store, small_corpus, tmp_path, monkeypatch):
         return speech
 
     monkeypatch.setattr(voice, "synthesize", tagged)
-    settings = Config.model_validate(
-        {**SETTINGS.model_dump(), "evaluation": {"max_clips": 1, "texts": 0, "recognizer": "none"}}
-    )
+    limits = {"max_clips": 1, "max_training_clips": 1, "texts": 0, "recognizer": "none"}
+    settings = Config.model_validate({**SETTINGS.model_dump(), "evaluation": limits})
     evaluate_voice(voice, store, small_corpus, settings, tmp_path)
     assert "<script>" not in (tmp_path / REPORT).read_text("utf-8")
 
@@ -410,7 +409,7 @@ def test_character_errors_are_against_the_words_that_are_spoken(store, small_cor
     settings = Config.model_validate(
         {
             **CONFIG.model_dump(),
-            "evaluation": {"max_clips": 8, "max_training_clips": 20, "min_sentences": 0, "texts": 0},
+            "evaluation": {"max_clips": 5, "max_training_clips": 3, "min_sentences": 0, "texts": 0},
         }
     )
     voice = Parrot(store)

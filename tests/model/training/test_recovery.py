@@ -227,7 +227,7 @@ def run_to_its_end(config, features: Path, folder: Path, kills: int, moments: ra
         killed += 1
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_kill_at_any_moment_changes_no_weight(tmp_path, config, generated_features, kills):
     settings = config(max_steps=30, checkpoint_interval=1, evaluation_interval=15, gradient_accumulation_steps=2)
     train(settings, generated_features, tmp_path / "whole")
