@@ -52,8 +52,8 @@ run: $(STAMP) ## recordings to a registered voice that speaks; DATA=<folder> SET
 test: $(STAMP) ## the test suite
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not (docker or slow or real_data)" $(TESTS)
 
-test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> one part of the slow ones
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(PART),--timeout 240 -m "slow and not docker" --part $(PART) --session-timeout 360,--timeout 600 -n 2 --dist loadfile --no-loadscope-reorder -m "(slow or real_data) and not docker") $(TESTS)
+test-slow: $(STAMP) ## the tests that take minutes and those on recorded speech; PART=<commit> the whole run and one part of the slow ones
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(PART),--timeout 240 -m "slow and not docker" --part $(PART) --session-timeout 600,--timeout 600 -n 2 --dist loadfile --no-loadscope-reorder -m "(slow or real_data) and not docker") $(TESTS)
 
 test-docker: $(STAMP) images ## the training pipeline, an interrupted study and a served voice in containers
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m docker tests/pipelines/test_containers.py tests/pipelines/test_whole_study.py tests/pipelines/test_serving_image.py

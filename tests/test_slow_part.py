@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from slow_part import LONGEST, PART_SECONDS, part_of, read_seconds, split
+from slow_part import EVERY_COMMIT, LONGEST, PART_SECONDS, part_of, read_seconds, split
 
 ROOT = Path(__file__).parents[1]
 SECONDS = {f"tests/test_{letter}.py::test_{number}": 7.0 * number + 3 for letter in "abc" for number in range(12)}
@@ -32,6 +32,13 @@ def test_a_commit_has_one_part_whatever_the_order_of_collection():
     chosen = part_of(SECONDS, commit, SECONDS)
     assert chosen == part_of(reversed(SECONDS), commit, SECONDS)
     assert chosen == part_of(SECONDS, f"{int(commit, 16) % len(split(SECONDS, SECONDS)):x}", SECONDS)
+
+
+def test_every_commit_has_the_whole_run_and_one_part():
+    whole = [f"{EVERY_COMMIT}::test_{number}" for number in range(3)]
+    for commit in ("0", "1", "fcce5f79"):
+        assert part_of([*SECONDS, *whole], commit, SECONDS) == [*whole, *part_of(SECONDS, commit, SECONDS)]
+    assert (ROOT / EVERY_COMMIT).is_file()
 
 
 def test_every_recorded_test_exists():

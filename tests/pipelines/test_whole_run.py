@@ -15,6 +15,8 @@ from components.artifacts import META
 from components.state import State
 from pipelines.profiles import NOT_CACHED
 
+pytestmark = pytest.mark.slow  # and yet run for every commit (slow_part.EVERY_COMMIT)
+
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory) -> State:

@@ -12,6 +12,9 @@ PART_SECONDS = 120.0
 """CPU seconds of one part, unless a single test takes longer."""
 
 
+EVERY_COMMIT = "tests/pipelines/test_whole_run.py"
+"""File of slow tests that every commit runs: the whole pipeline without doubles."""
+
 LONGEST = 2 * PART_SECONDS
 """CPU seconds of the longest test in a part; `make test-slow` runs those that take longer."""
 
@@ -43,6 +46,8 @@ def split(names: Iterable[str], seconds: Mapping[str, float]) -> list[list[str]]
 
 
 def part_of(names: Iterable[str], commit: str, seconds: Mapping[str, float]) -> list[str]:
-    """Returns the tests that belong to a commit, chosen by its hash (hexadecimal)."""
-    parts = split(names, seconds)
-    return parts[int(commit, 16) % len(parts)]
+    """Returns the tests that belong to a commit: one part, chosen by its hash (hexadecimal), and those of each commit."""
+    names = list(names)
+    always = [name for name in names if name.startswith(EVERY_COMMIT)]
+    parts = split((name for name in names if name not in always), seconds)
+    return [*always, *parts[int(commit, 16) % len(parts)]]
