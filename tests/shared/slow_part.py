@@ -46,7 +46,7 @@ def split(names: Iterable[str], seconds: Mapping[str, float]) -> list[list[str]]
 
 
 def part_of(names: Iterable[str], commit: str, seconds: Mapping[str, float]) -> list[str]:
-    """Returns the tests that belong to a commit: one part, chosen by its hash (hexadecimal), and those of each commit."""
+    """Returns the tests of a commit: those of every commit, and one part, chosen by its hash (hexadecimal)."""
     names = list(names)
     always = [name for name in names if name.startswith(EVERY_COMMIT)]
     parts = split((name for name in names if name not in always), seconds)
