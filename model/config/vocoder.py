@@ -64,7 +64,7 @@ class VocoderConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of training; `auto` takes a GPU if there is one."""
     enable_compile: bool = False
-    """`torch.compile` of the generator in training, where all segments have one shape."""
+    """`torch.compile` of the generator in training, of Vocos the backbone, where all segments have one shape."""
     max_steps: Positive = 100000
     """Steps of training on the mels of the recordings. With `checkpoint` the pipeline skips them, and `myxtts vocoder
     train` starts from it."""

@@ -19,6 +19,7 @@ from model.loop.ema import ExponentialAverage
 from model.vocoder.architectures import ARCHITECTURES, Recipe, build_generator, refinement_iterations, variant_of
 from model.vocoder.neural import NeuralVocoder
 from model.vocoder.official import VocoderWeights
+from model.vocoder.vocos import Vocos
 from model.vocoder.weights import load_weights, official_state
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ class VocoderTrainingState:
         self.generator = build_generator(self.kind, self.variant, audio).to(self.device)
         self.discriminators = ARCHITECTURES[self.kind].discriminators(self.variant).to(self.device)
         if settings.enable_compile:
-            self.generator.compile(dynamic=False)
+            # The head of Vocos works on complex numbers and continues phases with NumPy, which is not compiled.
+            network = self.generator.backbone if isinstance(self.generator, Vocos) else self.generator
+            network.compile(dynamic=False)
         if start is not None:
             load_weights(self.generator, start.generator, start.origin)
             for name, state in start.discriminators.items():

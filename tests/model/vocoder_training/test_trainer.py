@@ -30,7 +30,7 @@ from model.vocoder_training.adversarial import (
 from model.vocoder_training.finetuning import BASE_KEYS, INFERENCE_KEYS, MACHINE_KEYS
 from model.vocoder_training.pairs import Pair, PairingError, Segments
 from model.vocoder_training.speech_metrics import compute_distances
-from model.vocoder_training.state import VocoderTrainingState
+from model.vocoder_training.state import VocoderTrainingState, recipe_of
 from model.vocoder_training.trainer import TrainingPlan, VocoderTrainingError, train_vocoder
 
 AUDIO = AudioConfig()
@@ -156,6 +156,19 @@ def test_the_weight_of_magnitudes_is_for_vocos(build_step, batch):
         build_step(magnitude_loss_weight=1.0)
     with pytest.raises(VocoderTrainingError, match="magnitude_loss_weight are all 0; set one of them"):
         build_step(type="vocos", variant="tiny", magnitude_loss_weight=0.0)
+
+
+def test_variants_that_are_not_published_have_recipes_of_their_own():
+    def recipe(kind, variant, **keys):
+        return recipe_of(VocoderConfig(type=kind, variant=variant, **keys), kind, variant)
+
+    assert (recipe("hifigan", "v2").stft, recipe("hifigan", "v2").adversarial_start) == (0.0, 0.0)
+    assert (recipe("hifigan", "tiny").stft, recipe("hifigan", "tiny").adversarial_start) == (2.5, 0.6)
+    assert (recipe("univnet", "c16").adversarial_start, recipe("univnet", "tiny").adversarial_start) == (0.0, 0.6)
+    assert (recipe("vocos", "full").mel, recipe("vocos", "full").magnitude) == (45.0, 0.0)
+    small = recipe("vocos", "small")
+    assert (small.mel, small.stft, small.magnitude, small.adversarial_start) == (0.0, 0.0, 45.0, 1.0)
+    assert recipe("vocos", "small", adversarial_start=0.5, mel_loss_weight=2.0).mel == 2.0
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
@@ -557,7 +570,8 @@ def test_a_gpu_that_is_not_there_is_named(run):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "steps", "tolerance"),
-    [("hifigan", 3, 2e-3), ("univnet", 1, 1e-2)],  # compiled code draws UnivNet's noise from another generator
+    # Compiled code draws UnivNet's noise from another generator.
+    [("hifigan", 3, 2e-3), ("univnet", 1, 1e-2), ("vocos", 3, 2e-3)],
 )
 def test_compiling_the_generator_changes_no_number(kind, steps, tolerance, build_step, batch, monkeypatch):
     from torch._dynamo.utils import counters
@@ -565,9 +579,10 @@ def test_compiling_the_generator_changes_no_number(kind, steps, tolerance, build
     # Compiling takes minutes, in proportion to the layers: UnivNet gets one of each kind in two stages.
     small = replace(univnet.VARIANTS["xtiny"], strides=(16, 16), dilations=(3,))
     monkeypatch.setitem(univnet.VARIANTS, "xtiny", small)
+    variant = "tiny" if kind == "vocos" else "xtiny"  # that learns without generating samples
 
     def first_steps(compiled: bool) -> list[dict[str, float]]:
-        step = build_step(type=kind, enable_compile=compiled)
+        step = build_step(type=kind, variant=variant, enable_compile=compiled)
         return [step(*batch) for _ in range(steps)]
 
     eager = first_steps(False)
