@@ -78,6 +78,7 @@ images: ## the images of the steps, of the server of a voice and of the client; 
 
 voice-image: $(STAMP) ## an image that serves a registered voice; MODEL=models:/<name>@champion VOICE_IMAGE=<name>
 	@test -n "$(MODEL)" || { echo "which voice? MODEL=models:/<name>@champion (\`$(BIN)/myxtts registry list\`)"; exit 2; }
+	@docker info >/dev/null 2>&1 || { echo "no Docker engine answers: start it"; exit 2; }
 	@docker image inspect $(IMAGE)-serve:$(TAG) >/dev/null 2>&1 || { echo "no image $(IMAGE)-serve:$(TAG): run \`make images\`"; exit 2; }
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
 	  && MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(STATE))/mlflow.db}" \

@@ -31,9 +31,18 @@ LONGEST_FILE = Path(__file__).parent / "test_docs.py"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def commit_hash(text: str) -> str:
+    """Returns the hash of a commit, which is hexadecimal."""
+    int(text, 16)
+    return text
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--part", metavar="COMMIT", help="run one part of the selected tests (two minutes of CPU), by a commit's hash"
+        "--part",
+        metavar="COMMIT",
+        type=commit_hash,
+        help="run the tests of every commit and one part of the other selected ones, by the commit's hash",
     )
 
 

@@ -61,7 +61,9 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], where: str) -> 
         reasons = [f"lacks {_some(missing)}"] if missing else []
         reasons += [f"has the unknown {_some(unknown)}"] if unknown else []
         reasons += [f"{n} is {tuple(weights[n].shape)}, not {tuple(expected[n])}" for n in sorted(shapes)[:2]]
-        raise CheckpointFormatError(f"{where}: does not match this network: {'; '.join(reasons)}")
+        raise CheckpointFormatError(
+            f"{where}: does not match this network: {'; '.join(reasons)}; train it again or import another"
+        )
     module.load_state_dict(dict(zip(module.state_dict(), (weights[name] for name in expected), strict=True)))
 
 

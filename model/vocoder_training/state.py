@@ -221,6 +221,6 @@ def recipe_of(settings: VocoderConfig, kind: str, variant: str) -> Recipe:
     if recipe.magnitude and kind != "vocos":
         raise VocoderTrainingError(f"vocoder.magnitude_loss_weight is for vocos; set it to 0 for {kind}")
     if not (recipe.mel or recipe.stft or recipe.magnitude):
-        names = " and ".join(f"vocoder.{name}_loss_weight" for name in ("mel", "stft", "magnitude"))
+        names = ", ".join(f"vocoder.{name}_loss_weight" for name in ("mel", "stft", "magnitude"))
         raise VocoderTrainingError(f"{names} are all 0; set one of them")
     return recipe
