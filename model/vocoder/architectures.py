@@ -194,7 +194,8 @@ def build_generator(kind: str, variant: str, audio: AudioConfig) -> Generator:
     """Returns an untrained generator.
 
     Raises:
-        VocoderError: its upsampling does not match the hop length of the mel settings.
+        VocoderError: its upsampling does not match the hop length of the mel settings, or it corrects magnitudes of
+            other frames than theirs.
     """
     architecture = ARCHITECTURES[kind]
     generator = architecture.generator(architecture.variants[variant], audio)
@@ -202,6 +203,11 @@ def build_generator(kind: str, variant: str, audio: AudioConfig) -> Generator:
         raise VocoderError(
             f"{kind} {variant} generates {generator.hop} samples per frame, but audio.hop_length is "
             f"{audio.hop_length}; set audio.hop_length to {generator.hop} or use vocoder.type griffin_lim"
+        )
+    if isinstance(generator, Vocos) and not generator.size.predicts_phases and generator.size.n_fft != audio.n_fft:
+        raise VocoderError(
+            f"{kind} {variant} corrects magnitudes of {generator.size.n_fft} samples; audio.n_fft is {audio.n_fft}; "
+            f"set audio.n_fft to {generator.size.n_fft} or vocoder.variant to full"
         )
     return generator
 

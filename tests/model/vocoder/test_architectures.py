@@ -102,6 +102,12 @@ def test_another_hop_length_is_refused_with_the_fix():
         build_generator("hifigan", "v2", AudioConfig(hop_length=200))
 
 
+def test_magnitudes_of_other_frames_than_the_mel_cannot_be_corrected():
+    with pytest.raises(VocoderError, match=r"1024 samples; audio\.n_fft is 2048.*or vocoder\.variant to full"):
+        build_generator("vocos", "tiny", AudioConfig(n_fft=2048))
+    build_generator("vocos", "full", AudioConfig(n_fft=2048))
+
+
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_folded_and_fast_layers_give_the_same_samples(kind, audio):
     generator = build_generator(kind, "xtiny", audio).eval()
