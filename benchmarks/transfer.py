@@ -19,9 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,10 @@ class Experiment:
             source = self.corpus[0]
             clips = draw_clips([clip for clip in read_manifest(source) if clip.split == "train"], seconds, draw)
             with stage_folder(folder / "drawn") as drawn:
-                write_manifest(drawn, [replace(clip, audio=str((source / clip.audio).absolute())) for clip in clips])
+                for clip in clips:
+                    (drawn / clip.audio).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source / clip.audio, drawn / clip.audio)
+                write_manifest(drawn, clips)
             split(folder / "drawn", folder / "corpus", config)
             build_features(folder / "corpus", folder / "features", PreprocessSettings.of(config))
         return FeatureStore(folder / "features")

@@ -24,6 +24,7 @@ from benchmarks.transfer import (
 from model.config.resolution import adaptation_preset
 from model.corpus.manifest import Clip
 from model.corpus.readers.generated import read_sentences
+from model.features.store import FeatureStore
 from model.training.trainer import TrainingResult
 
 
@@ -43,6 +44,17 @@ def test_draws_differ_and_are_repeatable():
     draws = [draw_clips(clips(40), 15, draw) for draw in range(3)]
     assert draws[0] != draws[1] != draws[2]
     assert draw_clips(clips(40), 15, 1) == draws[1]
+
+
+def test_a_subset_is_a_corpus_of_its_own(tmp_path, generated_corpus, generated_features):
+    experiment = Experiment(folder=tmp_path, recordings=tmp_path, settings={}, base_settings={}, texts=[])
+    whole = FeatureStore(generated_features)
+    experiment.__dict__ |= {"corpus": (generated_corpus, whole), "_reader_settings": {}}
+    subset = experiment._subset(10.0, 0)
+    training = {whole.clips[position].id for position in whole.split("train")}
+    assert {clip.id for clip in subset.clips} < training
+    assert sum(clip.seconds for clip in subset.clips) >= 10.0
+    assert subset.split("validation")
 
 
 def test_an_interval_contains_the_mean_and_narrows_with_more_values():
