@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.gate.checks import FAILED
-from components.registry import CHAMPION, Registry
+from components.registry import CHAMPION, PREVIOUS, Registry
 from components.state import read_json, read_or_set_aside
 from model.corpus.recordings import clip_id
 from model.files import write_json
@@ -43,6 +43,7 @@ class Outcome:
         error: Why the pipeline failed; '' if it succeeded.
         version: Model version of this run; '' if none was registered.
         champion: Current champion of the model; '' for none.
+        previous: Champion before it, to which a rollback returns; '' for none.
         samples: Audio files of the sample sentences.
         spoken_by: Model version that synthesized them.
         report: Evaluation report.
@@ -59,6 +60,7 @@ class Outcome:
     error: str = ""
     version: str = ""
     champion: str = ""
+    previous: str = ""
     samples: list[Path] = field(default_factory=list)
     spoken_by: str = ""
     report: Path | None = None
@@ -120,7 +122,8 @@ def full_run(
         return outcome
     registry = Registry(project.state)
     outcome.version = result["version"]
-    outcome.champion = registry.aliases(outcome.name).get(CHAMPION, "")
+    aliases = registry.aliases(outcome.name)
+    outcome.champion, outcome.previous = aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")
     outcome.report = _existing(Path(result["evaluation"]) / "report.html")
     decided = read_json(Path(result["report"]))
     outcome.decision = _existing(Path(decided["page"]))

@@ -74,9 +74,9 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
         f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
         f"  study       myxtts study run --trials 8{options}",
     ]
-    if not outcome.error:  # else a proposal says how to promote it
+    if not outcome.error and outcome.version != outcome.champion:  # after an error, a proposal says how to promote it
         lines.append(f"  promote     myxtts registry promote {outcome.name} {outcome.version or '<version>'}")
-    if outcome.champion:
+    if outcome.previous:
         lines.append(f"  roll back   myxtts registry rollback {outcome.name}")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from pipelines.cli.run import proposals, summary
 from pipelines.full_run import Outcome
 
 
-def outcome(tmp_path, *failed, version="4", champion="3"):
+def outcome(tmp_path, *failed, version="4", champion="3", previous=""):
     error = "m version 4 was not promoted" if failed else ""
     record = SimpleNamespace(folder=tmp_path, steps={})
     return Outcome(
@@ -19,6 +19,7 @@ def outcome(tmp_path, *failed, version="4", champion="3"):
         error=error,
         version=version,
         champion=champion,
+        previous=previous,
         samples=[tmp_path / "1-en.wav"],
         decision=tmp_path / "decision.html",
         failed=failed,
@@ -55,11 +56,13 @@ def test_the_summary_plays_the_candidate_and_says_that_it_was_not_promoted(tmp_p
 
 
 def test_only_commands_that_would_succeed_come_next(tmp_path):
-    def following(*failed, champion):
-        return summary(outcome(tmp_path, *failed, champion=champion), "sqlite:///db", "").partition("Next")[2]
+    def following(*failed, champion, previous=""):
+        changed = outcome(tmp_path, *failed, champion=champion, previous=previous)
+        return summary(changed, "sqlite:///db", "").partition("Next")[2]
 
-    failed, passed = following("character error increase", champion=""), following(champion="4")
-    assert "registry promote" not in failed
-    assert "registry rollback" not in failed
-    assert "myxtts registry promote m 4" in passed
-    assert "myxtts registry rollback m" in passed
+    failed, first = following("character error increase", champion=""), following(champion="4")
+    for text in (failed, first):
+        assert "registry promote" not in text
+        assert "registry rollback" not in text
+    assert "myxtts registry rollback m" in following(champion="4", previous="3")
+    assert "myxtts registry promote m 4" in following(champion="3")  # rolled back meanwhile
