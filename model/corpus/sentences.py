@@ -34,16 +34,20 @@ def read_sentences(folder: str, language: str) -> list[str]:
     return read_list((Path(folder) if folder else SHIPPED) / f"sentences_{language}.txt")
 
 
+def shipped_languages() -> tuple[str, ...]:
+    """Returns the languages that have a shipped list, in alphabetical order."""
+    return tuple(sorted(path.stem.removeprefix("sentences_") for path in SHIPPED.glob("sentences_*.txt")))
+
+
 def shipped_list(language: str) -> list[str]:
     """Returns the shipped sentences of a language.
 
     Raises:
         CorpusError: there is no list of this language.
     """
-    known = sorted(path.stem.removeprefix("sentences_") for path in SHIPPED.glob("sentences_*.txt"))
-    if language not in known:
+    if language not in shipped_languages():
         raise CorpusError(
-            f"there is no list of sentences in language {language!r} (shipped: {', '.join(known)}); give one with "
-            "--texts, one sentence per line"
+            f"there is no list of sentences in language {language!r} (shipped: {', '.join(shipped_languages())}); give "
+            "one with --texts, one sentence per line"
         )
     return read_sentences("", language)

@@ -13,6 +13,7 @@ from components import dvc
 from components.data_versions import LATEST, DataRecords
 from components.state import State
 from model.config.resolution import resolve
+from model.corpus.sentences import shipped_languages
 from pipelines.project import Project, ProjectError, open_project
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +150,8 @@ def test_generated_data_with_other_settings_leaves_the_checkout_as_it_is(root):
     before = tree(root)
     project = open_project(overrides={"corpus.sentences_per_voice": 3, "corpus.name": "toy"})
     assert project.folder == root / ".myxtts" / "projects" / "toy"
-    assert len(list((project.folder / "sentences").glob("sentences_*.txt"))) == 2
+    copied = {path.name for path in (project.folder / "sentences").glob("sentences_*.txt")}
+    assert copied == {f"sentences_{language}.txt" for language in shipped_languages()}
     assert {name: data for name, data in tree(root).items() if not name.startswith(".myxtts")} == before
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from model.config.schema import Config
 from model.corpus.ingest import ingest
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import generated
-from model.corpus.sentences import read_sentences
+from model.corpus.sentences import SHIPPED, read_sentences, shipped_languages
 from model.corpus.timings import read_alignments
 from model.corpus.token_times import token_times
 from model.errors import CorpusError
@@ -30,12 +31,34 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def test_lists_hold_enough_distinct_everyday_sentences():
-    english, persian = read_sentences("", "en"), read_sentences("", "fa")
-    assert len(english) >= 600
-    assert len(persian) >= 100
-    assert all(4 <= len(sentence.split()) <= 18 for sentence in english)
-    assert all(3 < len(sentence.split()) <= 14 for sentence in persian)
+@pytest.mark.parametrize(
+    ("language", "least", "words"),
+    [
+        ("de", 150, (5, 16)),
+        ("en", 600, (4, 18)),
+        ("es", 150, (5, 16)),
+        ("fa", 100, (4, 14)),
+        ("fr", 150, (5, 16)),
+        ("it", 150, (5, 16)),
+    ],
+)
+def test_a_shipped_list_has_enough_distinct_sentences_that_are_spoken_without_loss(language, least, words):
+    lines = (SHIPPED / f"sentences_{language}.txt").read_text("utf-8").splitlines()
+    assert len(set(lines)) == len(lines) >= least
+    assert all(words[0] <= len(line.split()) <= words[1] for line in lines)
+    assert not re.findall(r"\d", "".join(lines))
+    assert 0.08 < sum(line.rstrip('"')[-1] in "?!؟" for line in lines) / len(lines) < 0.3
+    assert not [line for line in lines if encode(line, language).unknown]
+
+
+@pytest.mark.parametrize("language", ["de", "en", "es", "fr", "it"])
+def test_every_sound_of_a_shipped_list_occurs_several_times(language):
+    counts = Counter(phone for line in read_sentences("", language) for phone in encode(line, language).phones)
+    assert min(counts.values()) >= 5
+
+
+def test_all_lists_are_shipped_languages():
+    assert shipped_languages() == ("de", "en", "es", "fa", "fr", "it")
 
 
 def test_english_sentences_use_words_that_the_recognizer_knows():

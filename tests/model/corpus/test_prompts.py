@@ -50,7 +50,7 @@ def test_all_sentences_cover_everything_and_more_are_refused():
         choose_prompts(listed, "en", 3)
 
 
-@pytest.mark.parametrize("language", ["en", "fa"])
+@pytest.mark.parametrize("language", ["en", "fa", "de", "es"])
 def test_the_folder_of_recordings_is_a_corpus_without_a_transcript_of_ones_own(tmp_path, language):
     chosen, _ = choose_prompts(shipped_list(language), language, 3)
     write_prompts(tmp_path, chosen, language, "anna")
@@ -82,5 +82,5 @@ def test_a_table_of_other_prompts_is_not_overwritten(tmp_path):
 
 
 def test_a_language_without_a_list_names_the_fix():
-    with pytest.raises(CorpusError, match=r"'de' \(shipped: en, fa\); give one with --texts"):
-        shipped_list("de")
+    with pytest.raises(CorpusError, match=r"'nl' \(shipped: de, en, es, fa, fr, it\); give one with --texts"):
+        shipped_list("nl")
