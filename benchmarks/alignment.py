@@ -34,7 +34,12 @@ from model.training.adaptation import model_dimensions
 from model.training.losses import _alignment_terms, loss_weights, weighted_sum
 
 SYNTHETIC = {"model_size": "xtiny", "training.batch_size": 8, "model.aligner_dropout": 0.1}
-GENERATED = {"model_size": "tiny", "training.batch_size": 16, "corpus.engine": "espeak", "corpus.english_voices": 1}
+GENERATED = {
+    "model_size": "tiny",
+    "training.batch_size": 16,
+    "corpus.engine": "espeak",
+    "corpus.generated_voices": {"en": 1, "fa": 1},
+}
 CLIPS = 200
 """Training clips of the synthetic language."""
 PLAIN = {"loss.use_guided_attention": False}

@@ -15,8 +15,7 @@ from model.features.store import FeatureStore
 
 SETTINGS = {
     "corpus.engine": "espeak",
-    "corpus.english_voices": 1,
-    "corpus.persian_voices": 1,
+    "corpus.generated_voices": {"en": 1, "fa": 1},
     "corpus.sentences_per_voice": 14,
     "split.min_held_out": 3,
     "vocoder.griffin_lim_iterations": 4,

@@ -38,8 +38,7 @@ from model.training.trainer import train
 GENERATED = {
     "model_size": "tiny",
     "corpus.engine": "flite",
-    "corpus.english_voices": 4,
-    "corpus.persian_voices": 0,
+    "corpus.generated_voices": {"en": 4},
     "corpus.sentences_per_voice": 40,
     "training.evaluation_interval": 300,
 }

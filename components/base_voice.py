@@ -7,6 +7,7 @@ from typing import Any
 from components.registry import CANDIDATE, CHAMPION, Registry, is_registered, parse_uri
 from components.state import State, read_json
 from model.config.training import TrainingConfig
+from model.corpus.sentences import shipped_languages
 from model.errors import MyXTTSError
 from model.files import read_record
 
@@ -14,8 +15,10 @@ NONE = "none"
 AUTO = "auto"
 """`training.start_from`: a base voice of the corpus's languages for recordings, none for generated speech."""
 PREFIX = "myxtts-base"
-LANGUAGES = ("en", "fa")
-"""Languages with a shipped list of sentences; a base for a corpus in other languages speaks English."""
+LANGUAGES = shipped_languages()
+"""Languages that a base voice can speak, in the order in which its name lists them."""
+FALLBACK = "en"
+"""Language of the base voice for a corpus in other languages."""
 
 
 class BaseVoiceError(MyXTTSError):
@@ -81,7 +84,7 @@ def base_name(languages: tuple[str, ...], size: str) -> str:
 
 def base_languages(spoken: set[str]) -> tuple[str, ...]:
     """Returns the languages of the base voice for a corpus: those that speech can be generated in, else English."""
-    return tuple(language for language in LANGUAGES if language in spoken) or LANGUAGES[:1]
+    return tuple(language for language in LANGUAGES if language in spoken) or (FALLBACK,)
 
 
 def find_made_base(state: State, languages: tuple[str, ...], size: str) -> BaseVoice | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.base_voice import (
     AUTO,
+    LANGUAGES,
     NONE,
     PREFIX,
     BaseVoice,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 COST = "about eight minutes on two cores for the size tiny"
 """Time that a base voice takes to make (docs/measurements)."""
-VOICES = {"en": 4, "fa": 2}
+VOICES = dict.fromkeys(LANGUAGES, 4) | {"fa": 2}
 """Generated voices of a base per language."""
 
 
@@ -51,8 +52,7 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
         "corpus.format": "generated",
         "corpus.name": "-".join(("base", *languages)),
         "corpus.path": "model/corpus",
-        "corpus.english_voices": VOICES["en"] if "en" in languages else 0,
-        "corpus.persian_voices": VOICES["fa"] if "fa" in languages else 0,
+        "corpus.generated_voices": {language: VOICES[language] for language in languages},
         "model_size": size,
         "registry.name": base_name(languages, "{size}"),
         "training.start_from": NONE,

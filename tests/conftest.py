@@ -77,8 +77,7 @@ def small_settings() -> dict:
     return {
         "model_size": "xtiny",
         "corpus.engine": "espeak",
-        "corpus.english_voices": 1,
-        "corpus.persian_voices": 1,
+        "corpus.generated_voices": {"en": 1, "fa": 1},
         "corpus.sentences_per_voice": 14,
         "split.min_held_out": 3,
         "features.target_loudness": LOUDNESS,

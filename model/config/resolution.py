@@ -166,10 +166,10 @@ def subset(config: Config, *sections: str) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested mapping as a flat one with dotted keys."""
+    """Returns a nested mapping as a flat one with dotted keys. A setting whose value is a mapping stays whole."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in known_keys():
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -273,6 +273,6 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
-        where = origins.get(key, "settings")
+        where = next((origins[known] for known in origins if f"{key}.".startswith(f"{known}.")), "settings")
         lines.append(f"{where}: `{key}` = {hide_credentials(repr(problem['input']))}: {problem['msg']}")
     return "\n".join(lines)

@@ -28,8 +28,10 @@ AUTO = "auto"
 FLITE_SECONDS = 60
 """Time limit of a flite process in seconds. A sentence takes about 0.1 s."""
 PICO_SAMPLE_RATE = 16000
-PICO_VOLUME = 50
-"""Percent. At 100 Pico clips all sentences, at 70 some of the deepest voice, at 50 none."""
+PICO_LOCALES = {"de": "de-DE", "es": "es-ES", "fr": "fr-FR", "it": "it-IT"}
+"""Language -> its only locale. English has two."""
+PICO_VOLUME, PICO_ENGLISH_VOLUME = 40, 50
+"""Percent. At 100 Pico clips all sentences, in English at 70 some of the deepest voice, and at these values none."""
 PICO_FIX = "reinstall ttspico, or set corpus.engine to espeak"
 
 
@@ -110,10 +112,12 @@ class Pico(Engine):
         return _pico_version()
 
     def voices(self, language: str) -> tuple[str, ...]:
-        if language != "en":
-            return ()
-        changed = ("en-US 70", "en-US 140", "en-US 60 0.84", "en-GB 60 0.84", "en-US 85 0.92", "en-GB 75 0.9")
-        return ("en-US", "en-GB", *changed)
+        if language == "en":
+            changed = ("en-US 70", "en-US 140", "en-US 60 0.84", "en-GB 60 0.84", "en-US 85 0.92", "en-GB 75 0.9")
+            return ("en-US", "en-GB", *changed)
+        if locale := PICO_LOCALES.get(language):
+            return (locale, f"{locale} 60 0.84", f"{locale} 140", f"{locale} 70")
+        return ()
 
     def speak(self, text: str, voice: str, language: str) -> Sound:
         from ttspico import TtsEngine
@@ -125,7 +129,7 @@ class Pico(Engine):
             engine = TtsEngine(locale)  # a new one (8 ms): its prosody depends on the sentences that it spoke before
             engine.pitch = round(pitch / factor)
             engine.rate = round(100 / factor)
-            engine.volume = PICO_VOLUME
+            engine.volume = PICO_ENGLISH_VOLUME if locale.startswith("en") else PICO_VOLUME
             data = engine.speak(normalize(text, language).text)
         except RuntimeError as error:
             raise CorpusError(f"pico failed on {text!r} (voice {voice}): {error}; {PICO_FIX}") from error
@@ -163,12 +167,9 @@ def scale_formants(samples: np.ndarray, rate: int, factor: float) -> np.ndarray:
     return resample(samples, round(rate * factor), rate)
 
 
-COUNT_SETTINGS = {"en": "corpus.english_voices", "fa": "corpus.persian_voices"}
-"""Language -> setting of its number of voices."""
-
 ESPEAK = Espeak()
 ENGINES: tuple[Engine, ...] = (Flite(), Pico(), ESPEAK)
-"""All engines, the most intelligible first (docs/corpus.md has the measured character error rates)."""
+"""All engines, the most intelligible first (docs/corpus.md has the measured character error rates of English)."""
 
 
 def choose_engine(language: str, wanted: str, count: int) -> Engine:
@@ -198,7 +199,7 @@ def choose_engine(language: str, wanted: str, count: int) -> Engine:
     most = max(installed, key=lambda engine: len(engine.voices(language)))
     raise CorpusError(
         f"{count} voices of language {language!r} are wanted, but {most.name} has {len(most.voices(language))}; lower "
-        f"{COUNT_SETTINGS[language]}"
+        "it in corpus.generated_voices"
     )
 
 
@@ -211,9 +212,7 @@ def log_choice(language: str, wanted: str, engine: Engine) -> None:
         if other.voices(language) and other.version() is None
     ]
     if wanted == AUTO and better:
-        logger.warning(
-            "%s: spoken by %s; more intelligible if installed: %s", language, engine.name, " or ".join(better)
-        )
+        logger.warning("%s: spoken by %s; better if installed: %s", language, engine.name, " or ".join(better))
 
 
 @cache

@@ -14,12 +14,10 @@ def read_list(path: Path) -> list[str]:
     """Returns the distinct lines of a list of sentences.
 
     Raises:
-        CorpusError: there is no such list, or it is not UTF-8.
+        CorpusError: it is not UTF-8.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CorpusError(f"{path}: no such list of sentences; set corpus.path to a folder that has it") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
@@ -31,7 +29,13 @@ def read_sentences(folder: str, language: str) -> list[str]:
     Raises:
         CorpusError: there is no such list, or it is not UTF-8.
     """
-    return read_list((Path(folder) if folder else SHIPPED) / f"sentences_{language}.txt")
+    path = (Path(folder) if folder else SHIPPED) / f"sentences_{language}.txt"
+    if not path.is_file():
+        raise CorpusError(
+            f"{path}: no such list of sentences; add it, set corpus.path to a folder that has it, or leave "
+            f"{language!r} out of corpus.generated_voices (shipped lists: {', '.join(shipped_languages())})"
+        )
+    return read_list(path)
 
 
 def shipped_languages() -> tuple[str, ...]:

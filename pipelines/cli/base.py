@@ -4,7 +4,7 @@ import json
 
 import click
 
-from components.base_voice import LANGUAGES, base_name
+from components.base_voice import FALLBACK, LANGUAGES, base_name
 from components.state import State
 from pipelines.base_voices import ensure_base, list_bases
 from pipelines.cli.options import json_option
@@ -18,7 +18,7 @@ def base() -> None:
 @base.command()
 @click.option(
     "--languages",
-    default=LANGUAGES[0],
+    default=FALLBACK,
     show_default=True,
     help=f"Languages of the generated speech, separated by commas: {', '.join(LANGUAGES)}.",
 )
@@ -65,4 +65,4 @@ def list_command(as_json: bool) -> None:
             f"{item['name']}  {item['version']:>3}  {' '.join(f'@{alias}' for alias in item['aliases'])}".rstrip()
         )
     if not found:
-        click.echo(f"no base voices; `myxtts base make` makes {base_name(LANGUAGES[:1], 'tiny')}")
+        click.echo(f"no base voices; `myxtts base make` makes {base_name((FALLBACK,), 'tiny')}")

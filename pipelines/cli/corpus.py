@@ -23,8 +23,6 @@ INGEST_FLAGS = (
     "corpus.path",
     "corpus.language",
     "corpus.engine",
-    "corpus.english_voices",
-    "corpus.persian_voices",
     "corpus.sentences_per_voice",
 )
 VALIDATE_FLAGS = ("validation.min_seconds", "validation.max_seconds", "validation.check_speakers")

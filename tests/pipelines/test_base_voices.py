@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.base_voice import BaseVoice, BaseVoiceError, base_languages, base_name
+from components.base_voice import LANGUAGES, BaseVoice, BaseVoiceError, base_languages, base_name
 from model.config.resolution import adaptation_preset
+from model.corpus.readers import generated
 from pipelines import base_voices, project
 from pipelines.base_voices import base_settings, ensure_base, start_from_base
 
@@ -41,24 +42,37 @@ def recordings(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("spoken", "chosen"),
-    [({"en"}, ("en",)), ({"fa", "en"}, ("en", "fa")), ({"fa"}, ("fa",)), ({"de"}, ("en",)), ({"de", "fa"}, ("fa",))],
+    [
+        ({"en"}, ("en",)),
+        ({"fa", "en"}, ("en", "fa")),
+        ({"de"}, ("de",)),
+        ({"fr", "en"}, ("en", "fr")),
+        ({"nl", "it", "es"}, ("es", "it")),
+        ({"nl"}, ("en",)),
+    ],
 )
 def test_a_base_speaks_those_languages_of_a_corpus_that_can_be_generated(spoken, chosen):
     assert base_languages(spoken) == chosen
 
 
+def test_names_of_bases_list_the_languages_in_alphabetical_order():
+    names = [base_name(base_languages(spoken), "tiny") for spoken in ({"en"}, {"fa", "en"}, {"it", "fr", "en", "de"})]
+    assert names == ["myxtts-base-en-tiny", "myxtts-base-en-fa-tiny", "myxtts-base-de-en-fr-it-tiny"]
+
+
 def test_a_base_is_generated_in_its_languages_alone_and_starts_from_scratch():
     settings = base_settings(("fa",), "small")
-    assert (settings["corpus.english_voices"], settings["corpus.persian_voices"] > 0) == (0, True)
+    assert settings["corpus.generated_voices"] == {"fa": 2}
     assert settings["registry.name"].format(size=settings["model_size"]) == base_name(("fa",), "small")
     assert settings["training.start_from"] == "none"
 
 
-@pytest.mark.parametrize("languages", [("en",), ("fa",), ("en", "fa")])
-def test_the_settings_of_a_base_are_valid_and_generate_its_languages_alone(languages):
-    config = project.resolve(None, None, base_settings(languages, "small")).config
-    engines = {"en": config.corpus.english_voices, "fa": config.corpus.persian_voices}
-    assert {name for name, voices in engines.items() if voices} == set(languages)
+@pytest.mark.parametrize("languages", [("en",), ("fa",), ("en", "fa"), ("de",), LANGUAGES])
+def test_the_settings_of_a_base_are_valid_and_speech_can_be_generated_with_them(languages):
+    corpus = project.resolve(None, None, base_settings(languages, "small")).config.corpus
+    spoken = {utterance.speaker for utterance in generated.read(corpus.model_copy(update={"path": ""})).utterances}
+    counts = {language: 2 if language == "fa" else 4 for language in languages}
+    assert spoken == {f"{name}_{number + 1}" for name, count in counts.items() for number in range(count)}
 
 
 def test_a_base_is_made_once(tmp_path, monkeypatch):

@@ -48,6 +48,8 @@ def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
         yield from get_args(annotation)
     elif get_origin(annotation) is tuple:
         yield from ((item,) for item in _candidates("", get_args(annotation)[0]))
+    elif get_origin(annotation) is dict:
+        yield from ({"another": item} for item in _candidates(1, int))
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):

@@ -19,7 +19,7 @@ SETTINGS = {
     "launch.launcher": "inline",  # processes of torchrun would import everything again
     "corpus.name": "toy",
     "corpus.engine": "espeak",
-    "corpus.english_voices": 1,
+    "corpus.generated_voices": {"en": 1, "fa": 1},
     "corpus.sentences_per_voice": 5,
     "split.min_held_out": 1,
     "training.max_steps": 8,

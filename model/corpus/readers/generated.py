@@ -12,7 +12,7 @@ from model.errors import CorpusError
 
 
 def read(config: CorpusConfig) -> Source:
-    """Returns the utterances: each voice speaks `sentences_per_voice` sentences of its language.
+    """Returns the utterances: each of `generated_voices` speaks `sentences_per_voice` sentences of its language.
 
     The voices of a language start at different places of the list, so that together they speak as many sentences
     as there are. Speakers are named `<language>_<number>`, whichever engine speaks.
@@ -30,7 +30,7 @@ def read(config: CorpusConfig) -> Source:
                 f"corpus.sentences_per_voice is {config.sentences_per_voice}, but there are {len(sentences)} sentences "
                 f"in language {language!r}; lower it, or add sentences to sentences_{language}.txt in corpus.path"
             )
-        voices = engine.voices(language)[: _voice_counts(config)[language]]
+        voices = engine.voices(language)[: config.generated_voices[language]]
         for number, voice in enumerate(voices):
             first = number * len(sentences) // len(voices)
             speaker = f"{language}_{number + 1}"
@@ -55,8 +55,8 @@ def choose_engines(config: CorpusConfig) -> dict[str, Engine]:
     Raises:
         CorpusError: an engine is not installed, or has fewer voices than wanted.
     """
-    counts = _voice_counts(config)
-    return {language: choose_engine(language, config.engine, count) for language, count in counts.items() if count}
+    counts = sorted(config.generated_voices.items())
+    return {language: choose_engine(language, config.engine, count) for language, count in counts if count}
 
 
 def engine_versions(config: CorpusConfig) -> dict[str, str]:
@@ -66,8 +66,3 @@ def engine_versions(config: CorpusConfig) -> dict[str, str]:
         CorpusError: as `choose_engines`.
     """
     return {language: f"{engine.name} {engine.version()}" for language, engine in choose_engines(config).items()}
-
-
-def _voice_counts(config: CorpusConfig) -> dict[str, int]:
-    """Returns the number of voices of each language."""
-    return {"en": config.english_voices, "fa": config.persian_voices}

@@ -6,7 +6,17 @@ import pytest
 import yaml
 
 from model.config import settings_hash
-from model.config.resolution import ConfigError, base_layers, batch_range, flatten, known_keys, presets, resolve, subset
+from model.config.resolution import (
+    ConfigError,
+    base_layers,
+    batch_range,
+    flatten,
+    known_keys,
+    nest,
+    presets,
+    resolve,
+    subset,
+)
 from model.config.schema import Config
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +130,33 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(key, expected):
 def test_wrong_values_name_the_key_and_the_rule(overrides, message):
     with pytest.raises(ConfigError, match=message):
         resolve(None, None, overrides)
+
+
+def test_a_mapping_replaces_the_default_and_that_of_earlier_layers(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("corpus: {generated_voices: {de: 3, fa: 1}}")
+    assert resolve().config.corpus.generated_voices == {"en": 2, "fa": 1}
+    given = resolve(path)
+    assert given.config.corpus.generated_voices == {"de": 3, "fa": 1}
+    assert given.origins["corpus.generated_voices"] == str(path)
+    over = resolve(path, None, {"corpus.generated_voices": {"it": 1}})
+    assert over.config.corpus.generated_voices == {"it": 1}
+    assert over.differences()["corpus.generated_voices"] == ({"en": 2, "fa": 1}, {"it": 1}, "command line")
+    assert nest(flatten(over.config.model_dump())) == over.config.model_dump()
+
+
+@pytest.mark.parametrize(
+    "value", ["de", {"de": -1}, {"de": True}, {"de": 1.5}, {"de": "two"}, {"../de": 1}, {False: 1}, [["de", 1]]]
+)
+def test_a_mapping_of_another_form_is_refused_by_name(value):
+    with pytest.raises(ConfigError, match=r"command line: `corpus\.generated_voices"):
+        resolve(None, None, {"corpus.generated_voices": value})
+
+
+@pytest.mark.parametrize("key", ["corpus.english_voices", "corpus.generated_voices.de"])
+def test_voices_are_given_by_the_mapping_alone(key):
+    with pytest.raises(ConfigError, match=f"unknown setting `{key}`; did you mean `corpus.generated_voices`"):
+        resolve(None, None, {key: 1})
 
 
 @pytest.mark.parametrize("content", [b"training: [", b"\xff\xfe", b"- a\n- b\n"])

@@ -13,6 +13,7 @@ from model.config.data import CorpusConfig
 from model.corpus import engines
 from model.corpus.engines import ESPEAK, Flite, Pico, choose_engine, log_choice, scale_formants
 from model.corpus.readers import generated
+from model.corpus.sentences import read_sentences
 from model.corpus.stage_code import stage_hashes
 from model.errors import CorpusError
 
@@ -41,17 +42,32 @@ def installed(monkeypatch):
 )
 def test_auto_is_the_most_intelligible_engine_that_is_installed(installed, flite, pico, english):
     installed(flite, pico)
-    chosen = generated.choose_engines(CorpusConfig(english_voices=2, persian_voices=1))
+    chosen = generated.choose_engines(CorpusConfig(generated_voices={"en": 2, "fa": 1}))
     assert {language: engine.name for language, engine in chosen.items()} == {"en": english, "fa": "espeak"}
 
 
 def test_auto_takes_an_engine_with_enough_voices(installed):
     installed("2.2", "0.3.2")
     assert choose_engine("en", "auto", 8).name == "flite"
-    with pytest.raises(CorpusError, match=r"9 voices .* flite has 8; lower corpus.english_voices"):
+    with pytest.raises(CorpusError, match=r"9 voices .* flite has 8; lower it in corpus.generated_voices"):
         choose_engine("en", "auto", 9)
     with pytest.raises(CorpusError, match="pico has 8"):
         choose_engine("en", "pico", 9)
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "it"])
+def test_german_french_spanish_and_italian_are_spoken_by_pico_where_it_is_installed(installed, language):
+    installed("2.2", "0.3.2")
+    assert [choose_engine(language, wanted, 4).name for wanted in ("auto", "pico", "flite", "espeak")] == [
+        "pico", "pico", "espeak", "espeak",
+    ]  # fmt: skip
+    assert choose_engine(language, "auto", 5).name == "espeak"
+    with pytest.raises(CorpusError, match=f"5 voices of language '{language}' are wanted, but pico has 4"):
+        choose_engine(language, "pico", 5)
+    installed("2.2")
+    assert choose_engine(language, "auto", 4).name == "espeak"
+    with pytest.raises(CorpusError, match=r"corpus.engine is pico, .*pip install .*ttspico"):
+        choose_engine(language, "pico", 4)
 
 
 def test_an_engine_with_too_few_voices_is_passed_over(installed, monkeypatch):
@@ -76,9 +92,10 @@ def test_an_engine_that_is_not_installed_is_an_error_with_its_installation(insta
 
 
 @pytest.mark.parametrize("wanted", ["auto", "flite", "pico", "espeak"])
-def test_other_languages_are_always_spoken_by_espeak(installed, wanted):
+@pytest.mark.parametrize("language", ["fa", "nl"])
+def test_other_languages_are_always_spoken_by_espeak(installed, wanted, language):
     installed("2.2", "0.3.2")
-    assert choose_engine("fa", wanted, 1) is ESPEAK
+    assert choose_engine(language, wanted, 1) is ESPEAK
 
 
 def test_the_log_names_the_engine_and_the_better_ones_that_are_missing(installed, caplog):
@@ -99,6 +116,14 @@ def test_the_log_names_the_engine_and_the_better_ones_that_are_missing(installed
     assert "or pico" not in logged("auto")[1][1]
     installed(flite="2.2")
     assert logged("auto") == [("INFO", "en: spoken by flite 2.2")]
+
+
+def test_the_log_advises_only_engines_of_the_language(installed, caplog):
+    for language in ("de", "fa"):
+        log_choice(language, "auto", choose_engine(language, "auto", 2))
+    (advice,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert advice.startswith("de: spoken by espeak; better if installed: pico (pip install")
+    assert "flite" not in advice
 
 
 def test_ingest_runs_again_when_another_engine_speaks(installed):
@@ -156,8 +181,11 @@ def test_pico_speaks_a_sentence_alike_from_any_thread_and_after_any_other(pico):
         np.testing.assert_array_equal(samples, other, err_msg=str(item))
 
 
-def test_picos_voices_differ_and_none_is_clipped(pico):
-    sounds = [pico.speak(TEXTS[0], voice, "en").samples for voice in pico.voices("en")]
+@pytest.mark.parametrize(("language", "voices"), [("en", 8), ("de", 4), ("es", 4), ("fr", 4), ("it", 4)])
+def test_picos_voices_differ_and_none_is_clipped(pico, language, voices):
+    text = TEXTS[0] if language == "en" else read_sentences("", language)[0]
+    sounds = [pico.speak(text, voice, language).samples for voice in pico.voices(language)]
+    assert len(sounds) == voices
     for samples in sounds:
         assert 1.0 < len(samples) / 16000 < 5.0
         assert 0.2 < np.abs(samples).max() < 0.999

@@ -21,7 +21,7 @@ from model.errors import CorpusError
 from model.text.encode import encode
 from model.text.symbols import MARKS
 
-SMALL = {"engine": "espeak", "english_voices": 2, "persian_voices": 1, "sentences_per_voice": 6}
+SMALL = {"engine": "espeak", "generated_voices": {"en": 2, "fa": 1}, "sentences_per_voice": 6}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,9 @@ def test_voices_of_a_language_start_with_different_sentences(corpus):
 
 
 def test_voices_differ_in_sound():
-    clips = {u.speaker: u for u in generated.read(Config(corpus=SMALL | {"english_voices": 3}).corpus).utterances}
+    settings = SMALL | {"generated_voices": {"en": 3}}
+    clips = {u.speaker: u for u in generated.read(Config(corpus=settings).corpus).utterances}
+    assert len(clips) == 3
     spectra = {}
     for speaker, utterance in clips.items():
         samples = utterance.record().samples[:22050]
@@ -151,21 +153,42 @@ def test_the_corpus_names_the_engine_of_each_language(corpus):
     ("settings", "message"),
     [
         ({"sentences_per_voice": 100_000}, "sentences_per_voice"),
-        ({"english_voices": 99}, "english_voices"),
-        ({"persian_voices": 99}, "persian_voices"),
-        ({"path": "/no/such/folder"}, "no such list"),
+        ({"generated_voices": {"en": 99}}, "99 voices of language 'en' .* lower it in corpus.generated_voices"),
+        ({"generated_voices": {"fa": 99}}, "99 voices of language 'fa' .* lower it in corpus.generated_voices"),
+        (
+            {"generated_voices": {"nl": 1}},
+            r"sentences_nl.txt: no such list .* leave 'nl' out of corpus.generated_voices \(shipped lists: de, en, es,",
+        ),
+        ({"path": "/no/such/folder"}, "no such list .* set corpus.path"),
     ],
 )
-def test_too_many_voices_or_sentences_are_an_error_that_names_the_setting(settings, message):
+def test_too_many_voices_and_missing_sentences_are_an_error_that_names_the_setting(settings, message):
     with pytest.raises(CorpusError, match=message):
         generated.read(Config(corpus=SMALL | settings).corpus)
 
 
 def test_sentences_of_the_user_are_spoken(tmp_path):
     (tmp_path / "sentences_en.txt").write_text("This is my own sentence.\n\nAnd here is another one.\n")
-    settings = SMALL | {"path": str(tmp_path), "persian_voices": 0, "english_voices": 1, "sentences_per_voice": 2}
+    settings = SMALL | {"path": str(tmp_path), "generated_voices": {"en": 1, "fa": 0}, "sentences_per_voice": 2}
     texts = [utterance.text for utterance in generated.read(Config(corpus=settings).corpus).utterances]
     assert texts == ["This is my own sentence.", "And here is another one."]
+
+
+def test_a_language_without_a_shipped_list_is_spoken_from_the_users(tmp_path):
+    (tmp_path / "sentences_nl.txt").write_text("Goedemorgen, hoe gaat het met u?\n")
+    settings = SMALL | {"path": str(tmp_path), "generated_voices": {"nl": 2}, "sentences_per_voice": 1}
+    source = generated.read(Config(corpus=settings).corpus)
+    assert {(item.language, item.speaker) for item in source.utterances} == {("nl", "nl_1"), ("nl", "nl_2")}
+    assert list(source.engines) == ["nl"]
+
+
+def test_the_order_of_languages_in_the_setting_does_not_change_the_corpus():
+    orders = ({"it": 1, "de": 2, "fa": 0}, {"de": 2, "it": 1})
+    one, other = (generated.read(Config(corpus=SMALL | {"generated_voices": order}).corpus) for order in orders)
+    ids = [utterance.id for utterance in one.utterances]
+    assert ids == [utterance.id for utterance in other.utterances]
+    assert {name.rsplit("_", 1)[0] for name in ids} == {"de_1", "de_2", "it_1"}
+    assert list(one.engines) == list(other.engines) == ["de", "it"]
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path):
