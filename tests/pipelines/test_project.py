@@ -148,8 +148,11 @@ def test_two_folders_of_one_name_do_not_share_a_project(root, recordings, tmp_pa
 
 def test_generated_data_with_other_settings_leaves_the_checkout_as_it_is(root):
     before = tree(root)
-    project = open_project(overrides={"corpus.sentences_per_voice": 3, "corpus.name": "toy"})
+    given = {"sentences_per_voice": 3, "name": "toy", "generated_voices": {"de": 1}}
+    project = open_project(overrides={f"corpus.{name}": value for name, value in given.items()})
     assert project.folder == root / ".myxtts" / "projects" / "toy"
+    written = yaml.safe_load((project.folder / "params.yaml").read_text())["corpus"]
+    assert {name: written[name] for name in given} == given
     copied = {path.name for path in (project.folder / "sentences").glob("sentences_*.txt")}
     assert copied == {f"sentences_{language}.txt" for language in shipped_languages()}
     assert {name: data for name, data in tree(root).items() if not name.startswith(".myxtts")} == before
