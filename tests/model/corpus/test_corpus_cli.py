@@ -18,7 +18,8 @@ from model.corpus.manifest import write_manifest
 from pipelines.cli.corpus import corpus as command
 
 REPOSITORY = Path(__file__).parents[3]
-SMALL = ["--engine", "espeak", "--english-voices", "1", "--persian-voices", "1", "--sentences-per-voice", "12"]
+VOICES = "corpus.generated_voices={en: 1, fa: 1}"
+SMALL = ["--engine", "espeak", "--set", VOICES, "--sentences-per-voice", "12"]
 
 
 def run(*arguments):
