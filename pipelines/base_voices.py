@@ -25,6 +25,7 @@ from components.registry import Registry
 from components.state import State
 from model.config.resolution import Resolved, base_layers, with_layers
 from model.corpus.manifest import read_manifest
+from model.corpus.sentences import shipped_list
 
 if TYPE_CHECKING:
     from model.features.store import FeatureStore
@@ -33,6 +34,8 @@ COST = "about eight minutes on two cores for the size tiny"
 """Time that a base voice takes to make (docs/measurements)."""
 VOICES = dict.fromkeys(LANGUAGES, 4) | {"fa": 2}
 """Generated voices of a base per language."""
+SENTENCES = 150
+"""Sentences of each voice, where the shipped list has as many."""
 
 
 def list_bases(state: State) -> list[dict[str, Any]]:
@@ -53,6 +56,7 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
         "corpus.name": "-".join(("base", *languages)),
         "corpus.path": "model/corpus",
         "corpus.generated_voices": {language: VOICES[language] for language in languages},
+        "corpus.sentences_per_voice": min(SENTENCES, *(len(shipped_list(language)) for language in languages)),
         "model_size": size,
         "registry.name": base_name(languages, "{size}"),
         "training.start_from": NONE,

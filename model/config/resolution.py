@@ -150,6 +150,7 @@ def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, 
             "training.max_steps": max(1, round(preset["steps"] * size["max_steps"])),
             "training.learning_rate": preset["learning_rate"] * size["learning_rate"],
             "training.warmup_steps": preset["warmup_steps"],
+            "training.base_interpolation": preset["base_interpolation"],
         }
     return layers
 

@@ -84,6 +84,9 @@ class TrainingConfig(Section):
     overwritten; 0 trains on the corpus alone."""
     freeze: tuple[Literal["embeddings", "encoder", "aligner", "predictors", "decoder"], ...] = ()
     """Parts of the model that keep the weights of `start_from`."""
+    base_interpolation: Share = 0.0
+    """Position of the exported embeddings, encoder and predictors between the trained weights (0) and those of
+    `start_from` (1). With few clips, training makes them worse, and the weights in between are more intelligible."""
     max_steps: Positive = 1200
     """Optimizer steps of the whole training."""
     batch_size: Positive = 16
@@ -150,9 +153,9 @@ class TrainingConfig(Section):
     """Weights that become the voice. On minutes of speech the held-out mel error is lowest after two thirds of the
     steps, but the speech becomes clearer until the end: on 5.5 minutes the character error rate of training sentences
     fell from 0.20 at the best checkpoint to 0.15 at the last, that of held-out ones stayed at 0.30."""
-    variance_restoration: Annotated[float, Field(ge=0, le=2)] = 1.0
+    variance_restoration: Annotated[float, Field(ge=0, le=2)] = 0.5
     """Fraction of the variance that predicted mels lack against held-out recordings which the voice restores: 0 none, 1
-    all of it."""
+    all of it. More of it is clearer, and less like the speaker (docs/measurements)."""
     log_interval: Positive = 20
     """Steps between two records in `history.jsonl`."""
     buffer_size: Annotated[int, Field(ge=0)] = 4

@@ -33,6 +33,8 @@ MODULES = {
     "decoder": ("decoder", "position_in_token", "frame_merge", "mel_head"),
 }
 """Part of the model as `training.freeze` names it -> its modules."""
+TEXT_PARTS = ("embeddings", "encoder", "predictors")
+"""Parts that read the text: what the base learned from many sentences, a few clips can only make worse."""
 
 
 MIN_SIMILARITY = 0.85
@@ -101,8 +103,8 @@ class StartingPoint:
         training_sentences: Hashes of the sentences that the base was trained on.
 
     Raises:
-        AdaptationError: the base was made with other mel settings or another speaker encoder, or
-            `training.keep_speakers` is on without `compare_speakers`.
+        AdaptationError: the base was made with other mel settings or another speaker encoder, a setting needs a base
+            and there is none, or `training.keep_speakers` is on without `compare_speakers`.
         VoiceError: the base is missing or damaged.
     """
 
@@ -126,6 +128,11 @@ class StartingPoint:
         self.training_sentences: frozenset[str] = frozenset()
         self.dimensions = model_dimensions(store)
         if self.base is None or base is None:
+            if self.config.base_interpolation:
+                raise AdaptationError(
+                    f"training.base_interpolation is {self.config.base_interpolation:g}, but there is no base voice; "
+                    "give one (training.start_from), or set it to 0"
+                )
             return
         self._check(self.base, store, config)
         if config.training.keep_languages:
@@ -192,6 +199,25 @@ class StartingPoint:
             if similarity >= MIN_SIMILARITY and self.base.speaker_languages[name] in self.languages and name not in own
         ]
         return {name: self.base.speakers[name] for name in self.kept}
+
+    def interpolate(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Returns trained weights whose text parts are moved towards the base by `training.base_interpolation`.
+
+        Weights that are fine-tuned on little data generalize better when they are averaged with those that they started
+        from (Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", arXiv:2109.01903). All parts are trained all
+        the same: with a frozen encoder, the decoder would have to fit what is peculiar to the few sentences.
+        """
+        share = self.config.base_interpolation
+        if self.base is None or not share:
+            return weights
+        theirs = self.base.model.state_dict()
+        prefixes = _prefixes(TEXT_PARTS)
+        return {
+            name: torch.lerp(tensor, theirs[name].to(tensor), share)
+            if name.startswith(prefixes) and name in theirs
+            else tensor
+            for name, tensor in weights.items()
+        }
 
     def with_speakers(self, report: AdaptationReport) -> AdaptationReport:
         """Returns the report with the final status of the base's speakers: kept or dropped, and their similarity."""
@@ -290,11 +316,16 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> list[str]:
     Returns:
         Names of the frozen parameters.
     """
-    prefixes = tuple(f"{module}." for part in parts for module in MODULES[part])
-    frozen = [name for name, _ in model.named_parameters() if prefixes and name.startswith(prefixes)]
+    prefixes = _prefixes(parts)
+    frozen = [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
     for name in frozen:
         model.get_parameter(name).requires_grad_(False)
     return frozen
+
+
+def _prefixes(parts: Sequence[str]) -> tuple[str, ...]:
+    """Returns the beginnings of the names of the parameters in some parts of the model."""
+    return tuple(f"{module}." for part in parts for module in MODULES[part])
 
 
 def write_report(folder: Path, report: AdaptationReport) -> Path:

@@ -46,7 +46,8 @@ def export_voice(
     last = list_checkpoints(checkpoints)[-1].path
     chosen = load_checkpoint(last if config.training.exported_checkpoint == "last" else best_checkpoint(checkpoints))
     model = AcousticModel(config.model, start.dimensions)
-    model.load_state_dict(chosen.ema)
+    weights = start.interpolate(chosen.ema)
+    model.load_state_dict(weights)
     speakers = describe_speakers(model, store)
     kept = start.keep_speakers(model, store)
     validation = evaluation_batches(store, "validation", config.training.batch_size)
@@ -67,7 +68,7 @@ def export_voice(
         licenses=list(dict.fromkeys([*([data_license] if data_license else []), *start.licenses])),
         training_sentences=training_sentences(store) | start.training_sentences,
     )
-    return write_voice(output / "voice", voice, chosen.ema), chosen.step
+    return write_voice(output / "voice", voice, weights), chosen.step
 
 
 def training_sentences(store: FeatureStore) -> frozenset[str]:

@@ -40,7 +40,7 @@ NOT_IN_FINGERPRINT = {
     *("start_from", "start_from_sha256"),  # the hash of the weights counts instead
     *("buffer_size", "num_workers", "num_threads", "device", "model_gpu", "data_gpu", "enable_memory_isolation"),
     *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
-    "keep_speakers",
+    *("keep_speakers", "base_interpolation"),
 }
 """Training settings that do not affect the weights, so that they may change when a run is resumed or exported again."""
 

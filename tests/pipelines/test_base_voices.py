@@ -72,6 +72,7 @@ def test_the_settings_of_a_base_are_valid_and_speech_can_be_generated_with_them(
     corpus = project.resolve(None, None, base_settings(languages, "small")).config.corpus
     spoken = {utterance.speaker for utterance in generated.read(corpus.model_copy(update={"path": ""})).utterances}
     counts = {language: 2 if language == "fa" else 4 for language in languages}
+    assert corpus.sentences_per_voice == (105 if "fa" in languages else 150)  # as many as the shortest list has
     assert spoken == {f"{name}_{number + 1}" for name, count in counts.items() for number in range(count)}
 
 

@@ -244,11 +244,13 @@ def test_sizes_come_from_the_base_unless_they_are_given():
     assert plain.config.training.max_steps == resolve().config.training.max_steps
 
 
-def test_the_less_speech_the_fewer_steps_at_a_lower_learning_rate():
+def test_the_less_speech_the_fewer_steps_at_a_lower_learning_rate_and_the_closer_to_the_base():
     found = [resolve(derived=base_layers(BASE, seconds)).config.training for seconds in (10, 60, 300, 36000)]
     assert sorted({item.max_steps for item in found}) == [item.max_steps for item in found]
     rates = [item.learning_rate for item in found]
     assert rates[0] < rates[1] < rates[2] == rates[3]
+    shares = [item.base_interpolation for item in found]
+    assert shares[0] > shares[1] > shares[2] > shares[3] == 0
     assert found[3].max_steps == resolve().config.training.max_steps
     own = resolve(overrides={"training.learning_rate": 1e-2}, derived=base_layers(BASE, 10)).config.training
     assert own.learning_rate == 1e-2

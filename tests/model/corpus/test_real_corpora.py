@@ -25,7 +25,7 @@ def mixed(real_data, tmp_path_factory):
 
 
 def test_every_clip_is_kept_in_every_language(mixed):
-    clips = read_manifest(mixed / "validated")
+    clips = read_manifest(mixed / "validated", beside=True)
     assert len(clips) == 491
     languages = Counter(clip.language for clip in clips)
     assert set(languages) == {"de", "en", "es", "fa", "fr", "it", "nl", "ru", "zh"}
@@ -57,7 +57,7 @@ def test_splits_leak_no_text_and_hold_speakers_out(mixed):
     for clip in clips:
         splits[clip.text].add(clip.split)
     assert all(len(found) == 1 for found in splits.values())
-    unheard = held_out_speakers(read_manifest(mixed / "validated"), Config().split.held_out_speakers)
+    unheard = held_out_speakers(read_manifest(mixed / "validated", beside=True), Config().split.held_out_speakers)
     assert len(unheard) >= 2
     assert {clip.split for clip in clips if clip.speaker in unheard} <= {"test", "validation"}
     many = {name for name, count in Counter(clip.speaker for clip in clips).items() if count >= 8} - unheard

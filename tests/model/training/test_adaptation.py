@@ -13,7 +13,7 @@ from model.config.resolution import resolve
 from model.features.index import ClipTable
 from model.features.store import FeatureStore
 from model.training import trainer
-from model.training.adaptation import MODULES, AdaptationError, StartingPoint, freeze
+from model.training.adaptation import MODULES, TEXT_PARTS, AdaptationError, StartingPoint, freeze
 from model.training.kept_speakers import speaker_similarities
 from model.training.state import TrainingError
 from model.training.trainer import train
@@ -103,6 +103,29 @@ def test_frozen_parts_keep_the_weights_of_the_base(config, base, generated_featu
     assert frozen
     assert changed
     assert not changed & frozen
+
+
+def test_exported_text_parts_lie_between_the_trained_weights_and_those_of_the_base(
+    config, base, generated_features, tmp_path
+):
+    exported = {}
+    for share in (0.0, 0.25, 1.0):  # the first run trains, the others export it again
+        settings = config(max_steps=3, base_interpolation=share, enable_evaluation=False)
+        exported[share] = weights(train(settings, generated_features, tmp_path, base=base).voice)
+    theirs, trained = weights(base), exported[0.0]
+    text = tuple(f"{module}." for part in TEXT_PARTS for module in MODULES[part])
+    assert {name.split(".")[0] for name in trained if name.startswith(text)} >= {"symbol_embedding", "encoder"}
+    for name, tensor in trained.items():
+        moves = name.startswith(text)
+        assert torch.equal(exported[1.0][name], theirs[name] if moves else tensor)
+        between = 0.75 * tensor + 0.25 * theirs[name] if moves else tensor
+        torch.testing.assert_close(exported[0.25][name], between)
+    assert any(not torch.equal(tensor, theirs[name]) for name, tensor in trained.items() if name.startswith(text))
+
+
+def test_interpolation_without_a_base_is_refused(config, store):
+    with pytest.raises(AdaptationError, match=r"base_interpolation is 0\.5, but there is no base voice; .* set it to 0"):
+        StartingPoint(store, config(base_interpolation=0.5))
 
 
 def test_freezing_excludes_parameters_from_training(config, base, store):

@@ -202,6 +202,7 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "keep_speakers": "test_speakers_of_the_base_are_listed_while_they_sound_like_themselves",
     "rehearsal": "test_rehearsal_mixes_the_features_of_the_base_in",
     "freeze": "test_frozen_parts_keep_the_weights_of_the_base",
+    "base_interpolation": "test_exported_text_parts_lie_between_the_trained_weights_and_those_of_the_base",
     "evaluation_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "checkpoint_interval": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",
     "exported_checkpoint": "test_best_last_and_top_k_are_kept_and_the_wanted_one_is_exported",

@@ -39,6 +39,7 @@ def test_training_settings_outside_the_fingerprint_are_those_without_effect_on_w
     assert sorted(unnoticed("training")) == [
         f"training.{name}"
         for name in (
+            "base_interpolation",
             "buffer_size",
             "checkpoint_interval",
             "data_gpu",
