@@ -124,7 +124,9 @@ def test_exported_text_parts_lie_between_the_trained_weights_and_those_of_the_ba
 
 
 def test_interpolation_without_a_base_is_refused(config, store):
-    with pytest.raises(AdaptationError, match=r"base_interpolation is 0\.5, but there is no base voice; .* set it to 0"):
+    with pytest.raises(
+        AdaptationError, match=r"base_interpolation is 0\.5, but there is no base voice; .* set it to 0"
+    ):
         StartingPoint(store, config(base_interpolation=0.5))
 
 
