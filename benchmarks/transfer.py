@@ -17,6 +17,7 @@ half of its processor time.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import shutil
@@ -234,7 +235,8 @@ class Experiment:
 
     def score(self, voice: Path) -> tuple[Scores, Scores]:
         """Returns the scores of a voice's first speaker on the held-out sentences, and on the further texts."""
-        digest = json.loads((voice / DESCRIPTION).read_text("utf-8"))["weights_sha256"]
+        # The description changes with the weights, whose hash it has, and with the settings of the export.
+        digest = hashlib.sha256((voice / DESCRIPTION).read_bytes()).hexdigest()
         path = self._scores_folder / f"{voice.parent.name}-{digest[:8]}.json"
         held_out = [self.corpus[1].clips[position].text for position in self._held_out]
         known = json.loads(path.read_text("utf-8")) if path.is_file() else {"errors": {}, "similarities": {}}
@@ -295,9 +297,14 @@ def draw_clips(clips: list[Clip], seconds: float, draw: int) -> list[Clip]:
 
 
 def train_once(folder: Path, store: FeatureStore, settings: TrainSettings, base: Path | None = None) -> Training:
-    """Trains, or returns the training that is in the folder; the processor time of interrupted parts is added up."""
+    """Trains; a training that is finished in the folder is only exported again, with the settings of the export.
+
+    The processor time of interrupted parts is added up.
+    """
     record, spent = folder / "cost.json", folder / "spent.json"
-    if not record.is_file():
+    if record.is_file():
+        train(settings, store, folder, base=base)
+    else:
         before = json.loads(spent.read_text("utf-8")) if spent.is_file() else 0.0
         started = time.process_time()
         try:

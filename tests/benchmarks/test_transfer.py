@@ -92,10 +92,11 @@ def test_an_adaptation_has_the_settings_of_its_amount_of_speech(tmp_path):
     assert settings.training.start_from == str(tmp_path)
 
 
-def test_the_time_of_an_interrupted_training_counts_and_a_finished_one_is_reused(tmp_path, monkeypatch):
+def test_the_time_of_an_interrupted_training_counts_and_that_of_exporting_again_does_not(tmp_path, monkeypatch):
     clock = iter([10.0, 14.0, 20.0, 26.0])
     monkeypatch.setattr(transfer.time, "process_time", lambda: next(clock))
-    outcomes = iter([KeyboardInterrupt(), TrainingResult(steps=3, exported_step=3, voice=tmp_path, metrics={})])
+    result = TrainingResult(steps=3, exported_step=3, voice=tmp_path, metrics={})
+    outcomes = iter([KeyboardInterrupt(), result, result])
 
     def train(*_, **__):
         outcome = next(outcomes)
@@ -109,6 +110,7 @@ def test_the_time_of_an_interrupted_training_counts_and_a_finished_one_is_reused
     finished = train_once(tmp_path, None, None)
     assert (finished.steps, finished.seconds) == (3, (4.0 + 6.0) / PROCESSES)
     assert train_once(tmp_path, None, None) == finished
+    assert next(outcomes, None) is None  # the finished training was exported again
 
 
 def test_the_further_texts_are_distinct_and_in_no_base_voice():
