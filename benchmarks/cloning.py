@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.generated_corpus import prepare
 from benchmarks.transfer import TEXTS, print_table, show
-from model.audio.io import read_audio, write_audio
+from model.audio.io import AudioError, read_audio, write_audio
+from model.audio.reference import check_reference
 from model.config.resolution import flatten, resolve
 from model.corpus.manifest import read_manifest
 from model.corpus.readers import survey
@@ -60,7 +61,13 @@ def read_speakers(recordings: Path, folder: Path, language: str, most: int, enco
         middle = len(samples) // 2
         reference = folder / "references" / f"{name}.wav"
         reference.parent.mkdir(parents=True, exist_ok=True)
-        references.append(write_audio(reference, samples[:middle], clip.sample_rate))
+        write_audio(reference, samples[:middle], clip.sample_rate)
+        try:
+            check_reference(reference, read_audio(reference, config.audio.sample_rate), config.audio, config.features)
+        except AudioError as error:
+            logging.warning("left out: %s", error)
+            continue
+        references.append(reference)
         targets.append(encoder.embed(samples[middle:], clip.sample_rate))
         own.append(float(encoder.embed(samples[:middle], clip.sample_rate) @ targets[-1]))
     return Speakers(references=references, targets=np.stack(targets), own=np.array(own))
