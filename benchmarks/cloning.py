@@ -1,8 +1,8 @@
 """Measures how similar voices that are cloned from one reference clip, without training, are to their speakers.
 
-The first half of a recording is the reference. Its speaker is compared with by the second half: cosine similarity of
-Resemblyzer embeddings. As bounds, the table has the first half itself, and the mean similarity between the speakers. A
-voice that ignores the reference reaches the latter.
+The first half of a recording is the reference clip; the cloned speech is compared with the second half, by the cosine
+similarity of Resemblyzer embeddings. The table has two bounds: the reference clip itself, and the mean similarity
+between recordings of different speakers, which a voice reaches that ignores its reference.
 
     python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker VOICE...
 """

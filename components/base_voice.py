@@ -1,11 +1,13 @@
 """The voice that a training starts from: found by its name, pinned to a version and to the hash of its weights."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.registry import CANDIDATE, CHAMPION, Registry, is_registered, parse_uri
 from components.state import State, read_json
+from model.config.resolution import base_layers
 from model.config.training import TrainingConfig
 from model.corpus.sentences import shipped_languages
 from model.errors import MyXTTSError
@@ -33,13 +35,24 @@ class BaseVoice:
         uri: `models:/<name>/<version>`, or the absolute path of a folder.
         folder: Folder of its files on this machine.
         weights_sha256: SHA-256 of its weights.
+        languages: Languages that it speaks.
         config: Settings that `voice.json` records: `model_size`, `audio`, `model`, ...
     """
 
     uri: str
     folder: Path
     weights_sha256: str
+    languages: tuple[str, ...]
     config: dict[str, Any]
+
+    def layers(self, languages: Iterable[str], seconds: float) -> dict[str, dict[str, Any]]:
+        """Returns the settings that follow from it, as layers for `resolve`.
+
+        Args:
+            languages: Languages of the corpus.
+            seconds: Training speech in the corpus; 0 where it is not known yet.
+        """
+        return base_layers(self.config, seconds, reads_corpus=set(languages) <= set(self.languages))
 
 
 def find_base(start_from: str, state: State) -> BaseVoice | None:
@@ -125,7 +138,7 @@ def _described(uri: str, folder: Path) -> BaseVoice:
         )
     fix = "training.start_from needs a whole voice: fetch or export it again"
     described = read_record(path, _Description, BaseVoiceError, fix)
-    return BaseVoice(uri=uri, folder=folder, weights_sha256=described.weights_sha256, config=described.config)
+    return BaseVoice(uri=uri, folder=folder, **vars(described))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,4 +146,5 @@ class _Description:
     """Fields of `voice.json` that a training from this voice reads."""
 
     weights_sha256: str
+    languages: tuple[str, ...]
     config: dict[str, Any]

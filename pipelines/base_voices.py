@@ -23,7 +23,7 @@ from components.base_voice import (
 )
 from components.registry import Registry
 from components.state import State
-from model.config.resolution import Resolved, base_layers, with_layers
+from model.config.resolution import Resolved, with_layers
 from model.corpus.manifest import read_manifest
 from model.corpus.sentences import shipped_list
 
@@ -60,6 +60,7 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
         "model_size": size,
         "registry.name": base_name(languages, "{size}"),
         "training.start_from": NONE,
+        **dict.fromkeys(("training.base_interpolation", "training.rehearsal"), 0.0),  # they need a base
     }
 
 
@@ -113,7 +114,8 @@ def start_from_base(settings: Resolved, store: "FeatureStore", state: State) -> 
         base = find_base(wanted, state)
     layers: dict[str, dict[str, Any]] = {}
     if base:
-        layers = base_layers(base.config, sum(store.clips[position].seconds for position in store.split("train")))
+        seconds = sum(store.clips[position].seconds for position in store.split("train"))
+        layers = base.layers(store.languages, seconds)
     merged = with_layers(settings, layers)
     pinned = {
         "start_from": base.uri if base else NONE,

@@ -20,7 +20,7 @@ from components.registry import model_name
 from components.state import PROJECT_FILE, State, read_or_set_aside
 from components.studies.identity import StudyArguments
 from components.studies.space import search_space
-from model.config.resolution import Resolved, base_layers, flatten, nest, resolve
+from model.config.resolution import Resolved, flatten, nest, resolve
 from model.config.schema import Config
 from model.config.study import StudySettings
 from model.corpus.readers import survey
@@ -236,7 +236,7 @@ class Project:
         wanted = self.config.training.start_from
         if wanted == NONE:
             return self
-        base, seconds = None, 0.0
+        base, languages, seconds = None, set[str](), 0.0
         if self.needs_base:
             languages, seconds = spoken_languages(self.folder / CORPUS)
             base = self._automatic_base(languages, make) if wanted == AUTO else find_base(wanted, self.state)
@@ -244,7 +244,7 @@ class Project:
         pinned = {"training.start_from": base.uri if base else NONE}
         if base:
             pinned["training.start_from_sha256"] = base.weights_sha256
-        derived = base_layers(base.config, seconds) if base else {}
+        derived = base.layers(languages, seconds) if base else {}
         return replace(self, resolved=resolve(params, config_file, {**overrides, **pinned}, derived), derived=derived)
 
     @property

@@ -22,7 +22,7 @@ from components.data_versions import LATEST, DataRecords, DataVersion
 from components.registry import model_name
 from components.results import Results
 from components.state import State
-from model.config.resolution import Resolved, base_layers, flatten, resolve
+from model.config.resolution import Resolved, flatten, resolve
 from model.config.schema import Config
 from model.diagnosis.checklist import checklist, refuse
 
@@ -72,7 +72,7 @@ def _with_base(parameters: dict[str, str], resolved: Resolved, version: DataVers
     pinned = {"training.start_from": base.uri if base else NONE}
     if base:
         pinned["training.start_from_sha256"] = base.weights_sha256
-    derived = base_layers(base.config, version.seconds) if base else {}
+    derived = base.layers(version.languages, version.seconds) if base else {}
     return resolve(overrides={**from_parameters(parameters), **pinned}, derived=derived, source=ORIGIN)
 
 

@@ -135,12 +135,14 @@ def with_layers(resolved: Resolved, derived: Mapping[str, Mapping[str, Any]]) ->
     return Resolved(merged.config, {**merged.origins, **{key: resolved.origins[key] for key in given}})
 
 
-def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
+def base_layers(base: Mapping[str, Any], seconds: float, reads_corpus: bool = True) -> dict[str, dict[str, Any]]:
     """Returns the settings that follow from a base voice, as layers for `resolve`: the user's own values win.
 
     Args:
         base: `config` of the base's description: `model_size`, `audio`, `model`, ...
         seconds: Training speech in the corpus; 0 where it is not known yet, which leaves steps and learning rate alone.
+        reads_corpus: Whether the base speaks all languages of the corpus. One that does not is no help in reading them,
+            so nothing of it is interpolated.
     """
     layers = {"base voice": flatten({name: base[name] for name in ("model_size", "model")})}
     preset = adaptation_preset(seconds)
@@ -150,7 +152,7 @@ def base_layers(base: Mapping[str, Any], seconds: float) -> dict[str, dict[str, 
             "training.max_steps": max(1, round(preset["steps"] * size["max_steps"])),
             "training.learning_rate": preset["learning_rate"] * size["learning_rate"],
             "training.warmup_steps": preset["warmup_steps"],
-            "training.base_interpolation": preset["base_interpolation"],
+            "training.base_interpolation": preset["base_interpolation"] if reads_corpus else 0.0,
         }
     return layers
 

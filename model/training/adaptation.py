@@ -34,7 +34,7 @@ MODULES = {
 }
 """Part of the model as `training.freeze` names it -> its modules."""
 TEXT_PARTS = ("embeddings", "encoder", "predictors")
-"""Parts that read the text: what the base learned from many sentences, a few clips can only make worse."""
+"""Parts that read the text. The base learned them from many sentences; a few clips tend to make them worse."""
 
 
 MIN_SIMILARITY = 0.85

@@ -42,7 +42,7 @@ NOT_IN_FINGERPRINT = {
     *("log_interval", "checkpoint_interval", "keep_top_k", "exported_checkpoint", "variance_restoration"),
     *("keep_speakers", "base_interpolation"),
 }
-"""Training settings that do not affect the weights, so that they may change when a run is resumed or exported again."""
+"""Training settings that do not affect the trained weights: they may change when a run is resumed or exported again."""
 
 
 class TrainingError(MyXTTSError):

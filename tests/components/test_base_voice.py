@@ -16,7 +16,9 @@ from model.config.vocoder import VocoderConfig
 def voice(tmp_path):
     folder = tmp_path / "voice"
     folder.mkdir()
-    (folder / "voice.json").write_text(json.dumps({"weights_sha256": "a" * 64, "config": {"model_size": "small"}}))
+    (folder / "voice.json").write_text(
+        json.dumps({"weights_sha256": "a" * 64, "languages": ["en"], "config": {"model_size": "small"}})
+    )
     return folder
 
 
@@ -136,7 +138,7 @@ def test_another_vocoder_does_not_start_from_that_of_the_base(state, with_base, 
 
 
 def test_a_voice_without_a_base_and_a_base_without_a_vocoder_start_from_scratch(state, voice, with_base):
-    (voice / "voice.json").write_text(json.dumps({"weights_sha256": "a" * 64, "config": {}}))
+    (voice / "voice.json").write_text(json.dumps({"weights_sha256": "a" * 64, "languages": ["en"], "config": {}}))
     assert base_vocoder_folder(voice, vocoder(), state) is None
     made = with_base()
     (voice / "vocoder" / "vocoder.json").unlink()
@@ -149,6 +151,6 @@ def test_a_base_that_is_gone_or_was_retrained_is_named_with_the_fix(state, voice
     made = with_base()
     (voice / "voice.json").unlink()
     if left:
-        (voice / "voice.json").write_text(json.dumps({"weights_sha256": left * 64, "config": {}}))
+        (voice / "voice.json").write_text(json.dumps({"weights_sha256": left * 64, "languages": ["en"], "config": {}}))
     with pytest.raises(BaseVoiceError, match=rf"{named}.*vocoder\.start_from_base to false"):
         base_vocoder_folder(made, vocoder(), state)

@@ -101,7 +101,7 @@ class Step:
 
 def write_voice(folder: Path, weights: str = "w") -> Path:
     """Writes the description of a voice, without weights."""
-    return write_json(folder / "voice.json", {"weights_sha256": weights, "config": {}}).parent
+    return write_json(folder / "voice.json", {"weights_sha256": weights, "languages": ["en"], "config": {}}).parent
 
 
 @pytest.fixture

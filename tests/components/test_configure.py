@@ -109,7 +109,7 @@ def test_the_model_is_named_after_corpus_and_size_or_as_asked(remote):
 
 
 def test_the_base_voice_is_pinned_and_adapted_to_the_speech_of_the_data(remote, tmp_path, monkeypatch):
-    base = BaseVoice(uri="models:/base/3", folder=tmp_path, weights_sha256="c" * 64, config=BASE)
+    base = BaseVoice(uri="models:/base/3", folder=tmp_path, weights_sha256="c" * 64, languages=("en",), config=BASE)
     monkeypatch.setattr(configure, "find_base", lambda *_: base)
     training, chosen = {}, {"start_from": "models:/base@champion", "model_size": ""}
     for seconds in (30.0, 1200.0):
@@ -136,7 +136,7 @@ def test_settings_that_follow_from_a_base_voice_are_no_parameters():
 
 @pytest.mark.parametrize("made", [True, False])
 def test_auto_takes_the_base_of_the_languages_or_starts_from_scratch(remote, tmp_path, monkeypatch, made):
-    base = BaseVoice(uri="models:/base/3", folder=tmp_path, weights_sha256="c" * 64, config=BASE)
+    base = BaseVoice(uri="models:/base/3", folder=tmp_path, weights_sha256="c" * 64, languages=("en",), config=BASE)
     asked = []
     monkeypatch.setattr(configure, "find_made_base", lambda _, *about: asked.append(about) or (base if made else None))
     settings = json.loads(started(remote, start_from="auto").train_settings)

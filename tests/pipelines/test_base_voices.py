@@ -16,7 +16,11 @@ from pipelines.base_voices import base_settings, ensure_base, start_from_base
 
 def voice(tmp_path, uri="models:/base/3"):
     return BaseVoice(
-        uri=uri, folder=tmp_path, weights_sha256="c" * 64, config={"model_size": "xtiny", "model": {"ffn_dim": 96}}
+        uri=uri,
+        folder=tmp_path,
+        weights_sha256="c" * 64,
+        languages=("en", "fa"),
+        config={"model_size": "xtiny", "model": {"ffn_dim": 96}},
     )
 
 
@@ -65,6 +69,9 @@ def test_a_base_is_generated_in_its_languages_alone_and_starts_from_scratch():
     assert settings["corpus.generated_voices"] == {"fa": 2}
     assert settings["registry.name"].format(size=settings["model_size"]) == base_name(("fa",), "small")
     assert settings["training.start_from"] == "none"
+    assert (
+        settings["training.base_interpolation"] == settings["training.rehearsal"] == 0
+    )  # params.yaml may ask for more
 
 
 @pytest.mark.parametrize("languages", [("en",), ("fa",), ("en", "fa"), ("de",), LANGUAGES])
@@ -184,6 +191,15 @@ def test_a_training_outside_of_a_pipeline_has_the_same_base_and_settings(tmp_pat
     assert started.config.training.max_steps == (steps or round(adaptation_preset(10.0)["steps"] * usual))
     assert started.config.training.learning_rate < settings.config.training.learning_rate
     assert started.origins["corpus.format"] == "command line"
+
+
+def test_a_base_that_lacks_a_language_of_the_corpus_is_not_interpolated_with(tmp_path):
+    known, unknown = (voice(tmp_path).layers(languages, 10.0) for languages in (["fa", "en"], ["fa", "nl"]))
+    share = adaptation_preset(10.0)["base_interpolation"]
+    resolved = [project.resolve(derived=layers).config.training for layers in (known, unknown)]
+    assert [training.base_interpolation for training in resolved] == [share, 0.0]
+    assert share > 0
+    assert resolved[0].max_steps == resolved[1].max_steps
 
 
 @pytest.mark.parametrize(
