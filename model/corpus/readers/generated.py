@@ -53,10 +53,12 @@ def choose_engines(config: CorpusConfig) -> dict[str, Engine]:
     """Returns the engine of each language that has voices.
 
     Raises:
-        CorpusError: an engine is not installed, or has fewer voices than wanted.
+        CorpusError: no voice is wanted, or an engine is not installed or has fewer voices than wanted.
     """
-    counts = sorted(config.generated_voices.items())
-    return {language: choose_engine(language, config.engine, count) for language, count in counts if count}
+    counts = [(language, count) for language, count in sorted(config.generated_voices.items()) if count]
+    if not counts:
+        raise CorpusError("corpus.generated_voices names no voice; give a language and a number, such as {en: 2}")
+    return {language: choose_engine(language, config.engine, count) for language, count in counts}
 
 
 def engine_versions(config: CorpusConfig) -> dict[str, str]:

@@ -159,6 +159,8 @@ def test_the_corpus_names_the_engine_of_each_language(corpus):
             {"generated_voices": {"nl": 1}},
             r"sentences_nl.txt: no such list .* leave 'nl' out of corpus.generated_voices \(shipped lists: de, en, es,",
         ),
+        ({"generated_voices": {}}, "corpus.generated_voices names no voice; give .* such as"),
+        ({"generated_voices": {"en": 0}}, "corpus.generated_voices names no voice; give .* such as"),
         ({"path": "/no/such/folder"}, "no such list .* set corpus.path"),
     ],
 )
