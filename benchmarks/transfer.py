@@ -3,8 +3,9 @@
 A base voice is made of generated speech and adapted to a corpus of one reader: to all of its training clips, and to
 subsets of one minute and of fifteen seconds that are drawn several times. For comparison, the table has trainings from
 scratch, the recordings and copy-synthesis. The recognizer transcribes every held-out recording, and texts that no
-corpus here contains (`transfer_texts.txt`), on which voices are compared in pairs. Intervals are of 95 %, by bootstrap
-over sentences.
+corpus here contains (`transfer_texts.txt`), on which voices are compared in pairs. The speaker encoder that measures
+similarity is also part of the loss; the mel-cepstral distortion to the held-out recordings does not depend on it.
+Intervals are of 95 %, by bootstrap over sentences.
 
 Everything is kept in a folder and reused, so the table can be made in pieces, and an interrupted command resumes.
 Trainings run in one process with the batches of two, which are equal; the time of a training on two cores is given as
@@ -34,7 +35,9 @@ import yaml
 
 from benchmarks.generated_corpus import prepare
 from components.base_voice import NONE
+from model.audio.dtw import dtw_path
 from model.audio.io import read_audio, resample
+from model.audio.mel import MelExtractor
 from model.audio.trimming import trim_and_normalize
 from model.config import settings_hash
 from model.config.data import PreprocessSettings
@@ -45,6 +48,7 @@ from model.corpus.manifest import Clip, read_manifest, stage_folder, write_manif
 from model.corpus.readers import survey
 from model.corpus.split import split
 from model.evaluation import recognizer
+from model.evaluation.metrics import mel_cepstral_distortion, mel_cepstrum
 from model.features.extract import build_features
 from model.features.store import FeatureStore
 from model.files import write_json
@@ -108,15 +112,20 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Character error rates and speaker similarities by sentence.
+    """Character error rates, speaker similarities and distortions by sentence.
 
     Attributes:
         errors: Text -> character error rate of the recognizer.
         similarities: Text -> Resemblyzer cosine to the centroid of the reader's training clips.
+        distortions: Held-out text -> mel-cepstral distortion to its recording in dB, aligned by dynamic time warping.
     """
 
     errors: dict[str, float]
     similarities: dict[str, float]
+    distortions: dict[str, float]
+
+
+NO_SCORES = Scores(errors={}, similarities={}, distortions={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +248,7 @@ class Experiment:
         digest = hashlib.sha256((voice / DESCRIPTION).read_bytes()).hexdigest()
         path = self._scores_folder / f"{voice.parent.name}-{digest[:8]}.json"
         held_out = [self.corpus[1].clips[position].text for position in self._held_out]
-        known = json.loads(path.read_text("utf-8")) if path.is_file() else {"errors": {}, "similarities": {}}
+        known = json.loads(path.read_text("utf-8")) if path.is_file() else asdict(NO_SCORES)
         missing = [text for text in (*held_out, *self.texts) if text not in known["errors"]]
         if missing:
             synthesizer = Synthesizer(voice)
@@ -248,7 +257,7 @@ class Experiment:
                 known[name] |= values
             write_json(path, known)
         parts = [
-            Scores(**{name: {text: values[text] for text in texts} for name, values in known.items()})
+            Scores(**{name: {text: values[text] for text in texts if text in values} for name, values in known.items()})
             for texts in (held_out, self.texts)
         ]
         return parts[0], parts[1]
@@ -281,7 +290,25 @@ class Experiment:
                 text: recognizer.character_error(normalize(text, LANGUAGE).text, transcript.result())
                 for text, transcript in transcripts.items()
             }
-        return Scores(errors=errors, similarities=dict(zip(speech, (vectors @ reader).tolist(), strict=True)))
+        recorded = {store.clips[position].text: np.array(store.clip(position).mel) for position in self._held_out}
+        extractor = MelExtractor(store.audio)
+        return Scores(
+            errors=errors,
+            similarities=dict(zip(speech, (vectors @ reader).tolist(), strict=True)),
+            distortions={
+                text: distortion(extractor.numpy(samples), recorded[text])
+                for text, samples in speech.items()
+                if text in recorded
+            },
+        )
+
+
+def distortion(mel: np.ndarray, recorded: np.ndarray) -> float:
+    """Returns the mel-cepstral distortion in dB of log-mels (S, M) and (R, M) that are aligned by their cepstra."""
+    path = dtw_path(mel_cepstrum(mel), mel_cepstrum(recorded))
+    value = mel_cepstral_distortion(mel, recorded, path).value
+    assert value is not None  # it applies to every pair
+    return value
 
 
 def draw_clips(clips: list[Clip], seconds: float, draw: int) -> list[Clip]:
@@ -342,11 +369,11 @@ def training_settings(overrides: dict[str, Any], base: Path | None = None, secon
 
 def average(scores: Sequence[Scores]) -> Scores:
     """Returns the mean over scores of the same texts."""
-    names = ("errors", "similarities")
+    first, *_ = plain = [asdict(item) for item in scores]
     return Scores(
         **{
-            name: {text: float(np.mean([getattr(item, name)[text] for item in scores])) for text in scores[0].errors}
-            for name in names
+            name: {text: float(np.mean([item[name][text] for item in plain])) for text in values}
+            for name, values in first.items()
         }
     )
 
@@ -377,6 +404,7 @@ def score_cells(held_out: Scores, copy: Scores, texts: Scores | None = None) -> 
         show(list(held_out.errors.values())),
         show(differences(held_out.errors, copy.errors)),
         show(list(held_out.similarities.values())),
+        f"{np.mean(list(held_out.distortions.values())):.2f}",
         *(show(values) if values else "-" for values in further),
     ]
 
@@ -401,6 +429,7 @@ COLUMNS = (
     "CER held-out",
     "minus copy-synthesis",
     "cosine held-out",
+    "MCD held-out",
     "CER further texts",
     "cosine further texts",
 )

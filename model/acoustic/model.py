@@ -65,8 +65,8 @@ class ModelOutput:
         alignment: None if the batch has durations.
         predicted, target: Predicted prosody and its target.
         conditions: Conditions of the pass.
-        embed_synthesis: Function from (mel, lengths) to speaker embeddings (B, E), for the speaker consistency loss;
-            None without `use_speaker_consistency_loss`.
+        embed_synthesis: Function from (mel, lengths) to speaker embeddings (B, E) by the model's own speaker encoder,
+            for the speaker consistency loss; None without that encoder or that loss.
     """
 
     mel: Tensor
@@ -176,13 +176,14 @@ class AcousticModel(nn.Module):
         predicted = self._predict_prosody(encoded, embedded, mask, conditions.vector, batch.token_lengths)
         frames = batch.mel.shape[1]
         mel = self._decode(self._add_prosody(encoded, target, mask), durations, frames, mel_mask, conditions.vector)
+        own_consistency = self.config.use_speaker_consistency_loss and not self.config.use_pretrained_speaker_encoder
         return ModelOutput(
             mel=mel,
             alignment=alignment,
             predicted=predicted,
             target=target,
             conditions=conditions,
-            embed_synthesis=self.conditioning.embed_synthesis if self.config.use_speaker_consistency_loss else None,
+            embed_synthesis=self.conditioning.embed_synthesis if own_consistency else None,
         )
 
     @torch.inference_mode()

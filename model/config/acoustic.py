@@ -66,7 +66,8 @@ class ModelConfig(Section):
     speaker_encoder_dim: Positive = 128
     """Width of the jointly trained speaker encoder."""
     use_speaker_consistency_loss: bool = False
-    """Loss on the distance between the embeddings of predicted and recorded mels, by the jointly trained encoder."""
+    """Loss on the distance between the speaker embeddings of predicted and recorded mels, by Resemblyzer or by the
+    jointly trained encoder."""
     reference_encoder_dim: Positive = 128
     """Width of the encoding of a reference clip, from which style tokens and latent are computed."""
     enable_gst: bool = False
@@ -95,11 +96,6 @@ class ModelConfig(Section):
             raise ValueError(
                 f"model.gst_style_token_dim ({self.gst_style_token_dim}) must be a multiple of model.gst_num_heads "
                 f"({self.gst_num_heads})"
-            )
-        if self.use_speaker_consistency_loss and self.use_pretrained_speaker_encoder:
-            raise ValueError(
-                "model.use_speaker_consistency_loss embeds mels, and pretrained speaker encoders embed samples; "
-                "set model.use_pretrained_speaker_encoder to false"
             )
         if self.hidden_dim % (2 * self.num_heads):
             raise ValueError(

@@ -145,6 +145,9 @@ def base_layers(base: Mapping[str, Any], seconds: float, reads_corpus: bool = Tr
             so nothing of it is interpolated.
     """
     layers = {"base voice": flatten({name: base[name] for name in ("model_size", "model")})}
+    own_encoder = not base["model"]["use_pretrained_speaker_encoder"]
+    if own_encoder or base["features"]["speaker_encoder_model"] == "resemblyzer":
+        layers["base voice"] |= {"model.use_speaker_consistency_loss": True, "loss.speaker_consistency_start": 0.0}
     preset = adaptation_preset(seconds)
     if preset:
         size = presets()[0][base["model_size"]]["training"]
@@ -153,6 +156,7 @@ def base_layers(base: Mapping[str, Any], seconds: float, reads_corpus: bool = Tr
             "training.learning_rate": preset["learning_rate"] * size["learning_rate"],
             "training.warmup_steps": preset["warmup_steps"],
             "training.base_interpolation": preset["base_interpolation"] if reads_corpus else 0.0,
+            "loss.speaker_consistency_loss_weight": preset["speaker_consistency_loss_weight"],
         }
     return layers
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.config import ModelSize, OptimizationLevel, Section
 from model.config.acoustic import ModelConfig
@@ -43,3 +43,14 @@ class Config(Section):
     launch: LaunchConfig = LaunchConfig()
     docker: DockerConfig = DockerConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        pretrained = self.model.use_speaker_consistency_loss and self.model.use_pretrained_speaker_encoder
+        if pretrained and self.features.speaker_encoder_model != "resemblyzer":
+            raise ValueError(
+                "model.use_speaker_consistency_loss embeds mels, which features.speaker_encoder_model "
+                f"{self.features.speaker_encoder_model} cannot; set that to resemblyzer, or "
+                "model.use_pretrained_speaker_encoder to false"
+            )
+        return self

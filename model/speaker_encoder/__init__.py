@@ -7,12 +7,14 @@ from pathlib import Path
 from model.config.data import FeaturesConfig
 from model.speaker_encoder.base import SAMPLE_RATE, SpeakerEncoder, SpeakerEncoderError, centroid
 from model.speaker_encoder.deep_speaker import DeepSpeaker
+from model.speaker_encoder.mel_input import MelResemblyzer
 from model.speaker_encoder.resemblyzer import Resemblyzer
 
 __all__ = [
     "ENCODERS",
     "SAMPLE_RATE",
     "DeepSpeaker",
+    "MelResemblyzer",
     "Resemblyzer",
     "SpeakerEncoder",
     "SpeakerEncoderError",

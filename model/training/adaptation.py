@@ -41,7 +41,9 @@ MIN_SIMILARITY = 0.85
 """Cosine (Resemblyzer) between the speech of the new voice and that of the base, above which a speaker is kept."""
 SpeakerComparison = Callable[[Voice, AcousticModel, Sequence[str], FeatureStore], dict[str, float]]
 """Returns the similarity of each speaker's speech before and after a training (`model.training.kept_speakers`)."""
-MAY_DIFFER = frozenset(name for name in ModelConfig.model_fields if "dropout" in name)
+MAY_DIFFER = frozenset(
+    name for name in ModelConfig.model_fields if "dropout" in name or name == "use_speaker_consistency_loss"
+)
 """Settings of the model that may differ from the base's, since no tensor depends on them."""
 
 

@@ -59,7 +59,7 @@ def find_learning_rate(config: TrainSettings, features: Path, output: Path, step
     )
     precision = Precision(devices.model, autocast_type(settings, devices.model), not settings.enable_static_shapes)
     context = StepContext(
-        model=ModelWithLoss(state.model, config.loss, precision),
+        model=ModelWithLoss(state.model, config.loss, precision, state.consistency),
         precision=precision,
         scaler=state.scaler,
         processes=state.processes,

@@ -7,7 +7,8 @@ import operator
 from functools import reduce
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.acoustic.aligner import Alignment
@@ -17,7 +18,10 @@ from model.acoustic.conditioning import Conditions
 from model.acoustic.encoders import kl_divergence
 from model.acoustic.layers import masked_mean, sequence_mask
 from model.acoustic.model import ModelOutput
+from model.audio import SILENCE
 from model.config.training import LossConfig, TrainSettings
+from model.features.store import FeatureStore
+from model.speaker_encoder import MelResemblyzer
 
 AVERAGED_OVER = {
     "mel": "frames",
@@ -36,8 +40,87 @@ AVERAGED_OVER = {
 contrastive term compares the clips of a micro-batch only, and the free bits of `kl` are applied per micro-batch."""
 
 
-def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+MAX_EXCERPTS = 4
+"""Clips of a micro-batch whose speaker is compared in a training step. Eight take a quarter of a step on a CPU."""
+
+
+class SpeakerConsistency(nn.Module):
+    """Speaker consistency loss with a pretrained encoder (YourTTS, arXiv:2112.02418).
+
+    An excerpt of a predicted mel is embedded and compared with its speaker, the mean embedding of recorded mels: the
+    single excerpt of the recording varies more. In training, the excerpts are drawn at random, from at most
+    `MAX_EXCERPTS` clips of a micro-batch; otherwise they are the middle of each clip.
+
+    Args:
+        encoder: Frozen encoder of mels.
+        speakers: (S, V) unit vectors of the speakers, by the same encoder (`embed_speakers`).
+    """
+
+    speakers: Tensor
+
+    def __init__(self, encoder: MelResemblyzer, speakers: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("speakers", speakers, persistent=False)
+
+    def forward(self, mel: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
+        """Returns 1 - cosine, averaged over the clips.
+
+        Args:
+            mel: (B, S, M) predicted log-mels.
+            lengths: (B,) frames.
+            speakers: (B,) int64, row of `speakers`.
+        """
+        frames, place = self.encoder.frames, torch.tensor(0.5)
+        if self.training:
+            rows = torch.randperm(len(lengths))[:MAX_EXCERPTS].to(lengths.device)
+            mel, lengths, speakers = mel[rows], lengths[rows], speakers[rows]
+            place = torch.rand(len(lengths))
+        place = place.to(lengths.device)
+        index = ((lengths - frames).clamp(min=0) * place).long()[:, None] + torch.arange(frames, device=lengths.device)
+        outside = index >= lengths[:, None]  # (B, frames)
+        index = index.clamp(max=mel.shape[1] - 1)[:, :, None].expand(-1, -1, mel.shape[2])
+        excerpt = mel.gather(1, index).masked_fill(outside[:, :, None], SILENCE)
+        return (1 - (self.encoder(excerpt) * self.speakers[speakers]).sum(1)).mean()
+
+
+CLIPS_PER_SPEAKER = 32
+"""Recordings that a speaker's mean embedding is computed from, at most."""
+MAX_CLIPS = 1000
+"""Recordings that are embedded in all, beyond one of each speaker: some ten seconds on a core."""
+
+
+@torch.inference_mode()
+def embed_speakers(store: FeatureStore, encoder: MelResemblyzer) -> Tensor:
+    """Returns the mean directions (S, V) of the embeddings of each speaker's recorded mels."""
+    count = max(1, min(CLIPS_PER_SPEAKER, MAX_CLIPS // len(store.speakers)))
+    vectors = []
+    for name in store.speakers:
+        clips = store.clips_of_speaker[name]
+        chosen = sorted({clips[i * len(clips) // count] for i in range(count)})
+        excerpts = [_excerpts(torch.from_numpy(store.clip(position).mel), encoder.frames) for position in chosen]
+        vectors.append(encoder(torch.cat(excerpts).to(encoder.bank.device)).mean(0))
+    return F.normalize(torch.stack(vectors), dim=1)
+
+
+def _excerpts(mel: Tensor, frames: int) -> Tensor:
+    """Cuts a mel (S, M) into whole excerpts (E, frames, M); a shorter one is a single excerpt, padded with silence."""
+    whole = len(mel) // frames
+    if whole:
+        return mel[: whole * frames].unflatten(0, (whole, frames))
+    return F.pad(mel, (0, 0, 0, frames - len(mel)), value=SILENCE)[None]
+
+
+def loss_terms(
+    output: ModelOutput, batch: Batch, config: LossConfig, consistency: SpeakerConsistency | None = None
+) -> dict[str, Tensor]:
     """Returns the unweighted terms (scalars) of one batch; those of a feature only where it is enabled.
+
+    Args:
+        output: Output of the model.
+        batch: The batch.
+        config: Settings of the losses.
+        consistency: Speaker consistency loss with a pretrained encoder; a model with an encoder of its own brings it.
 
     Returns:
         `mel`: mean absolute error in natural-log units. `duration`, `pitch`, `energy`: mean squared errors per token
@@ -62,6 +145,8 @@ def loss_terms(output: ModelOutput, batch: Batch, config: LossConfig) -> dict[st
         embedding = output.embed_synthesis(output.mel, batch.mel_lengths)
         target_embedding = output.conditions.speaker.detach()
         terms["speaker_consistency"] = (1 - F.cosine_similarity(embedding, target_embedding)).mean()
+    elif consistency is not None:
+        terms["speaker_consistency"] = consistency(output.mel, batch.mel_lengths, batch.speaker)
     return terms
 
 

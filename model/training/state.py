@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from model.loop.checkpoints import (
 from model.loop.devices import Devices, autocast_type
 from model.loop.distributed import Processes
 from model.loop.ema import ExponentialAverage
+from model.speaker_encoder import MelResemblyzer, Resemblyzer, load_speaker_encoder
 from model.training.adaptation import SpeakerComparison, StartingPoint, freeze
 from model.training.durations import DurationCache
-from model.training.losses import AdaptiveLossWeights, constant_weights
+from model.training.losses import AdaptiveLossWeights, SpeakerConsistency, constant_weights, embed_speakers
 from model.training.optimization import PlateauScheduler, make_optimizer, scheduled_learning_rate
 from model.training.stability import DivergenceDetector, ParameterMonitor
 
@@ -64,6 +65,7 @@ class TrainingState:
 
     Attributes:
         start: Starting point: the base voice, the languages and the dimensions of the model.
+        consistency: Speaker consistency loss with a pretrained encoder; None where it is not used.
         adaptation: Report on the weights copied from the base voice; None from scratch.
         identity: Settings and data that determine the weights, by dotted key.
         constant_weights: Weights of the loss terms without a schedule.
@@ -95,6 +97,7 @@ class TrainingState:
         self.adaptation = self.start.initialize(self.model)
         freeze(self.model, settings.freeze)
         self.model.to(devices.model)
+        self.consistency = speaker_consistency(config, [store, *([rehearsed] if rehearsed else [])], devices.model)
         for stack in (self.model.encoder, self.model.decoder):
             stack.checkpointing = settings.enable_gradient_checkpointing
         if processes.rank:  # equal initial weights, but different dropout in each process
@@ -260,6 +263,27 @@ class TrainingState:
             self.scaler.load_state_dict(checkpoint.extra["scaler"])
         self.durations.load_state_dict(checkpoint.extra["durations"])
         self.step = checkpoint.step
+
+
+def speaker_consistency(
+    config: TrainSettings, stores: Sequence[FeatureStore], device: torch.device
+) -> SpeakerConsistency | None:
+    """Returns the speaker consistency loss with the pretrained encoder of the settings, or None where it is not used.
+
+    Args:
+        config: Settings of the run.
+        stores: Features that batches come from; their speakers are numbered in this order.
+        device: Device of the model.
+
+    Raises:
+        SpeakerEncoderError: the weights of the encoder are missing or damaged.
+    """
+    if not (config.model.use_speaker_consistency_loss and config.model.use_pretrained_speaker_encoder):
+        return None
+    encoder = load_speaker_encoder(config.features)
+    assert isinstance(encoder, Resemblyzer)  # the configuration allows the loss with no other encoder
+    embed = MelResemblyzer(config.audio, encoder).to(device)
+    return SpeakerConsistency(embed, torch.cat([embed_speakers(store, embed) for store in stores]).clone()).to(device)
 
 
 def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") -> str:

@@ -16,7 +16,7 @@ from model.acoustic.model import AcousticModel
 from model.config.training import LossConfig
 from model.loop.devices import compiled_graphs
 from model.loop.distributed import Processes, without_averaging
-from model.training.losses import AVERAGED_OVER, loss_terms, loss_weights, weighted_sum
+from model.training.losses import AVERAGED_OVER, SpeakerConsistency, loss_terms, loss_weights, weighted_sum
 from model.training.profiling import StepTimer
 from model.training.stability import Clipping, StepStatus, clip_gradients
 from model.training.state import TrainingState
@@ -58,9 +58,15 @@ class ModelWithLoss(nn.Module):
     outputs of the acoustic model depend on parameters that no weighted term reaches; the loss does not.
     """
 
-    def __init__(self, model: AcousticModel, losses: LossConfig, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: AcousticModel,
+        losses: LossConfig,
+        precision: Precision,
+        consistency: SpeakerConsistency | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.losses, self.precision = model, losses, precision
+        self.model, self.losses, self.precision, self.consistency = model, losses, precision, consistency
 
     def forward(
         self, batch: Batch, weights: dict[str, float], shares: dict[str, float]
@@ -75,7 +81,7 @@ class ModelWithLoss(nn.Module):
         precision = self.precision.autocast
         with torch.autocast(self.precision.device.type, precision, enabled=precision is not None):
             output = self.model(batch)
-        terms = loss_terms(output, batch, self.losses)
+        terms = loss_terms(output, batch, self.losses, self.consistency)
         terms = {name: term * shares[AVERAGED_OVER[name]] for name, term in terms.items()}
         return weighted_sum(terms, weights), {name: term.detach() for name, term in terms.items()}
 

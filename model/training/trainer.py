@@ -191,7 +191,7 @@ def _open_state(
 def _step_context(state: TrainingState, profile_steps: int) -> StepContext:
     config, device = state.config, state.devices.model
     precision = Precision(device, autocast_type(config.training, device), trim=not config.training.enable_static_shapes)
-    model = ModelWithLoss(state.model, config.loss, precision)
+    model = ModelWithLoss(state.model, config.loss, precision, state.consistency)
     return StepContext(
         model=state.processes.wrap(model, find_unused_parameters=has_unused_parameters(config)),
         precision=precision,
@@ -264,7 +264,7 @@ def _validate(state: TrainingState, store: FeatureStore, reporter: RunReporter, 
     if state.processes.is_first:
         eager = without_compiling() if state.config.training.enable_compile else nullcontext()
         with state.averaged_model() as model, eager:
-            state.metrics = validate(model, store, state.config)
+            state.metrics = validate(model, store, state.config, state.consistency)
             previews = write_previews(model, store, state.config, output, state.step)
         reporter.metrics(state.step, state.metrics)
         reporter.files(previews)

@@ -20,7 +20,7 @@ from model.audio.io import write_audio
 from model.config.training import TrainSettings
 from model.features.batching import evaluation_batches
 from model.features.store import FeatureStore
-from model.training.losses import AVERAGED_OVER, loss_terms
+from model.training.losses import AVERAGED_OVER, SpeakerConsistency, loss_terms
 from model.training.step import batch_counts
 
 MEAN_OVER = {
@@ -34,7 +34,12 @@ MEAN_OVER = {
 
 
 @torch.no_grad()
-def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -> dict[str, float]:
+def validate(
+    model: AcousticModel,
+    store: FeatureStore,
+    config: TrainSettings,
+    consistency: SpeakerConsistency | None = None,
+) -> dict[str, float]:
     """Computes metrics on the validation split, unweighted means over its frames, tokens or clips (`MEAN_OVER`).
 
     They do not depend on the batch size, except `kl` (free bits are applied per batch) and `contrastive_speaker`
@@ -48,6 +53,8 @@ def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -
         frame belongs to one token. With style, also the metrics of `StyleMetrics.compute`.
     """
     model.eval()
+    if consistency is not None:
+        consistency = consistency.eval()
     device = next(model.parameters()).device
     sums: Counter[str] = Counter()
     totals: Counter[str] = Counter()
@@ -56,7 +63,7 @@ def validate(model: AcousticModel, store: FeatureStore, config: TrainSettings) -
         sizes = dict(zip(("tokens", "frames", "clips"), batch_counts(batch).tolist(), strict=True))
         batch = batch.to(device)
         output = model(batch)
-        values = {name: float(term) for name, term in loss_terms(output, batch, config.loss).items()}
+        values = {name: float(term) for name, term in loss_terms(output, batch, config.loss, consistency).items()}
         values |= _free_running(model, batch)
         tokens = sequence_mask(batch.token_lengths, batch.ids.shape[1])
         frames = sequence_mask(batch.mel_lengths, batch.mel.shape[1])

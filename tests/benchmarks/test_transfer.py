@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from clips import make_clip
 
@@ -15,6 +16,7 @@ from benchmarks.transfer import (
     Training,
     average,
     differences,
+    distortion,
     draw_clips,
     interval,
     main,
@@ -67,12 +69,21 @@ def test_an_interval_contains_the_mean_and_narrows_with_more_values():
 
 
 def test_scores_are_averaged_and_compared_by_text():
-    one = Scores(errors={"a": 0.2, "b": 0.4}, similarities={"a": 0.9, "b": 0.8})
-    two = Scores(errors={"b": 0.0, "a": 0.4}, similarities={"b": 0.6, "a": 0.7})
+    one = Scores(errors={"a": 0.2, "b": 0.4}, similarities={"a": 0.9, "b": 0.8}, distortions={"a": 4.0})
+    two = Scores(errors={"b": 0.0, "a": 0.4}, similarities={"b": 0.6, "a": 0.7}, distortions={"a": 5.0})
     mean = average([one, two])
     assert mean.errors == pytest.approx({"a": 0.3, "b": 0.2})
     assert mean.similarities == pytest.approx({"a": 0.8, "b": 0.7})
+    assert mean.distortions == {"a": 4.5}
     assert differences(one.errors, two.errors) == pytest.approx([-0.2, 0.4])
+
+
+def test_the_distortion_does_not_depend_on_speed_and_grows_with_the_difference():
+    generator = np.random.default_rng(0)
+    recorded = generator.normal(size=(30, 80)).cumsum(axis=0)
+    assert distortion(np.repeat(recorded, 2, axis=0), recorded) == pytest.approx(0.0, abs=1e-6)
+    tilt = np.linspace(0, 1, 80)
+    assert 0 < distortion(recorded + 0.1 * tilt, recorded) < distortion(recorded + 0.3 * tilt, recorded)
 
 
 def test_one_process_has_the_batches_of_two():
@@ -83,7 +94,7 @@ def test_one_process_has_the_batches_of_two():
 
 def test_an_adaptation_has_the_settings_of_its_amount_of_speech(tmp_path):
     config = training_settings({"model.hidden_dim": 64})
-    described = {"config": {"model_size": "tiny", "model": config.model.model_dump()}}
+    described = {"config": config.model_dump()}
     (tmp_path / "voice.json").write_text(json.dumps(described))
     settings = training_settings({"training.freeze": ["aligner"]}, tmp_path, seconds=15.0)
     assert settings.model.hidden_dim == 64
@@ -120,7 +131,11 @@ def test_the_further_texts_are_distinct_and_in_no_base_voice():
 
 
 def scores(error: float) -> Scores:
-    return Scores(errors={"a": error, "b": error}, similarities={"a": 1 - error, "b": 1 - error})
+    return Scores(
+        errors={"a": error, "b": error},
+        similarities={"a": 1 - error, "b": 1 - error},
+        distortions={"a": 10 * error, "b": 20 * error},
+    )
 
 
 @pytest.fixture
@@ -131,7 +146,7 @@ def measured(monkeypatch, tmp_path):
     def result(self, row, draws):
         given.append((row.name, draws, self.settings, self.base_settings, self.texts))
         training = Training(voice=tmp_path, steps=7, seconds=12.0)
-        texts = scores(0.25) if self.texts else Scores(errors={}, similarities={})
+        texts = scores(0.25) if self.texts else transfer.NO_SCORES
         return Result(row=row, trainings=[training] * draws, held_out=scores(0.5), texts=texts)
 
     monkeypatch.setattr(Experiment, "result", result)
@@ -154,7 +169,7 @@ def test_the_table_has_the_references_the_base_and_the_chosen_rows(measured, mon
     assert rows["15 s, 2 draws"].startswith(
         "| 15 s, 2 draws | base | 7 | 12 | 0.500 [0.500, 0.500] | 0.300 [0.300, 0.300]"
     )
-    assert "| 0.250 [0.250, 0.250] |" in rows["15 s, 2 draws"]
+    assert "| 0.500 [0.500, 0.500] | 7.50 | 0.250 [0.250, 0.250] |" in rows["15 s, 2 draws"]
     assert rows["seconds - minute"] == "| seconds - minute | 0.000 [0.000, 0.000] | 0.000 [0.000, 0.000] |"
     assert len({line.count("|") for line in lines[: lines.index("")]}) == 1
 

@@ -345,7 +345,6 @@ def test_the_contrastive_loss_uses_its_configured_temperature(make_model, make_b
     ("settings", "message"),
     [
         ({"forward_attention_mask": True}, "use_forward_attention"),
-        ({"use_speaker_consistency_loss": True}, "use_pretrained_speaker_encoder"),
         ({"enable_gst": True, "gst_num_heads": 3}, "multiple of model.gst_num_heads"),
     ],
 )

@@ -233,7 +233,7 @@ def test_every_key_of_the_schema_has_its_section_described():
     assert all("." in key or key in ("model_size", "optimization_level", "seed") for key in known_keys())
 
 
-BASE = {"model_size": "tiny", "audio": {"n_mels": 80}, "model": {"ffn_dim": 96}}
+BASE = resolve(overrides={"model_size": "tiny", "model.ffn_dim": 96}).config.model_dump()
 
 
 def test_sizes_come_from_the_base_unless_they_are_given():
