@@ -24,7 +24,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -264,8 +264,9 @@ class Experiment:
 
     @property
     def _scores_folder(self) -> Path:
-        """Folder of the scores under the current settings of the vocoder."""
-        return self.reader / "scores" / settings_hash(VocoderConfig())[:8]
+        """Folder of these kinds of scores under the current settings of the vocoder."""
+        kinds = {"scores": [field.name for field in fields(Scores)]}
+        return self.reader / "scores" / settings_hash(VocoderConfig(), kinds)[:8]
 
     @property
     def _held_out(self) -> list[int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from model.acoustic.aligner import Alignment
@@ -44,26 +45,25 @@ MAX_EXCERPTS = 4
 """Clips of a micro-batch whose speaker is compared in a training step. Eight take a quarter of a step on a CPU."""
 
 
-class SpeakerConsistency(nn.Module):
+@dataclass(frozen=True)
+class SpeakerConsistency:
     """Speaker consistency loss with a pretrained encoder (YourTTS, arXiv:2112.02418).
 
     An excerpt of a predicted mel is embedded and compared with its speaker, the mean embedding of recorded mels: the
     single excerpt of the recording varies more. In training, the excerpts are drawn at random, from at most
-    `MAX_EXCERPTS` clips of a micro-batch; otherwise they are the middle of each clip.
+    `MAX_EXCERPTS` clips of a micro-batch; where gradients are disabled, they are the middle of each clip.
 
-    Args:
+    This is no module, since distributed training waits for the gradients of all parameters of a module.
+
+    Attributes:
         encoder: Frozen encoder of mels.
         speakers: (S, V) unit vectors of the speakers, by the same encoder (`embed_speakers`).
     """
 
+    encoder: MelResemblyzer
     speakers: Tensor
 
-    def __init__(self, encoder: MelResemblyzer, speakers: Tensor) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.register_buffer("speakers", speakers, persistent=False)
-
-    def forward(self, mel: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
+    def __call__(self, mel: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
         """Returns 1 - cosine, averaged over the clips.
 
         Args:
@@ -72,7 +72,7 @@ class SpeakerConsistency(nn.Module):
             speakers: (B,) int64, row of `speakers`.
         """
         frames, place = self.encoder.frames, torch.tensor(0.5)
-        if self.training:
+        if torch.is_grad_enabled():
             rows = torch.randperm(len(lengths))[:MAX_EXCERPTS].to(lengths.device)
             mel, lengths, speakers = mel[rows], lengths[rows], speakers[rows]
             place = torch.rand(len(lengths))
@@ -98,7 +98,7 @@ def embed_speakers(store: FeatureStore, encoder: MelResemblyzer) -> Tensor:
     for name in store.speakers:
         clips = store.clips_of_speaker[name]
         chosen = sorted({clips[i * len(clips) // count] for i in range(count)})
-        excerpts = [_excerpts(torch.from_numpy(store.clip(position).mel), encoder.frames) for position in chosen]
+        excerpts = [_excerpts(torch.tensor(store.clip(position).mel), encoder.frames) for position in chosen]
         vectors.append(encoder(torch.cat(excerpts).to(encoder.bank.device)).mean(0))
     return F.normalize(torch.stack(vectors), dim=1)
 
@@ -231,7 +231,8 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
 def has_unused_parameters(config: TrainSettings) -> bool:
     """Returns whether some step gives some parameter no gradient at all.
 
-    A term with weight 0 is left out of the sum, and the aligner is frozen once its durations are cached.
+    A term with weight 0 is left out of the sum, and the aligner is frozen once its durations are cached, like the parts
+    of `training.freeze` from the start.
     """
     losses, model = config.loss, config.model
     predictors = [losses.duration_loss_weight]
@@ -244,6 +245,7 @@ def has_unused_parameters(config: TrainSettings) -> bool:
         or (model.use_forward_attention and agent_unused)  # guidance and binarization train its transition agent
         or model.use_variational_encoder  # the KL divergence trains the prior, and has weight 0 at first
         or config.training.durations == "cached"
+        or bool(config.training.freeze)
     )
 
 

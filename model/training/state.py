@@ -283,7 +283,7 @@ def speaker_consistency(
     encoder = load_speaker_encoder(config.features)
     assert isinstance(encoder, Resemblyzer)  # the configuration allows the loss with no other encoder
     embed = MelResemblyzer(config.audio, encoder).to(device)
-    return SpeakerConsistency(embed, torch.cat([embed_speakers(store, embed) for store in stores]).clone()).to(device)
+    return SpeakerConsistency(embed, torch.cat([embed_speakers(store, embed) for store in stores]).clone())
 
 
 def run_fingerprint(config: TrainSettings, store: FeatureStore, base: str = "") -> str:

@@ -53,8 +53,6 @@ def validate(
         frame belongs to one token. With style, also the metrics of `StyleMetrics.compute`.
     """
     model.eval()
-    if consistency is not None:
-        consistency = consistency.eval()
     device = next(model.parameters()).device
     sums: Counter[str] = Counter()
     totals: Counter[str] = Counter()

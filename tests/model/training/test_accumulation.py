@@ -13,7 +13,7 @@ from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
 from model.loop.distributed import Processes
 from model.training import step
-from model.training.adaptation import model_dimensions
+from model.training.adaptation import freeze, model_dimensions
 from model.training.losses import (
     AVERAGED_OVER,
     contrastive_speaker_loss,
@@ -199,11 +199,13 @@ def test_a_micro_batch_of_one_speaker_has_no_contrast(generated_features):
         {"model.use_variational_encoder": True},
         {"loss.duration_loss_weight": 0.0},
         {"loss.energy_loss_weight": 0.0},
+        {"training.freeze": ["decoder"]},
     ],
 )
 def test_unused_parameters_are_known_from_the_settings(setting, generated_features, changes):
     config = resolve(None, None, {"model_size": "xtiny", **changes}).config
     model = AcousticModel(config.model, model_dimensions(FeatureStore(generated_features)))
+    freeze(model, config.training.freeze)
     unused = set()
     for progress in (0.0, 0.2, 1.0):
         terms = loss_terms(model(setting[0]), setting[0], config.loss)
