@@ -72,6 +72,8 @@ def test_a_base_is_generated_in_its_languages_alone_and_starts_from_scratch():
     assert (
         settings["training.base_interpolation"] == settings["training.rehearsal"] == 0
     )  # params.yaml may ask for more
+    assert settings["training.durations"] == "cached"
+    assert project.resolve(None, None, settings).config.evaluation.max_seconds == 30
 
 
 @pytest.mark.parametrize("languages", [("en",), ("fa",), ("en", "fa"), ("de",), LANGUAGES])
