@@ -14,7 +14,7 @@ from model.diagnosis.checklist import ChecklistError
 from pipelines.training_pipeline import arguments
 
 OLD, NEW = "0" * 32 + ".dir", "1" * 32 + ".dir"
-BASE = {"model_size": "xtiny", "model": {"ffn_dim": 96}}
+BASE = resolve(overrides={"model_size": "xtiny", "model.ffn_dim": 96}).config.model_dump(mode="json")
 
 
 def version(data_hash: str, seconds: float = 600.0) -> DataVersion:

@@ -20,7 +20,7 @@ def voice(tmp_path, uri="models:/base/3"):
         folder=tmp_path,
         weights_sha256="c" * 64,
         languages=("en", "fa"),
-        config={"model_size": "xtiny", "model": {"ffn_dim": 96}},
+        config=project.resolve(None, None, {"model_size": "xtiny", "model.ffn_dim": 96}).config.model_dump(),
     )
 
 
