@@ -30,7 +30,7 @@ from model.corpus.sentences import shipped_list
 if TYPE_CHECKING:
     from model.features.store import FeatureStore
 
-COST = "about ten minutes on two cores for the size tiny"
+COST = "about twelve minutes on two cores for the size tiny"
 """Time that a base voice takes to make (docs/measurements)."""
 VOICES = dict.fromkeys(LANGUAGES, 4) | {"fa": 2}
 """Generated voices of a base per language."""

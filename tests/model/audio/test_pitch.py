@@ -80,6 +80,29 @@ def test_silence_at_the_ends_is_trimmed_to_the_margin(voiced):
     assert end == pytest.approx(RATE // 2 + len(speech) + 0.08 * RATE, abs=0.03 * RATE)
 
 
+def sounds(*seconds: float) -> np.ndarray:
+    """Returns sounds and pauses in turn, each of so many seconds in whole frames of 20 ms."""
+    return np.concatenate([np.full(round(part / 0.02) * 441, 1.0 - index % 2) for index, part in enumerate(seconds)])
+
+
+@pytest.mark.parametrize(
+    ("parts", "trimmed"),
+    [
+        ((0.1, 0.6, 1.0), (0.7, 0.0)),  # a click before the speech
+        ((1.0, 0.6, 0.1), (0.0, 0.7)),  # and one after it
+        ((0.1, 0.6, 0.1, 0.6, 1.0, 0.6, 0.1), (1.4, 0.7)),  # several
+        ((0.1, 0.2, 1.0), (0.0, 0.0)),  # the beginning of the speech: no long pause follows
+        ((0.3, 0.6, 1.0), (0.0, 0.0)),  # a short word
+        ((1.0, 0.6, 0.1, 0.6, 1.0), (0.0, 0.0)),  # not at an edge
+        ((0.1,), (0.0, 0.0)),  # all that there is
+    ],
+)
+def test_clicks_at_the_ends_are_trimmed_and_short_words_are_not(parts, trimmed):
+    samples = sounds(*parts)
+    start, end = speech_bounds(samples, RATE, 40.0, 0.0)
+    assert (start / RATE, (len(samples) - end) / RATE) == pytest.approx(trimmed, abs=1e-6)
+
+
 @pytest.mark.parametrize("margin", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("level", [1.0, 0.01])
 def test_the_margin_is_kept_at_both_ends_at_any_level_and_never_beyond_the_clip(margin, level):
