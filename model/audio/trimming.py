@@ -18,8 +18,8 @@ click."""
 def speech_bounds(samples: np.ndarray, sample_rate: int, threshold_db: float, margin: float) -> tuple[int, int]:
     """Returns the first and one-past-last sample that remain when silence and clicks at both ends are trimmed.
 
-    A click is a short sound that a pause separates from the rest. Not `librosa.effects.trim`, because its frames are centered, which moves the bounds by up to half a frame, and it
-    keeps no margin.
+    A click is a short sound that a pause separates from the rest. Not `librosa.effects.trim`, because its frames are
+    centered, which moves the bounds by up to half a frame, and it keeps no margin.
 
     Args:
         samples: (N,).
