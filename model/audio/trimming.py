@@ -10,16 +10,17 @@ from model.config.data import FeaturesConfig
 FRAME_SECONDS = 0.02
 CLICK_SECONDS = 0.16
 """Longest sound at the edge of a recording that may be a click, as of the recording program's button."""
+CLICK_DB = 20.0
+"""Level below the loudest frame that a click does not exceed. Louder sounds are kept, since they may be words."""
 PAUSE_SECONDS = 0.3
-"""Shortest silence between a click and the speech. Within speech, few pauses are as long, and words are longer than a
-click."""
+"""Shortest silence between a click and the speech."""
 
 
 def speech_bounds(samples: np.ndarray, sample_rate: int, threshold_db: float, margin: float) -> tuple[int, int]:
     """Returns the first and one-past-last sample that remain when silence and clicks at both ends are trimmed.
 
-    A click is a short sound that a pause separates from the rest. Not `librosa.effects.trim`, because its frames are
-    centered, which moves the bounds by up to half a frame, and it keeps no margin.
+    A click is a short, quiet sound that a pause separates from the rest. Not `librosa.effects.trim`, because its frames
+    are centered, which moves the bounds by up to half a frame, and it keeps no margin.
 
     Args:
         samples: (N,).
@@ -34,27 +35,22 @@ def speech_bounds(samples: np.ndarray, sample_rate: int, threshold_db: float, ma
     if threshold_db <= 0 or len(samples) < size:
         return 0, len(samples)
     powers = frame_powers(samples, size)
-    loud = _without_clicks(powers >= powers.max() * 10 ** (-threshold_db / 10))
+    loud = _without_clicks(powers, powers.max() * 10 ** (-threshold_db / 10))
     kept = int(margin * sample_rate)
     return max(0, int(loud[0]) * size - kept), min(len(samples), (int(loud[-1]) + 1) * size + kept)
 
 
-def _without_clicks(loud: np.ndarray) -> np.ndarray:
-    """Returns the positions of the loud frames (F,) without clicks before or after the others."""
-    positions = np.flatnonzero(loud)
+def _without_clicks(powers: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns the positions of the frames whose power (F,) reaches the threshold, without clicks at either end."""
+    positions = np.flatnonzero(powers >= threshold)
     sounds = np.split(positions, np.flatnonzero(np.diff(positions) * FRAME_SECONDS > PAUSE_SECONDS) + 1)
-    longest = max(range(len(sounds)), key=lambda index: len(sounds[index]))  # is speech, however short
-    first, last = 0, len(sounds) - 1
-    while first < longest and _spans(sounds[first]) <= CLICK_SECONDS:
-        first += 1
-    while last > longest and _spans(sounds[last]) <= CLICK_SECONDS:
-        last -= 1
-    return np.concatenate(sounds[first : last + 1])
-
-
-def _spans(positions: np.ndarray) -> float:
-    """Returns the seconds from the first to the last of consecutive loud frames."""
-    return float(positions[-1] - positions[0] + 1) * FRAME_SECONDS
+    loud = powers.max() * 10 ** (-CLICK_DB / 10)
+    speech = [
+        index
+        for index, sound in enumerate(sounds)
+        if (sound[-1] - sound[0] + 1) * FRAME_SECONDS > CLICK_SECONDS or powers[sound].max() > loud
+    ]  # never empty: it has the loudest frame
+    return np.concatenate(sounds[speech[0] : speech[-1] + 1])
 
 
 def trim_and_gain(samples: np.ndarray, sample_rate: int, settings: FeaturesConfig) -> tuple[int, int, float]:

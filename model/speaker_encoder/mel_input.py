@@ -11,8 +11,8 @@ from model.speaker_encoder.base import SAMPLE_RATE
 from model.speaker_encoder.resemblyzer import HOP_LENGTH, MIN_LEVEL, N_FFT, WINDOW_FRAMES, Resemblyzer
 
 MAGNITUDE_UPDATES = 3
-"""Multiplicative updates of the magnitudes that are fitted to a mel. The embeddings of recordings have a cosine of 0.94
-to those of their samples with three updates, and of 0.79 without."""
+"""Multiplicative updates of the magnitudes that are fitted to a mel. Without them, embeddings resemble those of the
+samples much less; more than three change little."""
 TINY = 1e-9
 
 

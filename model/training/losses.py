@@ -42,18 +42,18 @@ contrastive term compares the clips of a micro-batch only, and the free bits of 
 
 
 MAX_EXCERPTS = 4
-"""Clips of a micro-batch whose speaker is compared in a training step. Eight take a quarter of a step on a CPU."""
+"""Clips of a micro-batch that are embedded in a training step: on a CPU, all of them would take a large share of it."""
 
 
 @dataclass(frozen=True)
 class SpeakerConsistency:
     """Speaker consistency loss with a pretrained encoder (YourTTS, arXiv:2112.02418).
 
-    An excerpt of a predicted mel is embedded and compared with its speaker, the mean embedding of recorded mels: the
-    single excerpt of the recording varies more. In training, the excerpts are drawn at random, from at most
+    An excerpt of a predicted mel is embedded and compared with the mean embedding of its speaker's recorded mels. The
+    same excerpt of the recording would be a noisier target. In training, the excerpts are drawn at random, from at most
     `MAX_EXCERPTS` clips of a micro-batch; where gradients are disabled, they are the middle of each clip.
 
-    This is no module, since distributed training waits for the gradients of all parameters of a module.
+    Not an `nn.Module`: distributed training would wait for gradients of the encoder's frozen parameters.
 
     Attributes:
         encoder: Frozen encoder of mels.

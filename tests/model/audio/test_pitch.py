@@ -80,21 +80,25 @@ def test_silence_at_the_ends_is_trimmed_to_the_margin(voiced):
     assert end == pytest.approx(RATE // 2 + len(speech) + 0.08 * RATE, abs=0.03 * RATE)
 
 
-def sounds(*seconds: float) -> np.ndarray:
-    """Returns sounds and pauses in turn, each of so many seconds in whole frames of 20 ms."""
-    return np.concatenate([np.full(round(part / 0.02) * 441, 1.0 - index % 2) for index, part in enumerate(seconds)])
+def sounds(*parts: tuple[float, float]) -> np.ndarray:
+    """Returns sounds of (seconds, level in dB) one after the other, in whole frames of 20 ms."""
+    return np.concatenate([np.full(round(seconds / 0.02) * 441, 10 ** (level / 20)) for seconds, level in parts])
+
+
+SPEECH, PAUSE, CLICK = (1.0, 0.0), (0.6, -90.0), (0.1, -30.0)
 
 
 @pytest.mark.parametrize(
     ("parts", "trimmed"),
     [
-        ((0.1, 0.6, 1.0), (0.7, 0.0)),  # a click before the speech
-        ((1.0, 0.6, 0.1), (0.0, 0.7)),  # and one after it
-        ((0.1, 0.6, 0.1, 0.6, 1.0, 0.6, 0.1), (1.4, 0.7)),  # several
-        ((0.1, 0.2, 1.0), (0.0, 0.0)),  # the beginning of the speech: no long pause follows
-        ((0.3, 0.6, 1.0), (0.0, 0.0)),  # a short word
-        ((1.0, 0.6, 0.1, 0.6, 1.0), (0.0, 0.0)),  # not at an edge
-        ((0.1,), (0.0, 0.0)),  # all that there is
+        ((CLICK, PAUSE, SPEECH), (0.7, 0.0)),
+        ((SPEECH, PAUSE, CLICK), (0.0, 0.7)),
+        ((CLICK, PAUSE, CLICK, PAUSE, SPEECH, PAUSE, CLICK), (1.4, 0.7)),
+        ((CLICK, (0.2, -90.0), SPEECH), (0.0, 0.0)),  # the beginning of the speech: no long pause follows
+        (((0.3, -30.0), PAUSE, SPEECH), (0.0, 0.0)),  # too long for a click
+        (((0.1, -10.0), PAUSE, SPEECH), (0.0, 0.0)),  # a short word
+        ((SPEECH, PAUSE, CLICK, PAUSE, SPEECH), (0.0, 0.0)),  # not at an end
+        ((CLICK,), (0.0, 0.0)),  # all that there is
     ],
 )
 def test_clicks_at_the_ends_are_trimmed_and_short_words_are_not(parts, trimmed):
