@@ -6,6 +6,8 @@ STATE := $(if $(MYXTTS_STATE),$(MYXTTS_STATE),.myxtts)
 STAMP := $(VENV)/installed
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 LISTS := $(VENV)/requirements
+# Compiles librosa's dynamic time warping, which numba then keeps: the first validation would wait twelve seconds for it.
+COMPILE := $(BIN)/python -c "import numpy; from model.audio.dtw import dtw_path; dtw_path(*numpy.eye(9)[:2, :, None])"
 # Images: their prefix and tag; where pip finds a CPU or CUDA build of torch; options of `docker build`.
 IMAGE ?= myxtts-python
 TAG ?= latest
@@ -41,6 +43,7 @@ $(STAMP): pyproject.toml constraints.txt infra/requirements.py
 	@$(PIP) install --require-hashes -c constraints.txt -r $(LISTS)/pico.txt >$(VENV)/pico.log 2>&1 \
 	  || echo "ttspico was not built (it needs a C compiler; log: $(VENV)/pico.log): the generated corpus uses flite or espeak-ng"
 	$(PIP) check
+	@$(COMPILE)
 	@touch $@
 
 constraints: $(STAMP) ## rewrite constraints.txt after a change of pyproject.toml; UPGRADE=1 takes the newest versions

@@ -30,12 +30,12 @@ from model.corpus.sentences import shipped_list
 if TYPE_CHECKING:
     from model.features.store import FeatureStore
 
-COST = "about twelve minutes on two cores for the size tiny"
+COST = "about eight minutes on two cores for the size tiny"
 """Time that a base voice takes to make (docs/measurements)."""
 VOICES = dict.fromkeys(LANGUAGES, 4) | {"fa": 2}
 """Generated voices of a base per language."""
-EVALUATED_SECONDS = 30.0
-"""Speech of a base voice that is recognized for its evaluation: no user speaks with it."""
+EVALUATION = {"max_seconds": 30.0, "max_training_clips": 0, "texts": 0}
+"""Settings of a base voice's evaluation: no user speaks with it, so half a minute of unseen sentences suffices."""
 SENTENCES = 150
 """Sentences of each voice, where the shipped list has as many."""
 
@@ -61,7 +61,7 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
         "corpus.sentences_per_voice": min(SENTENCES, *(len(shipped_list(language)) for language in languages)),
         "model_size": size,
         "registry.name": base_name(languages, "{size}"),
-        "evaluation.max_seconds": EVALUATED_SECONDS,
+        **{f"evaluation.{key}": value for key, value in EVALUATION.items()},
         "training.start_from": NONE,
         "training.durations": "cached",  # a step without the aligner takes little more than half the time
         **dict.fromkeys(("training.base_interpolation", "training.rehearsal"), 0.0),  # they need a base

@@ -45,6 +45,12 @@ class DurationCache:
         self.model, self.store, self.mode, self.earliest = model, store, mode, earliest
         self.mean = 1.0
         self.durations: dict[str, Tensor] = {}
+        self._frozen: list[torch.nn.Parameter] = []
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the durations are cached, and the modules that they depend on frozen."""
+        return bool(self.durations)
 
     def update(self, terms: Mapping[str, float], progress: float) -> None:
         """Records the loss terms of a good step, and caches the durations once the alignment has converged.
@@ -53,7 +59,7 @@ class DurationCache:
             terms: Unweighted loss terms.
             progress: Share of training done, 0 to 1.
         """
-        if self.mode == "learned" or self.durations:
+        if self.mode == "learned" or self.is_filled:
             return
         self.mean = EMA_DECAY * self.mean + (1 - EMA_DECAY) * terms["binarization"]
         if progress >= self.earliest and self.mean < CONVERGED:
@@ -61,7 +67,7 @@ class DurationCache:
 
     def add_to(self, batch: Batch) -> Batch:
         """Returns the batch with its durations once they are cached, and the batch itself before."""
-        if not self.durations:
+        if not self.is_filled:
             return batch
         durations = torch.zeros(batch.ids.shape[:2], dtype=torch.int64)
         for row, clip in zip(durations, batch.clip_ids, strict=True):
@@ -69,13 +75,13 @@ class DurationCache:
         return replace(batch, durations=durations.to(batch.ids.device))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "cached": bool(self.durations)}
+        return {"mean": self.mean, "cached": self.is_filled}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state of a run whose model weights are loaded already."""
         self.mean = state["mean"]
         self.durations = {}
-        self._freeze(False)
+        self._unfreeze()
         if state["cached"]:
             self._cache()
 
@@ -92,11 +98,20 @@ class DurationCache:
             alignment = self.model.align(ids.to(device), tokens.to(device), mel.to(device), frames.to(device))
             self.durations[clip.id] = alignment.durations[0].cpu()
         self.model.train(training)
-        self._freeze(True)
+        self._freeze()
         log.info(
             "alignment converged (%.2f nats per frame): durations of %d clips cached", self.mean, len(self.durations)
         )
 
-    def _freeze(self, frozen: bool) -> None:
-        for module in (self.model.aligner, self.model.symbol_embedding, self.model.stress_embedding):
-            module.requires_grad_(not frozen)
+    def _freeze(self) -> None:
+        modules = (self.model.aligner, self.model.symbol_embedding, self.model.stress_embedding)
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        self._frozen = [parameter for parameter in parameters if parameter.requires_grad]
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+
+    def _unfreeze(self) -> None:
+        """Unfreezes what this cache froze; parts of `training.freeze` stay frozen."""
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen = []

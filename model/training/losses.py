@@ -229,10 +229,9 @@ def loss_weights(config: LossConfig, progress: float) -> dict[str, float]:
 
 
 def has_unused_parameters(config: TrainSettings) -> bool:
-    """Returns whether some step gives some parameter no gradient at all.
+    """Returns whether some step gives some trainable parameter no gradient at all.
 
-    A term with weight 0 is left out of the sum, and the aligner is frozen once its durations are cached, like the parts
-    of `training.freeze` from the start.
+    A term with weight 0 is left out of the sum.
     """
     losses, model = config.loss, config.model
     predictors = [losses.duration_loss_weight]
@@ -244,8 +243,6 @@ def has_unused_parameters(config: TrainSettings) -> bool:
         min(predictors) == 0
         or (model.use_forward_attention and agent_unused)  # guidance and binarization train its transition agent
         or model.use_variational_encoder  # the KL divergence trains the prior, and has weight 0 at first
-        or config.training.durations == "cached"
-        or bool(config.training.freeze)
     )
 
 

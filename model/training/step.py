@@ -96,6 +96,7 @@ class StepContext:
         scaler: Loss scaler, enabled for float16.
         processes: Processes that train together.
         timer: Measures the phases of a step.
+        aligner_frozen: Whether the aligner was frozen when the model was wrapped (`DurationCache`).
     """
 
     model: nn.Module
@@ -103,6 +104,7 @@ class StepContext:
     scaler: torch.amp.GradScaler
     processes: Processes
     timer: StepTimer
+    aligner_frozen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,8 @@ def train(
     with joined_processes() as processes, interruptible() as interrupted:
         store = FeatureStore.of(features)
         state = _open_state(config, store, output, processes, base, rehearsed, compare_speakers)
-        context = _step_context(state, profile_steps)
+        timer = StepTimer(state.devices.model, profile_steps)
+        context = _step_context(state, timer)
         metrics = StepMetrics(count_graphs=settings.enable_compile, processes=processes.world_size)
         reporter = RunReporter(
             output,
@@ -111,9 +112,10 @@ def train(
             enabled=processes.is_first,
         )
         _log_start(state, store, context.precision)
-        timer = context.timer
         with closing(state.batches), closing(reporter):
             while state.step < settings.max_steps:
+                if context.aligner_frozen != state.durations.is_filled:
+                    context = _step_context(state, timer)
                 with timer("data"):
                     batch = state.durations.add_to(next(state.batches))
                 step = take_step(state, context, batch)
@@ -188,7 +190,7 @@ def _open_state(
     return state
 
 
-def _step_context(state: TrainingState, profile_steps: int) -> StepContext:
+def _step_context(state: TrainingState, timer: StepTimer) -> StepContext:
     config, device = state.config, state.devices.model
     precision = Precision(device, autocast_type(config.training, device), trim=not config.training.enable_static_shapes)
     model = ModelWithLoss(state.model, config.loss, precision, state.consistency)
@@ -197,7 +199,8 @@ def _step_context(state: TrainingState, profile_steps: int) -> StepContext:
         precision=precision,
         scaler=state.scaler,
         processes=state.processes,
-        timer=StepTimer(device, profile_steps),
+        timer=timer,
+        aligner_frozen=state.durations.is_filled,
     )
 
 

@@ -27,15 +27,20 @@ def settings(small_settings, changes=None, **training):
     return TrainSettings.of(resolve(None, None, changes).config)
 
 
-def together(config, features, folder, world_size=2) -> list[str]:
-    """Trains in `world_size` processes that `torchrun` starts; returns the lines of their stderr on failure."""
+def together(config, features, folder, world_size=2, prelude="") -> list[str]:
+    """Trains in `world_size` processes that `torchrun` starts; returns the lines of their stderr on failure.
+
+    `prelude` is run before.
+    """
     script = folder.with_name(f"{folder.name}.py")
     script.write_text(
         f"""from pathlib import Path
 import torch
 from model.config.training import TrainSettings
+from model.training import durations
 from model.training.trainer import train
 torch.set_num_threads(1)
+{prelude}
 train(TrainSettings.from_json({config.to_json()!r}), Path({str(features)!r}), Path({str(folder)!r}))
 """
     )
@@ -80,3 +85,12 @@ def test_two_processes_keep_one_history_and_one_alone_cannot_resume(tmp_path, sm
     assert together(config, generated_features, tmp_path / "run") == []  # finished: found, not trained again
     with pytest.raises(TrainingError, match="trained by 2 processes, now 1"):
         train(config, generated_features, tmp_path / "run")
+
+
+def test_two_processes_cache_durations_and_freeze_parts(tmp_path, small_settings, generated_features):
+    """The aligner is frozen in the middle of the run; the gradients of the rest are exchanged before and after."""
+    changes = {"loss.binarization_start": 0.1, "loss.binarization_end": 0.2, "training.freeze": ["decoder"]}
+    config = settings(small_settings, {**changes, "training.durations": "cached"}, batch_size=4, max_steps=8)
+    assert together(config, generated_features, tmp_path / "run", prelude="durations.CONVERGED = 100.0") == []
+    checkpoint = load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1].path)
+    assert (checkpoint.step, checkpoint.extra["durations"]["cached"]) == (8, True)

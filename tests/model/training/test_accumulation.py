@@ -210,13 +210,15 @@ def test_unused_parameters_are_known_from_the_settings(setting, generated_featur
     for progress in (0.0, 0.2, 1.0):
         terms = loss_terms(model(setting[0]), setting[0], config.loss)
         weighted_sum(terms, loss_weights(config.loss, progress)).backward()
-        unused |= {name for name, parameter in model.named_parameters() if parameter.grad is None}
+        trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        unused |= {name for name, parameter in trainable if parameter.grad is None}
         model.zero_grad()
     assert has_unused_parameters(config) == bool(unused)
 
 
-def test_processes_exchange_gradients_once_a_step_and_need_none_of_terms_without_weight(
-    setting, generated_features, tmp_path
+@pytest.mark.parametrize("aligner_trains", [True, False])
+def test_processes_exchange_trainable_gradients_once_a_step_and_need_none_of_terms_without_weight(
+    setting, generated_features, tmp_path, aligner_trains
 ):
     """The KL divergence has weight 0 at first, so the prior gets no gradient, and no process may wait for one."""
     config = resolve(None, None, {"model_size": "xtiny", **STILL, "model.use_variational_encoder": True}).config
@@ -230,15 +232,16 @@ def test_processes_exchange_gradients_once_a_step_and_need_none_of_terms_without
         answer.set_result(bucket.buffer())
         return answer
 
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
-    try:
-        model.aligner.requires_grad_(
-            False
-        )  # cached durations; a rollback unfreezes the aligner, so it must be averaged
-        wrapped = Processes(world_size=2).wrap(
+    def wrap():
+        return Processes(world_size=2).wrap(
             ModelWithLoss(model, config.loss, precision), find_unused_parameters=has_unused_parameters(config)
         )
-        model.aligner.requires_grad_(True)
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        wrap()
+        model.aligner.requires_grad_(aligner_trains)  # frozen once its durations are cached
+        wrapped = wrap()
         wrapped.register_comm_hook(None, count)
         for progress in (0.0, 0.5):
             buckets.clear()
@@ -246,10 +249,11 @@ def test_processes_exchange_gradients_once_a_step_and_need_none_of_terms_without
             weights = loss_weights(config.loss, progress)
             accumulate_gradients(context(wrapped, Processes()), setting[0], weights, micro_batches=2)
             assert len(buckets) == len(set(buckets))
-            assert sum(exchanged) == sum(parameter.numel() for parameter in model.parameters())
+            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            assert sum(exchanged) == sum(parameter.numel() for parameter in trainable)
     finally:
         distributed.destroy_process_group()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in model.parameters())
 
 
 def test_out_of_memory_leads_to_smaller_micro_batches_and_the_same_gradient(setting, monkeypatch):

@@ -9,8 +9,11 @@ from safetensors.torch import load_file
 
 import model.training.durations as durations
 import model.training.step as step
+from model.acoustic.model import AcousticModel
 from model.config.resolution import resolve
 from model.config.training import TrainSettings
+from model.features.store import FeatureStore
+from model.training.adaptation import freeze, model_dimensions
 from model.training.trainer import train
 
 
@@ -22,6 +25,19 @@ def settings(small_settings):
 
 def weights(folder, step):
     return load_file(folder / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
+
+
+def test_clearing_the_cache_leaves_the_parts_of_the_settings_frozen(settings, generated_features):
+    """A rollback or a resumed run loads the state of a cache."""
+    store = FeatureStore(generated_features)
+    model = AcousticModel(settings.model, model_dimensions(store))
+    cache = durations.DurationCache(model, store, mode="cached", earliest=0.0)
+    freeze(model, ["embeddings"])
+    for cached in (True, False):
+        cache.load_state_dict({"mean": 0.1, "cached": cached})
+        assert cache.is_filled == cached
+        assert not model.symbol_embedding.weight.requires_grad
+        assert all(parameter.requires_grad != cached for parameter in model.aligner.parameters())
 
 
 def test_an_alignment_that_has_not_converged_is_still_learned(tmp_path, settings, generated_features):
