@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.base_voice import LANGUAGES
 from components.gate.checks import FAILED
 from components.registry import CHAMPION, PREVIOUS, Registry
 from components.state import read_json, read_or_set_aside
 from model.corpus.recordings import clip_id
+from model.corpus.sentences import shipped_list
 from model.files import write_json
 from pipelines.base_voices import COST
 from pipelines.local import PipelineError, Reporter, make_target, run_training
@@ -29,7 +31,7 @@ SENTENCES = {
         "کتاب روی میز کنار پنجره است.",
     ),
 }
-"""Sample sentences by language; languages after the first one of a voice get one sentence each."""
+"""Sample sentences by language; for other languages the last ones of the shipped list are used, if there is one."""
 
 
 @dataclass(kw_only=True)
@@ -44,7 +46,7 @@ class Outcome:
         version: Model version of this run; '' if none was registered.
         champion: Current champion of the model; '' for none.
         previous: Champion before it, to which a rollback returns; '' for none.
-        samples: Audio files of the sample sentences.
+        samples: Audio files of the sample sentences -> their texts.
         spoken_by: Model version that synthesized them.
         report: Evaluation report.
         decision: Page of the gate's decision.
@@ -61,7 +63,7 @@ class Outcome:
     version: str = ""
     champion: str = ""
     previous: str = ""
-    samples: list[Path] = field(default_factory=list)
+    samples: dict[Path, str] = field(default_factory=dict)
     spoken_by: str = ""
     report: Path | None = None
     decision: Path | None = None
@@ -149,12 +151,16 @@ def make_base(
     full_run(open_project(overrides=settings), report, output, announce)
 
 
-def speak(project: Project, registry: Registry, name: str, version: str) -> list[Path]:
-    """Synthesizes the sample sentences with a version of a model, once per version, and returns their files."""
+def speak(project: Project, registry: Registry, name: str, version: str) -> dict[Path, str]:
+    """Synthesizes the sample sentences with a version of a model, once per version.
+
+    Returns:
+        Audio file -> text.
+    """
     folder = project.state.folder("samples", f"{name}-v{version}")
     listing = folder / "sentences.json"
     if known := read_or_set_aside(listing, dict[str, str], {}):
-        return [folder / item for item in known]
+        return {folder / item: text for item, text in known.items()}
     from model.synthesis import Synthesizer
 
     synthesizer = Synthesizer(registry.voice_folder(f"models:/{name}/{version}"))
@@ -165,7 +171,7 @@ def speak(project: Project, registry: Registry, name: str, version: str) -> list
         speech.save(folder / file)
         spoken[file] = text
     write_json(listing, spoken)
-    return [folder / item for item in spoken]
+    return {folder / item: text for item, text in spoken.items()}
 
 
 def sentences(speakers: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -177,14 +183,18 @@ def sentences(speakers: dict[str, str]) -> list[tuple[str, str, str]]:
     Args:
         speakers: Speaker -> language.
     """
-    known = [language for language in SENTENCES if language in speakers.values()]
-    wanted = [
-        (language, text, "")
-        for index, language in enumerate(known)
-        for text in SENTENCES[language][: 1 if index else 3]
+    texts = {language: _texts(language) for language in (*SENTENCES, *LANGUAGES) if language in speakers.values()}
+    main, *others = texts or ("",)
+    wanted = [(main, text, "") for text in texts.get(main, ())] + [
+        (language, texts[language][0], "") for language in others
     ]
-    main = next((name for name, language in speakers.items() if language in known[:1]), "")
-    return wanted + [(language, SENTENCES[language][0], main) for language in known[1:]]
+    speaker = next((name for name, language in speakers.items() if language == main), "")
+    return wanted + [(language, texts[language][0], speaker) for language in others]
+
+
+def _texts(language: str) -> tuple[str, ...]:
+    """Returns three sample sentences of a language."""
+    return SENTENCES.get(language) or tuple(shipped_list(language)[-3:])
 
 
 @contextmanager

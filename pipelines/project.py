@@ -257,7 +257,11 @@ class Project:
         self, languages: set[str], make: Callable[[Mapping[str, Any]], None] | None
     ) -> BaseVoice | None:
         chosen, size = base_languages(languages), self.config.model_size
-        found = ensure_base(self.state, chosen, size, make) if make else find_made_base(self.state, chosen, size)
+        if make is None:
+            found = find_made_base(self.state, chosen, size)
+        else:
+            launch = flatten({"launch": self.config.launch.model_dump(mode="json")})
+            found = ensure_base(self.state, chosen, size, lambda settings: make({**launch, **settings}))
         if found is None:
             logger.warning(
                 "there is no base voice %s, so training starts from scratch; `myxtts base make --languages %s "

@@ -66,12 +66,13 @@ def summary(outcome: "Outcome", tracking: str, options: str) -> str:
     uri = f"models:/{outcome.name}" + (
         f"/{outcome.version}" if outcome.version and not outcome.champion else "@champion"
     )
+    text = next(iter(outcome.samples.values()), "Hello there.")
     page = tracking if tracking.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(tracking)}"
     lines += [
         "",
         "Next",
         f"  MLflow UI   {page}",
-        f'  speak       myxtts synthesize --model {uri} "Hello there." --output hello.wav',
+        f"  speak       myxtts synthesize --model {uri} {shlex.quote(text)} --output speech.wav",
         f"  study       myxtts study run --trials 8{options}",
     ]
     if not outcome.error and outcome.version != outcome.champion:  # after an error, a proposal says how to promote it

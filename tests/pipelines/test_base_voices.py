@@ -157,8 +157,13 @@ def test_auto_takes_the_base_of_the_languages_and_else_starts_from_scratch(
 def test_auto_makes_the_base_where_a_run_can(recordings, tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(base_voices, "find_made_base", lambda *_: voice(tmp_path) if made else None)
-    started = recordings(start_from="auto").with_base(made.append)
-    assert made == [base_settings(("en",), "tiny")]
+    plain = recordings(start_from="auto")
+    launch = plain.config.launch.model_copy(update={"launcher": "torchrun", "processes": 3})
+    config = plain.config.model_copy(update={"launch": launch})
+    started = replace(plain, resolved=replace(plain.resolved, config=config)).with_base(made.append)
+    (settings,) = made
+    assert base_settings(("en",), "tiny").items() <= settings.items()
+    assert settings["launch.processes"] == 3  # its training is launched like that of the run
     assert started.config.training.start_from == "models:/base/3"
 
 

@@ -20,7 +20,7 @@ def outcome(tmp_path, *failed, version="4", champion="3", previous=""):
         version=version,
         champion=champion,
         previous=previous,
-        samples=[tmp_path / "1-en.wav"],
+        samples={tmp_path / "1-de.wav": "Das ist's."},
         decision=tmp_path / "decision.html",
         failed=failed,
     )
@@ -48,11 +48,12 @@ def test_a_run_without_a_version_proposes_nothing(tmp_path):
 def test_the_summary_plays_the_candidate_and_says_that_it_was_not_promoted(tmp_path):
     lines = summary(outcome(tmp_path, "pitch error against version 3"), "sqlite:///db", "").splitlines()
     assert any(line.startswith("NOT PROMOTED: m version 4") for line in lines)
-    assert f"candidate  {tmp_path / '1-en.wav'}" in lines
+    assert f"candidate  {tmp_path / '1-de.wav'}" in lines
     assert f"decision   {Path(tmp_path / 'decision.html')}" in lines
     passed = summary(outcome(tmp_path, champion="4"), "sqlite:///db", "")
     assert "speech " in passed
     assert "--force" not in passed
+    assert """ synthesize --model models:/m@champion 'Das ist'"'"'s.' """ in passed
 
 
 def test_only_commands_that_would_succeed_come_next(tmp_path):
