@@ -1,11 +1,15 @@
-"""Torch's use of the processor: number of threads, and native bfloat16."""
+"""Torch's use of the processor: number of threads, kernels, and native bfloat16."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+KERNELS = 16384
+"""Kernels that oneDNN keeps: a shape has about a hundred."""
 
 
 @contextmanager
@@ -27,6 +31,15 @@ def default_threads(processes: int = 1) -> int:
     with one thread; beside one busy process it takes seconds with two threads, 0.52 s with one.
     """
     return max(1, (torch.cpu.get_capabilities().get("num_physical_cores", 2) - 1) // processes)
+
+
+def keep_compiled_kernels() -> None:
+    """Lets oneDNN keep the kernels that it compiles for the shapes of a training.
+
+    By default it keeps 1024 of them, those of some ten shapes, and compiles the others again. It reads the limit once,
+    so that this has no effect after oneDNN was used in this process.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 
 def computes_in_bfloat16() -> bool:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.base_voice import LANGUAGES
+from components.base_voice import LANGUAGES, NONE
 from components.gate.checks import FAILED
 from components.registry import CHAMPION, PREVIOUS, Registry
 from components.state import read_json, read_or_set_aside
 from model.corpus.recordings import clip_id
 from model.corpus.sentences import shipped_list
 from model.files import write_json
-from pipelines.base_voices import COST
+from pipelines.base_voices import CLONING_COST, COST
 from pipelines.local import PipelineError, Reporter, make_target, run_training
 from pipelines.project import Project, open_project
 from pipelines.run_records import RunRecord
@@ -144,10 +144,14 @@ def make_base(
     settings: Mapping[str, Any], report: Reporter, output: Callable[[str], None], announce: Callable[[str], None]
 ) -> None:
     """Makes a base voice; whether it passes the gate does not matter, since trainings only start from it."""
-    announce(
-        "base voice: none of this size and these languages is registered yet. One is made now from generated speech "
-        f"({COST}); later runs reuse it. --start-from names another voice, --start-from none trains from scratch"
-    )
+    if settings["training.start_from"] == NONE:
+        announce(
+            "base voice: none of this size and these languages is registered yet. One is made now from generated "
+            f"speech ({COST}); later runs reuse it. --start-from names another voice, --start-from none trains from "
+            "scratch"
+        )
+    else:
+        announce(f"cloning voice: the base voice is trained further with random speakers now ({CLONING_COST})")
     full_run(open_project(overrides=settings), report, output, announce)
 
 

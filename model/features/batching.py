@@ -6,11 +6,13 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from model.acoustic.batch import REFERENCE_FRAMES, Batch, pad_reference
 from model.audio import SILENCE
@@ -20,6 +22,12 @@ from model.features.statistics import Statistics
 from model.features.store import ClipFeatures, FeatureStore
 
 log = logging.getLogger(__name__)
+
+PADDING = {"ids": 0, "mel": SILENCE, "pitch": 0.0, "voiced": False, "energy": 0.0}
+"""Batch attribute -> its padding value."""
+FRAME_MULTIPLE, TOKEN_MULTIPLE = 32, 8
+"""Training batches are padded to multiples of these, so that their shapes recur. Before the first step of a new shape,
+oneDNN compiles its kernels, which takes about as long as half of a step of the tiny model (`benchmarks/shapes.py`)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,11 @@ class ReferenceClip:
     vector: np.ndarray
     mel: np.ndarray
     position: int
+
+
+def round_up(sizes: Any, multiple: int) -> Any:
+    """Returns the next multiples of `multiple` from integer sizes, a number or an array."""
+    return -(-sizes // multiple) * multiple
 
 
 def collate(
@@ -83,6 +96,17 @@ def collate(
     )
 
 
+def pad_batch(batch: Batch, tokens: int, frames: int) -> Batch:
+    """Pads a batch further, to (B, `tokens`) and (B, `frames`); its lengths do not change."""
+    padded: dict[str, Any] = {}
+    for name, value in PADDING.items():
+        tensor = getattr(batch, name)
+        missing = (tokens if name == "ids" else frames) - tensor.shape[1]
+        trailing = (0, 0) * (tensor.dim() - 2)
+        padded[name] = F.pad(tensor, (*trailing, 0, missing), value=value)
+    return replace(batch, **padded)
+
+
 class TrainingBatches:
     """Endless iterator over training batches of a store's `train` split, which resumes at the exact batch.
 
@@ -120,13 +144,14 @@ class TrainingBatches:
         if not self.positions:
             raise FeatureError(f"{store.path}: no clip is in the train split; run `dvc repro`, then build the features")
         rows = store.clips.rows[self.positions]
+        frames = round_up(rows["frames"], FRAME_MULTIPLE)
         self.streamed = store.max_resident_shards < len(store.index.shards)
         self.compares_speakers = clips_per_speaker > 0
         if self.compares_speakers:
-            self.sampler = self._speaker_sampler(rows, batch_size, clips_per_speaker, max_frames)
+            self.sampler = self._speaker_sampler(frames, rows["speaker"], batch_size, clips_per_speaker, max_frames)
         else:
             self.sampler = BatchSampler(
-                rows["frames"],
+                frames,
                 batch_size,
                 seed,
                 max_frames=max_frames,
@@ -135,7 +160,7 @@ class TrainingBatches:
             )
 
     def _speaker_sampler(
-        self, rows: np.ndarray, batch_size: int, clips_per_speaker: int, max_frames: int
+        self, frames: np.ndarray, speakers: np.ndarray, batch_size: int, clips_per_speaker: int, max_frames: int
     ) -> SpeakerBatchSampler:
         path = self.store.path
         if self.streamed:
@@ -144,8 +169,8 @@ class TrainingBatches:
                 "them; raise features.cache_megabytes, or disable loss.use_contrastive_speaker_loss"
             )
         sampler = SpeakerBatchSampler(
-            rows["frames"],
-            rows["speaker"],
+            frames,
+            speakers,
             batch_size=batch_size,
             clips_per_speaker=clips_per_speaker,
             seed=self.seed,
@@ -176,7 +201,9 @@ class TrainingBatches:
         """Loads the clips at these store positions as a batch. Deterministic and thread-safe."""
         clips = [self.store.clip(position) for position in positions]
         references = [self._reference_clip(position, epoch) for position in positions]
-        return collate(clips, self.store.statistics, self.store.speakers, references)
+        batch = collate(clips, self.store.statistics, self.store.speakers, references)
+        tokens, frames = batch.ids.shape[1], batch.mel.shape[1]
+        return pad_batch(batch, round_up(tokens, TOKEN_MULTIPLE), round_up(frames, FRAME_MULTIPLE))
 
     def reference_position(self, position: int, epoch: int) -> int:
         """Draws the store position of the reference clip of a clip; its own for a speaker's only clip."""

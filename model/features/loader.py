@@ -13,21 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch.nn import functional as F
 
 from model.acoustic.batch import Batch
-from model.audio import SILENCE
 from model.config.training import TrainSettings
 from model.errors import FeatureError
-from model.features.batching import TrainingBatches
+from model.features.batching import FRAME_MULTIPLE, TOKEN_MULTIPLE, TrainingBatches, pad_batch, round_up
 from model.features.sampling import BatchSampler
 from model.features.store import FeatureStore
-
-PADDING = {"ids": 0, "mel": SILENCE, "pitch": 0.0, "voiced": False, "energy": 0.0}
-"""Batch attribute -> its padding value."""
-
-MULTIPLE = 8
-"""Static sizes are multiples of this, the width of a processor's matrix tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +64,11 @@ class ShapeSampler(BatchSampler):
         self._bucket_of_clip = {int(clip): number for number, clips in enumerate(self.buckets) for clip in clips}
         self.shapes = []
         for clips in self.buckets:
-            longest = _round_up(frames[clips].max())
+            longest = round_up(int(frames[clips].max()), FRAME_MULTIPLE)
             fitting = max_frames // longest if max_frames else batch_size
             size = max(min(batch_size, fitting) // divisor, 1) * divisor
-            self.shapes.append(Shape(clips=size, tokens=_round_up(tokens[clips].max()), frames=longest))
+            most_tokens = round_up(int(tokens[clips].max()), TOKEN_MULTIPLE)
+            self.shapes.append(Shape(clips=size, tokens=most_tokens, frames=longest))
         super().__init__(frames, batch_size, seed, max_frames=max_frames)
 
     def order(self, epoch: int) -> list[list[int]]:
@@ -90,21 +83,6 @@ class ShapeSampler(BatchSampler):
     def shape_of(self, clip: int) -> Shape:
         """Returns the shape of the batches that contain a clip."""
         return self.shapes[self._bucket_of_clip[clip]]
-
-
-def pad_batch(batch: Batch, tokens: int, frames: int) -> Batch:
-    """Pads a batch further, to (B, `tokens`) and (B, `frames`); its lengths do not change."""
-    padded: dict[str, Any] = {}
-    for name, value in PADDING.items():
-        tensor = getattr(batch, name)
-        missing = (tokens if name == "ids" else frames) - tensor.shape[1]
-        trailing = (0, 0) * (tensor.dim() - 2)
-        padded[name] = F.pad(tensor, (*trailing, 0, missing), value=value)
-    return replace(batch, **padded)
-
-
-def _round_up(size: int) -> int:
-    return -(-int(size) // MULTIPLE) * MULTIPLE
 
 
 class Loader:

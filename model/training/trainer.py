@@ -22,7 +22,7 @@ from model.loop.devices import autocast_type, choose_devices, compile_modules, w
 from model.loop.distributed import Processes, joined_processes
 from model.loop.interrupts import interruptible
 from model.loop.reporting import NullLogger, RunLogger, RunReporter
-from model.threads import default_threads
+from model.threads import default_threads, keep_compiled_kernels
 from model.training.adaptation import SpeakerComparison, write_report
 from model.training.export import export_voice
 from model.training.losses import has_unused_parameters
@@ -97,6 +97,7 @@ def train(
         KeyboardInterrupt: after an interrupt, once the current step is done and saved.
     """
     settings = config.training
+    keep_compiled_kernels()
     with joined_processes() as processes, interruptible() as interrupted:
         store = FeatureStore.of(features)
         state = _open_state(config, store, output, processes, base, rehearsed, compare_speakers)
@@ -118,6 +119,8 @@ def train(
                     context = _step_context(state, timer)
                 with timer("data"):
                     batch = state.durations.add_to(next(state.batches))
+                    if state.random_speakers:
+                        batch = state.random_speakers.add_to(batch)
                 step = take_step(state, context, batch)
                 state.step += 1
                 if _review(state, step, batch, reporter):
