@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.audio import SILENCE
 from model.errors import FeatureError
-from model.features.batching import TrainingBatches, evaluation_batches
+from model.features.batching import FRAME_MULTIPLE, TOKEN_MULTIPLE, TrainingBatches, evaluation_batches
 from model.features.sampling import BatchSampler, SpeakerBatchSampler
 
 LENGTHS = st.lists(st.integers(1, 900), min_size=1, max_size=200)
@@ -92,7 +92,10 @@ def test_training_resumes_to_the_batch(store):
 
 def test_shapes_types_and_padding(store):
     batch = next(TrainingBatches(store, 6, seed=0))
-    size, tokens, frames = len(batch.clip_ids), int(batch.token_lengths.max()), int(batch.mel_lengths.max())
+    size, tokens, frames = len(batch.clip_ids), batch.ids.shape[1], batch.mel.shape[1]
+    assert tokens % TOKEN_MULTIPLE == frames % FRAME_MULTIPLE == 0  # few shapes, which recur
+    assert 0 <= tokens - int(batch.token_lengths.max()) < TOKEN_MULTIPLE
+    assert 0 <= frames - int(batch.mel_lengths.max()) < FRAME_MULTIPLE
     assert batch.ids.shape == (size, tokens, 2)
     assert batch.mel.shape == (size, frames, 80)
     assert batch.pitch.shape == batch.voiced.shape == batch.energy.shape == (size, frames)

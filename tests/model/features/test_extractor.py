@@ -16,7 +16,7 @@ SETTINGS = Config.model_validate(
             "target_loudness": -23.0,
             "speaker_encoder_weights": "encoder.pt",
             "speaker_encoder_sha256": "0" * 64,
-        }
+        },
     }
 )
 CLIP = Clip(
@@ -62,7 +62,10 @@ def test_the_extraction_hash_depends_on_every_setting_of_extraction_and_none_of_
 def test_the_extraction_hash_does_not_depend_on_settings_of_other_steps(section):
     before = extraction_hash(SETTINGS, "code")
     assert [
-        key for key in keys(SETTINGS, section) if extraction_hash(with_another(SETTINGS, key), "code") != before
+        key
+        for key in keys(SETTINGS, section)
+        if key != "training.random_speakers"  # invalid without another setting
+        and extraction_hash(with_another(SETTINGS, key), "code") != before
     ] == []
 
 
