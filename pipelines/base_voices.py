@@ -41,6 +41,7 @@ VOICES = dict.fromkeys(LANGUAGES, 4) | {"fa": 2}
 EVALUATION = {"max_seconds": 30.0, "max_training_clips": 0, "texts": 0}
 """Settings of a base voice's evaluation: no user speaks with it, so half a minute of unseen sentences suffices."""
 CLONING = {
+    "model.use_speaker_consistency_loss": True,
     "training.random_speakers": 0.5,
     "training.base_interpolation": 0.0,
     "loss.speaker_consistency_loss_weight": 4.0,

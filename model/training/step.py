@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from model.acoustic.batch import Batch
 from model.acoustic.model import AcousticModel
 from model.config.training import LossConfig
+from model.features.batching import FRAME_MULTIPLE, TOKEN_MULTIPLE, round_up
 from model.loop.devices import compiled_graphs
 from model.loop.distributed import Processes, without_averaging
 from model.training.losses import AVERAGED_OVER, SpeakerConsistency, loss_terms, loss_weights, weighted_sum
@@ -253,7 +254,7 @@ def split_batch(batch: Batch, micro_batches: int, trim: bool) -> list[Batch]:
     Args:
         batch: B clips, sorted by length, so that a micro-batch needs less padding than the whole.
         micro_batches: At least 1; there are never more than clips.
-        trim: Cut the padding that a micro-batch does not need; static shapes keep it.
+        trim: Cut the padding that a micro-batch does not need, to a shape that recurs; static shapes keep it.
     """
     if micro_batches == 1:
         return [batch]
@@ -266,7 +267,10 @@ def _rows(batch: Batch, start: int, end: int, trim: bool) -> Batch:
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
     values = {name: value[start:end] for name, value in values.items() if value is not None}
     if trim:
-        needed = {"tokens": int(values["token_lengths"].max()), "frames": int(values["mel_lengths"].max())}
+        needed = {
+            "tokens": round_up(int(values["token_lengths"].max()), TOKEN_MULTIPLE),
+            "frames": round_up(int(values["mel_lengths"].max()), FRAME_MULTIPLE),
+        }
         lengths = {name: needed[unit] for name, unit in PADDED_DIMENSION.items() if name in values}
         values |= {name: values[name][:, :length] for name, length in lengths.items()}
     return replace(batch, **values)

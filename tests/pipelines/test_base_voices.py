@@ -109,6 +109,7 @@ def test_a_voice_that_clones_is_the_base_trained_further(tmp_path, monkeypatch):
     base, cloning = made
     assert base == base_settings(("en",), "tiny")
     assert cloning["training.start_from"] == "models:/myxtts-base-en-tiny/1"
+    assert project.resolve(None, None, cloning).config.training.random_speakers == 0.5  # before the base is known
     layers = voice(tmp_path).layers(["en"], 800.0)
     resolved = project.resolve(None, None, {**cloning, "model_size": "xtiny", "model.ffn_dim": 96}, layers).config
     assert resolved.training.random_speakers == 0.5
