@@ -143,7 +143,11 @@ def full_run(
 def make_base(
     settings: Mapping[str, Any], report: Reporter, output: Callable[[str], None], announce: Callable[[str], None]
 ) -> None:
-    """Makes a base voice; whether it passes the gate does not matter, since trainings only start from it."""
+    """Makes a base voice; whether it passes the gate does not matter, since trainings only start from it.
+
+    Raises:
+        PipelineError: the run failed before it registered a version.
+    """
     if settings["training.start_from"] == NONE:
         announce(
             "base voice: none of this size and these languages is registered yet. One is made now from generated "
@@ -152,7 +156,9 @@ def make_base(
         )
     else:
         announce(f"cloning voice: the base voice is trained further with random speakers now ({CLONING_COST})")
-    full_run(open_project(overrides=settings), report, output, announce)
+    outcome = full_run(open_project(overrides=settings), report, output, announce)
+    if outcome.error and not outcome.version:
+        raise PipelineError(outcome.error, outcome.record)
 
 
 def speak(project: Project, registry: Registry, name: str, version: str) -> dict[Path, str]:

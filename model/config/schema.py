@@ -53,10 +53,4 @@ class Config(Section):
                 f"{self.features.speaker_encoder_model} cannot; set that to resemblyzer, or "
                 "model.use_pretrained_speaker_encoder to false"
             )
-        if self.training.random_speakers and not pretrained:
-            raise ValueError(
-                "training.random_speakers needs the speaker consistency loss of a pretrained encoder; set "
-                "model.use_speaker_consistency_loss and model.use_pretrained_speaker_encoder to true, or "
-                "training.random_speakers to 0"
-            )
         return self

@@ -54,7 +54,7 @@ def with_settings(**overrides: Any) -> Config:
 
 
 CONFIG = with_settings()
-FIXED = {"model.use_duration_predictor", "vocoder.checkpoint_sha256", "training.random_speakers"}
+FIXED = {"model.use_duration_predictor", "vocoder.checkpoint_sha256"}
 """Settings that have one valid value, or none without another setting."""
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.acoustic.model import AcousticModel
-from model.config.resolution import ConfigError, resolve
+from model.config.resolution import resolve
 from model.config.training import TrainSettings
 from model.features.batching import TrainingBatches
 from model.features.store import FeatureStore
@@ -147,12 +147,3 @@ def test_training_with_random_speakers_makes_others_sound_like_themselves(
         with torch.no_grad():
             found[share] = float(consistency(model(spoken).mel, spoken))
     assert found[0.5] < found[0.0] - 0.02
-
-
-@pytest.mark.parametrize(
-    "without", [{}, {**PRETRAINED, "model.use_pretrained_speaker_encoder": False}], ids=["no loss", "own encoder"]
-)
-def test_they_need_the_consistency_loss_of_a_pretrained_encoder(without):
-    with pytest.raises(ConfigError, match=r"training\.random_speakers needs the speaker consistency loss"):
-        resolve(None, None, {"training.random_speakers": 0.5, **without})
-    assert resolve(None, None, {"training.random_speakers": 0.5, **PRETRAINED}).config.training.random_speakers == 0.5

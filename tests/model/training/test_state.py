@@ -12,7 +12,7 @@ from model.training.state import run_fingerprint
 SETTINGS = resolve(
     None,
     None,
-    {"seed": 77, "model.use_forward_attention": True, "model.use_speaker_consistency_loss": True},
+    {"seed": 77, "model.use_forward_attention": True, "model.use_pretrained_speaker_encoder": False},
 ).config
 """Settings under which every other setting of model and training can be changed alone."""
 FIXED = {"model.use_duration_predictor"}
