@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt infra/requirements.py
 	@$(PIP) install --require-hashes -c constraints.txt -r $(LISTS)/pico.txt >$(VENV)/pico.log 2>&1 \
 	  || echo "ttspico was not built (it needs a C compiler; log: $(VENV)/pico.log): the generated corpus uses flite or espeak-ng"
 	$(PIP) check
-	@$(COMPILE)
+	@$(COMPILE) 2>$(VENV)/compile.log || echo "dynamic time warping is compiled later (log: $(VENV)/compile.log)"
 	@touch $@
 
 constraints: $(STAMP) ## rewrite constraints.txt after a change of pyproject.toml; UPGRADE=1 takes the newest versions

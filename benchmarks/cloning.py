@@ -1,15 +1,16 @@
 """Measures how similar voices that are cloned from one reference clip, without training, are to their speakers.
 
 The first half of a recording is the reference clip; the cloned speech is compared with the second half, by the cosine
-similarity of Resemblyzer embeddings. The table has two bounds: the reference clip itself, and the mean similarity
-between recordings of different speakers, which a voice reaches that ignores its reference.
+similarity of Resemblyzer embeddings, and transcribed by the recognizer. The table has two bounds: the reference clip
+itself, and the mean similarity between recordings of different speakers, which a voice reaches that ignores its
+reference.
 
     python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker VOICE...
 
 With `--fit`, it writes the distribution that `training.random_speakers` draws from instead: that of the embeddings of
 the speakers which the table does not judge.
 
-    python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker \
+    python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker \\
         --fit model/training/speaker_distribution.npz --speaker-names libri_
 """
 
@@ -27,18 +28,20 @@ import torch
 
 from benchmarks.generated_corpus import prepare
 from benchmarks.transfer import TEXTS, print_table, show
-from model.audio.io import AudioError, read_audio, write_audio
+from model.audio.io import AudioError, read_audio, resample, write_audio
 from model.audio.reference import check_reference
 from model.config.resolution import flatten, resolve
 from model.corpus.manifest import Clip, read_manifest
 from model.corpus.readers import survey
+from model.evaluation import recognizer
 from model.speaker_encoder import Resemblyzer, centroid
 from model.synthesis import Synthesizer
+from model.text.normalize import normalize
 from model.training.random_speakers import SpeakerDistribution
 
 MIN_SECONDS = 8.0
 """Shortest recording: a reference of at least four seconds, and as much to compare with."""
-COLUMNS = ("voice", "cosine to the speaker", "speaker is the nearest one")
+COLUMNS = ("voice", "cosine to the speaker", "speaker is the nearest one", "CER")
 
 
 def read_corpus(recordings: Path, folder: Path, language: str) -> tuple[Path, list[Clip]]:
@@ -111,14 +114,29 @@ def read_speakers(corpus: Path, clips: Iterable[Clip], folder: Path, encoder: Re
     return Speakers(references=references, targets=np.stack(targets), own=np.array(own))
 
 
-def clone(voice: Path, speakers: Speakers, texts: list[str], language: str, encoder: Resemblyzer) -> np.ndarray:
-    """Returns the cosines (N, N) of the mean embedding of each cloned speaker to every speaker."""
+def clone(
+    voice: Path, speakers: Speakers, texts: list[str], language: str, encoder: Resemblyzer
+) -> tuple[np.ndarray, list[float]]:
+    """Returns the scores of a voice.
+
+    Returns:
+        (N, N) cosines of the mean embedding of each cloned speaker to every speaker, and the character error rate of
+        each sentence, none in a language that the recognizer lacks.
+    """
     synthesizer = Synthesizer(voice)
-    cloned = []
-    for reference in speakers.references:
-        speech = [synthesizer.synthesize(text, language, reference=reference).samples for text in texts]
-        cloned.append(encoder.embed_many(speech, synthesizer.sample_rate) @ speakers.targets.T)
-    return np.stack([cosines.mean(0) for cosines in cloned])
+    rate, cosines, pending = synthesizer.sample_rate, [], []
+    with recognizer.Recognizer(2) as background:
+        for reference in speakers.references:
+            speech = [synthesizer.synthesize(text, language, reference=reference).samples for text in texts]
+            cosines.append((encoder.embed_many(speech, rate) @ speakers.targets.T).mean(0))
+            if recognizer.supports(language):
+                spoken = [resample(samples, rate, recognizer.SAMPLE_RATE) for samples in speech]
+                pending += [(text, background.submit(samples)) for text, samples in zip(texts, spoken, strict=True)]
+        errors = [
+            recognizer.character_error(normalize(text, language).text, transcript.result())
+            for text, transcript in pending
+        ]
+    return np.stack(cosines), errors
 
 
 def main() -> None:
@@ -145,13 +163,20 @@ def main() -> None:
     between = speakers.targets @ speakers.targets.T
     others = between[~np.eye(len(between), dtype=bool)]
     rows = [
-        ["the reference clips themselves", show(speakers.own.tolist()), "-"],
-        ["another speaker's recording", f"{others.mean():.3f}", "-"],
+        ["the reference clips themselves", show(speakers.own.tolist()), "-", "-"],
+        ["another speaker's recording", f"{others.mean():.3f}", "-", "-"],
     ]
     for voice in arguments.voices:
-        cosines = clone(voice, speakers, texts, arguments.language, encoder)
+        cosines, errors = clone(voice, speakers, texts, arguments.language, encoder)
         nearest = int((cosines.argmax(1) == np.arange(len(cosines))).sum())
-        rows.append([str(voice), show(np.diag(cosines).tolist()), f"{nearest} of {len(cosines)}"])
+        rows.append(
+            [
+                str(voice),
+                show(np.diag(cosines).tolist()),
+                f"{nearest} of {len(cosines)}",
+                show(errors) if errors else "-",
+            ]
+        )
     print_table(COLUMNS, rows)
 
 
