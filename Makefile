@@ -6,8 +6,6 @@ STATE := $(if $(MYXTTS_STATE),$(MYXTTS_STATE),.myxtts)
 STAMP := $(VENV)/installed
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 LISTS := $(VENV)/requirements
-# Compiles librosa's dynamic time warping, which numba then keeps: the first validation would wait twelve seconds for it.
-COMPILE := $(BIN)/python -c "import numpy; from model.audio.dtw import dtw_path; dtw_path(*numpy.eye(9)[:2, :, None])"
 # Images: their prefix and tag; where pip finds a CPU or CUDA build of torch; options of `docker build`.
 IMAGE ?= myxtts-python
 TAG ?= latest
@@ -28,7 +26,8 @@ install: $(STAMP) ## the virtual environment with everything
 # Everything is installed at the versions of constraints.txt, and compared with the hashes there. An older pip ignores
 # hashes of constraints, so pip comes first; then it is asked which build of torch it finds (infra/requirements.py). The
 # wheel with the weights of the speaker encoder stays a file: its code and its requirements (a compiled voice activity
-# detector) are not used. ttspico is optional: without a C compiler the installation continues.
+# detector) are not used. Dynamic time warping is compiled, or else the first validation would wait several seconds for
+# it. ttspico is optional: without a C compiler the installation continues.
 $(STAMP): pyproject.toml constraints.txt infra/requirements.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p $(LISTS)
@@ -43,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt infra/requirements.py
 	@$(PIP) install --require-hashes -c constraints.txt -r $(LISTS)/pico.txt >$(VENV)/pico.log 2>&1 \
 	  || echo "ttspico was not built (it needs a C compiler; log: $(VENV)/pico.log): the generated corpus uses flite or espeak-ng"
 	$(PIP) check
-	@$(COMPILE) 2>$(VENV)/compile.log || echo "dynamic time warping is compiled later (log: $(VENV)/compile.log)"
+	@$(BIN)/python -m model.audio.dtw 2>$(VENV)/compile.log || echo "dynamic time warping is compiled later (log: $(VENV)/compile.log)"
 	@touch $@
 
 constraints: $(STAMP) ## rewrite constraints.txt after a change of pyproject.toml; UPGRADE=1 takes the newest versions

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 KERNELS = 16384
-"""Kernels that oneDNN keeps: a shape has about a hundred."""
+"""Kernels that oneDNN keeps. A shape of the tiny model's batches has some thirty (`ONEDNN_VERBOSE=profile_create`)."""
 
 
 @contextmanager
@@ -27,8 +27,7 @@ def default_threads(processes: int = 1) -> int:
     """Returns the number of threads per training process: all physical cores but one, divided by `processes`.
 
     Threads that compute together wait for each other in a busy loop, so when anything else needs a core (tracking, a
-    second job) the whole step waits. On two cores a step takes 0.35 s with two threads and nothing beside it, 0.48 s
-    with one thread; beside one busy process it takes seconds with two threads, 0.52 s with one.
+    second job) the whole step waits (docs/measurements/README.md).
     """
     return max(1, (torch.cpu.get_capabilities().get("num_physical_cores", 2) - 1) // processes)
 
@@ -36,8 +35,8 @@ def default_threads(processes: int = 1) -> int:
 def keep_compiled_kernels() -> None:
     """Lets oneDNN keep the kernels that it compiles for the shapes of a training.
 
-    By default it keeps 1024 of them, those of some ten shapes, and compiles the others again. It reads the limit once,
-    so that this has no effect after oneDNN was used in this process.
+    By default it keeps 1024 of them, those of some thirty shapes, and compiles the others again. It reads the limit
+    once, so that this has no effect after oneDNN was used in this process.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 

@@ -47,7 +47,7 @@ CLONING = {
     "loss.speaker_consistency_loss_weight": 4.0,
 }
 """Settings of the further training with random speakers (docs/measurements/base_voices.md)."""
-CLONING_STEPS = 0.77
+CLONING_STEPS = 0.769
 """Steps of the further training as a share of those of the model size."""
 SENTENCES = 150
 """Sentences of each voice, where the shipped list has as many."""
@@ -76,7 +76,7 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
         "registry.name": base_name(languages, "{size}"),
         **{f"evaluation.{key}": value for key, value in EVALUATION.items()},
         "training.start_from": NONE,
-        "training.durations": "cached",  # a step without the aligner takes little more than half the time
+        "training.durations": "cached",  # steps without the aligner take less time
         **dict.fromkeys(("training.base_interpolation", "training.rehearsal"), 0.0),  # they need a base
     }
 

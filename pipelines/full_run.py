@@ -194,12 +194,14 @@ def sentences(speakers: dict[str, str]) -> list[tuple[str, str, str]]:
         speakers: Speaker -> language.
     """
     texts = {language: _texts(language) for language in (*SENTENCES, *LANGUAGES) if language in speakers.values()}
-    main, *others = texts or ("",)
-    wanted = [(main, text, "") for text in texts.get(main, ())] + [
-        (language, texts[language][0], "") for language in others
+    if not texts:
+        return []
+    main, *others = texts
+    main_speaker = next(name for name, language in speakers.items() if language == main)
+    return [
+        *((main, text, "") for text in texts[main]),
+        *((language, texts[language][0], speaker) for speaker in ("", main_speaker) for language in others),
     ]
-    speaker = next((name for name, language in speakers.items() if language == main), "")
-    return wanted + [(language, texts[language][0], speaker) for language in others]
 
 
 def _texts(language: str) -> tuple[str, ...]:

@@ -36,8 +36,7 @@ class Batch:
         reference_lengths: (B,) int64 frames of the reference; 0 for a speaker's only clip, which has no reference.
         reference_clip: (B,) int64 store position of the clip that speaker vector and reference come from.
         durations: (B, T) int64 frames per token if they are known; None lets the aligner compute them.
-        random_speaker: (B,) bool, True where the speaker vector is a random one instead of the speaker's; None if it is
-            nowhere.
+        random_speaker: (B,) bool, True where a random vector replaces that of the speaker; None if no clip has one.
     """
 
     ids: Tensor

@@ -1,4 +1,4 @@
-"""Dynamic time warping."""
+"""Dynamic time warping. `python -m model.audio.dtw` compiles it, so that its first use does not wait for that."""
 
 from __future__ import annotations
 
@@ -18,3 +18,7 @@ def dtw_path(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     _, path = librosa.sequence.dtw(X=a.T, Y=b.T, metric="euclidean")  # (P, 2), last pair first
     return path[::-1, 0], path[::-1, 1]
+
+
+if __name__ == "__main__":
+    dtw_path(np.zeros((2, 1)), np.zeros((2, 1)))  # numba keeps the result

@@ -280,9 +280,9 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
-        if isinstance(problem["input"], Mapping) and problem["type"] == "value_error":  # about several settings
+        where = next((origins[known] for known in origins if f"{key}.".startswith(f"{known}.")), "")
+        if where:
+            lines.append(f"{where}: `{key}` = {hide_credentials(repr(problem['input']))}: {problem['msg']}")
+        else:  # the rule is about several settings, which the message names; the input is all of their section
             lines.append(problem["msg"].removeprefix("Value error, "))
-            continue
-        where = next((origins[known] for known in origins if f"{key}.".startswith(f"{known}.")), "settings")
-        lines.append(f"{where}: `{key}` = {hide_credentials(repr(problem['input']))}: {problem['msg']}")
     return "\n".join(lines)

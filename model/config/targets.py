@@ -132,8 +132,7 @@ class LaunchConfig(Section):
     Kubeflow Trainer (cluster)."""
     processes: Annotated[int, Field(ge=0)] = 1
     """Training processes per node, one per accelerator. 0 (`torchrun`): one per GPU; without a GPU two, given two
-    cores: two processes of one thread are nearly twice as fast as one process of two threads, also beside a busy
-    process."""
+    cores: two processes of one thread are faster than one process of two threads, also beside a busy process."""
     nodes: Positive = 1
     """Nodes of a distributed training (`trainjob`)."""
     runtime: Name = "torch-distributed"

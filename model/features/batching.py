@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ from model.features.store import ClipFeatures, FeatureStore
 
 log = logging.getLogger(__name__)
 
+Sizes = TypeVar("Sizes", int, np.ndarray)
+
 PADDING = {"ids": 0, "mel": SILENCE, "pitch": 0.0, "voiced": False, "energy": 0.0}
 """Batch attribute -> its padding value."""
 FRAME_MULTIPLE, TOKEN_MULTIPLE = 32, 8
-"""Training batches are padded to multiples of these, so that their shapes recur. Before the first step of a new shape,
-oneDNN compiles its kernels, which takes about as long as half of a step of the tiny model (`benchmarks/shapes.py`)."""
+"""Training batches are padded to multiples of these, so that their shapes recur. On a CPU, oneDNN compiles kernels for
+each new shape: with batches padded to their longest clip, a step takes half as long again (`benchmarks/shapes.py`)."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class ReferenceClip:
     position: int
 
 
-def round_up(sizes: Any, multiple: int) -> Any:
-    """Returns the next multiples of `multiple` from integer sizes, a number or an array."""
+def round_up(sizes: Sizes, multiple: int) -> Sizes:
+    """Rounds integers, one or an array of them, up to multiples of `multiple`."""
     return -(-sizes // multiple) * multiple
 
 

@@ -83,7 +83,7 @@ class Processes:
         Args:
             model: On its device.
             find_unused_parameters: Whether some steps give some trainable parameters no gradient, so that these must be
-                searched for at every step, which takes 6 % of a step of the tiny model on two cores.
+                searched for at every step, which takes time.
         """
         if self.world_size == 1:
             return model

@@ -59,8 +59,8 @@ class AdaptationReport:
         base: Folder or registry address of the base voice.
         copied: Number of parameters (scalars) that were copied.
         languages: Language -> `copied`, `added` (starts at the mean of the base's) or `dropped`.
-        speakers: Speaker of the base -> `dropped` (the new voice lists the speakers of its own recordings), or with
-            `training.keep_speakers`, after the training: whether it is listed, and how much it resembles the base's.
+        speakers: Speaker of the base -> `dropped`, after the training also `in the corpus` (which has a speaker of this
+            name) or `kept` (`training.keep_speakers`), and how much the new voice's speaker resembles it.
         added: Tensors that the base lacks; they start at random.
         left_out: Tensors of the base that this model lacks.
     """
@@ -97,6 +97,7 @@ class StartingPoint:
     Attributes:
         languages: Languages of the model: those of the features, then those kept from the base.
         dimensions: Sizes and statistics of the model.
+        own_speakers: Speakers of the corpus, which the voice lists in any case.
         lineage: The base and its own ancestors, youngest first, as `voice.json` records them.
         similarities: Speaker of the base -> similarity of its speech after the training to the base's; empty before,
             and without `training.keep_speakers`.
@@ -117,7 +118,7 @@ class StartingPoint:
         base: Path | None = None,
         compare_speakers: SpeakerComparison | None = None,
     ) -> None:
-        self.compare_speakers = compare_speakers
+        self.compare_speakers, self.own_speakers = compare_speakers, frozenset(store.speakers)
         if base and config.training.keep_speakers and compare_speakers is None:
             raise AdaptationError(
                 "training.keep_speakers needs a comparison of speakers; pass `compare_speakers`, or set it to false"
@@ -194,11 +195,12 @@ class StartingPoint:
         if self.base is None or self.compare_speakers is None or not self.config.keep_speakers:
             return {}
         self.similarities = self.compare_speakers(self.base, model, self.languages, store)
-        own = set(store.speakers)
         self.kept = [
             name
             for name, similarity in self.similarities.items()
-            if similarity >= MIN_SIMILARITY and self.base.speaker_languages[name] in self.languages and name not in own
+            if similarity >= MIN_SIMILARITY
+            and self.base.speaker_languages[name] in self.languages
+            and name not in self.own_speakers
         ]
         return {name: self.base.speakers[name] for name in self.kept}
 
@@ -222,12 +224,12 @@ class StartingPoint:
         }
 
     def with_speakers(self, report: AdaptationReport) -> AdaptationReport:
-        """Returns the report with the final status of the base's speakers: kept or dropped, and their similarity."""
-        known = self.similarities
+        """Returns the report with the final status of the base's speakers, and their similarity."""
+        known, own = self.similarities, self.own_speakers
         return replace(
             report,
             speakers={
-                name: ("kept" if name in self.kept else "dropped")
+                name: ("kept" if name in self.kept else "in the corpus" if name in own else "dropped")
                 + (f", similarity {known[name]:.2f} to the base's" if name in known else "")
                 for name in report.speakers
             },

@@ -30,10 +30,10 @@ class SpeakerDistribution:
 
     @classmethod
     def fit(cls, vectors: np.ndarray) -> SpeakerDistribution:
-        """Fits the distribution to unit vectors (N, V) of N speakers; these cannot be computed from it."""
+        """Fits the distribution to unit vectors (N, V), one of each speaker."""
         mean = vectors.mean(0)
         _, sizes, directions = np.linalg.svd(vectors - mean, full_matrices=False)
-        scaled = sizes[:-1, None] * directions[:-1] / (len(vectors) - 1) ** 0.5  # N - 1 are not zero
+        scaled = sizes[:-1, None] * directions[:-1] / (len(vectors) - 1) ** 0.5  # N - 1 directions vary
         return cls(torch.from_numpy(mean), torch.from_numpy(scaled))
 
     @classmethod
@@ -69,7 +69,7 @@ class RandomSpeakers:
     share: float
     distribution: SpeakerDistribution
 
-    def add_to(self, batch: Batch) -> Batch:
+    def apply_to(self, batch: Batch) -> Batch:
         """Returns the batch with the speaker vectors of random clips replaced; at least one keeps its own."""
         clips = len(batch.clip_ids)
         count = min(round(self.share * clips), clips - 1)

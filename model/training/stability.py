@@ -40,7 +40,7 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipping:
     The gradients must be unscaled (free of the loss scale) before.
     """
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    # On a CPU a third of the time of the infinity norms, with the same result; NaN stays NaN.
+    # Equal to the infinity norms, which torch computes more slowly on a CPU; NaN stays NaN.
     largest = torch.stack(torch._foreach_max(torch._foreach_abs(gradients)))
     clipped = 0.0
     if bool((largest > value).any()):  # otherwise nothing is clipped, and a pass over all gradients is saved

@@ -120,7 +120,7 @@ def train(
                 with timer("data"):
                     batch = state.durations.add_to(next(state.batches))
                     if state.random_speakers:
-                        batch = state.random_speakers.add_to(batch)
+                        batch = state.random_speakers.apply_to(batch)
                 step = take_step(state, context, batch)
                 state.step += 1
                 if _review(state, step, batch, reporter):

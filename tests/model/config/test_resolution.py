@@ -132,6 +132,13 @@ def test_wrong_values_name_the_key_and_the_rule(overrides, message):
         resolve(None, None, overrides)
 
 
+def test_an_error_about_several_settings_prints_no_others():
+    with pytest.raises(ConfigError) as caught:
+        resolve(None, None, {"launch.processes": 3})
+    assert str(caught.value).startswith("launch.launcher = inline trains in one process, but processes = 3")
+    assert "{" not in str(caught.value)
+
+
 def test_a_mapping_replaces_the_default_and_that_of_earlier_layers(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("corpus: {generated_voices: {de: 3, fa: 1}}")

@@ -16,7 +16,7 @@ SETTINGS = Config.model_validate(
             "target_loudness": -23.0,
             "speaker_encoder_weights": "encoder.pt",
             "speaker_encoder_sha256": "0" * 64,
-        },
+        }
     }
 )
 CLIP = Clip(

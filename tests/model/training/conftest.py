@@ -25,10 +25,10 @@ def previews(monkeypatch) -> None:
 
 @pytest.fixture(scope="session")
 def config(small_settings):
-    """Returns a function from keys of section `training` to the settings of a small run."""
+    """Returns a function from keys of section `training`, or dotted keys, to the settings of a small run."""
 
     def build(**training):
-        changes = {f"training.{key}": value for key, value in training.items()}
+        changes = {key if "." in key else f"training.{key}": value for key, value in training.items()}
         return TrainSettings.of(resolve(None, None, {**small_settings, **changes}).config)
 
     return build

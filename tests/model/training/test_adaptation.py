@@ -215,6 +215,13 @@ def test_without_the_setting_only_the_speakers_of_the_corpus_are_listed(config, 
     assert set(report.values()) == {"dropped"}
 
 
+def test_speakers_that_the_corpus_has_too_are_not_reported_as_dropped(config, base, generated_features, tmp_path):
+    train(config(max_steps=1, enable_evaluation=False), generated_features, tmp_path, base=base)
+    report = json.loads((tmp_path / "adaptation.json").read_text())["speakers"]
+    assert set(report) == set(read_voice(base).speakers)
+    assert set(report.values()) == {"in the corpus"}
+
+
 def test_rehearsal_mixes_the_features_of_the_base_in(config, base, generated_features, tmp_path):
     store = FeatureStore(generated_features)
     short = config(max_steps=2, rehearsal=0.5, batch_size=4, enable_evaluation=False)

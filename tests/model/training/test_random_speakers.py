@@ -63,7 +63,7 @@ def test_the_shipped_distribution_differs_between_draws_as_speakers_do():
 def test_a_share_of_the_clips_gets_other_speakers_and_one_at_least_keeps_its_own(batch, share):
     clips = len(batch.clip_ids)
     replaced = {0.0: 0, 0.99: clips - 1}.get(share, round(share * clips))
-    changed = RandomSpeakers(share, SpeakerDistribution.fit(unit_vectors(9))).add_to(batch)
+    changed = RandomSpeakers(share, SpeakerDistribution.fit(unit_vectors(9))).apply_to(batch)
     differs = (changed.speaker_vector != batch.speaker_vector).any(1)
     assert int(differs.sum()) == replaced
     if replaced:
@@ -77,7 +77,7 @@ def test_other_clips_and_speakers_are_drawn_each_time_and_the_same_from_the_same
     def draw(seed=None):
         if seed is not None:
             torch.manual_seed(seed)
-        return random_speakers.add_to(batch).speaker_vector
+        return random_speakers.apply_to(batch).speaker_vector
 
     assert torch.equal(draw(3), draw(3))
     assert not torch.equal(draw(), draw())
@@ -136,7 +136,7 @@ def test_training_with_random_speakers_makes_others_sound_like_themselves(
 ):
     """Thirty steps of a small model; all but one clip of a batch are then spoken by other random speakers."""
     torch.manual_seed(1)
-    spoken = RandomSpeakers(0.99, SpeakerDistribution.load()).add_to(batch)
+    spoken = RandomSpeakers(0.99, SpeakerDistribution.load()).apply_to(batch)
     store, found = FeatureStore(generated_features), {}
     for share in (0.0, 0.5):
         changes = {**PRETRAINED, "loss.speaker_consistency_start": 0.0, "loss.speaker_consistency_loss_weight": 10.0}
