@@ -1,25 +1,21 @@
 """Measures how similar voices that are cloned from one reference clip, without training, are to their speakers.
 
 The first half of a recording is the reference clip; the cloned speech is compared with the second half, by the cosine
-similarity of Resemblyzer embeddings, and transcribed by the recognizer. The table has two bounds: the reference clip
-itself, and the mean similarity between recordings of different speakers, which a voice reaches that ignores its
-reference.
+similarity of Resemblyzer embeddings and by the median pitch, and transcribed by the recognizer. The table has two
+bounds: the reference clip itself, and the mean over recordings of different speakers, which a voice reaches that
+ignores its reference.
 
     python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker VOICE...
 
-With `--fit`, it writes the distribution that `training.random_speakers` draws from instead: that of the embeddings of
-the speakers which the table does not judge.
-
-    python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker \\
-        --fit model/training/speaker_distribution.npz --speaker-names libri_
+`--others` writes the recordings of the speakers that are not judged as a corpus, to train a voice on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,19 +25,20 @@ import torch
 from benchmarks.generated_corpus import prepare
 from benchmarks.transfer import TEXTS, print_table, show
 from model.audio.io import AudioError, read_audio, resample, write_audio
+from model.audio.pitch import track_pitch
 from model.audio.reference import check_reference
+from model.config.data import AudioConfig, FeaturesConfig
 from model.config.resolution import flatten, resolve
 from model.corpus.manifest import Clip, read_manifest
 from model.corpus.readers import survey
 from model.evaluation import recognizer
-from model.speaker_encoder import Resemblyzer, centroid
+from model.speaker_encoder import Resemblyzer
 from model.synthesis import Synthesizer
 from model.text.normalize import normalize
-from model.training.random_speakers import SpeakerDistribution
 
 MIN_SECONDS = 8.0
 """Shortest recording: a reference of at least four seconds, and as much to compare with."""
-COLUMNS = ("voice", "cosine to the speaker", "speaker is the nearest one", "CER")
+COLUMNS = ("voice", "cosine to the speaker", "speaker is the nearest one", "pitch error in semitones", "CER")
 
 
 def read_corpus(recordings: Path, folder: Path, language: str) -> tuple[Path, list[Clip]]:
@@ -58,77 +55,91 @@ def judged_clips(clips: Iterable[Clip], most: int) -> dict[str, Clip]:
     return dict(sorted(longest.items())[:most])
 
 
-def fit_distribution(
-    corpus: Path, clips: Iterable[Clip], judged: Collection[str], prefix: str, encoder: Resemblyzer
-) -> SpeakerDistribution:
-    """Fits a distribution to the mean embeddings of the speakers that are not judged and whose names have a prefix."""
-    recordings = defaultdict(list)
+def write_corpus(corpus: Path, clips: Iterable[Clip], folder: Path) -> None:
+    """Writes clips as a corpus of their own: their audio files and a table of them."""
+    (folder / "audio").mkdir(parents=True)
+    rows = ["path|speaker|language|text"]
     for clip in clips:
-        if clip.speaker not in judged and clip.speaker.startswith(prefix):
-            recordings[clip.speaker].append(clip)
-    vectors = [
-        centroid(
-            np.stack(
-                [encoder.embed(read_audio(corpus / clip.audio, clip.sample_rate), clip.sample_rate) for clip in own]
-            )
-        )
-        for own in recordings.values()
-    ]
-    print(f"{len(vectors)} speakers")
-    return SpeakerDistribution.fit(np.stack(vectors))
+        copied = shutil.copy(corpus / clip.audio, folder / "audio")
+        rows.append("|".join((f"audio/{Path(copied).name}", clip.speaker, clip.language, clip.text)))
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n", "utf-8")
+
+
+def median_semitones(samples: np.ndarray, audio: AudioConfig, features: FeaturesConfig) -> float:
+    """Returns the median pitch of speech in semitones above 1 Hz."""
+    pitch = track_pitch(samples, audio, features)
+    return 12 * float(np.log2(np.median(pitch[pitch > 0])))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speakers:
-    """Speakers with one recording each.
+    """N speakers with one recording each.
 
     Attributes:
-        references: Reference clips.
-        targets: (N, V) unit speaker embeddings of the rest of the recordings.
-        own: (N,) cosines between reference and rest.
+        references: Reference clips, the first halves of the recordings.
+        embeddings, reference_embeddings: (N, V) unit speaker embeddings of the second and the first halves.
+        pitch, reference_pitch: (N,) median pitch of the second and the first halves in semitones.
     """
 
     references: list[Path]
-    targets: np.ndarray
-    own: np.ndarray
+    embeddings: np.ndarray
+    reference_embeddings: np.ndarray
+    pitch: np.ndarray
+    reference_pitch: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clones:
+    """Scores of one voice that clones N speakers.
+
+    Attributes:
+        cosines: (N, N) cosines of the mean embedding of each clone to every speaker.
+        pitch: (N,) median pitch of each clone in semitones.
+        errors: Character error rate of each sentence; none in a language that the recognizer lacks.
+    """
+
+    cosines: np.ndarray
+    pitch: np.ndarray
+    errors: list[float]
 
 
 def read_speakers(corpus: Path, clips: Iterable[Clip], folder: Path, encoder: Resemblyzer) -> Speakers:
     """Halves the recordings; references are written to `folder`."""
     config = resolve().config
-    references, targets, own = [], [], []
+    settings, rate = (config.audio, config.features), config.audio.sample_rate
+    references: list[Path] = []
+    halves: list[tuple[np.ndarray, np.ndarray]] = []
     for clip in clips:
-        samples = read_audio(corpus / clip.audio, clip.sample_rate)
-        middle = len(samples) // 2
-        reference = folder / "references" / f"{clip.speaker}.wav"
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(reference, samples[:middle], clip.sample_rate)
+        samples = resample(read_audio(corpus / clip.audio, clip.sample_rate), clip.sample_rate, rate)
+        first, second = samples[: len(samples) // 2], samples[len(samples) // 2 :]
         try:
-            check_reference(reference, read_audio(reference, config.audio.sample_rate), config.audio, config.features)
+            check_reference(corpus / clip.audio, first, *settings)
         except AudioError as error:
             logging.warning("left out: %s", error)
             continue
-        references.append(reference)
-        targets.append(encoder.embed(samples[middle:], clip.sample_rate))
-        own.append(float(encoder.embed(samples[:middle], clip.sample_rate) @ targets[-1]))
-    return Speakers(references=references, targets=np.stack(targets), own=np.array(own))
+        reference = folder / "references" / f"{clip.speaker}.wav"
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        references.append(write_audio(reference, first, rate))
+        halves.append((first, second))
+    return Speakers(
+        references=references,
+        embeddings=np.stack([encoder.embed(second, rate) for _, second in halves]),
+        reference_embeddings=np.stack([encoder.embed(first, rate) for first, _ in halves]),
+        pitch=np.array([median_semitones(second, *settings) for _, second in halves]),
+        reference_pitch=np.array([median_semitones(first, *settings) for first, _ in halves]),
+    )
 
 
-def clone(
-    voice: Path, speakers: Speakers, texts: list[str], language: str, encoder: Resemblyzer
-) -> tuple[np.ndarray, list[float]]:
-    """Returns the scores of a voice.
-
-    Returns:
-        (N, N) cosines of the mean embedding of each cloned speaker to every speaker, and the character error rate of
-        each sentence, none in a language that the recognizer lacks.
-    """
+def clone(voice: Path, speakers: Speakers, texts: list[str], language: str, encoder: Resemblyzer) -> Clones:
+    """Lets a voice speak the texts as each speaker, and returns the scores."""
     synthesizer = Synthesizer(voice)
-    rate, cosines, pending = synthesizer.sample_rate, [], []
+    settings, rate = (synthesizer.config.audio, synthesizer.config.features), synthesizer.sample_rate
+    cosines, pitch, pending = [], [], []
     with recognizer.Recognizer(2) as background:
         for reference in speakers.references:
             speech = [synthesizer.synthesize(text, language, reference=reference).samples for text in texts]
-            cosines.append((encoder.embed_many(speech, rate) @ speakers.targets.T).mean(0))
+            cosines.append((encoder.embed_many(speech, rate) @ speakers.embeddings.T).mean(0))
+            pitch.append(median_semitones(np.concatenate(speech), *settings))
             if recognizer.supports(language):
                 spoken = [resample(samples, rate, recognizer.SAMPLE_RATE) for samples in speech]
                 pending += [(text, background.submit(samples)) for text, samples in zip(texts, spoken, strict=True)]
@@ -136,7 +147,7 @@ def clone(
             recognizer.character_error(normalize(text, language).text, transcript.result())
             for text, transcript in pending
         ]
-    return np.stack(cosines), errors
+    return Clones(cosines=np.stack(cosines), pitch=np.array(pitch), errors=errors)
 
 
 def main() -> None:
@@ -147,34 +158,36 @@ def main() -> None:
     parser.add_argument("--language", default="en")
     parser.add_argument("--speakers", type=int, default=24, help="largest number of speakers")
     parser.add_argument("--texts", type=int, default=3, help="texts that each cloned speaker says")
-    parser.add_argument("--fit", type=Path, help="file of the distribution to write")
-    parser.add_argument("--speaker-names", default="", help="with --fit: beginning of the names of the speakers")
+    parser.add_argument("--others", type=Path, help="new folder for a corpus of the speakers that are not judged")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     encoder = Resemblyzer.load()
     corpus, clips = read_corpus(arguments.recordings, arguments.folder, arguments.language)
     judged = judged_clips(clips, arguments.speakers)
-    if arguments.fit:
-        fit_distribution(corpus, clips, judged, arguments.speaker_names, encoder).save(arguments.fit)
-        return
+    if arguments.others:
+        write_corpus(corpus, [clip for clip in clips if clip.speaker not in judged], arguments.others)
     speakers = read_speakers(corpus, judged.values(), arguments.folder, encoder)
     texts = TEXTS.read_text("utf-8").splitlines()[: arguments.texts]
-    between = speakers.targets @ speakers.targets.T
-    others = between[~np.eye(len(between), dtype=bool)]
+    own = (speakers.reference_embeddings * speakers.embeddings).sum(1)
+    apart = ~np.eye(len(own), dtype=bool)
+    between = (speakers.embeddings @ speakers.embeddings.T)[apart]
+    pitch_between = np.abs(speakers.pitch[:, None] - speakers.pitch)[apart]
+    pitch_own = np.abs(speakers.reference_pitch - speakers.pitch)
     rows = [
-        ["the reference clips themselves", show(speakers.own.tolist()), "-", "-"],
-        ["another speaker's recording", f"{others.mean():.3f}", "-", "-"],
+        ["the reference clips themselves", show(own.tolist()), "-", show(pitch_own.tolist(), 1), "-"],
+        ["another speaker's recording", f"{between.mean():.3f}", "-", f"{pitch_between.mean():.1f}", "-"],
     ]
     for voice in arguments.voices:
-        cosines, errors = clone(voice, speakers, texts, arguments.language, encoder)
-        nearest = int((cosines.argmax(1) == np.arange(len(cosines))).sum())
+        clones = clone(voice, speakers, texts, arguments.language, encoder)
+        nearest = int((clones.cosines.argmax(1) == np.arange(len(own))).sum())
         rows.append(
             [
                 str(voice),
-                show(np.diag(cosines).tolist()),
-                f"{nearest} of {len(cosines)}",
-                show(errors) if errors else "-",
+                show(np.diag(clones.cosines).tolist()),
+                f"{nearest} of {len(own)}",
+                show(np.abs(clones.pitch - speakers.pitch).tolist(), 1),
+                show(clones.errors) if clones.errors else "-",
             ]
         )
     print_table(COLUMNS, rows)

@@ -387,10 +387,10 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(array.mean()), float(low), float(high)
 
 
-def show(values: Sequence[float]) -> str:
+def show(values: Sequence[float], decimals: int = 3) -> str:
     """Returns the mean of values and its interval as text."""
     mean, low, high = interval(values)
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def differences(ours: dict[str, float], theirs: dict[str, float]) -> list[float]:

@@ -16,8 +16,7 @@ from model.files import read_record
 NONE = "none"
 AUTO = "auto"
 """`training.start_from`: a base voice of the corpus's languages for recordings, none for generated speech."""
-PREFIX, CLONING_PREFIX = "myxtts-base", "myxtts-cloning"
-"""Beginnings of the registered names of base voices, and of those that were trained further to clone speakers."""
+PREFIX = "myxtts-base"
 LANGUAGES = shipped_languages()
 """Languages that a base voice can speak, in the order in which its name lists them."""
 FALLBACK = "en"
@@ -91,9 +90,9 @@ def base_folder(settings: TrainingConfig, state: State) -> Path | None:
     return base.folder
 
 
-def base_name(languages: tuple[str, ...], size: str, prefix: str = PREFIX) -> str:
+def base_name(languages: tuple[str, ...], size: str) -> str:
     """Returns the registered name of the base voice for these languages and this model size."""
-    return "-".join((prefix, *languages, size))
+    return "-".join((PREFIX, *languages, size))
 
 
 def base_languages(spoken: set[str]) -> tuple[str, ...]:
@@ -101,9 +100,9 @@ def base_languages(spoken: set[str]) -> tuple[str, ...]:
     return tuple(language for language in LANGUAGES if language in spoken) or (FALLBACK,)
 
 
-def find_made_base(state: State, languages: tuple[str, ...], size: str, prefix: str = PREFIX) -> BaseVoice | None:
+def find_made_base(state: State, languages: tuple[str, ...], size: str) -> BaseVoice | None:
     """Returns the registered base voice of these languages and this size, or None."""
-    registry, name = Registry(state), base_name(languages, size, prefix)
+    registry, name = Registry(state), base_name(languages, size)
     aliases = registry.aliases(name)
     which = aliases.get(CHAMPION) or aliases.get(CANDIDATE)
     return find_base(f"models:/{name}/{which}", state) if which else None

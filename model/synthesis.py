@@ -16,20 +16,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from model.acoustic.conditioning import Reference, Style
-from model.acoustic.model import ProsodyShift
+from model.acoustic.model import AS_PREDICTED, ProsodyShift
 from model.audio.io import read_recording, resample, write_audio
-from model.audio.mel import MelExtractor, frame_energy
+from model.audio.mel import MelExtractor, average_spectrum, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
 from model.audio.reference import check_reference
 from model.audio.trimming import trim_and_gain, trim_and_normalize
 from model.config.vocoder import VocoderConfig
+from model.corpus.sentences import shipped_languages, shipped_list
 from model.errors import MyXTTSError, TextError
 from model.speaker_encoder import SpeakerEncoder, load_speaker_encoder
 from model.text.encode import TokenSequence, encode
@@ -97,6 +98,12 @@ class StyleControls:
 
 FIRST_CHUNK_FRAMES = 24
 """Mel frames of the first chunk of a stream, a quarter of a second, so that playback starts early."""
+CALIBRATION_SENTENCES = 5
+"""Sentences that the spectrum of a clone is measured on."""
+KNOWN_SPEAKER, UNKNOWN_SPEAKER = 0.5, 0.75
+"""Differences between the long-term average spectra of a reference and its clone, root mean square over the mel bands,
+up to which nothing is corrected, and from which all of it is. Speakers that a voice was trained on differ by 0.4 to 0.5
+in three seconds, others by about 1 (docs/measurements/base_voices.md)."""
 UNCHANGED_PROSODY, DEFAULT_STYLE = ProsodyControls(), StyleControls()
 
 
@@ -139,6 +146,7 @@ class _Request:
             they are the same.
         prosody: Speed, pitch and level.
         style: Speaking style.
+        spectrum: (M,) log-mel that is added to every frame.
     """
 
     language: str
@@ -148,6 +156,7 @@ class _Request:
     own_language_index: torch.Tensor | None
     prosody: ProsodyControls
     style: Style
+    spectrum: np.ndarray | float = 0.0
 
 
 def _encoded(pieces: Sequence[str], language: str) -> Iterator[TokenSequence]:
@@ -253,8 +262,8 @@ class Synthesizer:
             SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
             TextError: the text has nothing to speak.
         """
-        request = self._request(language, speaker, reference, reference_language, prosody, style)
         pieces = [text] if len(text) <= LONGEST_PIECE else list(join_sentences(split_sentences(text) or [text]))
+        request = self._request(pieces, language, speaker, reference, reference_language, prosody, style)
         return _joined([self._speech(tokens, request) for tokens in _encoded(pieces, request.language)])
 
     def stream(
@@ -276,8 +285,9 @@ class Synthesizer:
 
         Args and errors are those of `synthesize`; errors of the arguments are raised before the first chunk.
         """
-        request = self._request(language, speaker, reference, reference_language, prosody, style)
-        return self._stream(_encoded(split_sentences(text) or [text], request.language), request)
+        sentences = split_sentences(text) or [text]
+        request = self._request(sentences, language, speaker, reference, reference_language, prosody, style)
+        return self._stream(_encoded(sentences, request.language), request)
 
     def _stream(self, sentences: Iterator[TokenSequence], request: _Request) -> Iterator[np.ndarray]:
         changed = request.prosody.pitch_scale != 1 or request.prosody.energy_scale != 1
@@ -290,6 +300,7 @@ class Synthesizer:
 
     def _request(
         self,
+        pieces: Sequence[str],
         language: str,
         speaker: str,
         reference: Path | str | None,
@@ -297,7 +308,7 @@ class Synthesizer:
         prosody: ProsodyControls,
         style: StyleControls,
     ) -> _Request:
-        """Resolves the arguments of `synthesize` to the inputs that all sentences of a text share."""
+        """Resolves the arguments of `synthesize` to the inputs that all pieces of a text share."""
         if reference_language and reference is None:
             raise SynthesisError("reference_language requires reference; give a reference, or leave it out")
         speaker = speaker or self._default_speaker(language or reference_language)
@@ -307,15 +318,19 @@ class Synthesizer:
         language = language or own or self.voice.speaker_languages[speaker]
         index, own_index = self._language_index(language), self._language_index(own or language)
         known = self.voice.speakers[speaker]
-        return _Request(
+        samples = None if reference is None else self._read_reference(Path(reference))
+        request = _Request(
             language=language,
             speaker=known,
-            vector=torch.tensor([known.vector]) if reference is None else self._embed_speaker(Path(reference)),
+            vector=torch.tensor([known.vector]) if samples is None else self._embed_speaker(samples),
             language_index=torch.tensor([index]),
             own_language_index=None if own_index == index else torch.tensor([own_index]),
             prosody=prosody,
             style=self._style(known, style, reference),
         )
+        if samples is None:
+            return request
+        return replace(request, spectrum=self._spectrum_difference(samples, pieces, request))
 
     def _speech(self, tokens: TokenSequence, request: _Request) -> Speech:
         """Synthesizes a piece of a text."""
@@ -344,7 +359,8 @@ class Synthesizer:
             request.own_language_index,
             shift,
         )
-        return self.voice.restore_variance(result.mel[0].numpy()), result.durations[0].numpy()
+        mel = self.voice.restore_variance(result.mel[0].numpy()) + request.spectrum
+        return mel, result.durations[0].numpy()
 
     def _complete_prosody(
         self, mel: np.ndarray, plain: np.ndarray, pitch_scale: float, energy_scale: float
@@ -388,9 +404,8 @@ class Synthesizer:
             raise SynthesisError(f"unknown language {language!r}; this voice has: {', '.join(self.languages)}")
         return self.languages.index(language)
 
-    def _embed_speaker(self, reference: Path) -> torch.Tensor:
+    def _embed_speaker(self, samples: np.ndarray) -> torch.Tensor:
         """Returns the embedding of a recording, (1, V) by the pretrained encoder or (1, E) by the model's own."""
-        samples = self._read_reference(reference)
         if self.config.model.use_pretrained_speaker_encoder:
             if self._speaker_encoder is None:
                 self._speaker_encoder = load_speaker_encoder(self.config.features, self._speaker_encoder_weights)
@@ -398,6 +413,21 @@ class Synthesizer:
         speaker = self.voice.model.conditioning.encode_reference(self._reference(samples)).speaker
         assert speaker is not None  # a model without a pretrained encoder has its own
         return speaker
+
+    def _spectrum_difference(self, samples: np.ndarray, pieces: Sequence[str], request: _Request) -> np.ndarray:
+        """Returns what a clone's spectrum lacks of that of its reference, (M,) in log-mel units.
+
+        A model that was trained on few speakers hardly changes its spectrum with the speaker embedding. The clone's
+        long-term average spectrum is measured on shipped sentences, so that it is the same for every text; in a
+        language without any, on the text itself. Differences as small as a known speaker's are left as they are.
+        """
+        if request.language in shipped_languages():
+            pieces = shipped_list(request.language)[:CALIBRATION_SENTENCES]
+        mels = [self._predict(tokens, request, AS_PREDICTED)[0] for tokens in _encoded(pieces, request.language)]
+        reference = MelExtractor(self.config.audio).numpy(samples)
+        difference = average_spectrum(reference) - average_spectrum(np.concatenate(mels))
+        size = float(np.sqrt(np.square(difference).mean()))
+        return difference * np.float32(np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0)))
 
     def _read_reference(self, path: Path) -> np.ndarray:
         """Returns the samples (N,) of a recording, trimmed and normalized as in the features."""

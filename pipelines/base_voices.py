@@ -1,8 +1,7 @@
 """Base voices: made of generated speech once, registered, and reused as the start of later trainings.
 
 Any voice can be the base of another training. A base voice is made automatically if none of the languages and the size
-is registered yet (docs/base_voices.md). On request it is trained further with random speakers, to clone speakers from a
-recording without training.
+is registered yet (docs/base_voices.md).
 """
 
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from components.base_voice import (
     AUTO,
-    CLONING_PREFIX,
     LANGUAGES,
     NONE,
     PREFIX,
@@ -25,7 +23,7 @@ from components.base_voice import (
 )
 from components.registry import Registry
 from components.state import State
-from model.config.resolution import Resolved, presets, with_layers
+from model.config.resolution import Resolved, with_layers
 from model.corpus.manifest import read_manifest
 from model.corpus.sentences import shipped_list
 
@@ -34,30 +32,19 @@ if TYPE_CHECKING:
 
 COST = "about eight minutes on two cores for the size tiny"
 """Time that a base voice takes to make (docs/measurements)."""
-CLONING_COST = "about six minutes on two cores for the size tiny"
-"""Time that the further training with random speakers takes."""
 VOICES = dict.fromkeys(LANGUAGES, 4) | {"fa": 2}
 """Generated voices of a base per language."""
 EVALUATION = {"max_seconds": 30.0, "max_training_clips": 0, "texts": 0}
 """Settings of a base voice's evaluation: no user speaks with it, so half a minute of unseen sentences suffices."""
-CLONING = {
-    "model.use_speaker_consistency_loss": True,
-    "training.random_speakers": 0.5,
-    "training.base_interpolation": 0.0,
-    "loss.speaker_consistency_loss_weight": 4.0,
-}
-"""Settings of the further training with random speakers (docs/measurements/base_voices.md)."""
-CLONING_STEPS = 0.769
-"""Steps of the further training as a share of those of the model size."""
 SENTENCES = 150
 """Sentences of each voice, where the shipped list has as many."""
 
 
 def list_bases(state: State) -> list[dict[str, Any]]:
-    """Returns name, version and aliases of every registered base voice, also of those that clone."""
+    """Returns name, version and aliases of every registered base voice."""
     registry, found = Registry(state), []
     for name in registry.names():
-        if not name.startswith((f"{PREFIX}-", f"{CLONING_PREFIX}-")):
+        if not name.startswith(f"{PREFIX}-"):
             continue
         for version in registry.versions(name):
             found.append({"name": name, "version": version.number, "aliases": list(version.aliases)})
@@ -81,17 +68,6 @@ def base_settings(languages: tuple[str, ...], size: str) -> dict[str, Any]:
     }
 
 
-def cloning_settings(base: BaseVoice, languages: tuple[str, ...], size: str) -> dict[str, Any]:
-    """Returns the settings, by dotted key, of the run that trains a base voice further to clone speakers."""
-    return {
-        **base_settings(languages, size),
-        **CLONING,
-        "registry.name": base_name(languages, "{size}", CLONING_PREFIX),
-        "training.start_from": base.uri,
-        "training.max_steps": round(CLONING_STEPS * presets()[0][size]["training"]["max_steps"]),
-    }
-
-
 def ensure_base(
     state: State, languages: tuple[str, ...], size: str, make: Callable[[dict[str, Any]], None]
 ) -> BaseVoice:
@@ -106,27 +82,12 @@ def ensure_base(
     Raises:
         BaseVoiceError: the run that makes it registered no version.
     """
-    return _ensure(state, languages, size, PREFIX, lambda: make(base_settings(languages, size)))
-
-
-def ensure_cloning_voice(
-    state: State, languages: tuple[str, ...], size: str, make: Callable[[dict[str, Any]], None]
-) -> BaseVoice:
-    """Returns the base voice that clones speakers, which is made from the base voice first if there is none.
-
-    Arguments and errors are those of `ensure_base`.
-    """
-    base = ensure_base(state, languages, size, make)
-    return _ensure(state, languages, size, CLONING_PREFIX, lambda: make(cloning_settings(base, languages, size)))
-
-
-def _ensure(state: State, languages: tuple[str, ...], size: str, prefix: str, make: Callable[[], None]) -> BaseVoice:
-    name = base_name(languages, size, prefix)
+    name = base_name(languages, size)
     with state.lock(name):
-        if found := find_made_base(state, languages, size, prefix):
+        if found := find_made_base(state, languages, size):
             return found
-        make()
-        if found := find_made_base(state, languages, size, prefix):
+        make(base_settings(languages, size))
+        if found := find_made_base(state, languages, size):
             return found
     raise BaseVoiceError(
         f"the run that makes the base voice {name} registered no version; see its log above, "

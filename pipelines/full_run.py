@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.base_voice import LANGUAGES, NONE
+from components.base_voice import LANGUAGES
 from components.gate.checks import FAILED
 from components.registry import CHAMPION, PREVIOUS, Registry
 from components.state import read_json, read_or_set_aside
 from model.corpus.recordings import clip_id
 from model.corpus.sentences import shipped_list
 from model.files import write_json
-from pipelines.base_voices import CLONING_COST, COST
+from pipelines.base_voices import COST
 from pipelines.local import PipelineError, Reporter, make_target, run_training
 from pipelines.project import Project, open_project
 from pipelines.run_records import RunRecord
@@ -148,14 +148,10 @@ def make_base(
     Raises:
         PipelineError: the run failed before it registered a version.
     """
-    if settings["training.start_from"] == NONE:
-        announce(
-            "base voice: none of this size and these languages is registered yet. One is made now from generated "
-            f"speech ({COST}); later runs reuse it. --start-from names another voice, --start-from none trains from "
-            "scratch"
-        )
-    else:
-        announce(f"cloning voice: the base voice is trained further with random speakers now ({CLONING_COST})")
+    announce(
+        "base voice: none of this size and these languages is registered yet. One is made now from generated speech "
+        f"({COST}); later runs reuse it. --start-from names another voice, --start-from none trains from scratch"
+    )
     outcome = full_run(open_project(overrides=settings), report, output, announce)
     if outcome.error and not outcome.version:
         raise PipelineError(outcome.error, outcome.record)

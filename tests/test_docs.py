@@ -29,7 +29,6 @@ WITHOUT_RUN = {
     "registry listen": "it waits for listeners",
     "mlflow models": "a server, which has tests of its own (test_served_voice)",
     "torchrun": "distributed training has tests of its own",
-    "cloning": "six minutes of training; random speakers have tests of their own",
 }
 """Part of a command line -> why it is not run."""
 

@@ -36,7 +36,6 @@ class Batch:
         reference_lengths: (B,) int64 frames of the reference; 0 for a speaker's only clip, which has no reference.
         reference_clip: (B,) int64 store position of the clip that speaker vector and reference come from.
         durations: (B, T) int64 frames per token if they are known; None lets the aligner compute them.
-        random_speaker: (B,) bool, True where a random vector replaces that of the speaker; None if no clip has one.
     """
 
     ids: Tensor
@@ -54,7 +53,6 @@ class Batch:
     reference_lengths: Tensor
     reference_clip: Tensor
     durations: Tensor | None = None
-    random_speaker: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch with all tensors on `device`."""

@@ -106,3 +106,22 @@ def frame_energy(mel: np.ndarray) -> np.ndarray:
     loudest = mel.max(axis=1)  # factored out, so that no exponential overflows
     spread = np.exp(2.0 * (mel - loudest[:, None])).mean(axis=1)
     return (loudest + 0.5 * np.log(spread)).astype(np.float32)
+
+
+PAUSES = 40
+"""Percent of the frames of speech that `average_spectrum` leaves out: pauses and the softest sounds."""
+
+
+def average_spectrum(mel: np.ndarray) -> np.ndarray:
+    """Returns the long-term average spectrum of speech: the mean log-mel of its louder frames.
+
+    Over some seconds it depends little on what is said, but on the speaker and on the microphone.
+
+    Args:
+        mel: (S, n_mels) log-mel.
+
+    Returns:
+        (n_mels,) float32.
+    """
+    energy = frame_energy(mel)
+    return mel[energy >= np.percentile(energy, PAUSES)].mean(axis=0, dtype=np.float32)

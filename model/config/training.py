@@ -87,11 +87,6 @@ class TrainingConfig(Section):
     base_interpolation: Share = 0.0
     """Position of the exported embeddings, encoder and predictors between the trained weights (0) and those of
     `start_from` (1). With few clips, training makes them worse, and the weights in between are more intelligible."""
-    random_speakers: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the clips of each batch that are conditioned on random speaker embeddings, drawn from a normal
-    distribution that was fitted to readers of LibriSpeech. These clips are trained by speaker consistency, and by the
-    mel error without the mean of each band, so that the voice can clone speakers that its corpus lacks. Requires
-    `model.use_speaker_consistency_loss` with Resemblyzer."""
     max_steps: Positive = 1200
     """Optimizer steps of the whole training."""
     batch_size: Positive = 16

@@ -68,7 +68,6 @@ def checklist(config: TrainSettings | Config) -> list[Finding]:
         *([_vocoder(config)] if isinstance(config, Config) else []),
         _style(config),
         _comparison(config),
-        _random_speakers(config),
     ]
 
 
@@ -226,21 +225,6 @@ def _comparison(config: TrainSettings | Config) -> Finding:
         return Finding.ok(check, evidence)
     fix = "lower training.gradient_accumulation_steps or loss.contrastive_clips_per_speaker"
     return Finding.warning(check, f"{evidence}: too few for two speakers", f"raise training.batch_size, or {fix}")
-
-
-def _random_speakers(config: TrainSettings | Config) -> Finding:
-    check, share, model = "random speakers are trained", config.training.random_speakers, config.model
-    if not share:
-        return Finding.ok(check, "every clip has its own speaker")
-    evidence = f"training.random_speakers is {share:g}"
-    if model.use_speaker_consistency_loss and model.use_pretrained_speaker_encoder:
-        return Finding.ok(check, evidence)
-    return Finding.error(
-        check,
-        f"{evidence}, but no speaker consistency loss of a pretrained encoder teaches how they sound",
-        "set model.use_speaker_consistency_loss and model.use_pretrained_speaker_encoder to true, or "
-        "training.random_speakers to 0",
-    )
 
 
 def check_normalization(statistics: Statistics) -> Finding:

@@ -63,31 +63,25 @@ class SpeakerConsistency:
     encoder: MelResemblyzer
     speakers: Tensor
 
-    def __call__(self, mel: Tensor, batch: Batch) -> Tensor:
+    def __call__(self, mel: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
         """Returns 1 - cosine, averaged over the clips.
 
         Args:
             mel: (B, S, M) predicted log-mels.
-            batch: Lengths and speakers. Clips with a random speaker are compared with its embedding; in training, they
-                are drawn before others, since nothing else teaches the model how these speakers sound.
+            lengths: (B,) frames.
+            speakers: (B,) int64, row of `speakers`.
         """
-        lengths, targets = batch.mel_lengths, self.speakers[batch.speaker]
-        if batch.random_speaker is not None:
-            targets = torch.where(batch.random_speaker[:, None], batch.speaker_vector, targets)
         frames, place = self.encoder.frames, torch.tensor(0.5)
         if torch.is_grad_enabled():
-            rows = torch.randperm(len(lengths)).to(lengths.device)
-            if batch.random_speaker is not None:
-                rows = rows[batch.random_speaker[rows].logical_not().argsort(stable=True)]
-            rows = rows[:MAX_EXCERPTS]
-            mel, lengths, targets = mel[rows], lengths[rows], targets[rows]
+            rows = torch.randperm(len(lengths))[:MAX_EXCERPTS].to(lengths.device)
+            mel, lengths, speakers = mel[rows], lengths[rows], speakers[rows]
             place = torch.rand(len(lengths))
         place = place.to(lengths.device)
         index = ((lengths - frames).clamp(min=0) * place).long()[:, None] + torch.arange(frames, device=lengths.device)
         outside = index >= lengths[:, None]  # (B, frames)
         index = index.clamp(max=mel.shape[1] - 1)[:, :, None].expand(-1, -1, mel.shape[2])
         excerpt = mel.gather(1, index).masked_fill(outside[:, :, None], SILENCE)
-        return (1 - (self.encoder(excerpt) * targets).sum(1)).mean()
+        return (1 - (self.encoder(excerpt) * self.speakers[speakers]).sum(1)).mean()
 
 
 CLIPS_PER_SPEAKER = 32
@@ -129,18 +123,16 @@ def loss_terms(
         consistency: Speaker consistency loss with a pretrained encoder; a model with an encoder of its own brings it.
 
     Returns:
-        `mel`: mean absolute error in natural-log units; of clips with a random speaker, after each band's mean over the
-        clip is subtracted, so that the error depends on the text and little on the voice. `duration`, `pitch`,
-        `energy`: mean squared errors per token (log frames; normalized units). `length`: squared relative error of a
-        clip's number of frames. `forward_sum`, `binarization`: nats per frame, while durations are learned.
-        `guided_attention`: 0 to 1. `kl`: nats per latent dimension, at least `kl_free_bits`. `contrastive_speaker`:
-        nats. `speaker_consistency`: 1 - cosine.
+        `mel`: mean absolute error in natural-log units. `duration`, `pitch`, `energy`: mean squared errors per token
+        (log frames; normalized units). `length`: squared relative error of a clip's number of frames. `forward_sum`,
+        `binarization`: nats per frame, while durations are learned. `guided_attention`: 0 to 1. `kl`: nats per latent
+        dimension, at least `kl_free_bits`. `contrastive_speaker`: nats. `speaker_consistency`: 1 - cosine.
     """
     tokens = sequence_mask(batch.token_lengths, batch.ids.shape[1])
     frames = sequence_mask(batch.mel_lengths, batch.mel.shape[1])
     predicted, target = output.predicted, output.target
     terms = {
-        "mel": masked_mean(_mel_difference(output.mel, batch, frames).abs(), frames),
+        "mel": masked_mean((output.mel - batch.mel).abs(), frames),
         "duration": masked_mean(F.mse_loss(predicted.log_durations, target.log_durations, reduction="none"), tokens),
         "length": _length_error(predicted.log_durations, batch),
         "pitch": masked_mean(F.mse_loss(predicted.pitch, target.pitch, reduction="none"), tokens),
@@ -154,23 +146,8 @@ def loss_terms(
         target_embedding = output.conditions.speaker.detach()
         terms["speaker_consistency"] = (1 - F.cosine_similarity(embedding, target_embedding)).mean()
     elif consistency is not None:
-        terms["speaker_consistency"] = consistency(output.mel, batch)
+        terms["speaker_consistency"] = consistency(output.mel, batch.mel_lengths, batch.speaker)
     return terms
-
-
-def _mel_difference(mel: Tensor, batch: Batch, frames: Tensor) -> Tensor:
-    """Returns predicted minus recorded mels (B, S, M), without its mean over time where the speaker is a random one.
-
-    Args:
-        mel: (B, S, M) predicted mels.
-        batch: The recordings.
-        frames: (B, S) mask of the lengths.
-    """
-    difference = mel - batch.mel
-    if batch.random_speaker is None:
-        return difference
-    mean = (difference * frames[:, :, None]).sum(1, keepdim=True) / batch.mel_lengths[:, None, None]
-    return difference - mean * batch.random_speaker[:, None, None]
 
 
 def _alignment_terms(alignment: Alignment, batch: Batch, config: LossConfig) -> dict[str, Tensor]:

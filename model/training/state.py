@@ -33,7 +33,6 @@ from model.training.adaptation import SpeakerComparison, StartingPoint, freeze
 from model.training.durations import DurationCache
 from model.training.losses import AdaptiveLossWeights, SpeakerConsistency, constant_weights, embed_speakers
 from model.training.optimization import PlateauScheduler, make_optimizer, scheduled_learning_rate
-from model.training.random_speakers import RandomSpeakers, SpeakerDistribution
 from model.training.stability import DivergenceDetector, ParameterMonitor
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,6 @@ class TrainingState:
         consistency: Speaker consistency loss with a pretrained encoder; None where it is not used.
         adaptation: Report on the weights copied from the base voice; None from scratch.
         identity: Settings and data that determine the weights, by dotted key.
-        random_speakers: Replaces speakers of a batch by random ones; None where all keep their own.
         constant_weights: Weights of the loss terms without a schedule.
         micro_batches: Number of micro-batches that a batch is computed in.
         step: Optimizer steps done.
@@ -112,9 +110,6 @@ class TrainingState:
         self.durations = DurationCache(
             self.model, store, mode=settings.durations, earliest=config.loss.binarization_end
         )
-        self.random_speakers = None
-        if settings.random_speakers:
-            self.random_speakers = RandomSpeakers(settings.random_speakers, SpeakerDistribution.load())
         self.constant_weights = constant_weights(config.loss)
         self.adaptive = None
         if settings.enable_adaptive_loss_weights:

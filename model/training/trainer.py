@@ -119,8 +119,6 @@ def train(
                     context = _step_context(state, timer)
                 with timer("data"):
                     batch = state.durations.add_to(next(state.batches))
-                    if state.random_speakers:
-                        batch = state.random_speakers.apply_to(batch)
                 step = take_step(state, context, batch)
                 state.step += 1
                 if _review(state, step, batch, reporter):

@@ -6,7 +6,7 @@ import click
 
 from components.base_voice import FALLBACK, LANGUAGES, base_name
 from components.state import State
-from pipelines.base_voices import ensure_base, ensure_cloning_voice, list_bases
+from pipelines.base_voices import ensure_base, list_bases
 from pipelines.cli.options import json_option
 
 
@@ -23,11 +23,8 @@ def base() -> None:
     help=f"Languages of the generated speech, separated by commas: {', '.join(LANGUAGES)}.",
 )
 @click.option("--model-size", default="tiny", show_default=True, help="tiny, small, normal or big.")
-@click.option(
-    "--cloning", is_flag=True, help="Then train it further with random speakers, to clone speakers from one recording."
-)
 @json_option
-def make(languages: str, model_size: str, cloning: bool, as_json: bool) -> None:
+def make(languages: str, model_size: str, as_json: bool) -> None:
     """Make the base voice of these languages and this size from generated speech, unless it exists."""
     from pipelines.cli.console import Console
     from pipelines.full_run import make_base
@@ -43,7 +40,7 @@ def make(languages: str, model_size: str, cloning: bool, as_json: bool) -> None:
     def announce(part: str) -> None:
         click.echo(click.style(part, bold=True), err=True)
 
-    found = (ensure_cloning_voice if cloning else ensure_base)(
+    found = ensure_base(
         State.locate(find_root()).prepare(),
         tuple(language for language in LANGUAGES if language in wanted),
         model_size,
@@ -53,10 +50,6 @@ def make(languages: str, model_size: str, cloning: bool, as_json: bool) -> None:
         click.echo(json.dumps({"uri": found.uri, "weights_sha256": found.weights_sha256, "folder": str(found.folder)}))
     else:
         click.echo(f"{found.uri}\nstart from it:  myxtts run --data <folder> --start-from {found.uri}")
-        if cloning:
-            click.echo(
-                f'clone a voice:  myxtts synthesize --model {found.uri} --reference me.wav "..." --output cloned.wav'
-            )
 
 
 @base.command(name="list")

@@ -9,21 +9,33 @@ import numpy as np
 import pytest
 import torch
 
+from model import synthesis
 from model.acoustic.model import ProsodyShift
 from model.audio.griffin_lim import GriffinLim
 from model.audio.io import read_audio
-from model.audio.mel import MelExtractor
+from model.audio.mel import MelExtractor, average_spectrum
 from model.audio.pitch import track_pitch
 from model.config.resolution import resolve
 from model.config.vocoder import VocoderConfig
 from model.corpus.manifest import read_manifest
+from model.corpus.sentences import shipped_list
 from model.errors import TextError
-from model.synthesis import ProsodyControls, StyleControls, SynthesisError, Synthesizer
+from model.synthesis import (
+    CALIBRATION_SENTENCES,
+    DEFAULT_STYLE,
+    UNCHANGED_PROSODY,
+    ProsodyControls,
+    StyleControls,
+    SynthesisError,
+    Synthesizer,
+)
+from model.text.encode import encode
 from model.text.sentences import LONGEST_PIECE
 from model.training.trainer import train
 from model.vocoder import build_vocoder
 
 TEXTS = {"en": "Good morning.", "fa": "سلام"}
+CONTROLS = (UNCHANGED_PROSODY, DEFAULT_STYLE)
 
 
 @dataclass
@@ -85,6 +97,46 @@ def test_a_cloned_voice_speaks_the_language_of_its_reference_by_default(synthesi
     audio = next(clip.audio for clip in read_manifest(generated_corpus) if clip.language == language)
     synthesizer.synthesize(TEXTS[language], reference=generated_corpus / audio, reference_language=language)
     assert (calls[0].language, calls[0].own_language) == (synthesizer.languages.index(language), None)
+
+
+def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_text(synthesizer, generated_corpus):
+    clip = next(clip for clip in read_manifest(generated_corpus) if clip.language == "en")
+    reference = generated_corpus / clip.audio
+    plain = replace(synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS), spectrum=0.0)
+    cloned = synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS)
+    samples = synthesizer._read_reference(reference)
+    expected = average_spectrum(MelExtractor(synthesizer.config.audio).numpy(samples))
+
+    def spectrum(request):
+        sentences = [encode(text, "en") for text in shipped_list("en")[:CALIBRATION_SENTENCES]]
+        mels = [synthesizer._predict(tokens, request, ProsodyShift())[0] for tokens in sentences]
+        return average_spectrum(np.concatenate(mels))
+
+    assert np.abs(spectrum(plain) - expected).mean() > 0.3
+    assert np.abs(spectrum(cloned) - expected).mean() < 0.1
+    other = synthesizer._request(["A text of other words."], "en", "", reference, "", *CONTROLS)
+    assert np.array_equal(other.spectrum, cloned.spectrum)
+    mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference).mel
+    assert np.allclose(mel, synthesizer._predict(encode(TEXTS["en"], "en"), cloned, ProsodyShift())[0], atol=1e-5)
+    assert mel.dtype == np.float32
+
+
+@pytest.mark.parametrize(("difference", "share"), [(0.4, 0.0), (0.5, 0.0), (0.625, 0.5), (0.75, 1.0), (2.0, 1.0)])
+def test_small_differences_of_the_spectrum_are_left_as_they_are(synthesizer, monkeypatch, difference, share):
+    request = synthesizer._request([TEXTS["en"]], "en", "", None, "", *CONTROLS)
+    spectra = iter((np.zeros(80, np.float32), np.tile(np.float32([-difference, difference]), 40)))  # clone, reference
+    monkeypatch.setattr(synthesis, "average_spectrum", lambda mel: next(spectra))
+    added = synthesizer._spectrum_difference(np.zeros(22050, np.float32), [TEXTS["en"]], request)
+    assert np.allclose(np.abs(added), share * difference, atol=1e-5)
+    assert added.dtype == np.float32
+
+
+def test_a_language_without_sentences_is_cloned_from_the_text_itself(synthesizer, calls, generated_corpus, monkeypatch):
+    monkeypatch.setattr(synthesis, "shipped_languages", lambda: ())
+    clip = next(clip for clip in read_manifest(generated_corpus) if clip.language == "en")
+    synthesizer.synthesize(TEXTS["en"], "en", reference=generated_corpus / clip.audio)
+    measured, spoken = calls
+    assert np.array_equal(measured.mel, spoken.mel)
 
 
 def test_pitch_and_energy_shifts_are_normalized_by_the_deviations_of_speaker_and_corpus(synthesizer, calls):

@@ -11,7 +11,7 @@ from components.base_voice import LANGUAGES, BaseVoice, BaseVoiceError, base_lan
 from model.config.resolution import adaptation_preset
 from model.corpus.readers import generated
 from pipelines import base_voices, project
-from pipelines.base_voices import base_settings, ensure_base, ensure_cloning_voice, start_from_base
+from pipelines.base_voices import base_settings, ensure_base, start_from_base
 
 
 def voice(tmp_path, uri="models:/base/3"):
@@ -92,29 +92,6 @@ def test_a_base_is_made_once(tmp_path, monkeypatch):
     for _ in range(2):
         assert ensure_base(state, ("en",), "tiny", made.append).uri == "models:/base/3"
     assert made == [base_settings(("en",), "tiny")]
-
-
-def test_a_voice_that_clones_is_the_base_trained_further(tmp_path, monkeypatch):
-    made = []
-
-    def find(state, languages, size, prefix):
-        name = f"{prefix}-en-tiny"
-        known = [settings["registry.name"].format(size="tiny") for settings in made]
-        return voice(tmp_path, f"models:/{name}/1") if name in known else None
-
-    monkeypatch.setattr(base_voices, "find_made_base", find)
-    state = SimpleNamespace(lock=lambda name: (tmp_path / "lock").open("w"))
-    for _ in range(2):
-        assert ensure_cloning_voice(state, ("en",), "tiny", made.append).uri == "models:/myxtts-cloning-en-tiny/1"
-    base, cloning = made
-    assert base == base_settings(("en",), "tiny")
-    assert cloning["training.start_from"] == "models:/myxtts-base-en-tiny/1"
-    assert project.resolve(None, None, cloning).config.training.random_speakers == 0.5  # before the base is known
-    layers = voice(tmp_path).layers(["en"], 800.0)
-    resolved = project.resolve(None, None, {**cloning, "model_size": "xtiny", "model.ffn_dim": 96}, layers).config
-    assert resolved.training.random_speakers == 0.5
-    assert resolved.training.max_steps < 1300
-    assert (resolved.training.base_interpolation, resolved.loss.speaker_consistency_loss_weight) == (0.0, 4.0)
 
 
 def test_a_run_that_leaves_no_base_is_an_error(tmp_path, monkeypatch):

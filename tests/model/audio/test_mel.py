@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.audio import SILENCE
-from model.audio.mel import MelExtractor, extractor_hash, frame_energy, mel_filterbank
+from model.audio.mel import MelExtractor, average_spectrum, extractor_hash, frame_energy, mel_filterbank
 from model.config.data import AudioConfig
 
 AUDIO = AudioConfig()
@@ -108,3 +108,11 @@ def test_energy_follows_the_level(voiced):
     difference = frame_energy(extractor.numpy(samples)) - frame_energy(extractor.numpy(0.1 * samples))
     assert np.allclose(difference, np.log(10.0), atol=0.02)
     assert frame_energy(extractor.numpy(np.zeros(8192))).max() == pytest.approx(SILENCE, abs=1e-5)
+
+
+def test_the_average_spectrum_leaves_out_pauses_and_follows_the_level():
+    speech = np.random.default_rng(0).normal(-4, 1, (120, 80)).astype(np.float32)
+    with_pauses = np.concatenate((speech, np.full((80, 80), SILENCE, np.float32)))  # PAUSES percent of the frames
+    assert np.allclose(average_spectrum(with_pauses), speech.mean(0), atol=0.1)
+    assert np.allclose(average_spectrum(with_pauses + 1), average_spectrum(with_pauses) + 1, atol=1e-5)
+    assert average_spectrum(speech).dtype == np.float32

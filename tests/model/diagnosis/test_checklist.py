@@ -58,16 +58,6 @@ def test_every_preset_passes_but_large_models_should_have_a_vocoder(size, level)
         ("gradients are clipped", "warning", {"training__gradient_clip_norm": 1000.0}),
         ("the schedule reaches its peak", "warning", {"training__warmup_steps": 1000}),
         ("alignment and durations are trained", "error", {"loss__duration_loss_weight": 0.0}),
-        ("random speakers are trained", "error", {"training__random_speakers": 0.5}),
-        (
-            "random speakers are trained",
-            "error",
-            {
-                "training__random_speakers": 0.5,
-                "model__use_speaker_consistency_loss": True,
-                "model__use_pretrained_speaker_encoder": False,
-            },
-        ),
         ("shapes are static on GPUs and when compiling", "warning", {"training__enable_compile": True}),
         ("shapes are static on GPUs and when compiling", "warning", {"training__device": "cuda"}),
         ("shapes are static on GPUs and when compiling", "warning", {"training__model_gpu": 1}),
@@ -89,11 +79,6 @@ def test_each_fault_is_found_with_its_fix(check, severity, overrides):
 
 def test_a_batch_of_two_speakers_can_be_compared():
     assert findings(loss__use_contrastive_speaker_loss=True)["speakers can be compared"].severity == "ok"
-
-
-def test_random_speakers_pass_with_the_loss_that_teaches_how_they_sound():
-    found = findings(training__random_speakers=0.5, model__use_speaker_consistency_loss=True)
-    assert found["random speakers are trained"].severity == "ok"
 
 
 def test_static_shapes_pass_on_a_gpu():

@@ -200,7 +200,6 @@ SEEN_ELSEWHERE = {  # setting -> the test that sees its effect
     "start_from": "test_the_report_says_what_was_copied_and_the_voice_names_its_ancestors",
     "keep_languages": "test_languages_that_the_corpus_lacks_are_kept_or_dropped",
     "keep_speakers": "test_speakers_of_the_base_are_listed_while_they_sound_like_themselves",
-    "random_speakers": "test_training_with_random_speakers_makes_others_sound_like_themselves",
     "rehearsal": "test_rehearsal_mixes_the_features_of_the_base_in",
     "freeze": "test_frozen_parts_keep_the_weights_of_the_base",
     "base_interpolation": "test_exported_text_parts_lie_between_the_trained_weights_and_those_of_the_base",
