@@ -17,6 +17,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -422,8 +423,9 @@ class Synthesizer:
         language without any, on the text itself. Differences as small as a known speaker's are left as they are.
         """
         if request.language in shipped_languages():
-            pieces = shipped_list(request.language)[:CALIBRATION_SENTENCES]
-        mels = [self._predict(tokens, request, AS_PREDICTED)[0] for tokens in _encoded(pieces, request.language)]
+            pieces = shipped_list(request.language)
+        sentences = islice(_encoded(pieces, request.language), CALIBRATION_SENTENCES)
+        mels = [self._predict(tokens, request, AS_PREDICTED)[0] for tokens in sentences]
         reference = MelExtractor(self.config.audio).numpy(samples)
         difference = average_spectrum(reference) - average_spectrum(np.concatenate(mels))
         size = float(np.sqrt(np.square(difference).mean()))

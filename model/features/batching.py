@@ -123,6 +123,7 @@ class TrainingBatches:
         batch_size: Maximum number of clips in a batch.
         seed: Seed of the order and the reference clips.
         max_frames: Maximum number of frames in a batch, padding included; 0 means no bound.
+        min_size: Smallest number of clips in a batch, unless speakers are compared.
         clips_per_speaker: If positive, number of clips of each speaker in a batch (see `SpeakerBatchSampler`).
 
     Attributes:
@@ -138,7 +139,14 @@ class TrainingBatches:
     sampler: BatchSampler
 
     def __init__(
-        self, store: FeatureStore, batch_size: int, seed: int, *, max_frames: int = 0, clips_per_speaker: int = 0
+        self,
+        store: FeatureStore,
+        batch_size: int,
+        seed: int,
+        *,
+        max_frames: int = 0,
+        min_size: int = 1,
+        clips_per_speaker: int = 0,
     ) -> None:
         self.store = store
         self.seed = seed
@@ -157,6 +165,7 @@ class TrainingBatches:
                 batch_size,
                 seed,
                 max_frames=max_frames,
+                min_size=min_size,
                 shards=rows["shard"] if self.streamed else None,
                 max_resident_shards=store.max_resident_shards,
             )

@@ -113,6 +113,7 @@ class Loader:
             settings.batch_size * world,
             config.seed,
             max_frames=settings.max_batch_frames * world,
+            min_size=world,
             clips_per_speaker=clips_per_speaker,
         )
         self.shapes: ShapeSampler | None = None

@@ -22,8 +22,10 @@ class BatchSampler:
         lengths: (clips,) frames of each clip.
         batch_size: Maximum number of clips in a batch.
         seed: Seed of the order.
-        max_frames: Maximum number of frames in a batch, padding included; 0 means no bound. A longer clip is a batch of
-            its own.
+        max_frames: Maximum number of frames in a batch, padding included; 0 means no bound. A batch of
+            `min_size` clips may have more.
+        min_size: Smallest number of clips in a batch, the number of processes that share it. Fewer left over join the
+            batch before them.
         shards: (clips,) shard of each clip, if not all shards fit the cache. Each epoch partitions the shards at random
             into groups of at most `max_resident_shards`, and batches mix clips within a group.
         max_resident_shards: Number of shards that fit the cache together.
@@ -36,13 +38,14 @@ class BatchSampler:
         seed: int,
         *,
         max_frames: int = 0,
+        min_size: int = 1,
         shards: ArrayLike | None = None,
         max_resident_shards: int = 0,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         if not len(self.lengths):
             raise FeatureError("no clips to draw batches from; the split is empty")
-        self.batch_size = batch_size
+        self.batch_size, self.min_size = batch_size, min_size
         self.max_frames = max_frames or len(self.lengths) * int(self.lengths.max())
         self.seed = seed
         self.shards = None if shards is None else np.asarray(shards)
@@ -86,11 +89,12 @@ class BatchSampler:
         batches = []
         while clips:
             fitting = self.max_frames // int(self.lengths[clips[0]])
-            size = min(max(fitting, 1), self.batch_size)
+            size = min(max(fitting, self.min_size), self.batch_size)
             batches.append(clips[:size])
             clips = clips[size:]
         if len(batches) > 1 and len(batches[-1]) < len(batches[-2]):  # the gradient of a very small batch is noisy
-            batches[-2:] = _halves(batches[-2] + batches[-1])
+            last = batches[-2] + batches[-1]
+            batches[-2:] = [last] if len(last) < 2 * self.min_size else _halves(last)
         return batches
 
     def state_dict(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ import click
 
 from components.base_voice import FALLBACK, LANGUAGES, base_name
 from components.state import State
+from model.config.resolution import presets
 from pipelines.base_voices import ensure_base, list_bases
 from pipelines.cli.options import json_option
 
@@ -35,6 +36,8 @@ def make(languages: str, model_size: str, as_json: bool) -> None:
         raise click.UsageError(
             f"--languages: there are no sentences in {', '.join(sorted(unknown))}; known: {', '.join(LANGUAGES)}"
         )
+    if model_size not in presets()[0]:
+        raise click.UsageError(f"--model-size: unknown size {model_size!r}; known: {', '.join(presets()[0])}")
     console = Console()
 
     def announce(part: str) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from components.base_voice import LANGUAGES, BaseVoice, BaseVoiceError, base_languages, base_name
 from model.config.resolution import adaptation_preset
 from model.corpus.readers import generated
 from pipelines import base_voices, project
 from pipelines.base_voices import base_settings, ensure_base, start_from_base
+from pipelines.cli.base import base as base_group
 
 
 def voice(tmp_path, uri="models:/base/3"):
@@ -219,3 +221,17 @@ def test_a_training_outside_of_a_pipeline_starts_from_scratch_as_a_run_does(monk
     assert base is None
     assert started.config.training.start_from == "none"
     assert started.config.model_copy(update={"training": settings.config.training}) == settings.config
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--languages", "en,xx", "no sentences in xx"),
+        ("--model-size", "huge", "unknown size 'huge'; known: xtiny, tiny"),
+    ],
+)
+def test_base_make_refuses_what_it_cannot_make_before_anything_starts(monkeypatch, option, value, message):
+    monkeypatch.setattr("pipelines.cli.base.ensure_base", lambda *_: pytest.fail("started"))
+    answer = CliRunner().invoke(base_group, ["make", option, value])
+    assert answer.exit_code == 2
+    assert message in answer.output

@@ -76,6 +76,13 @@ def test_a_clip_above_the_frame_budget_is_a_batch_of_its_own():
     assert sorted(sorted(batch) for batch in batches) == [[0], [1, 2], [3]]
 
 
+@given(LENGTHS, st.integers(2, 4), st.integers(1, 5), st.integers(1, 2000))
+def test_every_process_gets_a_clip_of_every_batch(lengths, processes, clips, max_frames):
+    batches = BatchSampler(lengths, processes * clips, 0, max_frames=max_frames, min_size=processes).order(0)
+    assert min(map(len, batches)) >= min(processes, len(lengths))
+    assert sorted(clip for batch in batches for clip in batch) == list(range(len(lengths)))
+
+
 def test_training_resumes_to_the_batch(store):
     batches = TrainingBatches(store, 4, seed=3)
     for _ in range(7):
