@@ -8,6 +8,8 @@ ignores its reference.
     python -m benchmarks.cloning --folder /tmp/cloning --recordings ../shared/data/multispeaker VOICE...
 
 `--others` writes the recordings of the speakers that are not judged as a corpus, to train a voice on them.
+`--correction` is for comparison: with `none`, clones keep their own spectrum, with `all`, they get that of the
+reference even where the difference is small.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 
 from benchmarks.generated_corpus import prepare
 from benchmarks.transfer import TEXTS, print_table, show
+from model import synthesis
 from model.audio.io import AudioError, read_audio, resample, write_audio
 from model.audio.pitch import track_pitch
 from model.audio.reference import check_reference
@@ -36,6 +39,8 @@ from model.speaker_encoder import Resemblyzer
 from model.synthesis import Synthesizer
 from model.text.normalize import normalize
 
+CORRECTIONS = {"none": (1e8, 1e9), "all": (-1.0, 0.0)}
+"""Value of `--correction` -> bounds of the spectral difference in place of those of `model.synthesis`."""
 MIN_SECONDS = 8.0
 """Shortest recording: a reference of at least four seconds, and as much to compare with."""
 COLUMNS = ("voice", "cosine to the speaker", "speaker is the nearest one", "pitch error in semitones", "CER")
@@ -159,7 +164,10 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, default=24, help="largest number of speakers")
     parser.add_argument("--texts", type=int, default=3, help="texts that each cloned speaker says")
     parser.add_argument("--others", type=Path, help="new folder for a corpus of the speakers that are not judged")
+    parser.add_argument("--correction", choices=("usual", *CORRECTIONS), default="usual", help="of the clones' spectra")
     arguments = parser.parse_args()
+    if arguments.correction in CORRECTIONS:
+        synthesis.KNOWN_SPEAKER, synthesis.UNKNOWN_SPEAKER = CORRECTIONS[arguments.correction]
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     encoder = Resemblyzer.load()

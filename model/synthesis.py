@@ -102,9 +102,9 @@ FIRST_CHUNK_FRAMES = 24
 CALIBRATION_SENTENCES = 5
 """Sentences that the spectrum of a clone is measured on."""
 KNOWN_SPEAKER, UNKNOWN_SPEAKER = 0.5, 0.75
-"""Differences between the long-term average spectra of a reference and its clone, root mean square over the mel bands,
-up to which nothing is corrected, and from which all of it is. Speakers that a voice was trained on differ by 0.4 to 0.5
-in three seconds, others by about 1 (docs/measurements/base_voices.md)."""
+"""Root mean square, over the mel bands, of the difference between the long-term average spectra of a reference and its
+clone: up to the first it is not corrected, from the second on all of it is. A speaker that the voice was trained on
+differs too, since some seconds of speech depend on what is said (docs/measurements/base_voices.md)."""
 UNCHANGED_PROSODY, DEFAULT_STYLE = ProsodyControls(), StyleControls()
 
 
@@ -147,7 +147,7 @@ class _Request:
             they are the same.
         prosody: Speed, pitch and level.
         style: Speaking style.
-        spectrum: (M,) log-mel that is added to every frame.
+        spectral_correction: (M,) log-mel that is added to every frame.
     """
 
     language: str
@@ -157,7 +157,7 @@ class _Request:
     own_language_index: torch.Tensor | None
     prosody: ProsodyControls
     style: Style
-    spectrum: np.ndarray | float = 0.0
+    spectral_correction: np.ndarray | float = 0.0
 
 
 def _encoded(pieces: Sequence[str], language: str) -> Iterator[TokenSequence]:
@@ -331,7 +331,10 @@ class Synthesizer:
         )
         if samples is None:
             return request
-        return replace(request, spectrum=self._spectrum_difference(samples, pieces, request))
+        difference = self._spectral_difference(samples, pieces, request)
+        size = float(np.sqrt(np.square(difference).mean()))
+        share = np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0))
+        return replace(request, spectral_correction=difference * np.float32(share))
 
     def _speech(self, tokens: TokenSequence, request: _Request) -> Speech:
         """Synthesizes a piece of a text."""
@@ -360,7 +363,7 @@ class Synthesizer:
             request.own_language_index,
             shift,
         )
-        mel = self.voice.restore_variance(result.mel[0].numpy()) + request.spectrum
+        mel = self.voice.restore_variance(result.mel[0].numpy()) + request.spectral_correction
         return mel, result.durations[0].numpy()
 
     def _complete_prosody(
@@ -415,21 +418,24 @@ class Synthesizer:
         assert speaker is not None  # a model without a pretrained encoder has its own
         return speaker
 
-    def _spectrum_difference(self, samples: np.ndarray, pieces: Sequence[str], request: _Request) -> np.ndarray:
-        """Returns what a clone's spectrum lacks of that of its reference, (M,) in log-mel units.
+    def _spectral_difference(self, samples: np.ndarray, pieces: Sequence[str], request: _Request) -> np.ndarray:
+        """Returns the long-term average spectrum of a reference minus that of its clone, (M,) in log-mel units.
 
         A model that was trained on few speakers hardly changes its spectrum with the speaker embedding. The clone's
-        long-term average spectrum is measured on shipped sentences, so that it is the same for every text; in a
-        language without any, on the text itself. Differences as small as a known speaker's are left as they are.
+        spectrum is measured on shipped sentences, so that it is the same for every text; in a language without any, on
+        the text itself.
+
+        Args:
+            samples: (N,) reference, trimmed and normalized.
+            pieces: Pieces of the text.
+            request: Inputs of the clone, without a correction.
         """
         if request.language in shipped_languages():
             pieces = shipped_list(request.language)
         sentences = islice(_encoded(pieces, request.language), CALIBRATION_SENTENCES)
         mels = [self._predict(tokens, request, AS_PREDICTED)[0] for tokens in sentences]
         reference = MelExtractor(self.config.audio).numpy(samples)
-        difference = average_spectrum(reference) - average_spectrum(np.concatenate(mels))
-        size = float(np.sqrt(np.square(difference).mean()))
-        return difference * np.float32(np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0)))
+        return average_spectrum(reference) - average_spectrum(np.concatenate(mels))
 
     def _read_reference(self, path: Path) -> np.ndarray:
         """Returns the samples (N,) of a recording, trimmed and normalized as in the features."""

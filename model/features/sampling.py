@@ -22,10 +22,10 @@ class BatchSampler:
         lengths: (clips,) frames of each clip.
         batch_size: Maximum number of clips in a batch.
         seed: Seed of the order.
-        max_frames: Maximum number of frames in a batch, padding included; 0 means no bound. A batch of
-            `min_size` clips may have more.
-        min_size: Smallest number of clips in a batch, the number of processes that share it. Fewer left over join the
-            batch before them.
+        max_frames: Maximum number of frames in a batch, padding included; 0 means no bound. A batch of `min_size` clips
+            may have more.
+        min_size: Smallest number of clips in a batch, so that each process that shares it gets one. Fewer clips at the
+            end of an epoch join the batch before them.
         shards: (clips,) shard of each clip, if not all shards fit the cache. Each epoch partitions the shards at random
             into groups of at most `max_resident_shards`, and batches mix clips within a group.
         max_resident_shards: Number of shards that fit the cache together.

@@ -102,7 +102,7 @@ def test_a_cloned_voice_speaks_the_language_of_its_reference_by_default(synthesi
 def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_text(synthesizer, generated_corpus):
     clip = next(clip for clip in read_manifest(generated_corpus) if clip.language == "en")
     reference = generated_corpus / clip.audio
-    plain = replace(synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS), spectrum=0.0)
+    plain = replace(synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS), spectral_correction=0.0)
     cloned = synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS)
     samples = synthesizer._read_reference(reference)
     expected = average_spectrum(MelExtractor(synthesizer.config.audio).numpy(samples))
@@ -115,20 +115,22 @@ def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_tex
     assert np.abs(spectrum(plain) - expected).mean() > 0.3
     assert np.abs(spectrum(cloned) - expected).mean() < 0.1
     other = synthesizer._request(["A text of other words."], "en", "", reference, "", *CONTROLS)
-    assert np.array_equal(other.spectrum, cloned.spectrum)
+    assert np.array_equal(other.spectral_correction, cloned.spectral_correction)
     mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference).mel
     assert np.allclose(mel, synthesizer._predict(encode(TEXTS["en"], "en"), cloned, ProsodyShift())[0], atol=1e-5)
     assert mel.dtype == np.float32
 
 
 @pytest.mark.parametrize(("difference", "share"), [(0.4, 0.0), (0.5, 0.0), (0.625, 0.5), (0.75, 1.0), (2.0, 1.0)])
-def test_small_differences_of_the_spectrum_are_left_as_they_are(synthesizer, monkeypatch, difference, share):
-    request = synthesizer._request([TEXTS["en"]], "en", "", None, "", *CONTROLS)
-    spectra = iter((np.zeros(80, np.float32), np.tile(np.float32([-difference, difference]), 40)))  # clone, reference
-    monkeypatch.setattr(synthesis, "average_spectrum", lambda mel: next(spectra))
-    added = synthesizer._spectrum_difference(np.zeros(22050, np.float32), [TEXTS["en"]], request)
-    assert np.allclose(np.abs(added), share * difference, atol=1e-5)
-    assert added.dtype == np.float32
+def test_small_differences_of_the_spectrum_are_left_as_they_are(
+    synthesizer, generated_corpus, monkeypatch, difference, share
+):
+    band = np.tile(np.float32([-difference, difference]), 40)
+    monkeypatch.setattr(synthesizer, "_spectral_difference", lambda *_: band)
+    reference = generated_corpus / read_manifest(generated_corpus)[0].audio
+    request = synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS)
+    assert np.allclose(request.spectral_correction, share * band, atol=1e-5)
+    assert request.spectral_correction.dtype == np.float32
 
 
 def test_a_language_without_sentences_is_cloned_from_the_text_itself(synthesizer, calls, generated_corpus, monkeypatch):
