@@ -68,6 +68,7 @@ def checklist(config: TrainSettings | Config) -> list[Finding]:
         *([_vocoder(config)] if isinstance(config, Config) else []),
         _style(config),
         _comparison(config),
+        _base(config),
     ]
 
 
@@ -225,6 +226,24 @@ def _comparison(config: TrainSettings | Config) -> Finding:
         return Finding.ok(check, evidence)
     fix = "lower training.gradient_accumulation_steps or loss.contrastive_clips_per_speaker"
     return Finding.warning(check, f"{evidence}: too few for two speakers", f"raise training.batch_size, or {fix}")
+
+
+def _base(config: TrainSettings | Config) -> Finding:
+    check, training = "settings of the base voice have a base voice", config.training
+    generated = isinstance(config, Config) and config.corpus.format == "generated"
+    if training.start_from != "none" and not (training.start_from == "auto" and generated):
+        return Finding.ok(check, f"training.start_from is {training.start_from}")
+    used = [
+        f"training.{name} is {value:g}"
+        for name in ("rehearsal", "base_interpolation")
+        if (value := getattr(training, name))
+    ]
+    if not used:
+        return Finding.ok(check, "training from scratch uses none of them")
+    evidence = f"{' and '.join(used)}, but training.start_from is {training.start_from}"
+    if training.start_from == "auto":
+        evidence += ", which is none for generated speech"
+    return Finding.error(check, evidence, "give a voice to start from (training.start_from), or set them to 0")
 
 
 def check_normalization(statistics: Statistics) -> Finding:

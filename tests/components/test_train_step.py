@@ -59,7 +59,8 @@ def test_the_features_of_the_base_are_opened_where_they_are_rehearsed(
         return SimpleNamespace(voice=base)
 
     monkeypatch.setattr(work, "train", train)
-    config = TrainSettings.of(resolve(None, None, {**small_settings, "training.rehearsal": share}).config)
+    training = {"training.start_from": str(tmp_path / "base"), "training.rehearsal": share}
+    config = TrainSettings.of(resolve(None, None, {**small_settings, **training}).config)
     request = {
         "settings": config.to_json(),
         "features": str(generated_features),
