@@ -9,7 +9,7 @@ ignores its reference.
 
 `--others` writes the recordings of the speakers that are not judged as a corpus, to train a voice on them.
 `--correction` is for comparison: with `none`, clones keep their own spectrum, with `all`, they get that of the
-reference even where the difference is small.
+reference even where the difference is small. `--similarity` moves them further towards the reference, or less.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,14 @@ CORRECTIONS = {"none": (1e8, 1e9), "all": (-1.0, 0.0)}
 """Value of `--correction` -> bounds of the spectral difference in place of those of `model.synthesis`."""
 MIN_SECONDS = 8.0
 """Shortest recording: a reference of at least four seconds, and as much to compare with."""
-COLUMNS = ("voice", "cosine to the speaker", "speaker is the nearest one", "pitch error in semitones", "CER")
+COLUMNS = (
+    "voice",
+    "similarity",
+    "cosine to the speaker",
+    "speaker is the nearest one",
+    "pitch error in semitones",
+    "CER",
+)
 
 
 def read_corpus(recordings: Path, folder: Path, language: str) -> tuple[Path, list[Clip]]:
@@ -135,14 +143,19 @@ def read_speakers(corpus: Path, clips: Iterable[Clip], folder: Path, encoder: Re
     )
 
 
-def clone(voice: Path, speakers: Speakers, texts: list[str], language: str, encoder: Resemblyzer) -> Clones:
+def clone(
+    voice: Path, speakers: Speakers, texts: list[str], language: str, encoder: Resemblyzer, similarity: float | None
+) -> Clones:
     """Lets a voice speak the texts as each speaker, and returns the scores."""
     synthesizer = Synthesizer(voice)
     settings, rate = (synthesizer.config.audio, synthesizer.config.features), synthesizer.sample_rate
     cosines, pitch, pending = [], [], []
     with recognizer.Recognizer(2) as background:
         for reference in speakers.references:
-            speech = [synthesizer.synthesize(text, language, reference=reference).samples for text in texts]
+            speech = [
+                synthesizer.synthesize(text, language, reference=reference, similarity=similarity).samples
+                for text in texts
+            ]
             cosines.append((encoder.embed_many(speech, rate) @ speakers.embeddings.T).mean(0))
             pitch.append(median_semitones(np.concatenate(speech), *settings))
             if recognizer.supports(language):
@@ -165,6 +178,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=3, help="texts that each cloned speaker says")
     parser.add_argument("--others", type=Path, help="new folder for a corpus of the speakers that are not judged")
     parser.add_argument("--correction", choices=("usual", *CORRECTIONS), default="usual", help="of the clones' spectra")
+    parser.add_argument(
+        "--similarity", type=float, nargs="+", default=[None], help="of `myxtts synthesize`; its default if not given"
+    )
     arguments = parser.parse_args()
     if arguments.correction in CORRECTIONS:
         synthesis.KNOWN_SPEAKER, synthesis.UNKNOWN_SPEAKER = CORRECTIONS[arguments.correction]
@@ -183,15 +199,16 @@ def main() -> None:
     pitch_between = np.abs(speakers.pitch[:, None] - speakers.pitch)[apart]
     pitch_own = np.abs(speakers.reference_pitch - speakers.pitch)
     rows = [
-        ["the reference clips themselves", show(own.tolist()), "-", show(pitch_own.tolist(), 1), "-"],
-        ["another speaker's recording", f"{between.mean():.3f}", "-", f"{pitch_between.mean():.1f}", "-"],
+        ["the reference clips themselves", "-", show(own.tolist()), "-", show(pitch_own.tolist(), 1), "-"],
+        ["another speaker's recording", "-", f"{between.mean():.3f}", "-", f"{pitch_between.mean():.1f}", "-"],
     ]
-    for voice in arguments.voices:
-        clones = clone(voice, speakers, texts, arguments.language, encoder)
+    for voice, similarity in product(arguments.voices, arguments.similarity):
+        clones = clone(voice, speakers, texts, arguments.language, encoder, similarity)
         nearest = int((clones.cosines.argmax(1) == np.arange(len(own))).sum())
         rows.append(
             [
                 str(voice),
+                "default" if similarity is None else f"{similarity:g}",
                 show(np.diag(clones.cosines).tolist()),
                 f"{nearest} of {len(own)}",
                 show(np.abs(clones.pitch - speakers.pitch).tolist(), 1),

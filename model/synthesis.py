@@ -25,6 +25,7 @@ import torch
 
 from model.acoustic.conditioning import Reference, Style
 from model.acoustic.model import AS_PREDICTED, ProsodyShift
+from model.audio.frame_matching import FrameMatcher
 from model.audio.io import read_recording, resample, write_audio
 from model.audio.mel import MelExtractor, average_spectrum, frame_energy
 from model.audio.pitch import scale_pitch, track_pitch
@@ -105,6 +106,9 @@ KNOWN_SPEAKER, UNKNOWN_SPEAKER = 0.5, 0.75
 """Root mean square, over the mel bands, of the difference between the long-term average spectra of a reference and its
 clone: up to the first it is not corrected, from the second on all of it is. A speaker that the voice was trained on
 differs too, since some seconds of speech depend on what is said (docs/measurements/base_voices.md)."""
+DEFAULT_SIMILARITY = 0.7
+"""Default of `similarity` for speakers that the voice was not trained on, where all of the spectrum is corrected. More
+makes clones more similar and less intelligible (docs/measurements/base_voices.md)."""
 UNCHANGED_PROSODY, DEFAULT_STYLE = ProsodyControls(), StyleControls()
 
 
@@ -136,6 +140,27 @@ class Speech:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ReferenceSound:
+    """Sound of a reference recording, which the speech of a clone takes on.
+
+    Attributes:
+        spectral_correction: (M,) log-mel that is added to every frame.
+        spectrum: (M,) long-term average spectrum of the clone, with this correction.
+        frames: Frames of the recording.
+        similarity: Share of the way that the clone's frames are moved towards those of the recording.
+    """
+
+    spectral_correction: np.ndarray
+    spectrum: np.ndarray
+    frames: FrameMatcher
+    similarity: float
+
+    def apply(self, mel: np.ndarray) -> np.ndarray:
+        """Returns the log-mel (S, M) of the clone with the sound of the recording."""
+        return self.frames.move(mel + self.spectral_correction, self.spectrum, self.similarity)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Request:
     """Settings that all pieces of a text share.
 
@@ -147,7 +172,7 @@ class _Request:
             they are the same.
         prosody: Speed, pitch and level.
         style: Speaking style.
-        spectral_correction: (M,) log-mel that is added to every frame.
+        sound: Sound of the reference recording; None without one.
     """
 
     language: str
@@ -157,7 +182,7 @@ class _Request:
     own_language_index: torch.Tensor | None
     prosody: ProsodyControls
     style: Style
-    spectral_correction: np.ndarray | float = 0.0
+    sound: _ReferenceSound | None = None
 
 
 def _encoded(pieces: Sequence[str], language: str) -> Iterator[TokenSequence]:
@@ -241,6 +266,7 @@ class Synthesizer:
         *,
         reference: Path | str | None = None,
         reference_language: str = "",
+        similarity: float | None = None,
         prosody: ProsodyControls = UNCHANGED_PROSODY,
         style: StyleControls = DEFAULT_STYLE,
     ) -> Speech:
@@ -254,17 +280,21 @@ class Synthesizer:
             reference: Recording of the voice to clone.
             reference_language: Language of the reference where the text is in another one; the cloned voice then keeps
                 its timbre.
+            similarity: 0 to 1; how far the sound of the clone is moved towards that of the reference, beyond what the
+                model makes of it; more is less intelligible. By default `DEFAULT_SIMILARITY`, and less down to 0 the
+                better the voice knows the speaker.
             prosody: Speed, pitch and level.
             style: Speaking style.
 
         Raises:
-            SynthesisError: the speaker or language is unknown, or a style control needs a part that the model lacks.
+            SynthesisError: the speaker or language is unknown, an argument that is about the reference is given without
+                one, the similarity is out of range, or a style control needs a part that the model lacks.
             AudioError: a reference cannot be read or holds no voice; a poor one is logged as a warning.
             SpeakerEncoderError: the weights of the voice's speaker encoder are missing.
             TextError: the text has nothing to speak.
         """
         pieces = [text] if len(text) <= LONGEST_PIECE else list(join_sentences(split_sentences(text) or [text]))
-        request = self._request(pieces, language, speaker, reference, reference_language, prosody, style)
+        request = self._request(pieces, language, speaker, reference, reference_language, similarity, prosody, style)
         return _joined([self._speech(tokens, request) for tokens in _encoded(pieces, request.language)])
 
     def stream(
@@ -275,6 +305,7 @@ class Synthesizer:
         *,
         reference: Path | str | None = None,
         reference_language: str = "",
+        similarity: float | None = None,
         prosody: ProsodyControls = UNCHANGED_PROSODY,
         style: StyleControls = DEFAULT_STYLE,
     ) -> Iterator[np.ndarray]:
@@ -287,7 +318,7 @@ class Synthesizer:
         Args and errors are those of `synthesize`; errors of the arguments are raised before the first chunk.
         """
         sentences = split_sentences(text) or [text]
-        request = self._request(sentences, language, speaker, reference, reference_language, prosody, style)
+        request = self._request(sentences, language, speaker, reference, reference_language, similarity, prosody, style)
         return self._stream(_encoded(sentences, request.language), request)
 
     def _stream(self, sentences: Iterator[TokenSequence], request: _Request) -> Iterator[np.ndarray]:
@@ -306,12 +337,17 @@ class Synthesizer:
         speaker: str,
         reference: Path | str | None,
         reference_language: str,
+        similarity: float | None,
         prosody: ProsodyControls,
         style: StyleControls,
     ) -> _Request:
         """Resolves the arguments of `synthesize` to the inputs that all pieces of a text share."""
         if reference_language and reference is None:
             raise SynthesisError("reference_language requires reference; give a reference, or leave it out")
+        if similarity is not None:
+            if reference is None:
+                raise SynthesisError("similarity requires reference; give a reference, or leave it out")
+            _check_range("similarity", similarity, 0.0, 1.0)
         speaker = speaker or self._default_speaker(language or reference_language)
         if speaker not in self.voice.speakers:
             raise SynthesisError(f"unknown speaker {speaker!r}; this voice has: {', '.join(self.speakers)}")
@@ -331,10 +367,7 @@ class Synthesizer:
         )
         if samples is None:
             return request
-        difference = self._spectral_difference(samples, pieces, request)
-        size = float(np.sqrt(np.square(difference).mean()))
-        share = np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0))
-        return replace(request, spectral_correction=difference * np.float32(share))
+        return replace(request, sound=self._reference_sound(samples, pieces, request, similarity))
 
     def _speech(self, tokens: TokenSequence, request: _Request) -> Speech:
         """Synthesizes a piece of a text."""
@@ -363,7 +396,9 @@ class Synthesizer:
             request.own_language_index,
             shift,
         )
-        mel = self.voice.restore_variance(result.mel[0].numpy()) + request.spectral_correction
+        mel = self.voice.restore_variance(result.mel[0].numpy())
+        if request.sound is not None:
+            mel = request.sound.apply(mel)
         return mel, result.durations[0].numpy()
 
     def _complete_prosody(
@@ -418,8 +453,10 @@ class Synthesizer:
         assert speaker is not None  # a model without a pretrained encoder has its own
         return speaker
 
-    def _spectral_difference(self, samples: np.ndarray, pieces: Sequence[str], request: _Request) -> np.ndarray:
-        """Returns the long-term average spectrum of a reference minus that of its clone, (M,) in log-mel units.
+    def _reference_sound(
+        self, samples: np.ndarray, pieces: Sequence[str], request: _Request, similarity: float | None
+    ) -> _ReferenceSound:
+        """Returns the sound of a reference, and what its clone lacks of it.
 
         A model that was trained on few speakers hardly changes its spectrum with the speaker embedding. The clone's
         spectrum is measured on shipped sentences, so that it is the same for every text; in a language without any, on
@@ -428,14 +465,26 @@ class Synthesizer:
         Args:
             samples: (N,) reference, trimmed and normalized.
             pieces: Pieces of the text.
-            request: Inputs of the clone, without a correction.
+            request: Inputs of the clone, without the sound of the reference.
+            similarity: As in `synthesize`.
         """
         if request.language in shipped_languages():
             pieces = shipped_list(request.language)
         sentences = islice(_encoded(pieces, request.language), CALIBRATION_SENTENCES)
-        mels = [self._predict(tokens, request, AS_PREDICTED)[0] for tokens in sentences]
-        reference = MelExtractor(self.config.audio).numpy(samples)
-        return average_spectrum(reference) - average_spectrum(np.concatenate(mels))
+        spectrum = average_spectrum(
+            np.concatenate([self._predict(tokens, request, AS_PREDICTED)[0] for tokens in sentences])
+        )
+        mel = MelExtractor(self.config.audio).numpy(samples)
+        difference = average_spectrum(mel) - spectrum
+        size = float(np.sqrt(np.square(difference).mean()))
+        unknown = float(np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0)))
+        correction = difference * np.float32(unknown)
+        return _ReferenceSound(
+            spectral_correction=correction,
+            spectrum=spectrum + correction,
+            frames=FrameMatcher(mel),
+            similarity=unknown * DEFAULT_SIMILARITY if similarity is None else similarity,
+        )
 
     def _read_reference(self, path: Path) -> np.ndarray:
         """Returns the samples (N,) of a recording, trimmed and normalized as in the features."""

@@ -63,6 +63,12 @@ class TextCommand(click.Command):
     default="",
     help="Language of that recording [default: that of the text]; keeps its timbre in another language.",
 )
+@click.option(
+    "--similarity",
+    type=float,
+    help="How far the sound of the clone is moved towards that recording, 0 to 1; more is less intelligible "
+    "[default: 0.7, and less for speakers that the voice knows].",
+)
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Speaking rate, 0.25 to 4.")
 @click.option("--pitch-scale", type=float, default=1.0, show_default=True, help="Factor on the pitch, 0.5 to 2.")
 @click.option("--energy-scale", type=float, default=1.0, show_default=True, help="Factor on the level, 0.1 to 10.")

@@ -22,6 +22,7 @@ from model.corpus.sentences import shipped_list
 from model.errors import TextError
 from model.synthesis import (
     CALIBRATION_SENTENCES,
+    DEFAULT_SIMILARITY,
     DEFAULT_STYLE,
     UNCHANGED_PROSODY,
     ProsodyControls,
@@ -99,11 +100,15 @@ def test_a_cloned_voice_speaks_the_language_of_its_reference_by_default(synthesi
     assert (calls[0].language, calls[0].own_language) == (synthesizer.languages.index(language), None)
 
 
-def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_text(synthesizer, generated_corpus):
-    clip = next(clip for clip in read_manifest(generated_corpus) if clip.language == "en")
-    reference = generated_corpus / clip.audio
-    plain = replace(synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS), spectral_correction=0.0)
-    cloned = synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS)
+@pytest.fixture
+def reference(generated_corpus):
+    """An English recording."""
+    return generated_corpus / next(clip.audio for clip in read_manifest(generated_corpus) if clip.language == "en")
+
+
+def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_text(synthesizer, reference):
+    cloned = synthesizer._request([TEXTS["en"]], "en", "", reference, "", 0.0, *CONTROLS)
+    plain = replace(cloned, sound=None)
     samples = synthesizer._read_reference(reference)
     expected = average_spectrum(MelExtractor(synthesizer.config.audio).numpy(samples))
 
@@ -114,23 +119,57 @@ def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_tex
 
     assert np.abs(spectrum(plain) - expected).mean() > 0.3
     assert np.abs(spectrum(cloned) - expected).mean() < 0.1
-    other = synthesizer._request(["A text of other words."], "en", "", reference, "", *CONTROLS)
-    assert np.array_equal(other.spectral_correction, cloned.spectral_correction)
-    mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference).mel
+    assert np.allclose(cloned.sound.spectrum, spectrum(plain) + cloned.sound.spectral_correction, atol=1e-5)
+    other = synthesizer._request(["A text of other words."], "en", "", reference, "", 0.0, *CONTROLS)
+    assert np.array_equal(other.sound.spectral_correction, cloned.sound.spectral_correction)
+    mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference, similarity=0.0).mel
     assert np.allclose(mel, synthesizer._predict(encode(TEXTS["en"], "en"), cloned, ProsodyShift())[0], atol=1e-5)
     assert mel.dtype == np.float32
 
 
 @pytest.mark.parametrize(("difference", "share"), [(0.4, 0.0), (0.5, 0.0), (0.625, 0.5), (0.75, 1.0), (2.0, 1.0)])
-def test_small_differences_of_the_spectrum_are_left_as_they_are(
-    synthesizer, generated_corpus, monkeypatch, difference, share
+def test_less_is_corrected_and_moved_the_better_the_voice_knows_the_speaker(
+    synthesizer, reference, monkeypatch, difference, share
 ):
     band = np.tile(np.float32([-difference, difference]), 40)
-    monkeypatch.setattr(synthesizer, "_spectral_difference", lambda *_: band)
-    reference = generated_corpus / read_manifest(generated_corpus)[0].audio
-    request = synthesizer._request([TEXTS["en"]], "en", "", reference, "", *CONTROLS)
-    assert np.allclose(request.spectral_correction, share * band, atol=1e-5)
-    assert request.spectral_correction.dtype == np.float32
+    spectra = iter((np.zeros(80, np.float32), band))  # of the clone, of the reference
+    monkeypatch.setattr(synthesis, "average_spectrum", lambda mel: next(spectra))
+    sound = synthesizer._request([TEXTS["en"]], "en", "", reference, "", None, *CONTROLS).sound
+    assert np.allclose(sound.spectral_correction, share * band, atol=1e-5)
+    assert sound.spectral_correction.dtype == np.float32
+    assert sound.similarity == pytest.approx(share * DEFAULT_SIMILARITY)
+    spectra = iter((np.zeros(80, np.float32), band))
+    given = synthesizer._request([TEXTS["en"]], "en", "", reference, "", 0.2, *CONTROLS).sound
+    assert given.similarity == 0.2
+
+
+def test_the_similarity_moves_a_clone_towards_the_frames_of_its_reference(synthesizer, reference):
+    frames = MelExtractor(synthesizer.config.audio).numpy(synthesizer._read_reference(reference))
+
+    def distance(**similarity):
+        mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference, **similarity).mel
+        assert mel.dtype == np.float32
+        return float(np.mean([np.abs(frames - frame).mean(1).min() for frame in mel]))
+
+    far, middle, near = (distance(similarity=share) for share in (0.0, 0.5, 1.0))
+    assert near < middle < far
+    assert near < 0.7 * far
+
+
+@pytest.mark.parametrize("similarity", [-0.1, 1.1, float("nan")])
+def test_a_similarity_out_of_range_is_refused(synthesizer, reference, similarity):
+    with pytest.raises(SynthesisError, match=r"similarity is .*, but must lie between 0\.0 and 1\.0"):
+        synthesizer.synthesize(TEXTS["en"], "en", reference=reference, similarity=similarity)
+    with pytest.raises(SynthesisError, match="similarity requires reference; give a reference"):
+        synthesizer.synthesize(TEXTS["en"], "en", similarity=0.5)
+
+
+def test_a_stream_of_a_clone_has_its_similarity(synthesizer, reference):
+    streams = [
+        np.concatenate(list(synthesizer.stream(TEXTS["en"], "en", reference=reference, similarity=share)))
+        for share in (0.0, 1.0)
+    ]
+    assert not np.allclose(*streams)
 
 
 def test_a_language_without_sentences_is_cloned_from_the_text_itself(synthesizer, calls, generated_corpus, monkeypatch):

@@ -17,7 +17,7 @@ def voice(monkeypatch, tmp_path) -> list[str]:
     spoken = []
 
     class Voice:
-        def synthesize(self, text, language, speaker, reference, reference_language, prosody, style):
+        def synthesize(self, text, language, speaker, reference, reference_language, similarity, prosody, style):
             spoken.append(text)
             return synthesis.Speech(
                 samples=np.zeros(2560, np.float32),
@@ -29,7 +29,7 @@ def voice(monkeypatch, tmp_path) -> list[str]:
 
         sample_rate = 22050
 
-        def stream(self, text, language, speaker, reference, reference_language, prosody, style):
+        def stream(self, text, language, speaker, reference, reference_language, similarity, prosody, style):
             spoken.append(text)
             yield np.full(100, 0.5, np.float32)
             yield np.full(50, -2.0, np.float32)
@@ -106,3 +106,9 @@ def test_a_stream_goes_to_standard_output_and_its_summary_to_standard_error(voic
     samples, rate = soundfile.read(io.BytesIO(result.stdout_bytes), dtype="int16")
     assert rate == 22050
     assert samples.tolist() == [16383] * 100 + [-32767] * 50
+
+
+def test_the_help_names_the_default_similarity():
+    assert f"[default: {synthesis.DEFAULT_SIMILARITY:g}, and" in " ".join(
+        CliRunner().invoke(command, ["--help"]).output.split()
+    )
