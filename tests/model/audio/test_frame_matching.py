@@ -47,13 +47,15 @@ def test_the_share_is_the_part_of_the_way(rng):
     assert np.abs(whole - own).mean() > 0.1
 
 
-def test_the_color_of_the_reference_has_no_influence_on_the_match(rng):
+def test_the_color_of_recordings_has_no_influence_on_the_match(rng):
     pause = np.full((40, BANDS), -20, np.float32)  # so that the louder frames are the same with every color
     own, reference = (np.concatenate((speech(phones(rng, 5), [0, 1, 2, 3, 4]), pause)) for _ in range(2))
     color = np.linspace(-4, 4, BANDS, dtype=np.float32)
     plain = FrameMatcher(reference).move(own, average_spectrum(own), 1.0)
     colored = FrameMatcher(reference + color).move(own, average_spectrum(own), 1.0)
     assert np.allclose(colored, plain + color, atol=1e-3)
+    own_color = FrameMatcher(reference).move(own + color, average_spectrum(own) + color, 1.0)
+    assert np.allclose(own_color, plain, atol=1e-3)
 
 
 def test_a_frame_depends_on_its_surroundings_only(rng):
@@ -70,3 +72,11 @@ def test_short_references_and_short_speech_work(rng, frames):
     moved = FrameMatcher(reference).move(phones(rng, 1), np.zeros(BANDS, np.float32), 1.0)
     assert moved.shape == (1, BANDS)
     assert np.allclose(moved[0], reference.mean(0), atol=1e-5)
+
+
+def test_the_mel_changes_smoothly(rng):
+    own, reference = (speech(phones(rng, 5), [0, 1, 2, 3, 4]) for _ in range(2))
+    change = FrameMatcher(reference).move(own, average_spectrum(own), 1.0) - own
+    nearest = (reference - own).std()
+    assert np.abs(np.diff(change, axis=0)).max() < 0.6 * np.abs(change).max()
+    assert change.std() > 0.3 * nearest
