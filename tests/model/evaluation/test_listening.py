@@ -251,10 +251,12 @@ def test_every_step_can_be_read_in_narrow_and_wide_windows_in_light_and_dark(tes
         assert browser.run("document.getElementById('hint').checkVisibility()")
         reopen(browser, page, 1)
         assert appearance_problems(browser, page) == []
+        reopen(browser, page, 1)  # the check of the appearance has loaded the page several times
         browser.run("state.position = 2, save(), show()")  # the first trial with sliders
         reopen(browser, page, 3)
         assert browser.run("document.querySelectorAll('#sounds input').length") == 4
         assert appearance_problems(browser, page) == []
+        reopen(browser, page, 3)
         browser.run("state.position = 4, save(), show()")
         assert not browser.run("document.getElementById('end').hidden")
         assert appearance_problems(browser, page) == []
