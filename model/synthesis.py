@@ -140,8 +140,8 @@ class Speech:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ReferenceSound:
-    """Sound of a reference recording, which the speech of a clone takes on.
+class _ReferenceTimbre:
+    """Timbre of a reference recording, which the speech of a clone takes on.
 
     Attributes:
         spectral_correction: (M,) log-mel that is added to every frame.
@@ -156,7 +156,7 @@ class _ReferenceSound:
     similarity: float
 
     def apply(self, mel: np.ndarray) -> np.ndarray:
-        """Returns the log-mel (S, M) of the clone with the sound of the recording."""
+        """Returns the log-mel (S, M) of the clone with the timbre of the recording."""
         return self.frames.move(mel + self.spectral_correction, self.spectrum, self.similarity)
 
 
@@ -172,7 +172,7 @@ class _Request:
             they are the same.
         prosody: Speed, pitch and level.
         style: Speaking style.
-        sound: Sound of the reference recording; None without one.
+        timbre: Timbre of the reference recording; None without one.
     """
 
     language: str
@@ -182,7 +182,7 @@ class _Request:
     own_language_index: torch.Tensor | None
     prosody: ProsodyControls
     style: Style
-    sound: _ReferenceSound | None = None
+    timbre: _ReferenceTimbre | None = None
 
 
 def _encoded(pieces: Sequence[str], language: str) -> Iterator[TokenSequence]:
@@ -280,7 +280,7 @@ class Synthesizer:
             reference: Recording of the voice to clone.
             reference_language: Language of the reference where the text is in another one; the cloned voice then keeps
                 its timbre.
-            similarity: 0 to 1; how far the sound of the clone is moved towards that of the reference, beyond what the
+            similarity: 0 to 1; how far the timbre of the clone is moved towards that of the reference, beyond what the
                 model makes of it; more is less intelligible. By default `DEFAULT_SIMILARITY`, and less down to 0 the
                 better the voice knows the speaker.
             prosody: Speed, pitch and level.
@@ -367,7 +367,7 @@ class Synthesizer:
         )
         if samples is None:
             return request
-        return replace(request, sound=self._reference_sound(samples, pieces, request, similarity))
+        return replace(request, timbre=self._reference_timbre(samples, pieces, request, similarity))
 
     def _speech(self, tokens: TokenSequence, request: _Request) -> Speech:
         """Synthesizes a piece of a text."""
@@ -397,8 +397,8 @@ class Synthesizer:
             shift,
         )
         mel = self.voice.restore_variance(result.mel[0].numpy())
-        if request.sound is not None:
-            mel = request.sound.apply(mel)
+        if request.timbre is not None:
+            mel = request.timbre.apply(mel)
         return mel, result.durations[0].numpy()
 
     def _complete_prosody(
@@ -453,10 +453,10 @@ class Synthesizer:
         assert speaker is not None  # a model without a pretrained encoder has its own
         return speaker
 
-    def _reference_sound(
+    def _reference_timbre(
         self, samples: np.ndarray, pieces: Sequence[str], request: _Request, similarity: float | None
-    ) -> _ReferenceSound:
-        """Returns the sound of a reference, and what its clone lacks of it.
+    ) -> _ReferenceTimbre:
+        """Measures the timbre of a reference, and how that of its clone differs.
 
         A model that was trained on few speakers hardly changes its spectrum with the speaker embedding. The clone's
         spectrum is measured on shipped sentences, so that it is the same for every text; in a language without any, on
@@ -465,7 +465,7 @@ class Synthesizer:
         Args:
             samples: (N,) reference, trimmed and normalized.
             pieces: Pieces of the text.
-            request: Inputs of the clone, without the sound of the reference.
+            request: Inputs of the clone, without the timbre of the reference.
             similarity: As in `synthesize`.
         """
         if request.language in shipped_languages():
@@ -477,13 +477,13 @@ class Synthesizer:
         mel = MelExtractor(self.config.audio).numpy(samples)
         difference = average_spectrum(mel) - spectrum
         size = float(np.sqrt(np.square(difference).mean()))
-        unknown = float(np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0)))
-        correction = difference * np.float32(unknown)
-        return _ReferenceSound(
+        strength = float(np.interp(size, (KNOWN_SPEAKER, UNKNOWN_SPEAKER), (0.0, 1.0)))
+        correction = difference * np.float32(strength)
+        return _ReferenceTimbre(
             spectral_correction=correction,
             spectrum=spectrum + correction,
             frames=FrameMatcher(mel),
-            similarity=unknown * DEFAULT_SIMILARITY if similarity is None else similarity,
+            similarity=strength * DEFAULT_SIMILARITY if similarity is None else similarity,
         )
 
     def _read_reference(self, path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Voice conversion by matching frames: speech takes on the sound of the most alike frames of a reference recording."""
+"""Voice conversion by matching frames: speech takes on the timbre of the most similar frames of a reference."""
 
 from __future__ import annotations
 

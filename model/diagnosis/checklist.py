@@ -229,7 +229,7 @@ def _comparison(config: TrainSettings | Config) -> Finding:
 
 
 def _base(config: TrainSettings | Config) -> Finding:
-    check, training = "settings of the base voice have a base voice", config.training
+    check, training = "settings that need a base voice have one", config.training
     generated = isinstance(config, Config) and config.corpus.format == "generated"
     if training.start_from != "none" and not (training.start_from == "auto" and generated):
         return Finding.ok(check, f"training.start_from is {training.start_from}")

@@ -66,7 +66,7 @@ class TextCommand(click.Command):
 @click.option(
     "--similarity",
     type=float,
-    help="How far the sound of the clone is moved towards that recording, 0 to 1; more is less intelligible "
+    help="How far the timbre of the clone is moved towards that recording, 0 to 1; more is less intelligible "
     "[default: 0.7, and less for speakers that the voice knows].",
 )
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Speaking rate, 0.25 to 4.")

@@ -108,7 +108,7 @@ def reference(generated_corpus):
 
 def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_text(synthesizer, reference):
     cloned = synthesizer._request([TEXTS["en"]], "en", "", reference, "", 0.0, *CONTROLS)
-    plain = replace(cloned, sound=None)
+    plain = replace(cloned, timbre=None)
     samples = synthesizer._read_reference(reference)
     expected = average_spectrum(MelExtractor(synthesizer.config.audio).numpy(samples))
 
@@ -119,9 +119,9 @@ def test_a_cloned_voice_has_the_long_term_spectrum_of_its_reference_in_every_tex
 
     assert np.abs(spectrum(plain) - expected).mean() > 0.3
     assert np.abs(spectrum(cloned) - expected).mean() < 0.1
-    assert np.allclose(cloned.sound.spectrum, spectrum(plain) + cloned.sound.spectral_correction, atol=1e-5)
+    assert np.allclose(cloned.timbre.spectrum, spectrum(plain) + cloned.timbre.spectral_correction, atol=1e-5)
     other = synthesizer._request(["A text of other words."], "en", "", reference, "", 0.0, *CONTROLS)
-    assert np.array_equal(other.sound.spectral_correction, cloned.sound.spectral_correction)
+    assert np.array_equal(other.timbre.spectral_correction, cloned.timbre.spectral_correction)
     mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference, similarity=0.0).mel
     assert np.allclose(mel, synthesizer._predict(encode(TEXTS["en"], "en"), cloned, ProsodyShift())[0], atol=1e-5)
     assert mel.dtype == np.float32
@@ -134,24 +134,24 @@ def test_less_is_corrected_and_moved_the_better_the_voice_knows_the_speaker(
     band = np.tile(np.float32([-difference, difference]), 40)
     spectra = iter((np.zeros(80, np.float32), band))  # of the clone, of the reference
     monkeypatch.setattr(synthesis, "average_spectrum", lambda mel: next(spectra))
-    sound = synthesizer._request([TEXTS["en"]], "en", "", reference, "", None, *CONTROLS).sound
-    assert np.allclose(sound.spectral_correction, share * band, atol=1e-5)
-    assert sound.spectral_correction.dtype == np.float32
-    assert sound.similarity == pytest.approx(share * DEFAULT_SIMILARITY)
+    timbre = synthesizer._request([TEXTS["en"]], "en", "", reference, "", None, *CONTROLS).timbre
+    assert np.allclose(timbre.spectral_correction, share * band, atol=1e-5)
+    assert timbre.spectral_correction.dtype == np.float32
+    assert timbre.similarity == pytest.approx(share * DEFAULT_SIMILARITY)
     spectra = iter((np.zeros(80, np.float32), band))
-    given = synthesizer._request([TEXTS["en"]], "en", "", reference, "", 0.2, *CONTROLS).sound
+    given = synthesizer._request([TEXTS["en"]], "en", "", reference, "", 0.2, *CONTROLS).timbre
     assert given.similarity == 0.2
 
 
 def test_the_similarity_moves_a_clone_towards_the_frames_of_its_reference(synthesizer, reference):
     frames = MelExtractor(synthesizer.config.audio).numpy(synthesizer._read_reference(reference))
 
-    def distance(**similarity):
-        mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference, **similarity).mel
+    def distance(similarity):
+        mel = synthesizer.synthesize(TEXTS["en"], "en", reference=reference, similarity=similarity).mel
         assert mel.dtype == np.float32
         return float(np.mean([np.abs(frames - frame).mean(1).min() for frame in mel]))
 
-    far, middle, near = (distance(similarity=share) for share in (0.0, 0.5, 1.0))
+    far, middle, near = (distance(share) for share in (0.0, 0.5, 1.0))
     assert near < middle < far
     assert near < 0.7 * far
 

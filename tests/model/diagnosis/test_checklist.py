@@ -63,9 +63,9 @@ def test_every_preset_passes_but_large_models_should_have_a_vocoder(size, level)
         ("shapes are static on GPUs and when compiling", "warning", {"training__model_gpu": 1}),
         ("a vocoder is chosen", "warning", {"model_size": "normal"}),
         ("style tokens are on for cloning", "warning", {"model_size": "small", "model__enable_gst": False}),
-        ("settings of the base voice have a base voice", "error", {"training__rehearsal": 0.5}),
+        ("settings that need a base voice have one", "error", {"training__rehearsal": 0.5}),
         (
-            "settings of the base voice have a base voice",
+            "settings that need a base voice have one",
             "error",
             {"training__base_interpolation": 0.2, "training__start_from": "auto", "corpus__format": "generated"},
         ),
@@ -86,7 +86,7 @@ def test_each_fault_is_found_with_its_fix(check, severity, overrides):
 def test_the_settings_of_a_base_voice_pass_with_one():
     for base in ("models:/reader/1", "auto"):
         found = findings(training__rehearsal=0.5, training__start_from=base, corpus__format="ljspeech")
-        assert found["settings of the base voice have a base voice"].severity == "ok"
+        assert found["settings that need a base voice have one"].severity == "ok"
 
 
 def test_a_batch_of_two_speakers_can_be_compared():
